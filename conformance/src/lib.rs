@@ -1,0 +1,1 @@
+//! The flag matrix, suites against oracles, verification, and the assets they use.

@@ -1,0 +1,1 @@
+//! Compiles an ONNX model to an engine: import, passes, classification of constants.

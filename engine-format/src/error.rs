@@ -1,0 +1,119 @@
+//! The one error of this crate.
+
+use std::fmt;
+
+/// The class of a [`FormatError`]; match on this, print the error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FormatErrorKind {
+    /// The bytes are not an engine file, or a damaged one.
+    Corrupt,
+    /// The file's major version, or something a newer minor brought, is not read here.
+    UnsupportedVersion,
+    /// A flag bit or combination that has no meaning.
+    InvalidFlags,
+    /// A cap of the format was exceeded.
+    LimitExceeded,
+    /// The parts handed over do not form an engine (a builder's bug, or a forged program).
+    InvalidEngine,
+    /// Weight bytes are absent and the request needs them.
+    MissingWeights,
+    /// The weights given do not fit the engine.
+    UnfitWeights,
+    /// The engine is frozen.
+    NotRefittable,
+    /// Writing to, or reading from, the caller's stream failed.
+    Io,
+}
+
+/// What went wrong, where, what was expected and what was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormatError {
+    inner: Box<Inner>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Inner {
+    kind: FormatErrorKind,
+    what: String,
+    place: Option<String>,
+    expected: Option<String>,
+    found: Option<String>,
+    names: Vec<String>,
+}
+
+impl FormatError {
+    /// An error of `kind` about `what`.
+    pub fn new(kind: FormatErrorKind, what: impl Into<String>) -> Self {
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                what: what.into(),
+                place: None,
+                expected: None,
+                found: None,
+                names: Vec::new(),
+            }),
+        }
+    }
+
+    /// Adds the place: a field, a section, `offset 123`, a node path.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.inner.place = Some(place.to_string());
+        self
+    }
+
+    /// Adds what was expected.
+    #[must_use]
+    pub fn expected(mut self, expected: impl fmt::Display) -> Self {
+        self.inner.expected = Some(expected.to_string());
+        self
+    }
+
+    /// Adds what was found.
+    #[must_use]
+    pub fn found(mut self, found: impl fmt::Display) -> Self {
+        self.inner.found = Some(found.to_string());
+        self
+    }
+
+    /// Adds the weights the error is about.
+    #[must_use]
+    pub fn names(mut self, names: Vec<String>) -> Self {
+        self.inner.names = names;
+        self
+    }
+
+    /// The class of the error.
+    pub fn kind(&self) -> FormatErrorKind {
+        self.inner.kind
+    }
+
+    /// The weights the error is about, complete even where the message shortens the list.
+    pub fn weight_names(&self) -> &[String] {
+        &self.inner.names
+    }
+}
+
+impl fmt::Display for FormatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind: _, what, place, expected, found, names } = &*self.inner;
+        f.write_str(what)?;
+        if let Some(place) = place {
+            write!(f, " at {place}")?;
+        }
+        if let Some(expected) = expected {
+            write!(f, ": expected {expected}")?;
+        }
+        if let Some(found) = found {
+            write!(f, "{} found {found}", if expected.is_some() { "," } else { ":" })?;
+        }
+        if !names.is_empty() {
+            write!(f, ": {}", names.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for FormatError {}

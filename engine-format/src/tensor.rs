@@ -1,0 +1,181 @@
+//! Host tensors: an element type, a shape and shared bytes, always consistent.
+
+use crate::{Bytes, DType};
+use half::{bf16, f16};
+use std::fmt;
+
+/// A Rust type that is an element type of tensors.
+pub trait Element: bytemuck::NoUninit + bytemuck::AnyBitPattern + Send + Sync {
+    /// The element type this Rust type stands for.
+    const DTYPE: DType;
+}
+
+macro_rules! elements {
+    ($($t:ty => $d:ident),* $(,)?) => {$(
+        impl Element for $t { const DTYPE: DType = DType::$d; }
+    )*};
+}
+elements!(
+    f32 => F32, f64 => F64, f16 => F16, bf16 => BF16,
+    i8 => I8, i16 => I16, i32 => I32, i64 => I64,
+    u8 => U8, u16 => U16, u32 => U32, u64 => U64,
+);
+
+/// Why bytes are not the tensor they were said to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TensorError {
+    /// The byte count does not follow from dtype and shape.
+    #[error("a tensor of {dtype} {shape:?} takes {expected} bytes, found {found}")]
+    Length {
+        /// Element type.
+        dtype: DType,
+        /// Dimensions.
+        shape: Vec<usize>,
+        /// Bytes that dtype and shape ask for; `usize::MAX` when that overflows.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// A typed view was asked for another type.
+    #[error("a tensor of {expected} was asked for {found} elements")]
+    DType {
+        /// The tensor's type.
+        expected: DType,
+        /// The type asked for.
+        found: DType,
+    },
+    /// A bool tensor holds a byte other than 0 and 1.
+    #[error("byte {index} of a bool tensor is {found}, expected 0 or 1")]
+    Bool {
+        /// Position.
+        index: usize,
+        /// The byte.
+        found: u8,
+    },
+}
+
+/// A dense, row-major host tensor. Cloning shares the bytes.
+#[derive(Clone, PartialEq)]
+pub struct Tensor {
+    dtype: DType,
+    shape: Vec<usize>,
+    data: Bytes,
+}
+
+/// Elements of a shape, or `None` on overflow.
+pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+}
+
+impl Tensor {
+    /// Checks length and bools. Bytes that are not aligned for `dtype` (a mapped foreign
+    /// file) are copied once, so typed views never fail.
+    pub fn new(dtype: DType, shape: &[usize], data: Bytes) -> Result<Self, TensorError> {
+        let expected = elements(shape).and_then(|n| n.checked_mul(dtype.size()));
+        if expected != Some(data.len()) {
+            return Err(TensorError::Length {
+                dtype,
+                shape: shape.to_vec(),
+                expected: expected.unwrap_or(usize::MAX),
+                found: data.len(),
+            });
+        }
+        if dtype == DType::Bool
+            && let Some(index) = data.iter().position(|&b| b > 1)
+        {
+            return Err(TensorError::Bool { index, found: data[index] });
+        }
+        let aligned = data.as_ptr().align_offset(dtype.size()) == 0;
+        let data = if aligned { data } else { Bytes::copy_from(&data) };
+        Ok(Self { dtype, shape: shape.to_vec(), data })
+    }
+
+    /// A tensor holding a copy of `values`.
+    ///
+    /// # Panics
+    /// If `values` does not have as many elements as `shape`.
+    pub fn from_slice<T: Element>(shape: &[usize], values: &[T]) -> Self {
+        let data = Bytes::copy_from(bytemuck::cast_slice(values));
+        Self::new(T::DTYPE, shape, data).expect("caller gives as many values as the shape has")
+    }
+
+    /// A bool tensor.
+    ///
+    /// # Panics
+    /// If `values` does not have as many elements as `shape`.
+    pub fn from_bools(shape: &[usize], values: &[bool]) -> Self {
+        let bytes: Vec<u8> = values.iter().map(|&b| u8::from(b)).collect();
+        Self::new(DType::Bool, shape, Bytes::copy_from(&bytes))
+            .expect("caller gives as many values as the shape has")
+    }
+
+    /// Zeros (false).
+    pub fn zeros(dtype: DType, shape: &[usize]) -> Self {
+        let len = elements(shape).expect("shape fits memory") * dtype.size();
+        Self { dtype, shape: shape.to_vec(), data: crate::AlignedBuf::zeroed(len).into() }
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Dimensions.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.data.len() / self.dtype.size()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// The raw bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.data
+    }
+
+    /// The elements as `T`. Bool tensors are read as `u8`.
+    pub fn as_slice<T: Element>(&self) -> Result<&[T], TensorError> {
+        let same = T::DTYPE == self.dtype || (T::DTYPE == DType::U8 && self.dtype == DType::Bool);
+        if !same {
+            return Err(TensorError::DType { expected: self.dtype, found: T::DTYPE });
+        }
+        Ok(bytemuck::cast_slice(&self.data))
+    }
+
+    /// The same bytes under another shape with as many elements.
+    pub fn reshaped(&self, shape: &[usize]) -> Result<Self, TensorError> {
+        Self::new(self.dtype, shape, self.data.clone())
+    }
+
+    /// The elements of an integer or bool tensor widened to `i64`; `None` for floats and
+    /// for a `u64` that does not fit.
+    pub fn to_i64s(&self) -> Option<Vec<i64>> {
+        fn widen<T: Element + TryInto<i64>>(t: &Tensor) -> Option<Vec<i64>> {
+            t.as_slice::<T>().ok()?.iter().map(|&v| v.try_into().ok()).collect()
+        }
+        match self.dtype {
+            DType::I64 => widen::<i64>(self),
+            DType::I32 => widen::<i32>(self),
+            DType::I16 => widen::<i16>(self),
+            DType::I8 => widen::<i8>(self),
+            DType::U64 => widen::<u64>(self),
+            DType::U32 => widen::<u32>(self),
+            DType::U16 => widen::<u16>(self),
+            DType::U8 | DType::Bool => widen::<u8>(self),
+            DType::F32 | DType::F64 | DType::F16 | DType::BF16 => None,
+        }
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:?}", self.dtype, self.shape)
+    }
+}

@@ -1,0 +1,191 @@
+//! The weight table and where weights come from.
+
+use crate::{Bytes, DType, Tensor, ValueId};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A BLAKE3 digest of a weight's raw (uncompressed, little-endian) bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// What a replaceable constant is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightClass {
+    /// Flows into arithmetic; every source must bring it.
+    Weight,
+    /// A constant of at most 64 bytes that no checkpoint was bound to. Always stored,
+    /// never stripped, optional in a source.
+    Parameter,
+}
+
+/// One row of the weight table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weight {
+    /// The checkpoint's own name; unique among names and aliases.
+    pub name: String,
+    /// Other names under which a source may bring the very same bytes.
+    pub aliases: Vec<String>,
+    /// The value this weight defines in the programs.
+    pub value: ValueId,
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions.
+    pub shape: Vec<usize>,
+    /// Weight or parameter.
+    pub class: WeightClass,
+    /// Why only the stored value is accepted (it also decides a shape, or a fusion read it).
+    /// A pinned weight is always stored.
+    pub pinned: Option<String>,
+    /// Whether it may be given new values: follows from the engine's flags, except under
+    /// `REFIT_INDIVIDUAL`, where it is the mark itself.
+    pub refittable: bool,
+    /// The digest of the values it was built with. `None` exactly where a stripped `REFIT`
+    /// (or refittable `REFIT_INDIVIDUAL`) weight has no bytes.
+    pub digest: Option<Digest>,
+    /// The bytes, if they are here.
+    pub data: WeightData,
+}
+
+/// A weight's bytes, raw and aligned (compressed ones are unpacked by the reader).
+#[derive(Clone, Debug, PartialEq)]
+pub enum WeightData {
+    /// Present.
+    Stored(Bytes),
+    /// Stripped.
+    Missing,
+}
+
+impl Weight {
+    /// Bytes the weight takes unpacked.
+    pub fn byte_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.size()
+    }
+
+    /// Whether the weight's bytes are left out when an engine is stripped: refittable
+    /// weights are, parameters, pinned and frozen ones never.
+    pub fn is_strippable(&self) -> bool {
+        self.refittable && self.class == WeightClass::Weight && self.pinned.is_none()
+    }
+
+    /// The weight as a tensor, if its bytes are here.
+    pub fn tensor(&self) -> Option<Tensor> {
+        match &self.data {
+            WeightData::Stored(bytes) => Some(
+                Tensor::new(self.dtype, &self.shape, bytes.clone())
+                    .expect("Engine checked the length of every stored weight"),
+            ),
+            WeightData::Missing => None,
+        }
+    }
+}
+
+/// A tensor's type, without its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions.
+    pub shape: Vec<usize>,
+}
+
+impl fmt::Display for TensorInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:?}", self.dtype, self.shape)
+    }
+}
+
+/// A source failed to bring a tensor it said it has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("reading {name:?} from {origin}: {why}")]
+pub struct SourceError {
+    /// The tensor.
+    pub name: String,
+    /// The file or object it comes from.
+    pub origin: String,
+    /// What failed.
+    pub why: String,
+}
+
+/// Where weights come from: named tensors with types that are known before their bytes
+/// are read.
+pub trait WeightSource: Sync {
+    /// A short description for messages: a path, `memory`.
+    fn origin(&self) -> String;
+
+    /// Every tensor's name, sorted.
+    fn names(&self) -> Vec<String>;
+
+    /// Type of one tensor, if the source has it.
+    fn info(&self, name: &str) -> Option<TensorInfo>;
+
+    /// The tensor's bytes, or `None` if the source does not have it. What is returned must not
+    /// change any more: a source backed by a foreign file copies.
+    fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError>;
+}
+
+/// Weights in memory, by name.
+#[derive(Clone, Debug, Default)]
+pub struct MapSource {
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl MapSource {
+    /// An empty source.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds or replaces a tensor.
+    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) -> Option<Tensor> {
+        self.tensors.insert(name.into(), tensor)
+    }
+
+    /// Removes a tensor.
+    pub fn remove(&mut self, name: &str) -> Option<Tensor> {
+        self.tensors.remove(name)
+    }
+}
+
+impl FromIterator<(String, Tensor)> for MapSource {
+    fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(iter: I) -> Self {
+        Self { tensors: iter.into_iter().collect() }
+    }
+}
+
+impl WeightSource for MapSource {
+    fn origin(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        let t = self.tensors.get(name)?;
+        Some(TensorInfo { dtype: t.dtype(), shape: t.shape().to_vec() })
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
+        Ok(self.tensors.get(name).cloned())
+    }
+}

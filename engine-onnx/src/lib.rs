@@ -1,0 +1,1 @@
+//! Reads ONNX files: protobuf decoding, external data, functions, constants by name.

@@ -1,0 +1,163 @@
+//! What a CPU kernel sees.
+
+use crate::OpError;
+use engine_format::{Attrs, DType, Element, Tensor};
+
+/// How an operator runs on the CPU.
+#[derive(Clone, Copy)]
+pub enum Cpu {
+    /// Not at all: the planner handles it (views, control flow).
+    None,
+    /// Writes into outputs whose shapes are known before.
+    Kernel {
+        /// The kernel.
+        run: fn(&mut CpuCtx<'_>) -> Result<(), OpError>,
+        /// Bytes of scratch it needs for these shapes.
+        scratch: fn(&CpuShapes<'_>) -> usize,
+    },
+    /// Makes its outputs itself, because their shapes depend on data.
+    Dynamic(fn(&CpuCtx<'_>) -> Result<Vec<Tensor>, OpError>),
+}
+
+impl Cpu {
+    /// A kernel that needs no scratch.
+    pub const fn kernel(run: fn(&mut CpuCtx<'_>) -> Result<(), OpError>) -> Self {
+        Self::Kernel { run, scratch: |_| 0 }
+    }
+}
+
+/// Types of a node's operands and results, all known.
+pub struct CpuShapes<'a> {
+    /// Normalised attributes.
+    pub attrs: &'a Attrs,
+    /// Operands.
+    pub inputs: &'a [Option<TensorMeta>],
+    /// Results.
+    pub outputs: &'a [Option<TensorMeta>],
+}
+
+/// Element type and shape of a value whose shape is known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TensorMeta {
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions.
+    pub shape: Vec<usize>,
+}
+
+impl TensorMeta {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes on the host.
+    pub fn byte_len(&self) -> usize {
+        self.len() * self.dtype.size()
+    }
+}
+
+/// An operand.
+#[derive(Clone, Copy)]
+pub struct TensorRef<'a> {
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions.
+    pub shape: &'a [usize],
+    /// Row-major contents, aligned for the element type.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> TensorRef<'a> {
+    /// The elements. A kernel asks for the type that it matched on, so a mismatch is its bug and panics. Bools
+    /// read as `u8`.
+    pub fn slice<T: Element>(&self) -> &'a [T] {
+        let same = T::DTYPE == self.dtype || (T::DTYPE == DType::U8 && self.dtype == DType::Bool);
+        assert!(same, "kernel read {} as {}", self.dtype, T::DTYPE);
+        bytemuck::cast_slice(self.bytes)
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.bytes.len() / self.dtype.size()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+impl<'a> From<&'a Tensor> for TensorRef<'a> {
+    fn from(t: &'a Tensor) -> Self {
+        Self { dtype: t.dtype(), shape: t.shape(), bytes: t.bytes() }
+    }
+}
+
+/// A result. Its bytes hold anything until they are written; every element must be.
+pub struct TensorMut<'a> {
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions.
+    pub shape: &'a [usize],
+    /// Row-major contents, aligned for the element type.
+    pub bytes: &'a mut [u8],
+}
+
+impl TensorMut<'_> {
+    /// The elements, to be written. Bools are written as `u8`.
+    pub fn slice<T: Element>(&mut self) -> &mut [T] {
+        let same = T::DTYPE == self.dtype || (T::DTYPE == DType::U8 && self.dtype == DType::Bool);
+        assert!(same, "kernel wrote {} as {}", self.dtype, T::DTYPE);
+        bytemuck::cast_slice_mut(self.bytes)
+    }
+}
+
+/// One call of a CPU kernel. Kernels parallelise over the rayon pool they are called in; their results do not
+/// depend on how many threads it has.
+pub struct CpuCtx<'a> {
+    /// Normalised attributes.
+    pub attrs: &'a Attrs,
+    /// Operands; omitted ones are `None`.
+    pub inputs: &'a [Option<TensorRef<'a>>],
+    /// Results; `None` where nobody asked.
+    pub outputs: &'a mut [Option<TensorMut<'a>>],
+    /// As many bytes as the kernel asked for, 8-byte aligned, contents anything.
+    pub scratch: &'a mut [u8],
+}
+
+impl<'a> CpuCtx<'a> {
+    /// A required operand: the planner checked that it is there.
+    pub fn input(&self, i: usize) -> TensorRef<'a> {
+        self.inputs[i].expect("the table says this operand is required")
+    }
+
+    /// An optional operand.
+    pub fn opt_input(&self, i: usize) -> Option<TensorRef<'a>> {
+        self.inputs.get(i).copied().flatten()
+    }
+
+    /// The first result.
+    pub fn output(&mut self) -> &mut TensorMut<'a> {
+        self.outputs[0].as_mut().expect("the first result is never omitted")
+    }
+}
+
+/// Calls `$body` with the type parameter `$t` bound to the Rust type of a dtype, for the listed dtypes; others give
+/// an [`OpError`] that names what is taken.
+#[macro_export]
+macro_rules! for_dtype {
+    ($dtype:expr, [$($d:ident => $t:ty),* $(,)?], $name:ident => $body:expr) => {
+        match $dtype {
+            $(engine_format::DType::$d => { type $name = $t; $body })*
+            other => Err($crate::OpError::new(format!(
+                "element type {other} is not taken; takes {:?}", [$(engine_format::DType::$d),*]
+            ))),
+        }
+    };
+}

@@ -1,0 +1,357 @@
+//! What an operator is: plain data.
+
+use crate::{case::Case, cpu::Cpu, gpu::GpuKernel, infer::InferRule};
+use engine_format::{Attr, Attrs};
+use std::fmt;
+
+/// One row of the operator table. Build with `..OpDef::BASE`.
+#[derive(Clone, Copy)]
+pub struct OpDef {
+    /// Name in engines; ONNX's where the meaning is ONNX's newest.
+    pub name: &'static str,
+    /// Version of the meaning. A change of meaning is a new row.
+    pub version: u16,
+    /// One or two sentences: what it computes, the formula, its source.
+    pub doc: &'static str,
+    /// ONNX operators that import one to one.
+    pub onnx: &'static [OnnxName],
+    /// Attributes taken; any other is an error.
+    pub attrs: &'static [AttrDef],
+    /// Operands in order.
+    pub inputs: &'static [Operand],
+    /// The last operand may be repeated (Concat, Max).
+    pub variadic_input: bool,
+    /// Results in order; those past the first may be omitted by a node.
+    pub outputs: &'static [&'static str],
+    /// The last result may be repeated (Split).
+    pub variadic_output: bool,
+    /// What kind of work it is.
+    pub kind: Kind,
+    /// Types, symbolic shapes and small values of the results.
+    pub infer: InferRule,
+    /// The CPU kernel.
+    pub cpu: Cpu,
+    /// The GPU kernel; `None` runs on the CPU with copies.
+    pub gpu: Option<GpuKernel>,
+    /// How far two devices may differ.
+    pub tolerance: Tolerance,
+    /// Small inputs (and expected outputs) that every runtime is held to.
+    pub cases: fn() -> Vec<Case>,
+}
+
+impl OpDef {
+    /// Neutral values for functional update; not an operator.
+    pub const BASE: OpDef = OpDef {
+        name: "",
+        version: 1,
+        doc: "",
+        onnx: &[],
+        attrs: &[],
+        inputs: &[],
+        variadic_input: false,
+        outputs: &["Y"],
+        variadic_output: false,
+        kind: Kind::Compute,
+        infer: |_| Ok(Vec::new()),
+        cpu: Cpu::None,
+        gpu: None,
+        tolerance: Tolerance::EXACT,
+        cases: Vec::new,
+    };
+
+    /// The operand at position `i`, the last one standing for all further ones if variadic.
+    pub fn operand(&self, i: usize) -> Option<&'static Operand> {
+        match self.inputs.get(i) {
+            None if self.variadic_input => self.inputs.last(),
+            found => found,
+        }
+    }
+
+    /// Checks attributes against the table and adds the defaults of absent ones, so that a
+    /// stored node states everything its meaning depends on.
+    pub fn normalise(&self, mut attrs: Attrs) -> Result<Attrs, OpError> {
+        for (name, value) in &attrs {
+            let Some(def) = self.attrs.iter().find(|a| a.name == name) else {
+                let known: Vec<_> = self.attrs.iter().map(|a| a.name).collect();
+                return Err(OpError::new(format!("unknown attribute {name:?}; takes {known:?}")));
+            };
+            if !def.kind.admits(value) {
+                return Err(OpError::new(format!("attribute {name:?} is not {:?}", def.kind)));
+            }
+        }
+        for def in self.attrs {
+            if attrs.contains_key(def.name) {
+                continue;
+            }
+            let value = match def.default {
+                Default::Required => {
+                    return Err(OpError::new(format!("attribute {:?} is missing", def.name)));
+                }
+                Default::Absent => continue,
+                Default::Int(v) => Attr::Int(v),
+                Default::Float(v) => Attr::Float(v),
+                Default::Str(v) => Attr::Str(v.to_owned()),
+                Default::Ints(v) => Attr::Ints(v.to_vec()),
+                Default::Floats(v) => Attr::Floats(v.to_vec()),
+            };
+            attrs.insert(def.name.to_owned(), value);
+        }
+        Ok(attrs)
+    }
+}
+
+impl fmt::Debug for OpDef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} v{}", self.name, self.version)
+    }
+}
+
+/// An ONNX operator, over a range of opsets in which it means the same.
+#[derive(Clone, Copy, Debug)]
+pub struct OnnxName {
+    /// Domain; `""` is ai.onnx.
+    pub domain: &'static str,
+    /// Operator type.
+    pub name: &'static str,
+    /// First opset.
+    pub since: i64,
+    /// Last opset, inclusive; [`OnnxName::LATEST`] for still current.
+    pub until: i64,
+}
+
+impl OnnxName {
+    /// The newest opset of ai.onnx that is known here.
+    pub const LATEST: i64 = 27;
+
+    /// An operator of ai.onnx that has meant the same since opset `since`.
+    pub const fn since(name: &'static str, since: i64) -> Self {
+        Self { domain: "", name, since, until: Self::LATEST }
+    }
+}
+
+/// One attribute.
+#[derive(Clone, Copy, Debug)]
+pub struct AttrDef {
+    /// Name.
+    pub name: &'static str,
+    /// Type.
+    pub kind: AttrKind,
+    /// What an absent one means.
+    pub default: Default,
+}
+
+impl AttrDef {
+    /// An integer with a default.
+    pub const fn int(name: &'static str, default: i64) -> Self {
+        Self { name, kind: AttrKind::Int, default: Default::Int(default) }
+    }
+
+    /// A float with a default.
+    pub const fn float(name: &'static str, default: f32) -> Self {
+        Self { name, kind: AttrKind::Float, default: Default::Float(default) }
+    }
+
+    /// A string with a default.
+    pub const fn str(name: &'static str, default: &'static str) -> Self {
+        Self { name, kind: AttrKind::Str, default: Default::Str(default) }
+    }
+
+    /// A list of integers that may be absent.
+    pub const fn opt_ints(name: &'static str) -> Self {
+        Self { name, kind: AttrKind::Ints, default: Default::Absent }
+    }
+
+    /// An attribute that must be given.
+    pub const fn required(name: &'static str, kind: AttrKind) -> Self {
+        Self { name, kind, default: Default::Required }
+    }
+}
+
+/// Type of an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "mirrors engine_format::Attr")]
+pub enum AttrKind {
+    Int,
+    Float,
+    Str,
+    Ints,
+    Floats,
+    Strs,
+    Block,
+}
+
+impl AttrKind {
+    fn admits(self, value: &Attr) -> bool {
+        matches!(
+            (self, value),
+            (AttrKind::Int, Attr::Int(_))
+                | (AttrKind::Float, Attr::Float(_))
+                | (AttrKind::Str, Attr::Str(_))
+                | (AttrKind::Ints, Attr::Ints(_))
+                | (AttrKind::Floats, Attr::Floats(_))
+                | (AttrKind::Strs, Attr::Strs(_))
+                | (AttrKind::Block, Attr::Block(_))
+        )
+    }
+}
+
+/// What an absent attribute means.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum Default {
+    Required,
+    Absent,
+    Int(i64),
+    Float(f32),
+    Str(&'static str),
+    Ints(&'static [i64]),
+    Floats(&'static [f32]),
+}
+
+/// One operand.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand {
+    /// Name, as in ONNX.
+    pub name: &'static str,
+    /// What its contents decide.
+    pub role: Role,
+    /// May be omitted.
+    pub optional: bool,
+}
+
+impl Operand {
+    /// A required operand that flows into the results.
+    pub const fn data(name: &'static str) -> Self {
+        Self { name, role: Role::Data, optional: false }
+    }
+
+    /// An optional operand that flows into the results.
+    pub const fn opt_data(name: &'static str) -> Self {
+        Self { name, role: Role::Data, optional: true }
+    }
+
+    /// A required operand that decides shapes, axes, indices or control.
+    pub const fn shape(name: &'static str) -> Self {
+        Self { name, role: Role::Shape, optional: false }
+    }
+
+    /// An optional operand that decides shapes, axes, indices or control.
+    pub const fn opt_shape(name: &'static str) -> Self {
+        Self { name, role: Role::Shape, optional: true }
+    }
+
+    /// Indices of a gather: which elements, not how many. A constant here is part of the program; a run-time
+    /// value stays on the device.
+    pub const fn index(name: &'static str) -> Self {
+        Self { name, role: Role::Index, optional: false }
+    }
+}
+
+/// What an operand's contents decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The values of the results.
+    Data,
+    /// Shapes, axes or control: the planner must know the contents.
+    Shape,
+    /// Which elements are read: a constant is a literal, but the planner need not know the contents.
+    Index,
+    /// Only the operand's dtype and shape are read (Shape, Size): its contents decide nothing.
+    Type,
+}
+
+/// What kind of work an operator does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Computes new values. In `prepare` it runs on the CPU on every device.
+    Compute,
+    /// Only moves data.
+    Move,
+    /// The first result has the first operand's bytes under another shape: never copied.
+    View,
+    /// Runs nested blocks; handled by the planner.
+    Control,
+}
+
+/// |a − b| ≤ atol + rtol·|b|, elementwise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// Absolute part.
+    pub atol: f64,
+    /// Relative part.
+    pub rtol: f64,
+}
+
+impl Tolerance {
+    /// Bit for bit.
+    pub const EXACT: Self = Self { atol: 0.0, rtol: 0.0 };
+    /// A few roundings of f32: elementwise functions.
+    pub const ELEMENTWISE: Self = Self { atol: 1e-6, rtol: 1e-5 };
+    /// Sums of many f32 products in different orders.
+    pub const SUMS: Self = Self { atol: 1e-5, rtol: 1e-4 };
+}
+
+/// An operator was used in a way it does not take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct OpError(String);
+
+impl OpError {
+    /// States what was found and what is taken.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// Typed reading of normalised attributes.
+///
+/// The kinds were checked by [`OpDef::normalise`] at build and again at load, so a mismatch here is a bug in the
+/// operator's own file and panics.
+pub trait AttrsExt {
+    /// An integer that the table gives a default or requires.
+    fn int(&self, name: &str) -> i64;
+    /// A float that the table gives a default or requires.
+    fn float(&self, name: &str) -> f32;
+    /// A string that the table gives a default or requires.
+    fn str(&self, name: &str) -> &str;
+    /// A list of integers, if present.
+    fn ints(&self, name: &str) -> Option<&[i64]>;
+    /// An optional integer, if present.
+    fn opt_int(&self, name: &str) -> Option<i64>;
+}
+
+impl AttrsExt for Attrs {
+    fn int(&self, name: &str) -> i64 {
+        self.opt_int(name).unwrap_or_else(|| panic!("attribute {name:?} was not normalised"))
+    }
+
+    fn float(&self, name: &str) -> f32 {
+        match self.get(name) {
+            Some(Attr::Float(v)) => *v,
+            other => panic!("attribute {name:?} was not normalised: {other:?}"),
+        }
+    }
+
+    fn str(&self, name: &str) -> &str {
+        match self.get(name) {
+            Some(Attr::Str(v)) => v,
+            other => panic!("attribute {name:?} was not normalised: {other:?}"),
+        }
+    }
+
+    fn ints(&self, name: &str) -> Option<&[i64]> {
+        match self.get(name) {
+            Some(Attr::Ints(v)) => Some(v),
+            None => None,
+            other => panic!("attribute {name:?} was not normalised: {other:?}"),
+        }
+    }
+
+    fn opt_int(&self, name: &str) -> Option<i64> {
+        match self.get(name) {
+            Some(Attr::Int(v)) => Some(*v),
+            None => None,
+            other => panic!("attribute {name:?} was not normalised: {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! GPU kernels as data: WGSL text, bindings, parameters, workgroups.
+//!
+//! On a GPU every element takes one 32-bit word, 64-bit integers two (low word first):
+//!
+//! | host | word in WGSL |
+//! |---|---|
+//! | f32 | `f32` |
+//! | f16, bf16 | `f32` (kernels round results to the type) |
+//! | i8, i16, i32 | `i32` |
+//! | u8, u16, u32 | `u32` |
+//! | bool | `u32`, 0 or 1 |
+//! | i64, u64 | two `u32` |
+//! | f64 | not on the GPU |
+
+use crate::{OpError, cpu::TensorMeta};
+use engine_format::{Attrs, DType, Tensor};
+use std::borrow::Cow;
+
+/// Gives the dispatches of a node for known shapes, or `None` where this node (its dtypes, its size) is not for the
+/// GPU: it then runs on the CPU with copies.
+pub type GpuKernel = fn(&GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError>;
+
+/// What a GPU kernel's maker sees.
+pub struct GpuCtx<'a> {
+    /// Normalised attributes.
+    pub attrs: &'a Attrs,
+    /// Operands; omitted ones are `None`.
+    pub inputs: &'a [Option<TensorMeta>],
+    /// Contents of operands that the plan knows (literals, shape arithmetic). Operands with the role `Shape` always are.
+    pub values: &'a [Option<Tensor>],
+    /// Results; `None` where nobody asked.
+    pub outputs: &'a [Option<TensorMeta>],
+    /// What the device can do.
+    pub limits: &'a GpuLimits,
+}
+
+impl<'a> GpuCtx<'a> {
+    /// A required operand.
+    pub fn input(&self, i: usize) -> &'a TensorMeta {
+        self.inputs[i].as_ref().expect("the table says this operand is required")
+    }
+
+    /// An optional operand.
+    pub fn opt_input(&self, i: usize) -> Option<&'a TensorMeta> {
+        self.inputs.get(i).and_then(Option::as_ref)
+    }
+
+    /// The first result.
+    pub fn output(&self) -> &'a TensorMeta {
+        self.outputs[0].as_ref().expect("the first result is never omitted")
+    }
+}
+
+/// Limits that kernels adapt to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GpuLimits {
+    /// Workgroups in one dimension of a dispatch.
+    pub max_workgroups: u32,
+    /// Invocations of one workgroup.
+    pub max_invocations: u32,
+    /// Bytes of workgroup memory.
+    pub workgroup_memory: u32,
+}
+
+impl GpuLimits {
+    /// The WebGPU baseline.
+    pub const BASELINE: Self =
+        Self { max_workgroups: 65_535, max_invocations: 256, workgroup_memory: 16_384 };
+
+    /// Workgroups for `items` invocations in workgroups of `size`, folded into two dimensions where one is too short.
+    /// The shader finds its item as `gid.x + gid.y * (num_workgroups.x * size)` and checks it against the count.
+    pub fn linear(&self, items: usize, size: u32) -> [u32; 3] {
+        let groups =
+            u32::try_from(items.div_ceil(size as usize)).expect("fewer than 2^32 workgroups");
+        if groups <= self.max_workgroups {
+            return [groups, 1, 1];
+        }
+        let y = groups.div_ceil(self.max_workgroups);
+        [groups.div_ceil(y), y, 1]
+    }
+}
+
+/// The work of one node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GpuProgram {
+    /// Dispatches in order; each sees what those before it wrote.
+    pub dispatches: Vec<Dispatch>,
+    /// Sizes in words of temporary buffers ([`Bind::Scratch`]).
+    pub scratch: Vec<usize>,
+}
+
+impl GpuProgram {
+    /// A node done by one dispatch.
+    pub fn one(dispatch: Dispatch) -> Self {
+        Self { dispatches: vec![dispatch], scratch: Vec::new() }
+    }
+}
+
+/// One dispatch of one shader.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dispatch {
+    /// Name for traces and errors: the operator and the variant.
+    pub label: Cow<'static, str>,
+    /// The whole WGSL text, entry point `main`. Equal texts share a pipeline, so shapes belong in `params`, not here.
+    pub wgsl: Cow<'static, str>,
+    /// What `@group(0) @binding(0..)` are, in order: `var<storage, read>` for inputs, `read_write` for the others.
+    pub binds: Vec<Bind>,
+    /// Contents of the `var<uniform>` at the binding after the last of `binds`; absent if empty. Padded with zeros to a
+    /// multiple of 16 bytes.
+    pub params: Vec<u32>,
+    /// Workgroups.
+    pub groups: [u32; 3],
+}
+
+/// A storage buffer of a dispatch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bind {
+    /// An operand, read.
+    In(usize),
+    /// A result, written.
+    Out(usize),
+    /// A temporary, read and written.
+    Scratch(usize),
+}
+
+/// 32-bit words an element takes on the GPU; `None` for types that are not kept there.
+pub const fn words(dtype: DType) -> Option<usize> {
+    match dtype {
+        DType::F64 => None,
+        DType::I64 | DType::U64 => Some(2),
+        _ => Some(1),
+    }
+}
+
+/// The WGSL type of an element's word; `None` for types that take two words or are not kept on the GPU.
+pub const fn wgsl_type(dtype: DType) -> Option<&'static str> {
+    match dtype {
+        DType::F32 | DType::F16 | DType::BF16 => Some("f32"),
+        DType::I8 | DType::I16 | DType::I32 => Some("i32"),
+        DType::U8 | DType::U16 | DType::U32 | DType::Bool => Some("u32"),
+        DType::I64 | DType::U64 | DType::F64 => None,
+    }
+}
+
+/// Replaces every `{{key}}` of a template. A key that stays unreplaced is caught by the shader validation test.
+pub fn render(template: &str, values: &[(&str, &str)]) -> String {
+    values.iter().fold(template.to_owned(), |text, (key, value)| {
+        text.replace(&format!("{{{{{key}}}}}"), value)
+    })
+}

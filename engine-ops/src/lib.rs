@@ -1,0 +1,32 @@
+//! The operator table.
+//!
+//! Each operator (or family that differs in one expression) is one file under `ops/`: definition, shape
+//! rule, CPU kernel, cases, with its WGSL beside it. [`TABLE`] lists them; import, planning, both devices,
+//! documentation and conformance read that one list.
+//!
+//! This crate knows no GPU library and does no I/O: a GPU kernel is data ([`gpu::GpuProgram`]).
+
+pub mod case;
+pub mod cpu;
+pub mod def;
+pub mod demand;
+pub mod gpu;
+pub mod infer;
+mod ops;
+
+pub use def::{
+    AttrDef, AttrKind, Default, Kind, OnnxName, OpDef, OpError, Operand, Role, Tolerance,
+};
+pub use ops::TABLE;
+
+/// The operator of this name and version.
+pub fn lookup(name: &str, version: u16) -> Option<&'static OpDef> {
+    TABLE.iter().copied().find(|def| def.name == name && def.version == version)
+}
+
+/// The operator that an ONNX node imports as one to one: same operands, attributes, results.
+pub fn lookup_onnx(domain: &str, name: &str, opset: i64) -> Option<&'static OpDef> {
+    let matches =
+        |o: &OnnxName| o.domain == domain && o.name == name && (o.since..=o.until).contains(&opset);
+    TABLE.iter().copied().find(|def| def.onnx.iter().any(matches))
+}

@@ -1,0 +1,1 @@
+//! Runs engines on the CPU and, through wgpu, on any GPU; refits them while they serve.

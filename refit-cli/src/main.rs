@@ -1,0 +1,2 @@
+//! The program refit: build, inspect, strip, fill, check, extract, run, verify, diff, bench.
+fn main() {}

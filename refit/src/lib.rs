@@ -1,0 +1,1 @@
+//! Where weights come from: safetensors, ONNX, engines and memory; streaming strip and fill of engine files.
