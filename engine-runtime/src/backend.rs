@@ -1,0 +1,60 @@
+//! What a device does for a session: keep constants, lower segments, run them.
+
+use crate::error::RunError;
+use crate::plan::Segment;
+use engine_format::{Tensor, ValueId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Constants of a program by value: the weights it reads directly and the prepared values.
+pub type Constants = BTreeMap<ValueId, Tensor>;
+
+/// A device, as sessions see it. Everything it gives out is immutable or locks for itself, so that runs of one
+/// session may overlap.
+pub trait Backend: Send + Sync + 'static {
+    /// Constants made resident.
+    type Resident: Send + Sync;
+    /// A segment made ready to run: kernels chosen, memory planned.
+    type Lowered: Send + Sync;
+    /// A value kept on the device between two segments of one run.
+    type Carried: Send + Sync;
+
+    /// Makes `constants` resident. `previous` is what a refit replaces: a tensor of it that still has the very same
+    /// bytes (the same memory) need not be moved again.
+    fn load(
+        &self,
+        constants: &Constants,
+        previous: Option<(&Constants, &Self::Resident)>,
+    ) -> Result<Self::Resident, RunError>;
+
+    /// Makes `segment` ready to run. It may be run many times and by several threads at once.
+    fn lower(&self, segment: &Arc<Segment>) -> Result<Self::Lowered, RunError>;
+
+    /// Bytes of memory that a lowered segment holds on to while it is cached.
+    fn cost(&self, lowered: &Self::Lowered) -> usize;
+
+    /// Runs a segment.
+    fn run(&self, run: Run<'_, Self>) -> Result<Finished<Self::Carried>, RunError>;
+}
+
+/// One run of one segment.
+pub struct Run<'a, B: Backend + ?Sized> {
+    /// The segment.
+    pub segment: &'a Segment,
+    /// Its lowered form.
+    pub lowered: &'a B::Lowered,
+    /// What [`crate::plan::Place::Resident`] means.
+    pub resident: &'a B::Resident,
+    /// What [`crate::plan::Place::Input`] means.
+    pub inputs: &'a [Tensor],
+    /// What [`crate::plan::Place::Carried`] means.
+    pub carried: &'a [B::Carried],
+}
+
+/// What a segment leaves.
+pub struct Finished<C> {
+    /// The values of [`Segment::host`], in its order.
+    pub host: Vec<Tensor>,
+    /// The values of [`Segment::carry`], in its order.
+    pub carry: Vec<C>,
+}
