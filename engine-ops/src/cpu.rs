@@ -62,6 +62,12 @@ impl TensorMeta {
     }
 }
 
+impl From<&Tensor> for TensorMeta {
+    fn from(t: &Tensor) -> Self {
+        Self { dtype: t.dtype(), shape: t.shape().to_vec() }
+    }
+}
+
 /// An operand.
 #[derive(Clone, Copy)]
 pub struct TensorRef<'a> {

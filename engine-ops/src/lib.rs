@@ -10,6 +10,7 @@ pub mod case;
 pub mod cpu;
 pub mod def;
 pub mod demand;
+mod eval;
 pub mod gpu;
 pub mod infer;
 mod ops;
@@ -17,6 +18,7 @@ mod ops;
 pub use def::{
     AttrDef, AttrKind, Default, Kind, OnnxName, OpDef, OpError, Operand, Role, Tolerance,
 };
+pub use eval::eval;
 pub use ops::TABLE;
 
 /// The operator of this name and version.

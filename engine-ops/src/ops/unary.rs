@@ -5,14 +5,14 @@ use crate::cpu::{Cpu, CpuCtx};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{Kind, OnnxName, OpDef, OpError, Operand, Tolerance};
-use engine_format::{DType, Element};
+use engine_format::{DType, Element, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 /// Declares one operator: constant, name, first opset of its present meaning, docs, the function for `f32` and `f64`, and
-/// the WGSL expression of `x`.
+/// the WGSL expression of `x`, samples of operand and result.
 macro_rules! unary {
-    ($id:ident, $name:literal, $since:literal, $doc:literal, $f32:expr, $f64:expr, $wgsl:literal) => {
+    ($id:ident, $name:literal, $since:literal, $doc:literal, $f32:expr, $f64:expr, $wgsl:literal, $samples:expr) => {
         pub static $id: OpDef = OpDef {
             name: $name,
             doc: $doc,
@@ -23,7 +23,7 @@ macro_rules! unary {
             cpu: Cpu::kernel(|ctx| map(ctx, $f32, $f64)),
             gpu: Some(|ctx| gpu(ctx, $name, $wgsl)),
             tolerance: Tolerance::ELEMENTWISE,
-            cases,
+            cases: || cases(&$samples),
             ..OpDef::BASE
         };
     };
@@ -37,7 +37,8 @@ unary!(
     "`x < 0 ? 0 : x`.",
     |x| if x < 0.0 { 0.0 } else { x },
     |x| if x < 0.0 { 0.0 } else { x },
-    "select(x, 0.0, x < 0.0)"
+    "select(x, 0.0, x < 0.0)",
+    [(-2.0, 0.0), (3.5, 3.5), (f32::NAN, f32::NAN), (f32::INFINITY, f32::INFINITY)]
 );
 unary!(
     SIGMOID,
@@ -46,7 +47,8 @@ unary!(
     "`1 / (1 + e^-x)`.",
     |x| 1.0 / (1.0 + (-x).exp()),
     |x| 1.0 / (1.0 + (-x).exp()),
-    "1.0 / (1.0 + exp(-x))"
+    "1.0 / (1.0 + exp(-x))",
+    [(0.0, 0.5), (2.0, 0.880_797_1), (-100.0, 0.0), (f32::NAN, f32::NAN)]
 );
 // WGSL's tanh overflows to NaN on some drivers where |x| is large; beyond 15 the result is ±1 in f32.
 unary!(
@@ -56,12 +58,49 @@ unary!(
     "Hyperbolic tangent.",
     f32::tanh,
     f64::tanh,
-    "select(tanh(clamp(x, -15.0, 15.0)), x, x != x)"
+    "select(tanh(clamp(x, -15.0, 15.0)), x, x != x)",
+    [(0.5, 0.462_117_17), (-40.0, -1.0), (f32::INFINITY, 1.0), (f32::NAN, f32::NAN)]
 );
-unary!(EXP, "Exp", 6, "`e^x`.", f32::exp, f64::exp, "exp(x)");
-unary!(SQRT, "Sqrt", 6, "Square root.", f32::sqrt, f64::sqrt, "sqrt(x)");
-unary!(RECIPROCAL, "Reciprocal", 6, "`1 / x`.", |x| 1.0 / x, |x| 1.0 / x, "1.0 / x");
-unary!(ERF, "Erf", 9, "The Gauss error function.", libm::erff, libm::erf, "erf(x)");
+unary!(
+    EXP,
+    "Exp",
+    6,
+    "`e^x`.",
+    f32::exp,
+    f64::exp,
+    "exp(x)",
+    [(0.0, 1.0), (1.0, 2.718_281_7), (f32::NEG_INFINITY, 0.0), (f32::NAN, f32::NAN)]
+);
+unary!(
+    SQRT,
+    "Sqrt",
+    6,
+    "Square root.",
+    f32::sqrt,
+    f64::sqrt,
+    "sqrt(x)",
+    [(4.0, 2.0), (2.25, 1.5), (-1.0, f32::NAN), (f32::NAN, f32::NAN)]
+);
+unary!(
+    RECIPROCAL,
+    "Reciprocal",
+    6,
+    "`1 / x`.",
+    |x| 1.0 / x,
+    |x| 1.0 / x,
+    "1.0 / x",
+    [(4.0, 0.25), (-0.5, -2.0), (0.0, f32::INFINITY), (f32::NAN, f32::NAN)]
+);
+unary!(
+    ERF,
+    "Erf",
+    9,
+    "The Gauss error function.",
+    libm::erff,
+    libm::erf,
+    "erf(x)",
+    [(0.5, 0.520_499_9), (-3.0, -0.999_977_9), (f32::INFINITY, 1.0), (f32::NAN, f32::NAN)]
+);
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
@@ -126,8 +165,11 @@ fn gpu(
     })))
 }
 
-fn cases() -> Vec<Case> {
+fn cases(samples: &[(f32, f32)]) -> Vec<Case> {
+    let (x, y): (Vec<f32>, Vec<f32>) = samples.iter().copied().unzip();
     vec![
+        Case::new("samples", vec![Tensor::from_slice(&[x.len()], &x)])
+            .expect(vec![Tensor::from_slice(&[y.len()], &y)]),
         Case::new("matrix", vec![ramp(&[3, 50])]),
         Case::new("longer than one workgroup", vec![ramp(&[700])]),
         Case::new("empty", vec![ramp(&[0, 4])]),

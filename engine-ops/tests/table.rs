@@ -1,0 +1,162 @@
+//! The operator table, checked row by row: what a row says holds, and each of its cases runs.
+
+use engine_format::{Attrs, DType, Tensor};
+use engine_ops::case::Case;
+use engine_ops::cpu::Cpu;
+use engine_ops::infer::{Facts, InferCtx, InferError};
+use engine_ops::{Kind, OpDef, Role, TABLE, Tolerance, eval};
+use std::collections::BTreeSet;
+
+fn attrs(def: &OpDef, case: &Case) -> Attrs {
+    let given = case.attrs.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+    def.normalise(given).unwrap_or_else(|e| panic!("{def:?} case {:?}: {e}", case.name))
+}
+
+/// Every case of every operator that has a kernel or is a view.
+fn runnable() -> impl Iterator<Item = (&'static OpDef, Case)> {
+    TABLE
+        .iter()
+        .filter(|def| def.kind != Kind::Control)
+        .flat_map(|def| (def.cases)().into_iter().map(move |case| (*def, case)))
+}
+
+/// Elements as `f64`, for comparison; 64-bit integers are compared by their bytes instead.
+fn floats(t: &Tensor) -> Vec<f64> {
+    match t.dtype() {
+        DType::F32 => t.as_slice::<f32>().unwrap().iter().map(|&v| f64::from(v)).collect(),
+        DType::F64 => t.as_slice::<f64>().unwrap().to_vec(),
+        DType::F16 => t.as_slice::<half::f16>().unwrap().iter().map(|v| v.to_f64()).collect(),
+        DType::BF16 => t.as_slice::<half::bf16>().unwrap().iter().map(|v| v.to_f64()).collect(),
+        _ => panic!("{t:?} is not a float tensor"),
+    }
+}
+
+/// Where `found` first differs from `expected` by more than the tolerance; NaN equals NaN.
+fn difference(expected: &Tensor, found: &Tensor, tolerance: Tolerance) -> Option<String> {
+    if expected.dtype() != found.dtype() || expected.shape() != found.shape() {
+        return Some(format!("expected {expected:?}, found {found:?}"));
+    }
+    if !expected.dtype().is_float() {
+        return (expected != found)
+            .then(|| format!("expected bytes {:?}, found {:?}", expected.bytes(), found.bytes()))
+            .map(|m| match (expected.to_i64s(), found.to_i64s()) {
+                (Some(e), Some(f)) => format!("expected {e:?}, found {f:?}"),
+                _ => m,
+            });
+    }
+    let rounding = match expected.dtype() {
+        DType::F16 => 1.0 / 1024.0,
+        DType::BF16 => 1.0 / 128.0,
+        _ => 0.0,
+    };
+    let pairs = floats(expected).into_iter().zip(floats(found)).enumerate();
+    pairs.into_iter().find_map(|(i, (e, f))| {
+        let allowed = tolerance.atol + (tolerance.rtol + rounding) * e.abs();
+        let same = e == f || (e.is_nan() && f.is_nan()) || (e - f).abs() <= allowed;
+        (!same).then(|| format!("element {i}: expected {e}, found {f}"))
+    })
+}
+
+#[test]
+fn rows_are_complete_and_unique() {
+    let mut seen = BTreeSet::new();
+    let mut onnx = BTreeSet::new();
+    for def in TABLE {
+        assert!(seen.insert((def.name, def.version)), "{def:?} is listed twice");
+        assert!(def.doc.len() > 5, "{def:?} has no documentation");
+        assert!(!(def.cases)().is_empty(), "{def:?} has no cases");
+        let names: BTreeSet<_> = def.attrs.iter().map(|a| a.name).collect();
+        assert_eq!(names.len(), def.attrs.len(), "{def:?} lists an attribute twice");
+        let names: BTreeSet<_> = (def.cases)().iter().map(|c| c.name).collect();
+        assert_eq!(names.len(), (def.cases)().len(), "{def:?} has two cases of one name");
+        for name in def.onnx {
+            for opset in name.since..=name.until {
+                let key = (name.domain, name.name, opset);
+                assert!(onnx.insert(key), "{def:?}: {key:?} imports as two operators");
+            }
+        }
+        let runs = matches!(def.cpu, Cpu::Kernel { .. } | Cpu::Dynamic(_));
+        let planned = matches!(def.kind, Kind::View | Kind::Control);
+        assert!(runs || planned, "{def:?} can run nowhere");
+    }
+}
+
+#[test]
+fn every_operator_has_a_case_with_expected_values() {
+    for def in TABLE.iter().filter(|def| def.kind != Kind::Control) {
+        let shown = (def.cases)()
+            .iter()
+            .any(|c| c.expected.as_ref().is_some_and(|e| e.iter().any(|t| !t.is_empty())));
+        assert!(shown, "{def:?} has no case that writes its expected values down");
+    }
+}
+
+#[test]
+fn every_case_gives_its_expected_values_on_the_cpu() {
+    let mut failures = Vec::new();
+    for (def, case) in runnable() {
+        match eval(def, &attrs(def, &case), &case.inputs, case.outputs) {
+            Err(e) => failures.push(format!("{def:?} case {:?}: {e}", case.name)),
+            Ok(found) => {
+                assert_eq!(found.len(), case.outputs, "{def:?} case {:?}", case.name);
+                let expected = case.expected.iter().flatten();
+                for (i, (e, f)) in expected.zip(&found).enumerate() {
+                    if let Some(d) = difference(e, f, def.tolerance) {
+                        failures.push(format!("{def:?} case {:?} result {i}: {d}", case.name));
+                    }
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// What a plan knows before a run: shapes, and the contents of operands that decide shapes. The rule must then give
+/// the kernel's own types and shapes, also where it does not see contents that a constant would show it.
+#[test]
+fn inference_from_shapes_agrees_with_the_kernels() {
+    for (def, case) in runnable() {
+        let attrs = attrs(def, &case);
+        let facts: Vec<_> = case
+            .inputs
+            .iter()
+            .enumerate()
+            .map(|(i, input)| {
+                let full = Facts::constant(input.clone()?);
+                let seen = def.operand(i).is_some_and(|o| o.role == Role::Shape);
+                Some(if seen { full } else { Facts { value: None, ..full } })
+            })
+            .collect();
+        let ctx = InferCtx { attrs: &attrs, inputs: &facts, outputs: case.outputs };
+        let inferred = match (def.infer)(&ctx) {
+            Ok(inferred) => inferred,
+            Err(InferError::DataDependent) if matches!(def.cpu, Cpu::Dynamic(_)) => {
+                continue;
+            }
+            Err(e) => panic!("{def:?} case {:?}: {e}", case.name),
+        };
+        let found = eval(def, &attrs, &case.inputs, case.outputs).unwrap();
+        for (i, (facts, tensor)) in inferred.iter().zip(&found).enumerate() {
+            let what = format!("{def:?} case {:?} result {i}", case.name);
+            assert_eq!(facts.dtype, tensor.dtype(), "{what}");
+            if matches!(def.cpu, Cpu::Kernel { .. }) || def.kind == Kind::View {
+                assert_eq!(facts.concrete().as_deref(), Some(tensor.shape()), "{what}");
+            }
+        }
+    }
+}
+
+/// One thread and several must give the same bits.
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+    let (one, many) = (pool(1), pool(3));
+    for (def, case) in runnable() {
+        let attrs = attrs(def, &case);
+        let run = || eval(def, &attrs, &case.inputs, case.outputs).unwrap();
+        let (a, b) = (one.install(run), many.install(run));
+        for (a, b) in a.iter().zip(&b) {
+            assert!(a.bytes() == b.bytes(), "{def:?} case {:?}", case.name);
+        }
+    }
+}
