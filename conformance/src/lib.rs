@@ -1,6 +1,4 @@
 //! The flag matrix, suites against oracles, verification, and the assets they use.
 
 pub mod assets;
-pub mod compare;
-pub mod models;
 pub mod oracle;

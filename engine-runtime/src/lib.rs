@@ -2,6 +2,7 @@
 
 pub mod backend;
 mod error;
+pub mod gpu;
 pub mod plan;
 
 pub use error::{RunError, RunErrorKind};

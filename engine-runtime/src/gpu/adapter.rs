@@ -1,0 +1,186 @@
+//! Which GPUs there are, and which one is taken.
+
+use super::error::{GpuError, GpuErrorKind};
+use std::fmt;
+use std::sync::LazyLock;
+use wgpu::{Adapter, Backends, DeviceType, Instance, InstanceDescriptor, InstanceFlags};
+
+/// Name of the environment variable that lets software adapters count as GPUs when set to `1`.
+pub const SOFTWARE_GPU: &str = "REFIT_SOFTWARE_GPU";
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GpuChoice {
+    /// The first eligible adapter: a hardware GPU, or a software one under [`SOFTWARE_GPU`].
+    First,
+    /// The eligible adapter at this position of the list that [`adapters`] gives.
+    Index(usize),
+    /// The first adapter, software ones included, whose name contains this text, whatever its case.
+    Named(String),
+}
+
+impl fmt::Display for GpuChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GpuChoice::First => f.write_str("gpu"),
+            GpuChoice::Index(i) => write!(f, "gpu:{i}"),
+            GpuChoice::Named(name) => f.write_str(name),
+        }
+    }
+}
+
+/// An adapter that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterSummary {
+    /// The driver's name for it.
+    pub name: String,
+    /// The graphics interface it is reached through.
+    pub backend: String,
+    /// Whether it computes on the CPU.
+    pub software: bool,
+    /// Driver and version, as the driver says it.
+    pub driver: String,
+}
+
+impl fmt::Display for AdapterSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.software { ", software" } else { "" };
+        write!(f, "{} ({}{kind})", self.name, self.backend)
+    }
+}
+
+impl AdapterSummary {
+    pub(crate) fn of(info: &wgpu::AdapterInfo) -> Self {
+        Self {
+            name: info.name.clone(),
+            backend: info.backend.to_string(),
+            software: info.device_type == DeviceType::Cpu,
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        }
+    }
+}
+
+/// One instance for the process: each one loads every driver anew.
+static INSTANCE: LazyLock<Instance> = LazyLock::new(|| {
+    // The defaults validate indirect calls and cap buffers below 4 GiB even in release builds; nothing here
+    // makes indirect calls.
+    let flags = if cfg!(debug_assertions) {
+        InstanceFlags::VALIDATION | InstanceFlags::DEBUG
+    } else {
+        InstanceFlags::empty()
+    };
+    Instance::new(InstanceDescriptor {
+        backends: Backends::PRIMARY,
+        flags,
+        ..InstanceDescriptor::new_without_display_handle()
+    })
+});
+
+/// Every adapter, those that are more likely to be fast first.
+pub fn adapters() -> Vec<AdapterSummary> {
+    found().iter().map(|a| AdapterSummary::of(&a.get_info())).collect()
+}
+
+fn found() -> Vec<Adapter> {
+    let mut found = pollster::block_on(INSTANCE.enumerate_adapters(Backends::PRIMARY));
+    found.sort_by_key(|a| rank(a.get_info().device_type));
+    found
+}
+
+/// Position of a device type in the list. The sort is stable, so adapters of one type keep the order of the driver.
+fn rank(kind: DeviceType) -> u8 {
+    match kind {
+        DeviceType::DiscreteGpu => 0,
+        DeviceType::IntegratedGpu => 1,
+        DeviceType::VirtualGpu => 2,
+        DeviceType::Other => 3,
+        DeviceType::Cpu => 4,
+    }
+}
+
+/// Whether the environment lets software adapters count as GPUs.
+fn software_allowed() -> bool {
+    std::env::var_os(SOFTWARE_GPU).is_some_and(|v| v == "1")
+}
+
+/// The adapter that `choice` names.
+pub(crate) fn choose(choice: &GpuChoice) -> Result<Adapter, GpuError> {
+    let mut found = found();
+    let all: Vec<AdapterSummary> =
+        found.iter().map(|a| AdapterSummary::of(&a.get_info())).collect();
+    match pick(choice, &all, software_allowed()) {
+        Some(i) => Ok(found.swap_remove(i)),
+        None => Err(not_found(choice, &all)),
+    }
+}
+
+/// Position in `all` of the adapter that `choice` names.
+fn pick(choice: &GpuChoice, all: &[AdapterSummary], software: bool) -> Option<usize> {
+    let mut eligible = (0..all.len()).filter(|&i| software || !all[i].software);
+    match choice {
+        GpuChoice::First => eligible.next(),
+        GpuChoice::Index(n) => eligible.nth(*n),
+        GpuChoice::Named(part) => {
+            let part = part.to_lowercase();
+            all.iter().position(|a| a.name.to_lowercase().contains(&part))
+        }
+    }
+}
+
+fn not_found(choice: &GpuChoice, all: &[AdapterSummary]) -> GpuError {
+    let mut message = String::from("no such GPU; ");
+    if all.is_empty() {
+        message.push_str("found no adapters at all");
+    } else {
+        let list: Vec<String> = all.iter().map(ToString::to_string).collect();
+        message.push_str(&format!("found {}", list.join(", ")));
+        if all.iter().any(|a| a.software) && !software_allowed() {
+            message
+                .push_str(&format!("; a software adapter is taken by name or if {SOFTWARE_GPU}=1"));
+        }
+    }
+    GpuError::new(
+        GpuErrorKind::NoAdapter,
+        format!("device {choice:?}", choice = choice.to_string()),
+        message,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Vec<AdapterSummary> {
+        let adapter = |name: &str, software| AdapterSummary {
+            name: name.to_owned(),
+            backend: "vulkan".to_owned(),
+            software,
+            driver: String::new(),
+        };
+        vec![adapter("Acme 9000", false), adapter("Iris", false), adapter("llvmpipe (LLVM)", true)]
+    }
+
+    #[test]
+    fn software_adapters_are_gpus_only_when_named_or_allowed() {
+        let all = machine();
+        assert_eq!(pick(&GpuChoice::First, &all, false), Some(0));
+        assert_eq!(pick(&GpuChoice::Index(1), &all, false), Some(1));
+        assert_eq!(pick(&GpuChoice::Index(2), &all, false), None);
+        assert_eq!(pick(&GpuChoice::Index(2), &all, true), Some(2));
+        assert_eq!(pick(&GpuChoice::Named("LLVM".into()), &all, false), Some(2));
+        assert_eq!(pick(&GpuChoice::First, &all[2..], false), None);
+        assert_eq!(pick(&GpuChoice::First, &all[2..], true), Some(0));
+    }
+
+    #[test]
+    fn the_error_lists_what_was_found() {
+        let text = not_found(&GpuChoice::Index(7), &machine()).to_string();
+        assert!(text.contains("\"gpu:7\""), "{text}");
+        assert!(
+            text.contains("Acme 9000 (vulkan), Iris (vulkan), llvmpipe (LLVM) (vulkan, software)"),
+            "{text}"
+        );
+        let none = not_found(&GpuChoice::First, &[]).to_string();
+        assert!(none.contains("found no adapters at all"), "{none}");
+    }
+}

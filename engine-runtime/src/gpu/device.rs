@@ -1,0 +1,171 @@
+//! An opened GPU.
+
+use super::adapter::{self, AdapterSummary, GpuChoice};
+use super::error::{GpuError, GpuErrorKind};
+use super::pipeline::PipelineCache;
+use engine_ops::gpu::GpuLimits;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use wgpu::{DeviceDescriptor, ErrorFilter, Features, Limits, MemoryHints, PollType};
+
+/// How a GPU is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// Ask for no more than what every WebGPU implementation has, even if the adapter has more.
+    pub baseline: bool,
+}
+
+/// Features that kernels or measurements make use of where the adapter has them; none is ever required.
+const USEFUL: Features = Features::SUBGROUP.union(Features::TIMESTAMP_QUERY);
+
+/// An opened GPU: device, queue and the shaders compiled for it. Cloning shares them.
+#[derive(Clone)]
+pub struct GpuDevice {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    adapter: AdapterSummary,
+    limits: Limits,
+    kernel_limits: GpuLimits,
+    pipelines: PipelineCache,
+    /// The first error that no scope caught: a lost device, or a bug.
+    fault: Arc<Mutex<Option<GpuError>>>,
+}
+
+impl fmt::Debug for GpuDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GpuDevice({})", self.inner.adapter)
+    }
+}
+
+impl GpuDevice {
+    /// Opens the adapter that `choice` names.
+    pub fn open(choice: &GpuChoice, options: GpuOptions) -> Result<Self, GpuError> {
+        let adapter = adapter::choose(choice)?;
+        let summary = AdapterSummary::of(&adapter.get_info());
+        let (features, limits) = if options.baseline {
+            (Features::empty(), Limits::default())
+        } else {
+            (adapter.features() & USEFUL, adapter.limits())
+        };
+        let descriptor = DeviceDescriptor {
+            label: Some("refit"),
+            required_features: features,
+            required_limits: limits,
+            memory_hints: MemoryHints::Performance,
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|e| GpuError::new(GpuErrorKind::Open, summary.to_string(), e.to_string()))?;
+        tracing::debug!(adapter = %summary, baseline = options.baseline, "opened a GPU");
+        let fault = Arc::new(Mutex::new(None));
+        watch(&device, &summary, &fault);
+        let limits = device.limits();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                kernel_limits: GpuLimits {
+                    max_workgroups: limits.max_compute_workgroups_per_dimension,
+                    max_invocations: limits.max_compute_invocations_per_workgroup,
+                    workgroup_memory: limits.max_compute_workgroup_storage_size,
+                },
+                device,
+                queue,
+                adapter: summary,
+                limits,
+                pipelines: PipelineCache::default(),
+                fault,
+            }),
+        })
+    }
+
+    /// The adapter.
+    pub fn adapter(&self) -> &AdapterSummary {
+        &self.inner.adapter
+    }
+
+    /// What kernels are made for.
+    pub fn limits(&self) -> &GpuLimits {
+        &self.inner.kernel_limits
+    }
+
+    /// Bytes of the largest tensor that a kernel can bind here.
+    pub fn max_binding(&self) -> u64 {
+        self.inner.limits.max_storage_buffer_binding_size.min(self.inner.limits.max_buffer_size)
+    }
+
+    /// How many shaders were compiled so far.
+    pub fn compiled_shaders(&self) -> usize {
+        self.inner.pipelines.len()
+    }
+
+    pub(crate) fn wgpu_limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    pub(crate) fn queue(&self) -> &wgpu::Queue {
+        &self.inner.queue
+    }
+
+    pub(crate) fn pipeline_cache(&self) -> &PipelineCache {
+        &self.inner.pipelines
+    }
+
+    /// Runs `work` and turns whatever wgpu reports in it, on this thread, into an error of `kind` at `place`.
+    pub(crate) fn scoped<T>(
+        &self,
+        kind: GpuErrorKind,
+        place: &str,
+        work: impl FnOnce(&wgpu::Device) -> T,
+    ) -> Result<T, GpuError> {
+        let device = &self.inner.device;
+        let memory = device.push_error_scope(ErrorFilter::OutOfMemory);
+        let internal = device.push_error_scope(ErrorFilter::Internal);
+        let validation = device.push_error_scope(ErrorFilter::Validation);
+        let done = work(device);
+        // Innermost first; each is popped whatever the others say.
+        let reported = [validation, internal, memory].map(|scope| pollster::block_on(scope.pop()));
+        match reported.iter().flatten().next() {
+            Some(error) => Err(GpuError::from_wgpu(kind, place, error)),
+            None => self.fault().map_or(Ok(done), Err),
+        }
+    }
+
+    /// Waits until everything submitted up to `submission` is done and its callbacks were called.
+    pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), GpuError> {
+        let poll = PollType::Wait { submission_index: Some(submission), timeout: None };
+        let lost = |e: wgpu::PollError| {
+            GpuError::new(GpuErrorKind::Lost, self.inner.adapter.to_string(), e.to_string())
+        };
+        self.inner.device.poll(poll).map_err(lost)?;
+        self.fault().map_or(Ok(()), Err)
+    }
+
+    fn fault(&self) -> Option<GpuError> {
+        self.inner.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Keeps what wgpu reports outside error scopes, instead of its default, a panic.
+fn watch(device: &wgpu::Device, adapter: &AdapterSummary, fault: &Arc<Mutex<Option<GpuError>>>) {
+    let place = adapter.to_string();
+    let keep = {
+        let fault = fault.clone();
+        move |error: GpuError| {
+            tracing::error!(%error, "the GPU reported an error");
+            fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    };
+    let (keep_lost, place_lost) = (keep.clone(), place.clone());
+    device.on_uncaptured_error(Arc::new(move |error| {
+        keep(GpuError::from_wgpu(GpuErrorKind::Launch, &place, &error));
+    }));
+    device.set_device_lost_callback(move |reason, message| {
+        // Dropping the last handle reports the device as destroyed, which is no fault.
+        if reason != wgpu::DeviceLostReason::Destroyed {
+            keep_lost(GpuError::new(GpuErrorKind::Lost, place_lost.clone(), message));
+        }
+    });
+}

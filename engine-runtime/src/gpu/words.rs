@@ -1,0 +1,102 @@
+//! Host elements ↔ the 32-bit words of the GPU, as `engine_ops::gpu` lays them out.
+
+use bytemuck::{cast_slice, cast_slice_mut};
+use engine_format::{AlignedBuf, DType};
+use engine_ops::cpu::TensorMeta;
+use engine_ops::gpu::words;
+use half::{bf16, f16};
+use std::borrow::Cow;
+
+/// Bytes a tensor takes on the GPU; `None` for element types that are not kept there.
+pub(crate) fn gpu_len(meta: &TensorMeta) -> Option<u64> {
+    Some(meta.len() as u64 * words(meta.dtype)? as u64 * 4)
+}
+
+/// The GPU's words for host bytes of `dtype`: borrowed where the layouts agree.
+///
+/// # Panics
+/// If `dtype` is not kept on the GPU, or `host` is not aligned for it (tensors are).
+pub(crate) fn widen(dtype: DType, host: &[u8]) -> Cow<'_, [u32]> {
+    fn each<T: bytemuck::AnyBitPattern>(host: &[u8], f: impl Fn(T) -> u32) -> Cow<'static, [u32]> {
+        Cow::Owned(cast_slice::<u8, T>(host).iter().map(|&x| f(x)).collect())
+    }
+    match dtype {
+        DType::F32 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => {
+            Cow::Borrowed(cast_slice(host))
+        }
+        DType::F16 => each(host, |x: f16| x.to_f32().to_bits()),
+        DType::BF16 => each(host, |x: bf16| x.to_f32().to_bits()),
+        DType::I8 => each(host, |x: i8| i32::from(x) as u32),
+        DType::I16 => each(host, |x: i16| i32::from(x) as u32),
+        DType::U8 | DType::Bool => each(host, |x: u8| u32::from(x)),
+        DType::U16 => each(host, |x: u16| u32::from(x)),
+        DType::F64 => panic!("f64 is not kept on the GPU"),
+    }
+}
+
+/// The host bytes for the GPU's words of `dtype`. Values that a kernel left outside the element type wrap around.
+///
+/// # Panics
+/// If `dtype` is not kept on the GPU, or `gpu` does not have `len` elements.
+pub(crate) fn narrow(dtype: DType, len: usize, gpu: &[u8]) -> AlignedBuf {
+    fn each<W: bytemuck::AnyBitPattern, T: bytemuck::NoUninit + bytemuck::AnyBitPattern>(
+        gpu: &[u8],
+        out: &mut [u8],
+        f: impl Fn(W) -> T,
+    ) {
+        for (word, slot) in gpu.chunks_exact(4).zip(cast_slice_mut::<u8, T>(out)) {
+            *slot = f(bytemuck::pod_read_unaligned(word));
+        }
+    }
+    let per = words(dtype).expect("only types that are kept on the GPU are read back") * 4;
+    assert_eq!(gpu.len(), len * per, "a read-back of {len} elements of {dtype}");
+    let mut out = AlignedBuf::zeroed(len * dtype.size());
+    match dtype {
+        DType::F32 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => out.copy_from_slice(gpu),
+        DType::F16 => each(gpu, &mut out, f16::from_f32),
+        DType::BF16 => each(gpu, &mut out, bf16::from_f32),
+        DType::I8 => each(gpu, &mut out, |x: i32| x as i8),
+        DType::I16 => each(gpu, &mut out, |x: i32| x as i16),
+        DType::U8 => each(gpu, &mut out, |x: u32| x as u8),
+        DType::U16 => each(gpu, &mut out, |x: u32| x as u16),
+        DType::Bool => each(gpu, &mut out, |x: u32| u8::from(x != 0)),
+        DType::F64 => panic!("f64 is not kept on the GPU"),
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_pattern_of_bits_survives_the_round_trip(bits in prop::collection::vec(any::<u64>(), 0..20)) {
+            for dtype in DType::ALL.into_iter().filter(|d| words(*d).is_some()) {
+                let mut host = cast_slice::<u64, u8>(&bits).to_vec();
+                if dtype == DType::Bool {
+                    host.iter_mut().for_each(|b| *b &= 1);
+                }
+                let host = engine_format::Bytes::copy_from(&host);
+                let len = host.len() / dtype.size();
+                let back = narrow(dtype, len, cast_slice(&widen(dtype, &host)));
+                // A NaN of a half type may come back as another NaN.
+                let same = match dtype {
+                    DType::F16 => cast_slice::<u8, f16>(&back).iter().zip(cast_slice::<u8, f16>(&host))
+                        .all(|(a, b)| a == b || (a.is_nan() && b.is_nan())),
+                    DType::BF16 => cast_slice::<u8, bf16>(&back).iter().zip(cast_slice::<u8, bf16>(&host))
+                        .all(|(a, b)| a == b || (a.is_nan() && b.is_nan())),
+                    _ => *back == *host,
+                };
+                prop_assert!(same, "{dtype}");
+            }
+        }
+    }
+
+    #[test]
+    fn small_types_take_one_word_each() {
+        assert_eq!(&*widen(DType::I8, &[0xff, 1]), &[u32::MAX, 1]);
+        assert_eq!(&*widen(DType::U8, &[0xff]), &[255]);
+    }
+}

@@ -1,0 +1,223 @@
+//! Every case of the operator table on the GPU, held against the CPU kernels and the expected results.
+//!
+//! Runs under what the adapter offers and again under the WebGPU baseline. Without an adapter the tests say so and
+//! pass; `REFIT_REQUIRE_GPU=1` makes that a failure.
+
+use engine_format::{AlignedBuf, Attrs, DType, Tensor};
+use engine_ops::case::Case;
+use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
+use engine_ops::gpu::GpuCtx;
+use engine_ops::infer::{Facts, InferCtx};
+use engine_ops::{Kind, OpDef, TABLE, Tolerance};
+use engine_runtime::gpu::{GpuChoice, GpuDevice, GpuError, GpuErrorKind, GpuOptions, adapters};
+use half::{bf16, f16};
+
+/// The GPU under test: a hardware one, else a software one; nothing else about the tests depends on which.
+fn device(options: GpuOptions) -> Option<GpuDevice> {
+    let software = adapters().into_iter().find(|a| a.software);
+    let named = |a: engine_runtime::gpu::AdapterSummary| GpuChoice::Named(a.name);
+    let opened = match (GpuDevice::open(&GpuChoice::First, options), software.map(named)) {
+        (Err(e), Some(choice)) if e.kind() == GpuErrorKind::NoAdapter => {
+            GpuDevice::open(&choice, options)
+        }
+        (first, _) => first,
+    };
+    match opened {
+        Ok(device) => Some(device),
+        Err(e) if e.kind() == GpuErrorKind::NoAdapter => {
+            let required = std::env::var_os("REFIT_REQUIRE_GPU").is_some_and(|v| v == "1");
+            assert!(!required, "REFIT_REQUIRE_GPU=1, but {e}");
+            println!("SKIPPED: {e}");
+            None
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+#[test]
+fn operators_agree_with_the_cpu_under_the_adapters_limits() {
+    if let Some(device) = device(GpuOptions::default()) {
+        run_table(&device);
+    }
+}
+
+#[test]
+fn operators_agree_with_the_cpu_under_the_webgpu_baseline() {
+    if let Some(device) = device(GpuOptions { baseline: true }) {
+        assert!(device.max_binding() <= 128 << 20);
+        run_table(&device);
+    }
+}
+
+fn run_table(device: &GpuDevice) {
+    let mut failures = Vec::new();
+    let (mut ran, mut on_cpu) = (0, Vec::new());
+    // One operator alone, to work on it.
+    let only = std::env::var("REFIT_OP").ok();
+    for def in TABLE.iter().filter(|d| only.as_ref().is_none_or(|o| o == d.name)) {
+        for case in (def.cases)() {
+            let label = format!("{def:?} {:?}", case.name);
+            match run_case(device, def, &case) {
+                Ok(true) => ran += 1,
+                Ok(false) => on_cpu.push(label),
+                Err(message) => failures.push(format!("{label}: {message}")),
+            }
+        }
+    }
+    println!("{device:?}: {ran} cases ran, {} have no kernel here", on_cpu.len());
+    on_cpu.iter().for_each(|label| println!("  not on the GPU: {label}"));
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(ran > 0 || only.is_some(), "no case ran");
+}
+
+/// Whether the case has a GPU kernel; an error if it does and the kernel is wrong.
+fn run_case(device: &GpuDevice, def: &'static OpDef, case: &Case) -> Result<bool, String> {
+    if def.gpu.is_none() || def.kind == Kind::View {
+        return Ok(false);
+    }
+    let attrs = case.attrs.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+    let attrs = def.normalise(attrs).map_err(|e| e.to_string())?;
+    let metas = outputs(def, &attrs, case)?;
+    let Some(gpu) = on_gpu(device, def, &attrs, case, &metas)? else { return Ok(false) };
+    let cpu = on_cpu(def, &attrs, case, &metas)?;
+    for (i, (gpu, cpu)) in gpu.iter().zip(&cpu).enumerate() {
+        compare(gpu, cpu, def.tolerance).map_err(|e| format!("result {i} against the CPU: {e}"))?;
+        if let Some(expected) = &case.expected {
+            compare(gpu, &expected[i], def.tolerance)
+                .map_err(|e| format!("result {i} against what is expected: {e}"))?;
+        }
+    }
+    Ok(true)
+}
+
+fn outputs(def: &OpDef, attrs: &Attrs, case: &Case) -> Result<Vec<TensorMeta>, String> {
+    let inputs: Vec<_> = case.inputs.iter().map(|t| t.clone().map(Facts::constant)).collect();
+    let ctx = InferCtx { attrs, inputs: &inputs, outputs: case.outputs };
+    let facts = (def.infer)(&ctx).map_err(|e| format!("infer: {e}"))?;
+    facts
+        .iter()
+        .map(|f| {
+            let shape = f.concrete().ok_or_else(|| format!("infer left {f:?} open"))?;
+            Ok(TensorMeta { dtype: f.dtype, shape })
+        })
+        .collect()
+}
+
+fn on_gpu(
+    device: &GpuDevice,
+    def: &OpDef,
+    attrs: &Attrs,
+    case: &Case,
+    outputs: &[TensorMeta],
+) -> Result<Option<Vec<Tensor>>, String> {
+    let inputs: Vec<_> = case
+        .inputs
+        .iter()
+        .map(|t| t.as_ref().map(|t| TensorMeta { dtype: t.dtype(), shape: t.shape().to_vec() }))
+        .collect();
+    // A plan knows the contents of an operand that decides shapes; of others it may not.
+    let known = |(i, t): (usize, &Option<Tensor>)| {
+        let role = def.operand(i).map(|o| o.role);
+        t.clone().filter(|_| role == Some(engine_ops::Role::Shape))
+    };
+    let values: Vec<_> = case.inputs.iter().enumerate().map(known).collect();
+    let outputs: Vec<_> = outputs.iter().cloned().map(Some).collect();
+    let ctx = GpuCtx {
+        attrs,
+        inputs: &inputs,
+        values: &values,
+        outputs: &outputs,
+        limits: device.limits(),
+    };
+    let kernel = def.gpu.expect("only operators with a kernel come here");
+    let Some(program) = kernel(&ctx).map_err(|e| format!("kernel: {e}"))? else {
+        return Ok(None);
+    };
+    let results = device
+        .run_program(&program, &case.inputs, &outputs)
+        .map_err(|e: GpuError| e.to_string())?;
+    Ok(Some(results.into_iter().map(|r| r.expect("all were asked for")).collect()))
+}
+
+fn on_cpu(
+    def: &OpDef,
+    attrs: &Attrs,
+    case: &Case,
+    outputs: &[TensorMeta],
+) -> Result<Vec<Tensor>, String> {
+    let Cpu::Kernel { run, scratch } = def.cpu else {
+        return Err("has a GPU kernel and no plain CPU kernel".into());
+    };
+    let metas: Vec<_> = case
+        .inputs
+        .iter()
+        .map(|t| t.as_ref().map(|t| TensorMeta { dtype: t.dtype(), shape: t.shape().to_vec() }))
+        .collect();
+    let asked: Vec<_> = outputs.iter().cloned().map(Some).collect();
+    let bytes = scratch(&CpuShapes { attrs, inputs: &metas, outputs: &asked });
+    let inputs: Vec<_> = case.inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();
+    let mut buffers: Vec<AlignedBuf> =
+        outputs.iter().map(|m| AlignedBuf::zeroed(m.byte_len())).collect();
+    let mut muts: Vec<_> = outputs
+        .iter()
+        .zip(&mut buffers)
+        .map(|(m, b)| Some(TensorMut { dtype: m.dtype, shape: &m.shape, bytes: b }))
+        .collect();
+    run(&mut CpuCtx {
+        attrs,
+        inputs: &inputs,
+        outputs: &mut muts,
+        scratch: &mut AlignedBuf::zeroed(bytes),
+    })
+    .map_err(|e| format!("CPU kernel: {e}"))?;
+    let tensor = |(m, b): (&TensorMeta, AlignedBuf)| {
+        Tensor::new(m.dtype, &m.shape, b.into()).map_err(|e| e.to_string())
+    };
+    outputs.iter().zip(buffers).map(tensor).collect()
+}
+
+/// Elementwise |a − b| ≤ atol + rtol·|b|; NaN equals NaN, infinities equal themselves. Half types may besides differ
+/// by one unit in the last place, which is what two correct roundings of nearly equal numbers can differ by.
+fn compare(a: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Result<(), String> {
+    if (a.dtype(), a.shape()) != (expected.dtype(), expected.shape()) {
+        return Err(format!("is {a:?}, expected {expected:?}"));
+    }
+    let extra = match a.dtype() {
+        _ if tolerance == Tolerance::EXACT => 0.0,
+        DType::F16 => 1.0 / 1024.0,
+        DType::BF16 => 1.0 / 128.0,
+        _ => 0.0,
+    };
+    let (left, right) = (numbers(a), numbers(expected));
+    let wrong = left.iter().zip(&right).enumerate().filter(|(_, (a, b))| {
+        let same = a == b || (a.is_nan() && b.is_nan());
+        // Written so that a comparison with NaN counts as wrong.
+        let near = (*a - *b).abs() <= tolerance.atol + (tolerance.rtol + extra) * b.abs();
+        !(same || near && b.is_finite())
+    });
+    let wrong: Vec<_> = wrong.collect();
+    match wrong.first() {
+        None => Ok(()),
+        Some((i, (a, b))) => Err(format!(
+            "{} of {} elements of {expected:?} differ, the first at {i}: is {a}, expected {b}",
+            wrong.len(),
+            left.len(),
+        )),
+    }
+}
+
+/// The elements as `f64`; 64-bit integers beyond its precision do not occur in cases.
+fn numbers(t: &Tensor) -> Vec<f64> {
+    match t.dtype() {
+        DType::F32 => floats(t, |x: f32| f64::from(x)),
+        DType::F64 => floats(t, |x: f64| x),
+        DType::F16 => floats(t, f16::to_f64),
+        DType::BF16 => floats(t, bf16::to_f64),
+        DType::U64 => floats(t, |x: u64| x as f64),
+        _ => t.to_i64s().expect("the rest are integers").iter().map(|&x| x as f64).collect(),
+    }
+}
+
+fn floats<T: engine_format::Element>(t: &Tensor, f: impl Fn(T) -> f64) -> Vec<f64> {
+    t.as_slice::<T>().expect("the caller matched the type").iter().map(|&x| f(x)).collect()
+}
