@@ -1,1 +1,88 @@
 //! Reads ONNX files: protobuf decoding, external data, functions, constants by name.
+//!
+//! [`Model::open`] maps a file and gives back its graph: functions inlined, names unique, every `Constant` in one
+//! form, tensors known by type and decoded on request. The crate knows the container, not the operators: what a node
+//! means is the reader's affair.
+//!
+//! ```
+//! use engine_onnx::{Model, proto};
+//! use prost::Message;
+//!
+//! let tensor = proto::TensorProto {
+//!     name: "bias".into(),
+//!     data_type: proto::data_type::FLOAT,
+//!     dims: vec![2],
+//!     float_data: vec![0.5, -0.5],
+//!     ..Default::default()
+//! };
+//! let file = proto::ModelProto {
+//!     ir_version: Some(8),
+//!     opset_import: vec![proto::OperatorSetIdProto { domain: String::new(), version: 17 }],
+//!     graph: Some(proto::GraphProto { initializer: vec![tensor], ..Default::default() }),
+//!     ..Default::default()
+//! };
+//! let model = Model::parse(file.encode_to_vec().into(), None)?;
+//! let [bias] = &model.constants()[..] else { unreachable!() };
+//! assert_eq!(bias.name, "bias");
+//! assert_eq!(bias.data.tensor()?.as_slice::<f32>().unwrap(), [0.5, -0.5]);
+//! # Ok::<(), engine_onnx::OnnxError>(())
+//! ```
+
+mod error;
+mod external;
+mod import;
+mod inline;
+mod map;
+mod model;
+mod names;
+pub mod proto;
+mod tensor;
+mod value_type;
+mod wire;
+
+pub use error::{OnnxError, OnnxErrorKind};
+pub use map::map_file;
+pub use model::{AttrValue, Constant, Graph, Initializer, Model, Node, ValueInfo};
+pub use tensor::{TensorData, dtype_of, type_name};
+
+use engine_format::Bytes;
+use external::Origin;
+use prost::Message;
+use std::path::Path;
+use std::sync::Arc;
+
+impl Model {
+    /// Maps and decodes the file at `path`. External data is looked for in its folder.
+    ///
+    /// Tensors refer to the mapped file, which must not be changed as long as the model, or a tensor of it, is alive.
+    pub fn open(path: &Path) -> Result<Self, OnnxError> {
+        let bytes = map_file(path).map_err(|error| {
+            OnnxError::new(OnnxErrorKind::Io, error.to_string()).in_file(path.display())
+        })?;
+        let folder = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        Self::read(bytes, Origin::new(Some(path), Some(folder)))
+    }
+
+    /// Decodes a model in memory. `folder` is where external data is looked for; without one, external data is an error
+    /// once it is used.
+    pub fn parse(bytes: Bytes, folder: Option<&Path>) -> Result<Self, OnnxError> {
+        Self::read(bytes, Origin::new(None, folder))
+    }
+
+    fn read(bytes: Bytes, origin: Origin) -> Result<Self, OnnxError> {
+        let origin = Arc::new(origin);
+        let decoded = wire::check(&bytes).and_then(|()| {
+            // The shared owner lets `raw_data` fields be slices of the file.
+            let shared = prost::bytes::Bytes::from_owner(bytes);
+            proto::ModelProto::decode(shared).map_err(|error| {
+                OnnxError::new(OnnxErrorKind::Corrupt, format!("not an ONNX model: {error}"))
+            })
+        });
+        decoded
+            .and_then(|proto| import::model(&proto, origin.clone()))
+            .map_err(|error| origin.locate(error))
+    }
+}

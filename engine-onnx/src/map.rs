@@ -1,0 +1,43 @@
+//! The one place where a file is mapped into memory.
+
+use engine_format::Bytes;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// Maps a regular file read-only.
+///
+/// The bytes are the file's as long as nobody writes to it; a file that another process truncates while it is mapped
+/// ends the process when the lost pages are touched. Map files that you own (engines), and copy what you keep from files
+/// that others write.
+pub fn map_file(path: &Path) -> io::Result<Bytes> {
+    let file = File::open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    // An empty file cannot be mapped.
+    if meta.len() == 0 {
+        return Ok(Bytes::from(Vec::new()));
+    }
+    // SAFETY: the mapping is read-only and private to this process; that the file may change underneath is the
+    // documented condition of this function.
+    let map = unsafe { memmap2::Mmap::map(&file)? };
+    Ok(Bytes::from_owner(map))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_contents_and_empty_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, b"abc").unwrap();
+        assert_eq!(&*map_file(&path).unwrap(), b"abc");
+        std::fs::write(&path, b"").unwrap();
+        assert!(map_file(&path).unwrap().is_empty());
+        assert!(map_file(dir.path()).is_err());
+    }
+}

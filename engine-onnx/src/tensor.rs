@@ -1,0 +1,409 @@
+//! Tensors of a model file: their type is known, their contents are decoded on request.
+
+use crate::external::{Location, Origin};
+use crate::proto::{self, SparseTensorProto, TensorProto, data_type};
+use crate::{OnnxError, OnnxErrorKind};
+use engine_format::{AlignedBuf, Bytes, DType, Tensor, TensorInfo};
+use std::fmt;
+use std::sync::Arc;
+
+/// Bytes a sparse tensor may take when it is made dense.
+const MAX_DENSE: usize = 2 << 30;
+
+/// A tensor of a model. Cloning is a reference count.
+///
+/// The type is read with the file, the contents on request: bytes that lie aligned in a mapped file are not copied.
+#[derive(Clone)]
+pub struct TensorData {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// Name for messages.
+    name: String,
+    origin: Arc<Origin>,
+    elem: i32,
+    shape: Vec<usize>,
+    source: Source,
+}
+
+enum Source {
+    /// Bytes in the file, little-endian.
+    Raw(Bytes),
+    Typed(Typed),
+    External(Location),
+    Sparse {
+        values: TensorData,
+        indices: TensorData,
+    },
+    Ready(Tensor),
+    /// Strings and other types without a decoder; what the file says about them is not kept.
+    None,
+}
+
+/// The field of a tensor that holds its elements one by one.
+enum Typed {
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+    I32(Vec<i32>),
+    I64(Vec<i64>),
+    U64(Vec<u64>),
+}
+
+impl TensorData {
+    /// The element type, or an error that names the tensor and the type if this stack does not have it.
+    pub fn dtype(&self) -> Result<DType, OnnxError> {
+        dtype_of(self.inner.elem).ok_or_else(|| {
+            let what = "tensor of an unsupported element type";
+            let error = OnnxError::new(OnnxErrorKind::UnsupportedType, what);
+            self.locate(error.found(type_name(self.inner.elem)))
+        })
+    }
+
+    /// Dimensions.
+    pub fn shape(&self) -> &[usize] {
+        &self.inner.shape
+    }
+
+    /// Element type and dimensions.
+    pub fn info(&self) -> Result<TensorInfo, OnnxError> {
+        Ok(TensorInfo { dtype: self.dtype()?, shape: self.inner.shape.clone() })
+    }
+
+    /// The contents. They may be part of the mapped model file; see [`crate::map_file`].
+    pub fn tensor(&self) -> Result<Tensor, OnnxError> {
+        let dtype = self.dtype()?;
+        let shape = &self.inner.shape;
+        let decoded = match &self.inner.source {
+            Source::Ready(tensor) => return Ok(tensor.clone()),
+            Source::Raw(bytes) => self.build(dtype, bytes.clone()),
+            Source::Typed(values) => self.check_count(values.len()).and_then(|()| {
+                let bytes = values.encode(dtype)?;
+                self.build(dtype, bytes)
+            }),
+            Source::External(location) => self.byte_len(dtype).and_then(|len| {
+                self.build(dtype, self.inner.origin.folder()?.read(location, len)?)
+            }),
+            Source::Sparse { values, indices } => densify(dtype, shape, values, indices),
+            Source::None => Err(OnnxError::invalid("tensor without contents")),
+        };
+        decoded.map_err(|error| self.locate(error))
+    }
+
+    /// Adds file and name to an error.
+    fn locate(&self, error: OnnxError) -> OnnxError {
+        self.inner.origin.locate(error.at(place(&self.inner.name)))
+    }
+
+    fn build(&self, dtype: DType, bytes: Bytes) -> Result<Tensor, OnnxError> {
+        Tensor::new(dtype, &self.inner.shape, bytes)
+            .map_err(|error| OnnxError::invalid(error.to_string()))
+    }
+
+    fn elements(&self) -> Option<usize> {
+        self.inner.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+    }
+
+    fn byte_len(&self, dtype: DType) -> Result<usize, OnnxError> {
+        self.elements().and_then(|n| n.checked_mul(dtype.size())).ok_or_else(|| {
+            OnnxError::invalid("size overflows").found(format_args!("{:?}", self.inner.shape))
+        })
+    }
+
+    fn check_count(&self, found: usize) -> Result<(), OnnxError> {
+        if self.elements() == Some(found) {
+            return Ok(());
+        }
+        Err(OnnxError::invalid("number of elements does not follow from the shape")
+            .expected(format_args!("the elements of {:?}", self.inner.shape))
+            .found(found))
+    }
+
+    pub(crate) fn ready(name: &str, tensor: Tensor, origin: &Arc<Origin>) -> Self {
+        let (elem, shape) = (elem_of(tensor.dtype()), tensor.shape().to_vec());
+        Self::of(name, origin, elem, shape, Source::Ready(tensor))
+    }
+
+    /// Stands for a constant of strings: its type is known and using it is an error.
+    pub(crate) fn strings(name: &str, shape: Vec<usize>, origin: &Arc<Origin>) -> Self {
+        Self::of(name, origin, data_type::STRING, shape, Source::None)
+    }
+
+    fn of(name: &str, origin: &Arc<Origin>, elem: i32, shape: Vec<usize>, source: Source) -> Self {
+        let (name, origin) = (name.to_owned(), origin.clone());
+        Self { inner: Arc::new(Inner { name, origin, elem, shape, source }) }
+    }
+
+    /// The tensor `proto`, called `name` in messages.
+    pub(crate) fn from_proto(
+        name: &str,
+        proto: &TensorProto,
+        origin: &Arc<Origin>,
+    ) -> Result<Self, OnnxError> {
+        let shape = dims(&proto.dims).map_err(|error| error.at(place(name)))?;
+        let source = source_of(proto).map_err(|error| error.at(place(name)))?;
+        Ok(Self::of(name, origin, proto.data_type, shape, source))
+    }
+
+    /// The sparse tensor `proto`, called `name` in messages.
+    pub(crate) fn from_sparse(
+        name: &str,
+        proto: &SparseTensorProto,
+        origin: &Arc<Origin>,
+    ) -> Result<Self, OnnxError> {
+        let part = |part: &Option<TensorProto>| match part {
+            Some(proto) => Self::from_proto(name, proto, origin),
+            None => Err(OnnxError::invalid("sparse tensor without values or without indices")
+                .at(place(name))),
+        };
+        let shape = dims(&proto.dims).map_err(|error| error.at(place(name)))?;
+        let (values, indices) = (part(&proto.values)?, part(&proto.indices)?);
+        let elem = values.inner.elem;
+        Ok(Self::of(name, origin, elem, shape, Source::Sparse { values, indices }))
+    }
+}
+
+fn place(name: &str) -> String {
+    format!("tensor {name:?}")
+}
+
+impl fmt::Debug for TensorData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { name, elem, shape, .. } = &*self.inner;
+        write!(f, "{name:?}: {}{shape:?}", type_name(*elem))
+    }
+}
+
+/// ONNX element types in the order of their numbers, with ours where there is one.
+const ELEMENTS: [(&str, Option<DType>); 27] = [
+    ("undefined", None),
+    ("f32", Some(DType::F32)),
+    ("u8", Some(DType::U8)),
+    ("i8", Some(DType::I8)),
+    ("u16", Some(DType::U16)),
+    ("i16", Some(DType::I16)),
+    ("i32", Some(DType::I32)),
+    ("i64", Some(DType::I64)),
+    ("string", None),
+    ("bool", Some(DType::Bool)),
+    ("f16", Some(DType::F16)),
+    ("f64", Some(DType::F64)),
+    ("u32", Some(DType::U32)),
+    ("u64", Some(DType::U64)),
+    ("complex64", None),
+    ("complex128", None),
+    ("bf16", Some(DType::BF16)),
+    ("float8e4m3fn", None),
+    ("float8e4m3fnuz", None),
+    ("float8e5m2", None),
+    ("float8e5m2fnuz", None),
+    ("uint4", None),
+    ("int4", None),
+    ("float4e2m1", None),
+    ("float8e8m0", None),
+    ("uint2", None),
+    ("int2", None),
+];
+
+/// Our element type for ONNX's number; `Cast`'s `to` and others use the same numbers.
+pub fn dtype_of(elem: i32) -> Option<DType> {
+    ELEMENTS.get(usize::try_from(elem).ok()?)?.1
+}
+
+fn elem_of(dtype: DType) -> i32 {
+    let at = ELEMENTS.iter().position(|(_, d)| *d == Some(dtype));
+    at.expect("every DType has an ONNX number") as i32
+}
+
+/// The name of ONNX's element type `elem`, for messages.
+pub fn type_name(elem: i32) -> String {
+    let known = usize::try_from(elem).ok().and_then(|at| ELEMENTS.get(at));
+    known.map_or_else(|| format!("element type {elem}"), |(name, _)| (*name).to_owned())
+}
+
+fn dims(dims: &[i64]) -> Result<Vec<usize>, OnnxError> {
+    let dim = |&d: &i64| {
+        usize::try_from(d)
+            .map_err(|_| OnnxError::invalid("negative dimension").found(format_args!("{dims:?}")))
+    };
+    dims.iter().map(dim).collect()
+}
+
+/// Where the contents are; a tensor that fills two fields is ambiguous.
+fn source_of(proto: &TensorProto) -> Result<Source, OnnxError> {
+    if proto.segment.is_some() {
+        return Err(OnnxError::invalid("tensor is stored in segments").expected("whole tensors"));
+    }
+    let external = proto.data_location == proto::EXTERNAL;
+    let typed = [
+        (!proto.float_data.is_empty(), "float_data"),
+        (!proto.int32_data.is_empty(), "int32_data"),
+        (!proto.int64_data.is_empty(), "int64_data"),
+        (!proto.double_data.is_empty(), "double_data"),
+        (!proto.uint64_data.is_empty(), "uint64_data"),
+        // An empty `raw_data` beside typed data is what some writers leave behind.
+        (proto.raw_data.as_ref().is_some_and(|raw| !raw.is_empty()), "raw_data"),
+        (external, "external_data"),
+    ];
+    let filled: Vec<&str> = typed.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
+    Ok(match filled.as_slice() {
+        ["float_data"] => Source::Typed(Typed::F32(proto.float_data.clone())),
+        ["int32_data"] => Source::Typed(Typed::I32(proto.int32_data.clone())),
+        ["int64_data"] => Source::Typed(Typed::I64(proto.int64_data.clone())),
+        ["double_data"] => Source::Typed(Typed::F64(proto.double_data.clone())),
+        ["uint64_data"] => Source::Typed(Typed::U64(proto.uint64_data.clone())),
+        ["external_data"] => Source::External(location(&proto.external_data)?),
+        // Nothing at all is right for a tensor without elements, and wrong otherwise: the length check tells.
+        [] | ["raw_data"] => match &proto.raw_data {
+            _ if dtype_of(proto.data_type).is_none() => Source::None,
+            Some(raw) => Source::Raw(Bytes::from_owner(raw.clone())),
+            None => Source::Raw(Bytes::from(Vec::new())),
+        },
+        several => {
+            return Err(OnnxError::invalid("tensor stored twice")
+                .expected("one field")
+                .found(several.join(" and ")));
+        }
+    })
+}
+
+fn location(entries: &[proto::StringStringEntryProto]) -> Result<Location, OnnxError> {
+    let number = |key: &str, text: &str| {
+        text.parse::<usize>().map_err(|_| {
+            OnnxError::new(OnnxErrorKind::ExternalData, format!("external data: {key}"))
+                .expected("a number of bytes")
+                .found(format_args!("{text:?}"))
+        })
+    };
+    let mut out = Location::default();
+    for proto::StringStringEntryProto { key, value } in entries {
+        match key.as_str() {
+            "location" => out.file.clone_from(value),
+            "offset" => out.offset = number(key, value)?,
+            "length" => out.length = Some(number(key, value)?),
+            // `checksum` and what writers add for themselves.
+            _ => {}
+        }
+    }
+    Ok(out)
+}
+
+impl Typed {
+    fn len(&self) -> usize {
+        match self {
+            Typed::F32(v) => v.len(),
+            Typed::F64(v) => v.len(),
+            Typed::I32(v) => v.len(),
+            Typed::I64(v) => v.len(),
+            Typed::U64(v) => v.len(),
+        }
+    }
+
+    fn field(&self) -> &'static str {
+        match self {
+            Typed::F32(_) => "float_data",
+            Typed::F64(_) => "double_data",
+            Typed::I32(_) => "int32_data",
+            Typed::I64(_) => "int64_data",
+            Typed::U64(_) => "uint64_data",
+        }
+    }
+
+    /// The elements as little-endian bytes of `dtype`; the pairs of field and type are those of the ONNX schema.
+    fn encode(&self, dtype: DType) -> Result<Bytes, OnnxError> {
+        Ok(match (self, dtype) {
+            (Typed::F32(v), DType::F32) => Bytes::copy_from(bytemuck::cast_slice(v)),
+            (Typed::F64(v), DType::F64) => Bytes::copy_from(bytemuck::cast_slice(v)),
+            (Typed::I32(v), DType::I32) => Bytes::copy_from(bytemuck::cast_slice(v)),
+            (Typed::I64(v), DType::I64) => Bytes::copy_from(bytemuck::cast_slice(v)),
+            (Typed::U64(v), DType::U64) => Bytes::copy_from(bytemuck::cast_slice(v)),
+            (Typed::U64(v), DType::U32) => narrow::<u64, u32>(v)?,
+            (Typed::I32(v), DType::I16) => narrow::<i32, i16>(v)?,
+            (Typed::I32(v), DType::I8) => narrow::<i32, i8>(v)?,
+            (Typed::I32(v), DType::U16) => narrow::<i32, u16>(v)?,
+            (Typed::I32(v), DType::U8 | DType::Bool) => narrow::<i32, u8>(v)?,
+            // Halves are stored as their bit patterns.
+            (Typed::I32(v), DType::F16 | DType::BF16) => narrow::<i32, u16>(v)?,
+            _ => {
+                return Err(OnnxError::invalid(format!("tensor of {dtype}"))
+                    .expected("its elements in the field that the schema has for them")
+                    .found(self.field()));
+            }
+        })
+    }
+}
+
+/// Elements as a smaller integer type, each of which must fit.
+fn narrow<A, B>(values: &[A]) -> Result<Bytes, OnnxError>
+where
+    A: Copy + fmt::Display + TryInto<B>,
+    B: bytemuck::Pod,
+{
+    let mut out = AlignedBuf::zeroed(size_of_val(values) / size_of::<A>() * size_of::<B>());
+    for (slot, &value) in bytemuck::cast_slice_mut::<u8, B>(&mut out).iter_mut().zip(values) {
+        *slot = value.try_into().map_err(|_| {
+            OnnxError::invalid("element does not fit its type")
+                .expected(std::any::type_name::<B>())
+                .found(value)
+        })?;
+    }
+    Ok(out.into())
+}
+
+/// A sparse tensor as a dense one: zeros and, at each index, a value.
+fn densify(
+    dtype: DType,
+    shape: &[usize],
+    values: &TensorData,
+    indices: &TensorData,
+) -> Result<Tensor, OnnxError> {
+    let size = dtype.size();
+    let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    let bytes = elements.and_then(|n| n.checked_mul(size)).filter(|&n| n <= MAX_DENSE);
+    let (Some(elements), Some(bytes)) = (elements, bytes) else {
+        return Err(OnnxError::limit("bytes of a sparse tensor made dense", MAX_DENSE)
+            .found(format_args!("{shape:?}")));
+    };
+    let (values, indices) = (values.tensor()?, indices.tensor()?);
+    let linear = linear_indices(shape, elements, values.len(), &indices)?;
+    let mut out = AlignedBuf::zeroed(bytes);
+    for (at, value) in linear.into_iter().zip(values.bytes().chunks_exact(size)) {
+        out[at * size..][..size].copy_from_slice(value);
+    }
+    Tensor::new(dtype, shape, out.into()).map_err(|error| OnnxError::invalid(error.to_string()))
+}
+
+/// Positions in row-major order from either form of indices: `[count]` positions or `[count, rank]` coordinates.
+fn linear_indices(
+    shape: &[usize],
+    elements: usize,
+    count: usize,
+    indices: &Tensor,
+) -> Result<Vec<usize>, OnnxError> {
+    let numbers = indices.as_slice::<i64>().map_err(|e| OnnxError::invalid(e.to_string()))?;
+    let outside = |index: &[i64]| {
+        OnnxError::invalid("index of a sparse tensor")
+            .expected(format_args!("inside {shape:?}"))
+            .found(format_args!("{index:?}"))
+    };
+    let below = |index: i64, bound: usize| usize::try_from(index).ok().filter(|&i| i < bound);
+    match indices.shape() {
+        [n] if *n == count => {
+            let position = |&i: &i64| below(i, elements).ok_or_else(|| outside(&[i]));
+            numbers.iter().map(position).collect()
+        }
+        [n, rank] if *n == count && *rank == shape.len() && *rank > 0 => {
+            let position = |index: &[i64]| {
+                let row_major = index
+                    .iter()
+                    .zip(shape)
+                    .try_fold(0, |at, (&i, &bound)| Some(at * bound + below(i, bound)?));
+                row_major.ok_or_else(|| outside(index))
+            };
+            numbers.chunks_exact(*rank).map(position).collect()
+        }
+        found => Err(OnnxError::invalid("indices of a sparse tensor")
+            .expected(format_args!("[{count}] or [{count}, {}]", shape.len()))
+            .found(format_args!("{found:?}"))),
+    }
+}
