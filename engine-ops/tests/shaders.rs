@@ -29,7 +29,8 @@ impl Subject {
     }
 
     fn new(def: &'static OpDef, case: Case) -> Self {
-        let results = eval(def, &attrs(def, &case), &case.inputs, case.outputs).unwrap();
+        let results = eval(def, &attrs(def, &case), &case.inputs, case.outputs)
+            .unwrap_or_else(|e| panic!("{def:?} case {:?}: {e}", case.name));
         let outputs = results.iter().map(|t| Some(TensorMeta::from(t))).collect();
         let inputs = case.inputs.iter().map(|t| t.as_ref().map(TensorMeta::from)).collect();
         Self { def, case, inputs, outputs }

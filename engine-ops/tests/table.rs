@@ -1,6 +1,6 @@
 //! The operator table, checked row by row: what a row says holds, and each of its cases runs.
 
-use engine_format::{Attrs, DType, Tensor};
+use engine_format::{Attrs, DType, Element, Tensor};
 use engine_ops::case::Case;
 use engine_ops::cpu::Cpu;
 use engine_ops::infer::{Facts, InferCtx, InferError};
@@ -22,11 +22,14 @@ fn runnable() -> impl Iterator<Item = (&'static OpDef, Case)> {
 
 /// Elements as `f64`, for comparison; 64-bit integers are compared by their bytes instead.
 fn floats(t: &Tensor) -> Vec<f64> {
+    fn read<T: Element + Into<f64>>(t: &Tensor) -> Vec<f64> {
+        t.as_slice::<T>().expect("matched on").iter().map(|&v| v.into()).collect()
+    }
     match t.dtype() {
-        DType::F32 => t.as_slice::<f32>().unwrap().iter().map(|&v| f64::from(v)).collect(),
-        DType::F64 => t.as_slice::<f64>().unwrap().to_vec(),
-        DType::F16 => t.as_slice::<half::f16>().unwrap().iter().map(|v| v.to_f64()).collect(),
-        DType::BF16 => t.as_slice::<half::bf16>().unwrap().iter().map(|v| v.to_f64()).collect(),
+        DType::F32 => read::<f32>(t),
+        DType::F64 => read::<f64>(t),
+        DType::F16 => read::<half::f16>(t),
+        DType::BF16 => read::<half::bf16>(t),
         _ => panic!("{t:?} is not a float tensor"),
     }
 }
