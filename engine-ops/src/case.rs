@@ -58,3 +58,8 @@ pub fn ramp(shape: &[usize]) -> Tensor {
     let values: Vec<f32> = (0..n).map(|i| ((i * 37 + 11) % 101) as f32 / 25.0 - 2.0).collect();
     Tensor::from_slice(shape, &values)
 }
+
+/// A vector of `i64`: axes, sizes, indices.
+pub fn ints(values: &[i64]) -> Tensor {
+    Tensor::from_slice(&[values.len()], values)
+}

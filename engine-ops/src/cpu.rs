@@ -88,6 +88,14 @@ impl<'a> TensorRef<'a> {
         bytemuck::cast_slice(self.bytes)
     }
 
+    /// The elements as plain words of the element type's size: for kernels that only move them ([`for_size!`]).
+    ///
+    /// [`for_size!`]: crate::for_size
+    pub fn raw<T: bytemuck::AnyBitPattern>(&self) -> &'a [T] {
+        assert_eq!(size_of::<T>(), self.dtype.size(), "kernel read {} by another size", self.dtype);
+        bytemuck::cast_slice(self.bytes)
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.bytes.len() / self.dtype.size()
@@ -120,6 +128,17 @@ impl TensorMut<'_> {
     pub fn slice<T: Element>(&mut self) -> &mut [T] {
         let same = T::DTYPE == self.dtype || (T::DTYPE == DType::U8 && self.dtype == DType::Bool);
         assert!(same, "kernel wrote {} as {}", self.dtype, T::DTYPE);
+        bytemuck::cast_slice_mut(self.bytes)
+    }
+
+    /// The elements as plain words of the element type's size, to be written.
+    pub fn raw<T: bytemuck::Pod>(&mut self) -> &mut [T] {
+        assert_eq!(
+            size_of::<T>(),
+            self.dtype.size(),
+            "kernel wrote {} by another size",
+            self.dtype
+        );
         bytemuck::cast_slice_mut(self.bytes)
     }
 }
@@ -164,6 +183,32 @@ macro_rules! for_dtype {
             other => Err($crate::OpError::new(format!(
                 "element type {other} is not taken; takes {:?}", [$(engine_format::DType::$d),*]
             ))),
+        }
+    };
+}
+
+/// Calls `$body` with the type parameter `$name` bound to the unsigned integer as wide as an element: kernels that only
+/// move elements have four instances instead of thirteen.
+#[macro_export]
+macro_rules! for_size {
+    ($dtype:expr, $name:ident => $body:expr) => {
+        match $dtype.size() {
+            1 => {
+                type $name = u8;
+                $body
+            }
+            2 => {
+                type $name = u16;
+                $body
+            }
+            4 => {
+                type $name = u32;
+                $body
+            }
+            _ => {
+                type $name = u64;
+                $body
+            }
         }
     };
 }

@@ -45,6 +45,11 @@ impl<'a> GpuCtx<'a> {
         self.inputs.get(i).and_then(Option::as_ref)
     }
 
+    /// Contents of an operand, if the plan knows them.
+    pub fn value(&self, i: usize) -> Option<&'a Tensor> {
+        self.values.get(i).and_then(Option::as_ref)
+    }
+
     /// The first result.
     pub fn output(&self) -> &'a TensorMeta {
         self.outputs[0].as_ref().expect("the first result is never omitted")

@@ -43,6 +43,27 @@ impl Facts {
         Self { dtype: tensor.dtype(), shape: Some(shape), value: Some(Known::Tensor(tensor)) }
     }
 
+    /// A scalar or vector of `i64` with these contents: a tensor where all of them are numbers.
+    pub fn of_dims(shape: Vec<Dim>, dims: Vec<Dim>) -> Self {
+        let numbers: Option<Vec<i64>> = dims.iter().map(Dim::known).collect();
+        let mut facts = Self::new(DType::I64, shape);
+        facts.value = Some(match (numbers, facts.concrete()) {
+            (Some(numbers), Some(shape)) => Known::Tensor(Tensor::from_slice(&shape, &numbers)),
+            _ => Known::Dims(dims),
+        });
+        facts
+    }
+
+    /// A vector of `i64` with these contents.
+    pub fn vector(dims: Vec<Dim>) -> Self {
+        Self::of_dims(vec![Dim::from(dims.len())], dims)
+    }
+
+    /// A scalar `i64` with these contents.
+    pub fn scalar(dim: Dim) -> Self {
+        Self::of_dims(Vec::new(), vec![dim])
+    }
+
     /// The shape as numbers, if every dimension is one.
     pub fn concrete(&self) -> Option<Vec<usize>> {
         self.shape.as_ref()?.iter().map(|d| usize::try_from(d.known()?).ok()).collect()
@@ -72,6 +93,9 @@ impl InferError {
         Self::Invalid(OpError::new(message))
     }
 }
+
+/// The longest vector that rules follow element by element.
+const MAX_KNOWN_DIMS: i64 = 256;
 
 /// What a rule sees.
 pub struct InferCtx<'a> {
@@ -116,6 +140,21 @@ impl<'a> InferCtx<'a> {
             }
             None => Err(InferError::NeedsValue(i)),
         }
+    }
+
+    /// Contents of an operand of shape arithmetic, a scalar or vector of `i64`, if they are known: what a rule moves
+    /// or computes on to give its result known contents too ([`Facts::of_dims`]). Long vectors are data, not shapes.
+    pub fn known_dims(&self, i: usize) -> Option<Vec<Dim>> {
+        let facts = self.opt(i)?;
+        let small = match facts.shape.as_deref()? {
+            [] => true,
+            [n] => n.known().is_some_and(|n| n <= MAX_KNOWN_DIMS),
+            _ => false,
+        };
+        if facts.dtype != DType::I64 || !small {
+            return None;
+        }
+        self.dims(i).ok()
     }
 
     /// Contents of a required integer operand as numbers.

@@ -14,6 +14,7 @@ mod eval;
 pub mod gpu;
 pub mod infer;
 mod ops;
+mod strided;
 
 pub use def::{
     AttrDef, AttrKind, Default, Kind, OnnxName, OpDef, OpError, Operand, Role, Tolerance,

@@ -2,7 +2,16 @@
 
 use crate::OpDef;
 
+mod concat;
+mod control;
+mod expand;
+mod gather;
+mod shape;
+mod slice;
+mod split;
+mod transpose;
 mod unary;
+mod view;
 
 /// Every operator, by family.
 pub static TABLE: &[&OpDef] = &[
@@ -14,4 +23,23 @@ pub static TABLE: &[&OpDef] = &[
     &unary::SQRT,
     &unary::RECIPROCAL,
     &unary::ERF,
+    // The same bytes under another shape.
+    &view::RESHAPE,
+    &view::SQUEEZE,
+    &view::UNSQUEEZE,
+    &view::FLATTEN,
+    &view::IDENTITY,
+    // Shape arithmetic.
+    &shape::SHAPE,
+    &shape::SIZE,
+    // Data movement.
+    &transpose::TRANSPOSE,
+    &expand::EXPAND,
+    &expand::TILE,
+    &concat::CONCAT,
+    &split::SPLIT,
+    &slice::SLICE,
+    &gather::GATHER,
+    // Control.
+    &control::IF,
 ];
