@@ -67,7 +67,9 @@ fn rows_are_complete_and_unique() {
     for def in TABLE {
         assert!(seen.insert((def.name, def.version)), "{def:?} is listed twice");
         assert!(def.doc.len() > 5, "{def:?} has no documentation");
-        assert!(!(def.cases)().is_empty(), "{def:?} has no cases");
+        // Control flow is held to models, whose blocks a case could not name.
+        let cased = !(def.cases)().is_empty() || def.kind == Kind::Control;
+        assert!(cased, "{def:?} has no cases");
         let names: BTreeSet<_> = def.attrs.iter().map(|a| a.name).collect();
         assert_eq!(names.len(), def.attrs.len(), "{def:?} lists an attribute twice");
         let names: BTreeSet<_> = (def.cases)().iter().map(|c| c.name).collect();
