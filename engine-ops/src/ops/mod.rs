@@ -6,6 +6,7 @@ mod concat;
 mod control;
 mod expand;
 mod gather;
+mod pad;
 mod shape;
 mod slice;
 mod split;
@@ -40,6 +41,7 @@ pub static TABLE: &[&OpDef] = &[
     &split::SPLIT,
     &slice::SLICE,
     &gather::GATHER,
+    &pad::PAD,
     // Control.
     &control::IF,
 ];
