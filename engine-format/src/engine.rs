@@ -1,9 +1,12 @@
 //! The engine: validated parts.
 
+use crate::writer::{VersionHasher, Written, write_file};
 use crate::{
-    Block, DType, Dim, EngineFlags, FormatError, Literal, Tensor, ValueId, Weight, WeightData,
+    Block, Bytes, DType, Digest, Dim, EngineFlags, FormatError, FormatErrorKind, Literal,
+    SerializeFlags, Tensor, ValueId, Weight, WeightData, WeightsPresence, reader, validate,
 };
 use std::collections::BTreeMap;
+use std::io::{Seek, Write};
 
 /// A named input or output of an engine.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,7 +17,8 @@ pub struct Port {
     pub value: ValueId,
     /// Element type.
     pub dtype: DType,
-    /// Symbolic shape; `None` if not even the rank is known before a run.
+    /// Symbolic shape; `None` if not even the rank is known before a run. An [`Engine`]'s ports have
+    /// numbers and bare symbols only: what was an expression is a symbol of its text.
     pub shape: Option<Vec<Dim>>,
 }
 
@@ -47,7 +51,8 @@ pub struct EngineParts {
     pub weights: Vec<Weight>,
     /// Weights → prepared values (`prepare.outputs`); run at refit.
     pub prepare: Block,
-    /// Inputs, weights, literals and prepared values → outputs; run per call.
+    /// Inputs, weights, literals and prepared values → outputs; run per call. Its block outputs are
+    /// the values of `outputs`, in that order.
     pub execute: Block,
     /// Named constants of the model that are part of the program, sorted by name.
     pub source_literals: Vec<SourceLiteral>,
@@ -63,10 +68,92 @@ pub struct Engine {
 
 impl Engine {
     /// Validates `parts`: ids below `values` and defined once before their use, names unique and
-    /// sorted, weights' lengths and digests, flags against the weights present.
+    /// sorted, weights' lengths and digests, flags against the weights present. Sizes of ports that
+    /// are neither a number nor a symbol become a symbol of that text, as a file stores them.
+    ///
+    /// # Errors
+    /// `InvalidEngine`, `InvalidFlags`, `LimitExceeded` or `MissingWeights`.
     pub fn new(parts: EngineParts) -> Result<Self, FormatError> {
-        crate::validate::check(&parts)?;
+        validate::check_digests(&parts.weights)?;
+        Self::with_digests_checked(parts)
+    }
+
+    /// [`Engine::new`] for weights whose digests were just computed or checked.
+    pub(crate) fn with_digests_checked(mut parts: EngineParts) -> Result<Self, FormatError> {
+        let ports = parts.inputs.iter_mut().chain(&mut parts.outputs);
+        for dim in ports.flat_map(|port| port.shape.iter_mut().flatten()) {
+            let Ok(stored) = dim.to_string().parse::<Dim>();
+            *dim = stored;
+        }
+        validate::check(&parts)?;
         Ok(Self { parts: std::sync::Arc::new(parts) })
+    }
+
+    /// Reads an engine file and checks all of it, digests included. Raw weights are ranges of `file`:
+    /// nothing of a mapped file is copied.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes, with an offset, a field or a weight.
+    pub fn read(file: Bytes) -> Result<Self, FormatError> {
+        let parts = reader::read(&file)?;
+        validate::check(&parts)?;
+        Ok(Self { parts: std::sync::Arc::new(parts) })
+    }
+
+    /// The file under `wish`, in memory. The same engine and wish give the same bytes, however the
+    /// engine came to be.
+    ///
+    /// # Errors
+    /// Those of [`serialized_flags`](crate::serialized_flags); `MissingWeights` names the weights.
+    pub fn serialize(&self, wish: SerializeFlags) -> Result<Vec<u8>, FormatError> {
+        let mut out = std::io::Cursor::new(Vec::new());
+        self.write(wish, &mut out)?;
+        Ok(out.into_inner())
+    }
+
+    /// Writes the file under `wish` to `out`, from where it stands, in one pass. After an error `out`
+    /// holds no readable file.
+    ///
+    /// # Errors
+    /// As [`Engine::serialize`], and `Io`.
+    pub fn write(
+        &self,
+        wish: SerializeFlags,
+        out: &mut (impl Write + Seek),
+    ) -> Result<Written, FormatError> {
+        let flags = self.serialized_flags(wish)?;
+        write_file(&self.parts, flags, out, |_, weight| Ok(stored(weight)))
+    }
+
+    /// What a file of this engine would be under `wish`; see [`crate::serialized_flags`].
+    ///
+    /// # Errors
+    /// As [`crate::serialized_flags`]; `MissingWeights` names the weights.
+    pub fn serialized_flags(&self, wish: SerializeFlags) -> Result<EngineFlags, FormatError> {
+        crate::serialized_flags(self.flags(), self.presence(), wish).map_err(|error| {
+            match error.kind() {
+                FormatErrorKind::MissingWeights => error.names(self.missing()),
+                _ => error,
+            }
+        })
+    }
+
+    /// The engine without the weights that may be replaced: what a stripped file holds.
+    ///
+    /// # Errors
+    /// `NotRefittable` for a frozen engine.
+    pub fn strip(&self) -> Result<Self, FormatError> {
+        let mut wish = SerializeFlags::EXCLUDE_WEIGHTS;
+        wish.set(SerializeFlags::COMPRESS, self.flags().contains(EngineFlags::COMPRESSED));
+        let flags = self.serialized_flags(wish)?;
+        let mut parts = (*self.parts).clone();
+        parts.flags = flags;
+        let identical = flags.contains(EngineFlags::REFIT_IDENTICAL);
+        for weight in parts.weights.iter_mut().filter(|weight| weight.is_strippable()) {
+            weight.data = WeightData::Missing;
+            weight.digest = weight.digest.filter(|_| identical);
+        }
+        Self::with_digests_checked(parts)
     }
 
     /// The parts, read-only.
@@ -79,6 +166,13 @@ impl Engine {
         self.parts.flags
     }
 
+    /// The row of the weight table with this name (not alias).
+    pub fn weight(&self, name: &str) -> Option<&Weight> {
+        let weights = &self.parts.weights;
+        let index = weights.binary_search_by(|weight| weight.name.as_str().cmp(name)).ok()?;
+        Some(&weights[index])
+    }
+
     /// Names of the weights whose bytes are not here, sorted; empty for a full engine.
     pub fn missing(&self) -> Vec<String> {
         let missing = |w: &&Weight| w.data == WeightData::Missing;
@@ -87,6 +181,37 @@ impl Engine {
 
     /// Whether every weight's bytes are here.
     pub fn is_full(&self) -> bool {
-        !self.parts.flags.contains(EngineFlags::EXCLUDE_WEIGHTS)
+        self.presence() == WeightsPresence::Present
+    }
+
+    fn presence(&self) -> WeightsPresence {
+        match self.parts.weights.iter().any(|weight| weight.data == WeightData::Missing) {
+            true => WeightsPresence::Missing,
+            false => WeightsPresence::Present,
+        }
+    }
+
+    /// The version of the weights: a digest over the names and digests of all of them in table order,
+    /// the same on every path to the same weights. `None` if weights are missing.
+    pub fn version(&self) -> Option<Digest> {
+        if !self.is_full() {
+            return None;
+        }
+        let mut version = VersionHasher::default();
+        for weight in &self.parts.weights {
+            let (_, digest) = stored(weight);
+            version.add(&weight.name, digest);
+        }
+        Some(version.finish())
+    }
+}
+
+/// Bytes and digest of a weight that is here.
+pub(crate) fn stored(weight: &Weight) -> (Bytes, Digest) {
+    match (&weight.data, weight.digest) {
+        (WeightData::Stored(bytes), Some(digest)) => (bytes.clone(), digest),
+        _ => {
+            unreachable!("an engine's stored weights have digests, and the caller asked for those")
+        }
     }
 }

@@ -1,4 +1,7 @@
-//! What a file is, what a caller wants, and the one rule between them.
+//! What a file is and what a caller wants. The rule between them is [`crate::serialized_flags`].
+
+use crate::{FormatError, FormatErrorKind};
+use std::fmt;
 
 bitflags::bitflags! {
     /// Facts about an engine. Stored as a `u64`; unknown bits are an error.
@@ -33,5 +36,90 @@ bitflags::bitflags! {
 impl Default for SerializeFlags {
     fn default() -> Self {
         Self::INCLUDE_REFIT
+    }
+}
+
+impl EngineFlags {
+    /// The three refit modes, of which an engine has at most one.
+    pub const REFIT_MODES: Self =
+        Self::REFIT.union(Self::REFIT_IDENTICAL).union(Self::REFIT_INDIVIDUAL);
+
+    /// The refit mode alone; empty for a frozen engine.
+    #[must_use]
+    pub fn refit_mode(self) -> Self {
+        self & Self::REFIT_MODES
+    }
+
+    /// Whether no weight may change.
+    pub fn is_frozen(self) -> bool {
+        self.refit_mode().is_empty()
+    }
+
+    /// Checks that the combination has a meaning: known bits, at most one refit mode, and
+    /// `EXCLUDE_WEIGHTS` only with one.
+    pub fn check(self) -> Result<(), FormatError> {
+        let invalid = |what: &str, expected: &str| {
+            Err(FormatError::new(FormatErrorKind::InvalidFlags, what)
+                .at("flags")
+                .expected(expected)
+                .found(self))
+        };
+        if !Self::all().contains(self) {
+            return invalid("unknown flag bits", "bits 0 to 4 only");
+        }
+        if self.refit_mode().iter().count() > 1 {
+            return invalid("more than one refit mode", "at most one of the refit modes");
+        }
+        if self.contains(Self::EXCLUDE_WEIGHTS) && self.is_frozen() {
+            return invalid("EXCLUDE_WEIGHTS in a frozen engine", "a refit mode");
+        }
+        Ok(())
+    }
+
+    /// The names of the flags set; an unknown bit is a name like `bit 7`.
+    pub fn flag_names(self) -> Vec<String> {
+        let unknown = self.bits() & !Self::all().bits();
+        let known = self.iter_names().map(|(name, _)| name.to_owned());
+        let bits = (0..u64::BITS).filter(|bit| unknown >> bit & 1 == 1);
+        known.chain(bits.map(|bit| format!("bit {bit}"))).collect()
+    }
+}
+
+impl fmt::Display for EngineFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.flag_names() {
+            names if names.is_empty() => f.write_str("no flags"),
+            names => f.write_str(&names.join(" | ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_combination_needs_a_meaning() {
+        let refused: Vec<String> = (0..64)
+            .map(EngineFlags::from_bits_retain)
+            .filter(|flags| flags.check().is_err())
+            .map(|flags| flags.to_string())
+            .collect();
+        let accepted = 64 - refused.len();
+        // Frozen or one of three modes × compressed or not, and stripped for the three modes.
+        assert_eq!(accepted, (1 + 3) * 2 + 3 * 2, "{refused:#?}");
+        assert!(refused.contains(&"EXCLUDE_WEIGHTS".to_owned()));
+        assert!(refused.contains(&"REFIT | REFIT_IDENTICAL".to_owned()));
+        assert!(refused.contains(&"REFIT | bit 5".to_owned()));
+    }
+
+    #[test]
+    fn a_refused_combination_says_what_was_found() {
+        let error = EngineFlags::from_bits_retain(1 << 40).check().unwrap_err();
+        assert_eq!(error.kind(), FormatErrorKind::InvalidFlags);
+        assert_eq!(
+            error.to_string(),
+            "unknown flag bits at flags: expected bits 0 to 4 only, found bit 40"
+        );
     }
 }

@@ -14,20 +14,35 @@ mod dim;
 mod dtype;
 mod engine;
 mod error;
+mod fill;
+mod fit;
 mod flags;
+mod header;
+pub mod limits;
+mod msgpack;
+mod pack;
 mod program;
+mod reader;
+mod rule;
 mod tensor;
 mod validate;
 mod weights;
+mod wire;
+mod writer;
 
 pub use bytes::{AlignedBuf, Bytes};
 pub use dim::Dim;
 pub use dtype::DType;
 pub use engine::{Engine, EngineParts, Port, SourceLiteral};
 pub use error::{FormatError, FormatErrorKind};
+pub use fill::fill_to;
+pub use fit::{FitError, FitPolicy, FitReport, Misfit, Taken, check_fit};
 pub use flags::{EngineFlags, SerializeFlags};
+pub use header::{Header, Section, SectionKind};
 pub use program::{Attr, Attrs, Block, Literal, Node, ValueId};
+pub use rule::{WeightsPresence, serialized_flags};
 pub use tensor::{Element, Tensor, TensorError};
 pub use weights::{
     Digest, MapSource, SourceError, TensorInfo, Weight, WeightClass, WeightData, WeightSource,
 };
+pub use writer::Written;

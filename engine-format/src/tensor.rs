@@ -174,6 +174,39 @@ impl Tensor {
     }
 }
 
+/// Elements that are shown of a large tensor.
+const SHOWN: usize = 8;
+
+impl fmt::Display for Tensor {
+    /// Type, shape and the first elements: `i64[3] [1, 2, 3]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn show<T: Element + fmt::Debug>(t: &Tensor, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            for (i, value) in
+                t.as_slice::<T>().map_err(|_| fmt::Error)?.iter().take(SHOWN).enumerate()
+            {
+                write!(f, "{}{value:?}", if i == 0 { "" } else { ", " })?;
+            }
+            f.write_str(if t.len() > SHOWN { ", …" } else { "" })
+        }
+        write!(f, "{self:?} [")?;
+        match self.dtype {
+            DType::F32 => show::<f32>(self, f),
+            DType::F64 => show::<f64>(self, f),
+            DType::F16 => show::<f16>(self, f),
+            DType::BF16 => show::<bf16>(self, f),
+            DType::I8 => show::<i8>(self, f),
+            DType::I16 => show::<i16>(self, f),
+            DType::I32 => show::<i32>(self, f),
+            DType::I64 => show::<i64>(self, f),
+            DType::U8 | DType::Bool => show::<u8>(self, f),
+            DType::U16 => show::<u16>(self, f),
+            DType::U32 => show::<u32>(self, f),
+            DType::U64 => show::<u64>(self, f),
+        }?;
+        f.write_str("]")
+    }
+}
+
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{:?}", self.dtype, self.shape)

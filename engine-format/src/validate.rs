@@ -1,58 +1,378 @@
-//! The checks behind [`crate::Engine::new`].
+//! The checks behind [`crate::Engine::new`] and [`crate::Engine::read`]: what an engine must be beyond
+//! being well encoded.
 
-use crate::{Attr, Block, EngineParts, FormatError, FormatErrorKind, ValueId};
+use crate::{
+    Attr, Block, DType, Digest, EngineFlags, EngineParts, FormatError, FormatErrorKind, Node, Port,
+    ValueId, Weight, WeightClass, WeightData, limits, tensor,
+};
+use std::collections::BTreeSet;
+use std::fmt::Display;
 
-/// Checks `parts`; see [`crate::Engine::new`].
+/// Checks everything but the weights' digests.
 pub(crate) fn check(parts: &EngineParts) -> Result<(), FormatError> {
-    let mut defined = vec![false; parts.values as usize];
-    for port in &parts.inputs {
-        define(&mut defined, port.value, &port.name)?;
-    }
+    parts.flags.check()?;
+    check_strings(parts)?;
+    check_ports(&parts.inputs, "input")?;
+    check_ports(&parts.outputs, "output")?;
+    check_sorted(parts.source_literals.iter().map(|l| l.name.as_str()), "source literals")?;
+    check_sorted(parts.ignored.iter().map(String::as_str), "ignored names")?;
     for literal in &parts.literals {
-        define(&mut defined, literal.value, "a literal")?;
+        check_rank(literal.tensor.shape(), &format!("the literal of value {}", literal.value.0))?;
     }
-    for weight in &parts.weights {
-        define(&mut defined, weight.value, &weight.name)?;
-    }
-    check_block(&mut defined, &parts.prepare, "prepare")?;
-    check_block(&mut defined, &parts.execute, "execute")
+    check_weights(parts)?;
+    check_values(parts)
 }
 
-fn define(defined: &mut [bool], value: ValueId, place: &str) -> Result<(), FormatError> {
-    let invalid = |what: &str| {
-        FormatError::new(FormatErrorKind::InvalidEngine, what).at(place).found(value.0)
-    };
-    let slot = defined.get_mut(value.index()).ok_or_else(|| invalid("value id out of range"))?;
-    if std::mem::replace(slot, true) {
-        return Err(invalid("value defined twice"));
+/// Checks that what is stored has the digest that is claimed.
+pub(crate) fn check_digests(weights: &[Weight]) -> Result<(), FormatError> {
+    for weight in weights {
+        if let (WeightData::Stored(bytes), Some(claimed)) = (&weight.data, weight.digest) {
+            let found = Digest::of(bytes);
+            if found != claimed {
+                return Err(invalid("bytes do not match their digest", &weight_place(weight))
+                    .expected(claimed)
+                    .found(found));
+            }
+        }
     }
     Ok(())
 }
 
-fn check_block(defined: &mut [bool], block: &Block, place: &str) -> Result<(), FormatError> {
-    let used = |defined: &[bool], value: ValueId, place: &str| {
-        if defined.get(value.index()) == Some(&true) {
-            return Ok(());
-        }
-        Err(FormatError::new(FormatErrorKind::InvalidEngine, "value used before it is defined")
-            .at(place)
-            .found(value.0))
-    };
-    for &input in &block.inputs {
-        define(defined, input, place)?;
+fn invalid(what: impl Into<String>, place: &dyn Display) -> FormatError {
+    FormatError::new(FormatErrorKind::InvalidEngine, what).at(place)
+}
+
+fn over(what: &str, place: &dyn Display, cap: usize, found: usize) -> FormatError {
+    FormatError::new(FormatErrorKind::LimitExceeded, what)
+        .at(place)
+        .expected(format!("at most {cap}"))
+        .found(found)
+}
+
+fn weight_place(weight: &Weight) -> String {
+    format!("weight {:?}", weight.name)
+}
+
+/// A name: not empty, within the cap.
+fn check_name(name: &str, place: &dyn Display) -> Result<(), FormatError> {
+    if name.is_empty() {
+        return Err(invalid("empty name", place));
     }
-    for node in &block.nodes {
-        for &input in node.inputs.iter().flatten() {
-            used(defined, input, &node.name)?;
+    if name.len() > limits::NAME_BYTES {
+        return Err(over("bytes of a name", place, limits::NAME_BYTES, name.len()));
+    }
+    Ok(())
+}
+
+fn check_rank(shape: &[usize], place: &dyn Display) -> Result<(), FormatError> {
+    if shape.len() > limits::RANK {
+        return Err(over("number of dimensions", place, limits::RANK, shape.len()));
+    }
+    Ok(())
+}
+
+/// Free text is capped too, so that what is written can be read.
+fn check_strings(parts: &EngineParts) -> Result<(), FormatError> {
+    let cap = limits::STRING_BYTES;
+    let metadata = parts.metadata.iter().flat_map(|(key, value)| [key, value]);
+    let reasons = parts.weights.iter().filter_map(|weight| weight.pinned.as_ref());
+    match metadata.chain(reasons).find(|text| text.len() > cap) {
+        Some(text) => Err(over("bytes of a string", &"metadata or a reason", cap, text.len())),
+        None => Ok(()),
+    }
+}
+
+fn check_sorted<'a>(
+    mut names: impl Iterator<Item = &'a str>,
+    place: &str,
+) -> Result<(), FormatError> {
+    let mut before: Option<&str> = None;
+    names.try_for_each(|name| {
+        check_name(name, &place)?;
+        if let Some(before) = before.filter(|&before| before >= name) {
+            return Err(invalid("names not sorted, or one twice", &place)
+                .expected(format!("a name after {before:?}"))
+                .found(format!("{name:?}")));
         }
-        for attr in node.attrs.values() {
-            if let Attr::Block(inner) = attr {
-                check_block(defined, inner, &node.name)?;
+        before = Some(name);
+        Ok(())
+    })
+}
+
+fn check_ports(ports: &[Port], what: &str) -> Result<(), FormatError> {
+    let mut names = BTreeSet::new();
+    for port in ports {
+        let place = format!("{what} {:?}", port.name);
+        check_name(&port.name, &place)?;
+        if !names.insert(&port.name) {
+            return Err(invalid("two of one name", &place));
+        }
+        let shape = port.shape.as_deref().unwrap_or_default();
+        if shape.len() > limits::RANK {
+            return Err(over("number of dimensions", &place, limits::RANK, shape.len()));
+        }
+        for dim in shape {
+            if dim.known().is_some_and(|size| size < 0) {
+                return Err(invalid("negative dimension", &place).found(dim));
+            }
+            if dim.known().is_none() {
+                check_name(&dim.to_string(), &place)?;
             }
         }
-        for &output in node.outputs.iter().flatten() {
-            define(defined, output, &node.name)?;
+    }
+    Ok(())
+}
+
+fn check_weights(parts: &EngineParts) -> Result<(), FormatError> {
+    if parts.weights.len() > limits::WEIGHTS {
+        let found = parts.weights.len();
+        return Err(over("number of weights", &"the weight table", limits::WEIGHTS, found));
+    }
+    check_sorted(parts.weights.iter().map(|weight| weight.name.as_str()), "the weight table")?;
+    let mut names: BTreeSet<&str> = parts.weights.iter().map(|w| w.name.as_str()).collect();
+    let other_names = parts
+        .source_literals
+        .iter()
+        .map(|literal| (&literal.name, "a source literal"))
+        .chain(parts.weights.iter().flat_map(|w| w.aliases.iter().map(|a| (a, "an alias"))))
+        .chain(parts.ignored.iter().map(|name| (name, "an ignored name")));
+    for (name, what) in other_names {
+        check_name(name, &what)?;
+        if !names.insert(name) {
+            return Err(
+                invalid("a name that stands for two things", &what).found(format!("{name:?}"))
+            );
         }
     }
-    block.outputs.iter().try_for_each(|&output| used(defined, output, place))
+    let mut total = 0u64;
+    for weight in &parts.weights {
+        total = check_weight(weight, parts.flags)?.saturating_add(total);
+        if total > limits::TOTAL_BYTES {
+            let cap = limits::TOTAL_BYTES as usize;
+            return Err(over("bytes of all weights", &weight_place(weight), cap, total as usize));
+        }
+    }
+    let individual = parts.flags.contains(EngineFlags::REFIT_INDIVIDUAL);
+    if individual && !parts.weights.iter().any(Weight::is_strippable) {
+        return Err(FormatError::new(
+            FormatErrorKind::InvalidFlags,
+            "REFIT_INDIVIDUAL marks no weight as refittable",
+        )
+        .at("the weight table"));
+    }
+    Ok(())
+}
+
+/// Checks one row and returns its bytes.
+fn check_weight(weight: &Weight, flags: EngineFlags) -> Result<u64, FormatError> {
+    let place = weight_place(weight);
+    check_rank(&weight.shape, &place)?;
+    let bytes = tensor::elements(&weight.shape)
+        .and_then(|n| n.checked_mul(weight.dtype.size()))
+        .ok_or_else(|| {
+            over("bytes of a weight", &place, limits::TOTAL_BYTES as usize, usize::MAX)
+        })?;
+    if weight.class == WeightClass::Parameter && bytes > limits::INLINE_BYTES {
+        return Err(over("bytes of a parameter", &place, limits::INLINE_BYTES, bytes));
+    }
+    if !flags.contains(EngineFlags::REFIT_INDIVIDUAL) && weight.refittable == flags.is_frozen() {
+        return Err(invalid("the refittable mark contradicts the flags", &place)
+            .expected(!flags.is_frozen())
+            .found(weight.refittable));
+    }
+    let strippable = weight.is_strippable();
+    match &weight.data {
+        WeightData::Stored(data) => {
+            if strippable && flags.contains(EngineFlags::EXCLUDE_WEIGHTS) {
+                return Err(invalid("a stored weight under EXCLUDE_WEIGHTS", &place));
+            }
+            check_stored(weight, data, bytes, &place)?;
+        }
+        WeightData::Missing if !strippable => {
+            return Err(FormatError::new(
+                FormatErrorKind::MissingWeights,
+                "a parameter, pinned or frozen weight without bytes",
+            )
+            .names(vec![weight.name.clone()]));
+        }
+        WeightData::Missing if !flags.contains(EngineFlags::EXCLUDE_WEIGHTS) => {
+            return Err(FormatError::new(
+                FormatErrorKind::MissingWeights,
+                "a weight without bytes, but no EXCLUDE_WEIGHTS",
+            )
+            .names(vec![weight.name.clone()]));
+        }
+        WeightData::Missing => {
+            let identical = flags.contains(EngineFlags::REFIT_IDENTICAL);
+            if weight.digest.is_some() != identical {
+                return Err(invalid("digest of a missing weight", &place).expected(if identical {
+                    "one: REFIT_IDENTICAL checks it"
+                } else {
+                    "none"
+                }));
+            }
+        }
+    }
+    Ok(bytes as u64)
+}
+
+fn check_stored(
+    weight: &Weight,
+    data: &[u8],
+    bytes: usize,
+    place: &str,
+) -> Result<(), FormatError> {
+    if data.len() != bytes {
+        return Err(invalid("bytes of a weight", &place).expected(bytes).found(data.len()));
+    }
+    if weight.digest.is_none() {
+        return Err(invalid("a stored weight without a digest", &place));
+    }
+    if weight.dtype == DType::Bool
+        && let Some(at) = data.iter().position(|&byte| byte > 1)
+    {
+        return Err(invalid(format!("byte {at} of a bool weight"), &place)
+            .expected("0 or 1")
+            .found(data[at]));
+    }
+    Ok(())
+}
+
+/// What is known of a value id.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Undefined,
+    Visible,
+    /// Defined where it cannot be seen from here: inside a block that ended, or in `prepare`.
+    Hidden,
+}
+
+struct Values {
+    states: Vec<State>,
+    /// Defined so far, in order; the end of it is the scope of the current block.
+    defined: Vec<ValueId>,
+}
+
+fn check_values(parts: &EngineParts) -> Result<(), FormatError> {
+    if parts.values as usize > limits::VALUES {
+        return Err(over("number of values", &"values", limits::VALUES, parts.values as usize));
+    }
+    let mut values =
+        Values { states: vec![State::Undefined; parts.values as usize], defined: Vec::new() };
+    for literal in &parts.literals {
+        values.define(literal.value, &"a literal")?;
+    }
+    for weight in &parts.weights {
+        values.define(weight.value, &weight.name)?;
+    }
+    check_prepare(&mut values, &parts.prepare)?;
+    for port in &parts.inputs {
+        values.define(port.value, &port.name)?;
+    }
+    if !parts.execute.inputs.is_empty() {
+        return Err(invalid("block inputs: the engine's inputs are its ports", &"execute"));
+    }
+    values.nodes(&parts.execute, "execute", 0)?;
+    let ports: Vec<ValueId> = parts.outputs.iter().map(|port| port.value).collect();
+    if parts.execute.outputs != ports {
+        return Err(invalid("outputs", &"execute")
+            .expected(format!("the values of the output ports, {ports:?}"))
+            .found(format!("{:?}", parts.execute.outputs)));
+    }
+    Ok(())
+}
+
+/// Walks `prepare` and leaves only its outputs visible. Engine inputs are not defined yet, so that a
+/// use of one is an error.
+fn check_prepare(values: &mut Values, prepare: &Block) -> Result<(), FormatError> {
+    if !prepare.inputs.is_empty() {
+        return Err(invalid("block inputs: it starts from weights and literals", &"prepare"));
+    }
+    let scope = values.defined.len();
+    values.nodes(prepare, "prepare", 0)?;
+    let own: BTreeSet<ValueId> = values.defined[scope..].iter().copied().collect();
+    values.leave(scope);
+    for &output in &prepare.outputs {
+        if !own.contains(&output) {
+            return Err(
+                invalid("an output that no node of prepare makes", &"prepare").found(output.0)
+            );
+        }
+        let state = &mut values.states[output.index()];
+        if *state == State::Visible {
+            return Err(invalid("an output twice", &"prepare").found(output.0));
+        }
+        *state = State::Visible;
+    }
+    Ok(())
+}
+
+impl Values {
+    fn define(&mut self, value: ValueId, place: &dyn Display) -> Result<(), FormatError> {
+        let count = self.states.len();
+        let state = self.states.get_mut(value.index()).ok_or_else(|| {
+            invalid("value id out of range", place)
+                .expected(format!("below {count}"))
+                .found(value.0)
+        })?;
+        if *state != State::Undefined {
+            return Err(invalid("value defined twice", place).found(value.0));
+        }
+        *state = State::Visible;
+        self.defined.push(value);
+        Ok(())
+    }
+
+    fn used(&self, value: ValueId, place: &dyn Display) -> Result<(), FormatError> {
+        match self.states.get(value.index()) {
+            Some(State::Visible) => Ok(()),
+            Some(State::Hidden) => {
+                Err(invalid("value used outside the block that defines it", place).found(value.0))
+            }
+            _ => Err(invalid("value used before it is defined", place).found(value.0)),
+        }
+    }
+
+    /// Hides what was defined since `scope`.
+    fn leave(&mut self, scope: usize) {
+        for value in self.defined.drain(scope..) {
+            self.states[value.index()] = State::Hidden;
+        }
+    }
+
+    /// The nodes and outputs of a block, in the current scope.
+    fn nodes(&mut self, block: &Block, place: &str, depth: usize) -> Result<(), FormatError> {
+        for node in &block.nodes {
+            self.node(node, depth)?;
+        }
+        block.outputs.iter().try_for_each(|&output| self.used(output, &place))
+    }
+
+    fn node(&mut self, node: &Node, depth: usize) -> Result<(), FormatError> {
+        let place = format!("node {:?} ({})", node.name, node.op);
+        check_name(&node.op, &place)?;
+        check_name(&node.name, &place)?;
+        if node.inputs.last() == Some(&None) {
+            return Err(invalid("a trailing omitted operand, which is not stored", &place));
+        }
+        node.inputs.iter().flatten().try_for_each(|&input| self.used(input, &place))?;
+        for (name, attr) in &node.attrs {
+            check_name(name, &place)?;
+            if let Attr::Block(block) = attr {
+                self.inner(block, &format!("{name} of {place}"), depth + 1)?;
+            }
+        }
+        node.outputs.iter().flatten().try_for_each(|&output| self.define(output, &place))
+    }
+
+    fn inner(&mut self, block: &Block, place: &str, depth: usize) -> Result<(), FormatError> {
+        if depth > limits::BLOCK_DEPTH {
+            return Err(over("blocks inside blocks", &place, limits::BLOCK_DEPTH, depth));
+        }
+        let scope = self.defined.len();
+        block.inputs.iter().try_for_each(|&input| self.define(input, &place))?;
+        self.nodes(block, place, depth)?;
+        self.leave(scope);
+        Ok(())
+    }
 }

@@ -75,6 +75,11 @@ pub enum WeightData {
 }
 
 impl Weight {
+    /// Element type and dimensions.
+    pub fn info(&self) -> TensorInfo {
+        TensorInfo { dtype: self.dtype, shape: self.shape.clone() }
+    }
+
     /// Bytes the weight takes unpacked.
     pub fn byte_len(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.size()

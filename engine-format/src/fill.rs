@@ -1,0 +1,85 @@
+//! Putting weights into an engine: in memory, or straight into a file one weight at a time.
+
+use crate::engine::stored;
+use crate::fit::{self, Examined, FitError, FitPolicy, FitReport, Misfit};
+use crate::writer::{Written, write_file};
+use crate::{
+    Bytes, Digest, Engine, EngineFlags, SerializeFlags, Weight, WeightData, WeightSource,
+    WeightsPresence,
+};
+use std::io::{Seek, Write};
+
+impl Engine {
+    /// The engine with the weights of `source`. All or nothing: everything is checked before, and the
+    /// engine itself does not change. Filling a full engine is a refit. The source's bytes are shared,
+    /// not copied.
+    ///
+    /// # Errors
+    /// `Unfit` with everything that is wrong, or `Source`.
+    pub fn fill(&self, source: &dyn WeightSource, policy: FitPolicy) -> Result<Self, FitError> {
+        let examined = examine(self, source, policy)?;
+        let mut parts = self.parts().clone();
+        for (weight, from) in parts.weights.iter_mut().zip(examined.from) {
+            if let Some(name) = from {
+                let (bytes, digest) = take(weight, &name, source, self.flags())?;
+                weight.data = WeightData::Stored(bytes);
+                weight.digest = Some(digest);
+            }
+        }
+        parts.flags.remove(EngineFlags::EXCLUDE_WEIGHTS);
+        Ok(Self::with_digests_checked(parts)?)
+    }
+}
+
+/// Writes the file under `wish` of `engine` filled from `source`, the same bytes that
+/// `engine.fill(source, policy)?.write(wish, out)` writes, while holding one weight at a time.
+///
+/// Everything that can be known without a weight's bytes is checked before the first byte is written;
+/// after an error `out` holds no readable file.
+///
+/// # Errors
+/// `Unfit` with everything that is wrong, `Source`, or `Format`.
+pub fn fill_to(
+    engine: &Engine,
+    source: &dyn WeightSource,
+    policy: FitPolicy,
+    wish: SerializeFlags,
+    out: &mut (impl Write + Seek),
+) -> Result<Written, FitError> {
+    let examined = examine(engine, source, policy)?;
+    let filled = engine.flags() - EngineFlags::EXCLUDE_WEIGHTS;
+    let flags = crate::serialized_flags(filled, WeightsPresence::Present, wish)?;
+    write_file(engine.parts(), flags, out, |index, weight| match &examined.from[index] {
+        Some(name) => take(weight, name, source, engine.flags()),
+        None => Ok(stored(weight)),
+    })
+}
+
+fn examine(
+    engine: &Engine,
+    source: &dyn WeightSource,
+    policy: FitPolicy,
+) -> Result<Examined, FitError> {
+    let examined = Examined::new(engine, source, policy)?;
+    if examined.report.is_fit() { Ok(examined) } else { Err(FitError::Unfit(examined.report)) }
+}
+
+/// Bytes of a weight from the source, with the digest of these very bytes. Values were checked before
+/// where they matter, but a source may have changed since.
+fn take(
+    weight: &Weight,
+    name: &str,
+    source: &dyn WeightSource,
+    flags: EngineFlags,
+) -> Result<(Bytes, Digest), FitError> {
+    let tensor = fit::read(source, name, weight)?;
+    let found = Digest::of(tensor.bytes());
+    match fit::locked(weight, flags) {
+        Some((reason, expected)) if expected != found => {
+            let name = name.to_owned();
+            let misfits = vec![Misfit::Values { name, reason, expected, found }];
+            Err(FitError::Unfit(FitReport { misfits, ..FitReport::default() }))
+        }
+        _ => Ok((tensor.bytes().clone(), found)),
+    }
+}

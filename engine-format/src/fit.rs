@@ -1,0 +1,442 @@
+//! Whether a source's tensors fit an engine: one report that lists everything.
+
+use crate::{
+    Digest, Engine, EngineFlags, FormatError, FormatErrorKind, SourceError, Tensor, TensorInfo,
+    Weight, WeightData, WeightSource,
+};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// How complete and how exact a source has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FitPolicy {
+    /// Weights that the source lacks keep the values they have. Without values they are missing still.
+    pub partial: bool,
+    /// Tensors that the engine does not know are left alone.
+    pub allow_extra: bool,
+}
+
+/// A weight that is taken from the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The engine's name.
+    pub weight: String,
+    /// The source's name: the same, or an alias.
+    pub source: String,
+}
+
+/// Why a source does not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Misfit {
+    /// The engine is frozen: no weight may change.
+    Frozen,
+    /// A weight the source does not have.
+    Missing {
+        /// The weight.
+        name: String,
+        /// What it has to be.
+        expected: TensorInfo,
+    },
+    /// A tensor the engine does not know.
+    Extra {
+        /// The tensor.
+        name: String,
+        /// What it is.
+        found: TensorInfo,
+    },
+    /// Another shape.
+    Shape {
+        /// The name in the source.
+        name: String,
+        /// The engine's shape.
+        expected: Vec<usize>,
+        /// The source's shape.
+        found: Vec<usize>,
+    },
+    /// Another element type.
+    DType {
+        /// The name in the source.
+        name: String,
+        /// The engine's type.
+        expected: crate::DType,
+        /// The source's type.
+        found: crate::DType,
+    },
+    /// Other values than those the weight was built with, and only these are accepted.
+    Values {
+        /// The name in the source.
+        name: String,
+        /// Why only the built values are accepted.
+        reason: String,
+        /// Digest of the engine's values.
+        expected: Digest,
+        /// Digest of the source's values.
+        found: Digest,
+    },
+    /// A constant of the program with another value: the source belongs to another graph.
+    Literal {
+        /// The constant.
+        name: String,
+        /// The engine's value.
+        expected: String,
+        /// The source's value.
+        found: String,
+    },
+    /// Two names of one weight with different tensors.
+    Conflict {
+        /// The weight.
+        name: String,
+        /// The names in the source.
+        sources: Vec<String>,
+    },
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Misfit::Frozen => write!(f, "the engine is frozen: no weight may change"),
+            Misfit::Missing { name, expected } => {
+                write!(f, "missing {name:?}: expected {expected}")
+            }
+            Misfit::Extra { name, found } => {
+                write!(f, "extra {name:?}: found {found}, which the engine does not know")
+            }
+            Misfit::Shape { name, expected, found } => {
+                write!(f, "wrong shape of {name:?}: expected {expected:?}, found {found:?}")
+            }
+            Misfit::DType { name, expected, found } => {
+                write!(f, "wrong dtype of {name:?}: expected {expected}, found {found}")
+            }
+            Misfit::Values { name, reason, expected, found } => write!(
+                f,
+                "wrong values of {name:?} ({reason}): expected digest {expected}, found {found}"
+            ),
+            Misfit::Literal { name, expected, found } => write!(
+                f,
+                "another graph: the program's constant {name:?}: expected {expected}, found {found}"
+            ),
+            Misfit::Conflict { name, sources } => {
+                write!(f, "different tensors for {name:?} under the names {}", sources.join(", "))
+            }
+        }
+    }
+}
+
+impl Misfit {
+    /// The name it is about; `None` for a frozen engine.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Misfit::Frozen => None,
+            Misfit::Missing { name, .. }
+            | Misfit::Extra { name, .. }
+            | Misfit::Shape { name, .. }
+            | Misfit::DType { name, .. }
+            | Misfit::Values { name, .. }
+            | Misfit::Literal { name, .. }
+            | Misfit::Conflict { name, .. } => Some(name),
+        }
+    }
+
+    /// A short word for machines: `missing`, `extra`, `shape`, …
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Misfit::Frozen => "frozen",
+            Misfit::Missing { .. } => "missing",
+            Misfit::Extra { .. } => "extra",
+            Misfit::Shape { .. } => "shape",
+            Misfit::DType { .. } => "dtype",
+            Misfit::Values { .. } => "values",
+            Misfit::Literal { .. } => "literal",
+            Misfit::Conflict { .. } => "conflict",
+        }
+    }
+}
+
+/// What a fill or refit from a source would do, and everything that speaks against it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FitReport {
+    /// Weights that take the source's bytes, in table order.
+    pub taken: Vec<Taken>,
+    /// Weights that keep the values they have, in table order.
+    pub kept: Vec<String>,
+    /// Tensors of the source that are accepted and not used, sorted.
+    pub unused: Vec<String>,
+    /// Everything that is wrong.
+    pub misfits: Vec<Misfit>,
+}
+
+impl FitReport {
+    /// Whether nothing is wrong.
+    pub fn is_fit(&self) -> bool {
+        self.misfits.is_empty()
+    }
+
+    /// The class of error this is: `NotRefittable`, `MissingWeights` if nothing but missing weights is
+    /// wrong, else `UnfitWeights`. `None` if it fits.
+    pub fn error_kind(&self) -> Option<FormatErrorKind> {
+        if self.is_fit() {
+            None
+        } else if self.misfits.contains(&Misfit::Frozen) {
+            Some(FormatErrorKind::NotRefittable)
+        } else if self.misfits.iter().all(|misfit| matches!(misfit, Misfit::Missing { .. })) {
+            Some(FormatErrorKind::MissingWeights)
+        } else {
+            Some(FormatErrorKind::UnfitWeights)
+        }
+    }
+}
+
+impl fmt::Display for FitReport {
+    /// One line for each misfit, all of them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, misfit) in self.misfits.iter().enumerate() {
+            write!(f, "{}{misfit}", if i == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+/// Why an engine was not filled. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FitError {
+    /// The source does not fit.
+    #[error("the weights do not fit the engine:\n{0}")]
+    Unfit(FitReport),
+    /// The source failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The engine could not be written, or not in the way that was asked for.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+impl FitError {
+    /// The class of the error.
+    pub fn kind(&self) -> FormatErrorKind {
+        match self {
+            FitError::Unfit(report) => report.error_kind().unwrap_or(FormatErrorKind::UnfitWeights),
+            FitError::Source(_) => FormatErrorKind::Io,
+            FitError::Format(error) => error.kind(),
+        }
+    }
+}
+
+/// Compares what `source` has with what `engine` needs. Bytes are read only where values decide, one
+/// tensor at a time.
+///
+/// # Errors
+/// If the source cannot bring what it says it has. That it does not fit is no error here.
+pub fn check_fit(
+    engine: &Engine,
+    source: &dyn WeightSource,
+    policy: FitPolicy,
+) -> Result<FitReport, SourceError> {
+    Ok(Examined::new(engine, source, policy)?.report)
+}
+
+/// A report and where each weight's bytes come from.
+pub(crate) struct Examined {
+    pub report: FitReport,
+    /// For each row of the table the source's name to read; `None` keeps what is there.
+    pub from: Vec<Option<String>>,
+}
+
+/// What a name of the source stands for.
+#[derive(Clone, Copy)]
+enum Meaning {
+    /// Index of a weight.
+    Weight(usize),
+    /// Index of a source literal.
+    Literal(usize),
+    Ignored,
+}
+
+impl Examined {
+    pub(crate) fn new(
+        engine: &Engine,
+        source: &dyn WeightSource,
+        policy: FitPolicy,
+    ) -> Result<Self, SourceError> {
+        let parts = engine.parts();
+        let mut examined = Self { report: FitReport::default(), from: Vec::new() };
+        if engine.flags().is_frozen() {
+            examined.report.misfits.push(Misfit::Frozen);
+            return Ok(examined);
+        }
+        let meanings = meanings(engine);
+        let mut candidates: Vec<Vec<String>> = vec![Vec::new(); parts.weights.len()];
+        for name in source.names() {
+            match meanings.get(name.as_str()) {
+                Some(&Meaning::Weight(index)) => candidates[index].push(name),
+                Some(&Meaning::Literal(index)) => {
+                    let expected = &parts.source_literals[index].tensor;
+                    examined.literal(name, expected, source)?;
+                }
+                Some(Meaning::Ignored) => examined.report.unused.push(name),
+                None if policy.allow_extra => examined.report.unused.push(name),
+                None => {
+                    let found = info(source, &name)?;
+                    examined.report.misfits.push(Misfit::Extra { name, found });
+                }
+            }
+        }
+        for (weight, names) in parts.weights.iter().zip(candidates) {
+            let from = examined.weight(engine.flags(), weight, names, source, policy)?;
+            match &from {
+                Some(name) => examined
+                    .report
+                    .taken
+                    .push(Taken { weight: weight.name.clone(), source: name.clone() }),
+                None if weight.data != WeightData::Missing => {
+                    examined.report.kept.push(weight.name.clone());
+                }
+                None => {}
+            }
+            examined.from.push(from);
+        }
+        Ok(examined)
+    }
+
+    /// Checks the tensors that the source has for a weight and says which to take.
+    fn weight(
+        &mut self,
+        flags: EngineFlags,
+        weight: &Weight,
+        mut names: Vec<String>,
+        source: &dyn WeightSource,
+        policy: FitPolicy,
+    ) -> Result<Option<String>, SourceError> {
+        let misfits = self.report.misfits.len();
+        // The engine's own name comes first; aliases are checked against it.
+        names.sort_by_key(|name| *name != weight.name);
+        let Some(name) = names.first().cloned() else {
+            let stored = weight.data != WeightData::Missing;
+            let may_keep = stored && (policy.partial || !weight.is_strippable());
+            if !may_keep {
+                let (name, expected) = (weight.name.clone(), weight.info());
+                self.report.misfits.push(Misfit::Missing { name, expected });
+            }
+            return Ok(None);
+        };
+        for name in &names {
+            self.type_of(name, weight, &info(source, name)?);
+        }
+        if self.report.misfits.len() > misfits {
+            return Ok(None);
+        }
+        let locked = locked(weight, flags);
+        if locked.is_some() || names.len() > 1 {
+            let digests = names
+                .iter()
+                .map(|name| Ok(Digest::of(read(source, name, weight)?.bytes())))
+                .collect::<Result<Vec<_>, SourceError>>()?;
+            if digests.iter().any(|digest| *digest != digests[0]) {
+                self.report
+                    .misfits
+                    .push(Misfit::Conflict { name: weight.name.clone(), sources: names });
+            } else if let Some((reason, expected)) = locked.filter(|(_, e)| *e != digests[0]) {
+                let found = digests[0];
+                self.report.misfits.push(Misfit::Values { name, reason, expected, found });
+                return Ok(None);
+            }
+            if self.report.misfits.len() > misfits {
+                return Ok(None);
+            }
+        }
+        let keep = locked_and_stored(weight, flags);
+        Ok((!keep).then_some(name))
+    }
+
+    fn type_of(&mut self, name: &str, weight: &Weight, found: &TensorInfo) {
+        if found.shape != weight.shape {
+            self.report.misfits.push(Misfit::Shape {
+                name: name.to_owned(),
+                expected: weight.shape.clone(),
+                found: found.shape.clone(),
+            });
+        }
+        if found.dtype != weight.dtype {
+            self.report.misfits.push(Misfit::DType {
+                name: name.to_owned(),
+                expected: weight.dtype,
+                found: found.dtype,
+            });
+        }
+    }
+
+    fn literal(
+        &mut self,
+        name: String,
+        expected: &Tensor,
+        source: &dyn WeightSource,
+    ) -> Result<(), SourceError> {
+        let found = read_any(source, &name)?;
+        if *expected == found {
+            self.report.unused.push(name);
+        } else {
+            let (expected, found) = (expected.to_string(), found.to_string());
+            self.report.misfits.push(Misfit::Literal { name, expected, found });
+        }
+        Ok(())
+    }
+}
+
+/// Every name a source may bring.
+fn meanings(engine: &Engine) -> BTreeMap<&str, Meaning> {
+    let parts = engine.parts();
+    let weights = parts.weights.iter().enumerate().flat_map(|(index, weight)| {
+        let names = std::iter::once(&weight.name).chain(&weight.aliases);
+        names.map(move |name| (name.as_str(), Meaning::Weight(index)))
+    });
+    let literals = parts.source_literals.iter().enumerate();
+    let literals = literals.map(|(index, l)| (l.name.as_str(), Meaning::Literal(index)));
+    let ignored = parts.ignored.iter().map(|name| (name.as_str(), Meaning::Ignored));
+    weights.chain(literals).chain(ignored).collect()
+}
+
+/// Why only the built values of a weight are accepted, and their digest.
+pub(crate) fn locked(weight: &Weight, flags: EngineFlags) -> Option<(String, Digest)> {
+    let reason = if let Some(reason) = &weight.pinned {
+        format!("pinned: {reason}")
+    } else if flags.contains(EngineFlags::REFIT_IDENTICAL) {
+        "REFIT_IDENTICAL".to_owned()
+    } else if !weight.refittable {
+        "frozen".to_owned()
+    } else {
+        return None;
+    };
+    Some((reason, weight.digest.expect("weights that take one value only have its digest")))
+}
+
+fn locked_and_stored(weight: &Weight, flags: EngineFlags) -> bool {
+    weight.data != WeightData::Missing && locked(weight, flags).is_some()
+}
+
+fn broken(source: &dyn WeightSource, name: &str, why: String) -> SourceError {
+    SourceError { name: name.to_owned(), origin: source.origin(), why }
+}
+
+fn info(source: &dyn WeightSource, name: &str) -> Result<TensorInfo, SourceError> {
+    source.info(name).ok_or_else(|| broken(source, name, "it is listed but has no type".to_owned()))
+}
+
+fn read_any(source: &dyn WeightSource, name: &str) -> Result<Tensor, SourceError> {
+    let tensor = source.read(name)?;
+    tensor.ok_or_else(|| broken(source, name, "it is listed but cannot be read".to_owned()))
+}
+
+/// Reads a tensor whose type was found to fit.
+pub(crate) fn read(
+    source: &dyn WeightSource,
+    name: &str,
+    weight: &Weight,
+) -> Result<Tensor, SourceError> {
+    let tensor = read_any(source, name)?;
+    if tensor.dtype() != weight.dtype || tensor.shape() != weight.shape {
+        let why = format!("expected {} as announced, found {tensor:?}", weight.info());
+        return Err(broken(source, name, why));
+    }
+    Ok(tensor)
+}

@@ -1,0 +1,216 @@
+//! The deterministic writer: one pass over the weights, then one seek back to the prefix.
+
+use crate::header::{self, Header, PREFIX, Section, SectionKind, align};
+use crate::wire::{Blob, WirePacked, WireProgram, WireTable, WireWeight, wire_shape};
+use crate::{
+    Bytes, Digest, EngineFlags, EngineParts, FormatError, FormatErrorKind, Weight, WeightClass,
+    limits, msgpack, pack,
+};
+use std::io::{Seek, SeekFrom, Write};
+
+/// What the start of a weight is aligned to inside the weights section.
+pub(crate) const WEIGHT_ALIGNMENT: u64 = 64;
+
+/// Where a file keeps a weight's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// In the weight table itself.
+    Table,
+    /// In the weights section.
+    Section,
+    /// Nowhere: stripped.
+    Missing,
+}
+
+impl Placement {
+    /// Follows from the file's flags and the weight alone; the reader insists on it.
+    pub(crate) fn of(weight: &Weight, flags: EngineFlags) -> Self {
+        let strippable = weight.is_strippable() && !flags.is_frozen();
+        let len = weight.byte_len();
+        if strippable && flags.contains(EngineFlags::EXCLUDE_WEIGHTS) {
+            Self::Missing
+        } else if len == 0 || (!strippable && len <= limits::INLINE_BYTES) {
+            Self::Table
+        } else {
+            Self::Section
+        }
+    }
+}
+
+/// Computes a version: a digest over names and digests of the weights in table order.
+#[derive(Default)]
+pub(crate) struct VersionHasher(blake3::Hasher);
+
+impl VersionHasher {
+    /// Names are framed by their length, so that no two tables give the same stream.
+    pub(crate) fn add(&mut self, name: &str, digest: Digest) {
+        self.0.update(&(name.len() as u64).to_le_bytes());
+        self.0.update(name.as_bytes());
+        self.0.update(&digest.0);
+    }
+
+    pub(crate) fn finish(&self) -> Digest {
+        Digest(*self.0.finalize().as_bytes())
+    }
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The new file's flags.
+    pub flags: EngineFlags,
+    /// Its length.
+    pub length: u64,
+    /// The version of its weights; `None` for a stripped file.
+    pub version: Option<Digest>,
+}
+
+/// Writes a file with `flags`. `supply` gives the bytes of one stored weight, and their digest, when
+/// its turn comes, in table order; nothing is kept of them afterwards.
+pub(crate) fn write_file<E: From<FormatError>>(
+    parts: &EngineParts,
+    flags: EngineFlags,
+    out: &mut (impl Write + Seek),
+    mut supply: impl FnMut(usize, &Weight) -> Result<(Bytes, Digest), E>,
+) -> Result<Written, E> {
+    let mut file = File::start(out)?;
+    let program = msgpack::encode(&WireProgram::from(parts));
+    let mut sections = vec![file.packed_section(SectionKind::Program, &program)?];
+
+    let placed = |weight: &Weight| Placement::of(weight, flags);
+    let stored = parts.weights.iter().any(|weight| placed(weight) == Placement::Section);
+    let start = if stored { file.pad(SectionKind::Weights.alignment())? } else { 0 };
+    let mut version = Some(VersionHasher::default());
+    let mut rows = Vec::with_capacity(parts.weights.len());
+    for (index, weight) in parts.weights.iter().enumerate() {
+        let mut row = row(weight, flags);
+        let place = placed(weight);
+        if place == Placement::Missing {
+            version = None;
+        } else {
+            let (bytes, digest) = supply(index, weight)?;
+            if let Some(version) = &mut version {
+                version.add(&weight.name, digest);
+            }
+            if place == Placement::Table {
+                row.data = Some(Blob(bytes));
+            } else {
+                row.digest = Some(digest.into());
+                row.offset = Some(file.pad(WEIGHT_ALIGNMENT)? - start);
+                row.packed = file.weight(&bytes, flags)?;
+            }
+        }
+        rows.push(row);
+    }
+    if stored {
+        let length = file.at - start;
+        let kind = SectionKind::Weights;
+        let digest = [0; 32];
+        sections.push(Section { kind, offset: start, length, unpacked: length, digest });
+    }
+    let table = msgpack::encode(&WireTable { weights: rows });
+    sections.push(file.packed_section(SectionKind::Table, &table)?);
+    let length = file.finish(flags, sections)?;
+    Ok(Written { flags, length, version: version.map(|version| version.finish()) })
+}
+
+/// A row without the bytes and what describes them.
+fn row(weight: &Weight, flags: EngineFlags) -> WireWeight {
+    let missing = Placement::of(weight, flags) == Placement::Missing;
+    let checked = missing && flags.contains(EngineFlags::REFIT_IDENTICAL);
+    WireWeight {
+        aliases: weight.aliases.clone(),
+        data: None,
+        digest: weight.digest.filter(|_| checked).map(Blob::from),
+        dtype: weight.dtype,
+        name: weight.name.clone(),
+        offset: None,
+        packed: None,
+        parameter: weight.class == WeightClass::Parameter,
+        pinned: weight.pinned.clone(),
+        refittable: weight.refittable && flags.contains(EngineFlags::REFIT_INDIVIDUAL),
+        shape: wire_shape(&weight.shape),
+        value: weight.value,
+    }
+}
+
+/// A file being written.
+struct File<'a, W> {
+    out: &'a mut W,
+    /// Where the file starts in `out`.
+    base: u64,
+    /// Bytes written since.
+    at: u64,
+}
+
+fn io(error: std::io::Error) -> FormatError {
+    FormatError::new(FormatErrorKind::Io, "writing an engine file").found(error)
+}
+
+impl<'a, W: Write + Seek> File<'a, W> {
+    fn start(out: &'a mut W) -> Result<Self, FormatError> {
+        let base = out.stream_position().map_err(io)?;
+        let mut file = Self { out, base, at: 0 };
+        file.put(&[0; PREFIX])?;
+        Ok(file)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
+        self.out.write_all(bytes).map_err(io)?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Pads with zeros and returns the new end.
+    fn pad(&mut self, alignment: u64) -> Result<u64, FormatError> {
+        let padding = align(self.at, alignment) - self.at;
+        let zeros = [0; SectionKind::WEIGHT_PAGE];
+        self.put(&zeros[..padding as usize])?;
+        Ok(self.at)
+    }
+
+    fn packed_section(&mut self, kind: SectionKind, raw: &[u8]) -> Result<Section, FormatError> {
+        let cap = kind.unpacked_cap();
+        if raw.len() as u64 > cap {
+            return Err(FormatError::new(FormatErrorKind::LimitExceeded, "section too large")
+                .at(kind)
+                .expected(format!("at most {cap} bytes"))
+                .found(raw.len()));
+        }
+        let packed = pack::pack_section(raw)?;
+        let offset = self.pad(kind.alignment())?;
+        self.put(&packed)?;
+        Ok(Section {
+            kind,
+            offset,
+            length: packed.len() as u64,
+            unpacked: raw.len() as u64,
+            digest: Digest::of(&packed).0,
+        })
+    }
+
+    fn weight(
+        &mut self,
+        raw: &[u8],
+        flags: EngineFlags,
+    ) -> Result<Option<WirePacked>, FormatError> {
+        if !flags.contains(EngineFlags::COMPRESSED) {
+            self.put(raw)?;
+            return Ok(None);
+        }
+        let packed = pack::pack_weight(raw)?;
+        self.put(&packed)?;
+        let digest = Digest::of(&packed).into();
+        Ok(Some(WirePacked { digest, length: packed.len() as u64 }))
+    }
+
+    fn finish(self, flags: EngineFlags, sections: Vec<Section>) -> Result<u64, FormatError> {
+        let (major, minor) = (header::MAJOR, header::MINOR);
+        let header = Header { major, minor, flags, file_length: self.at, sections };
+        self.out.seek(SeekFrom::Start(self.base)).map_err(io)?;
+        self.out.write_all(&header.to_bytes()).map_err(io)?;
+        self.out.seek(SeekFrom::Start(self.base + self.at)).map_err(io)?;
+        self.out.flush().map_err(io)?;
+        Ok(self.at)
+    }
+}

@@ -1,0 +1,8 @@
+//! The format as its users see it: what is written is read, what is damaged is refused, what is
+//! stripped comes back.
+
+// `cfg(test)` lets helpers of tests unwrap as tests may.
+#[cfg(test)]
+mod flow;
+#[cfg(test)]
+mod sample;
