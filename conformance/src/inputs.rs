@@ -1,0 +1,117 @@
+//! Inputs made up from a seed, for runs that are about agreement and not about meaning.
+
+use crate::oracle::Tensors;
+use engine_format::{Bytes, DType, Dim, Port, Tensor};
+use half::{bf16, f16};
+use std::collections::BTreeMap;
+
+/// Sizes for symbols such as `seq`.
+pub type Sizes = BTreeMap<String, usize>;
+
+/// The size each symbol of `ports` has in `given`.
+pub fn sizes_of(ports: &[Port], given: &Tensors) -> Sizes {
+    let mut sizes = Sizes::new();
+    for port in ports {
+        let (Some(shape), Some(tensor)) = (&port.shape, given.get(&port.name)) else { continue };
+        for (dim, &size) in shape.iter().zip(tensor.shape()) {
+            if let Some(symbol) = dim.as_symbol() {
+                sizes.entry(symbol.to_owned()).or_insert(size);
+            }
+        }
+    }
+    sizes
+}
+
+/// Sizes to try for symbols that nothing decides, in this order: a first axis is a batch and stays small. Models with a least size (an audio
+/// frame, a picture) refuse the small ones.
+pub const FREE_SIZES: [usize; 4] = [8, 64, 256, 576];
+
+/// A tensor for every port that `given` lacks: floats in −1…1, integers in 0…9, drawn from `seed` and the port's name. Symbols
+/// that neither `given` nor `sizes` decides are 1 on a first axis and `free` elsewhere.
+pub fn seeded(ports: &[Port], given: &Tensors, sizes: &Sizes, free: usize, seed: u64) -> Tensors {
+    let mut known = sizes.clone();
+    known.extend(sizes_of(ports, given));
+    let lacking = ports.iter().filter(|port| !given.contains_key(&port.name));
+    let mut made = Tensors::new();
+    for port in lacking {
+        let dims = port.shape.as_deref().unwrap_or_default();
+        let size = |(axis, dim): (usize, &Dim)| match (dim.known(), dim.as_symbol()) {
+            (Some(n), _) => usize::try_from(n).unwrap_or(0),
+            (None, Some(symbol)) if known.contains_key(symbol) => known[symbol],
+            _ if axis == 0 => 1,
+            _ => free,
+        };
+        let shape: Vec<usize> = dims.iter().enumerate().map(size).collect();
+        let name_seed = port.name.bytes().fold(seed, |h, b| mix(h ^ u64::from(b)));
+        made.insert(port.name.clone(), random(port.dtype, &shape, name_seed));
+    }
+    made
+}
+
+/// A tensor of random elements: floats in −1…1, integers in 0…9, bools.
+pub fn random(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(state)
+    };
+    let mut bytes = Vec::new();
+    for _ in 0..shape.iter().product::<usize>() {
+        let bits = next();
+        // 24 bits make every float type's value exact or rounded once.
+        let unit = (bits >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+        let digit = (bits >> 32) as u8 % 10;
+        match dtype {
+            DType::F32 => bytes.extend(unit.to_le_bytes()),
+            DType::F64 => bytes.extend(f64::from(unit).to_le_bytes()),
+            DType::F16 => bytes.extend(f16::from_f32(unit).to_le_bytes()),
+            DType::BF16 => bytes.extend(bf16::from_f32(unit).to_le_bytes()),
+            DType::Bool => bytes.push(digit & 1),
+            _ => {
+                bytes.push(digit);
+                bytes.resize(bytes.len() + dtype.size() - 1, 0);
+            }
+        }
+    }
+    Tensor::new(dtype, shape, Bytes::copy_from(&bytes)).expect("as many bytes as the shape takes were made")
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine_format::ValueId;
+
+    fn port(name: &str, shape: &[Dim]) -> Port {
+        Port { name: name.to_owned(), value: ValueId(0), dtype: DType::F32, shape: Some(shape.to_vec()) }
+    }
+
+    #[test]
+    fn given_inputs_decide_the_symbols_of_the_others() {
+        let ports = [
+            port("ids", &[Dim::symbol("batch"), Dim::symbol("seq")]),
+            port("mask", &[Dim::symbol("batch"), Dim::symbol("seq"), Dim::from(3i64), Dim::symbol("other")]),
+        ];
+        let given = Tensors::from([("ids".to_owned(), Tensor::zeros(DType::F32, &[2, 5]))]);
+        let made = seeded(&ports, &given, &Sizes::new(), 8, 1);
+        assert_eq!(made.keys().collect::<Vec<_>>(), ["mask"]);
+        assert_eq!(made["mask"].shape(), [2, 5, 3, 8]);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_values_and_another_gives_others() {
+        for dtype in DType::ALL {
+            let (a, b) = (random(dtype, &[4, 9], 1), random(dtype, &[4, 9], 1));
+            assert_eq!(a, b);
+            assert_ne!(a, random(dtype, &[4, 9], 2), "{dtype}");
+        }
+        let floats = random(DType::F32, &[1000], 3);
+        assert!(floats.as_slice::<f32>().unwrap().iter().all(|v| (-1.0..1.0).contains(v)));
+    }
+}
