@@ -73,7 +73,8 @@ pub fn random(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
             }
         }
     }
-    Tensor::new(dtype, shape, Bytes::copy_from(&bytes)).expect("as many bytes as the shape takes were made")
+    Tensor::new(dtype, shape, Bytes::copy_from(&bytes))
+        .expect("as many bytes as the shape takes were made")
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
@@ -89,14 +90,22 @@ mod tests {
     use engine_format::ValueId;
 
     fn port(name: &str, shape: &[Dim]) -> Port {
-        Port { name: name.to_owned(), value: ValueId(0), dtype: DType::F32, shape: Some(shape.to_vec()) }
+        Port {
+            name: name.to_owned(),
+            value: ValueId(0),
+            dtype: DType::F32,
+            shape: Some(shape.to_vec()),
+        }
     }
 
     #[test]
     fn given_inputs_decide_the_symbols_of_the_others() {
         let ports = [
             port("ids", &[Dim::symbol("batch"), Dim::symbol("seq")]),
-            port("mask", &[Dim::symbol("batch"), Dim::symbol("seq"), Dim::from(3i64), Dim::symbol("other")]),
+            port(
+                "mask",
+                &[Dim::symbol("batch"), Dim::symbol("seq"), Dim::from(3i64), Dim::symbol("other")],
+            ),
         ];
         let given = Tensors::from([("ids".to_owned(), Tensor::zeros(DType::F32, &[2, 5]))]);
         let made = seeded(&ports, &given, &Sizes::new(), 8, 1);

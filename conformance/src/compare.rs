@@ -1,0 +1,213 @@
+//! Elementwise comparison: |a − b| ≤ atol + rtol·|b|.
+
+use engine_format::{DType, Tensor};
+use engine_ops::Tolerance;
+use half::{bf16, f16};
+use std::fmt;
+
+/// How far apart two tensors that agree are.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Agreement {
+    /// Largest absolute difference.
+    pub max_abs: f64,
+    /// Largest relative difference among elements above the absolute tolerance.
+    pub max_rel: f64,
+}
+
+impl Agreement {
+    /// The worse of two.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        Self { max_abs: self.max_abs.max(other.max_abs), max_rel: self.max_rel.max(other.max_rel) }
+    }
+}
+
+impl fmt::Display for Agreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "max |a-b| {:.2e}, max |a-b|/|b| {:.2e}", self.max_abs, self.max_rel)
+    }
+}
+
+/// Why two tensors do not agree.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Mismatch {
+    /// Type or shape differ.
+    #[error("found {found}, expected {expected}")]
+    Type {
+        /// The tensor's.
+        found: String,
+        /// The oracle's.
+        expected: String,
+    },
+    /// Elements differ; the worst one is shown.
+    #[error(
+        "{count} of {total} elements differ; worst at {index:?}: found {found}, expected {expected} \
+         (atol {atol:e}, rtol {rtol:e})"
+    )]
+    Elements {
+        /// Elements out of tolerance.
+        count: usize,
+        /// Elements compared.
+        total: usize,
+        /// Coordinates of the worst one.
+        index: Vec<usize>,
+        /// Its value.
+        found: f64,
+        /// The oracle's value there.
+        expected: f64,
+        /// Absolute tolerance.
+        atol: f64,
+        /// Relative tolerance.
+        rtol: f64,
+    },
+}
+
+/// Holds `found` against `expected`. NaN agrees with NaN and infinity with itself; integers and bools must be equal.
+pub fn compare(
+    found: &Tensor,
+    expected: &Tensor,
+    tolerance: Tolerance,
+) -> Result<Agreement, Mismatch> {
+    if found.dtype() != expected.dtype() || found.shape() != expected.shape() {
+        return Err(Mismatch::Type {
+            found: format!("{found:?}"),
+            expected: format!("{expected:?}"),
+        });
+    }
+    let Tolerance { atol, rtol } =
+        if expected.dtype().is_float() { tolerance } else { Tolerance::EXACT };
+    if found.bytes() == expected.bytes() {
+        return Ok(Agreement::default());
+    }
+    let (a, b) = (to_f64s(found), to_f64s(expected));
+    let mut agreement = Agreement::default();
+    let mut worst: Option<(usize, f64)> = None;
+    let mut count = 0;
+    for (i, (&x, &y)) in a.iter().zip(&b).enumerate() {
+        let same = x == y
+            && (expected.dtype().size() < 8
+                || expected.dtype().is_float()
+                || same_word(found, expected, i));
+        if same || (x.is_nan() && y.is_nan()) {
+            continue;
+        }
+        let difference = (x - y).abs();
+        let excess = difference - (atol + rtol * y.abs());
+        // A difference that is NaN (one side is, or infinities differ) is no agreement.
+        if excess <= 0.0 && expected.dtype().is_float() {
+            agreement.max_abs = agreement.max_abs.max(difference);
+            if difference > atol {
+                agreement.max_rel = agreement.max_rel.max(difference / y.abs());
+            }
+            continue;
+        }
+        count += 1;
+        let excess = if excess.is_nan() { f64::INFINITY } else { excess };
+        if worst.is_none_or(|(_, w)| excess > w) {
+            worst = Some((i, excess));
+        }
+    }
+    let Some((at, _)) = worst else { return Ok(agreement) };
+    Err(Mismatch::Elements {
+        count,
+        total: a.len(),
+        index: coordinates(at, found.shape()),
+        found: a[at],
+        expected: b[at],
+        atol,
+        rtol,
+    })
+}
+
+/// Every element as `f64`. Only 64-bit integers beyond 2^53 lose bits, and [`compare`] compares those as they are.
+fn to_f64s(tensor: &Tensor) -> Vec<f64> {
+    macro_rules! widen {
+        ($t:ty, $f:expr) => {
+            tensor.as_slice::<$t>().expect("matched on the type").iter().map(|&v| $f(v)).collect()
+        };
+    }
+    match tensor.dtype() {
+        DType::F32 => widen!(f32, f64::from),
+        DType::F64 => widen!(f64, f64::from),
+        DType::F16 => widen!(f16, f64::from),
+        DType::BF16 => widen!(bf16, f64::from),
+        DType::I8 => widen!(i8, f64::from),
+        DType::I16 => widen!(i16, f64::from),
+        DType::I32 => widen!(i32, f64::from),
+        DType::U8 | DType::Bool => widen!(u8, f64::from),
+        DType::U16 => widen!(u16, f64::from),
+        DType::U32 => widen!(u32, f64::from),
+        DType::I64 => widen!(i64, |v: i64| v as f64),
+        DType::U64 => widen!(u64, |v: u64| v as f64),
+    }
+}
+
+/// Whether the 8-byte elements at `i` are the same bits.
+fn same_word(a: &Tensor, b: &Tensor, i: usize) -> bool {
+    let range = i * 8..i * 8 + 8;
+    a.bytes()[range.clone()] == b.bytes()[range]
+}
+
+fn coordinates(mut index: usize, shape: &[usize]) -> Vec<usize> {
+    let mut out = vec![0; shape.len()];
+    for (slot, &size) in out.iter_mut().zip(shape).rev() {
+        *slot = index % size;
+        index /= size;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOLERANCE: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
+
+    fn f32s(values: &[f32]) -> Tensor {
+        Tensor::from_slice(&[values.len()], values)
+    }
+
+    #[test]
+    fn the_tolerance_is_relative_to_the_expected_value() {
+        assert!(compare(&f32s(&[100.009]), &f32s(&[100.0]), TOLERANCE).is_ok());
+        assert!(compare(&f32s(&[100.02]), &f32s(&[100.0]), TOLERANCE).is_err());
+        assert!(compare(&f32s(&[0.000_009]), &f32s(&[0.0]), TOLERANCE).is_ok());
+    }
+
+    #[test]
+    fn nan_and_infinity_agree_only_with_themselves() {
+        let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+        assert!(compare(&f32s(&odd), &f32s(&odd), TOLERANCE).is_ok());
+        for (x, y) in [
+            (f32::NAN, 1.0),
+            (1.0, f32::NAN),
+            (f32::INFINITY, f32::NEG_INFINITY),
+            (1.0, f32::INFINITY),
+        ] {
+            assert!(compare(&f32s(&[x]), &f32s(&[y]), TOLERANCE).is_err(), "{x} against {y}");
+        }
+    }
+
+    #[test]
+    fn the_worst_element_is_named_by_its_coordinates() {
+        let expected = Tensor::zeros(DType::F32, &[2, 3]);
+        let found = Tensor::from_slice(&[2, 3], &[0.0f32, 1.0, 0.0, 0.0, 0.0, 5.0]);
+        match compare(&found, &expected, TOLERANCE) {
+            Err(Mismatch::Elements { count: 2, index, .. }) => assert_eq!(index, [1, 2]),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn types_shapes_and_integers_are_exact() {
+        assert!(compare(&f32s(&[1.0]), &Tensor::from_slice(&[1, 1], &[1f32]), TOLERANCE).is_err());
+        let (a, b) =
+            (Tensor::from_slice(&[1], &[100_000i64]), Tensor::from_slice(&[1], &[100_001i64]));
+        assert!(compare(&a, &b, Tolerance { atol: 10.0, rtol: 1.0 }).is_err());
+        let (a, b) = (
+            Tensor::from_slice(&[1], &[1i64 << 60]),
+            Tensor::from_slice(&[1], &[(1i64 << 60) + 1]),
+        );
+        assert!(compare(&a, &b, TOLERANCE).is_err(), "equal as f64 and yet different");
+    }
+}

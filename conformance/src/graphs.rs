@@ -1,0 +1,298 @@
+//! Small hand-made ONNX models, each for one thing that refit must get right, and models with other weights.
+
+use crate::inputs;
+use engine_format::{DType, Tensor};
+use engine_onnx::proto::{
+    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
+    ValueInfoProto, attribute_type, data_type,
+};
+use prost::Message;
+
+/// A hand-made model.
+pub struct Sketch {
+    /// Short name.
+    pub name: &'static str,
+    /// What it is there to show.
+    pub shows: &'static str,
+    /// The model's file.
+    pub onnx: fn() -> Vec<u8>,
+}
+
+/// The small models of the flag matrix.
+pub const SKETCHES: [Sketch; 5] = [
+    Sketch {
+        name: "mlp",
+        shows: "weights used as they are, a parameter, a dynamic batch",
+        onnx: mlp,
+    },
+    Sketch {
+        name: "folded",
+        shows: "weights that only `prepare` sees: transposed, scaled, joined",
+        onnx: folded,
+    },
+    Sketch { name: "branch", shows: "weights inside the branches of an If", onnx: branch },
+    Sketch {
+        name: "shared",
+        shows: "one weight used by two nodes, one of them in `prepare`",
+        onnx: shared,
+    },
+    Sketch {
+        name: "conv",
+        shows: "a convolution with a shape computed at run time behind it",
+        onnx: conv,
+    },
+];
+
+fn mlp() -> Vec<u8> {
+    let mut g = Builder::new();
+    g.input("x", DType::F32, &["batch", "6"]);
+    g.weight("fc1.weight", &[9, 6]);
+    g.weight("fc1.bias", &[9, 1, 9]);
+    g.weight("fc2.weight", &[9, 5]);
+    g.constant("scale", &Tensor::from_slice(&[], &[0.5f32]));
+    g.node("Transpose", &["fc1.weight"], "fc1.t", vec![ints("perm", &[1, 0])]);
+    g.node("MatMul", &["x", "fc1.t"], "h0", vec![]);
+    g.node("Relu", &["h0"], "h1", vec![]);
+    g.node("MatMul", &["h1", "fc2.weight"], "h2", vec![]);
+    g.node("ReduceMax", &["fc1.bias", "axes"], "bias", vec![int("keepdims", 0)]);
+    g.constant("axes", &Tensor::from_slice(&[2], &[1i64, 2]));
+    g.node("MatMul", &["h1", "bias"], "h3", vec![]);
+    g.node("Unsqueeze", &["h3", "last"], "h4", vec![]);
+    g.constant("last", &Tensor::from_slice(&[1], &[-1i64]));
+    g.node("Add", &["h2", "h4"], "h5", vec![]);
+    g.node("Mul", &["h5", "scale"], "y", vec![]);
+    g.finish(&["y"])
+}
+
+fn folded() -> Vec<u8> {
+    let mut g = Builder::new();
+    g.input("x", DType::F32, &["3", "8"]);
+    for name in ["q.weight", "k.weight", "v.weight"] {
+        g.weight(name, &[4, 8]);
+    }
+    g.weight("norm.scale", &[1, 24]);
+    g.constant("epsilon", &Tensor::from_slice(&[1], &[0.001f32]));
+    g.node("Concat", &["q.weight", "k.weight", "v.weight"], "qkv", vec![int("axis", 0)]);
+    g.node("Transpose", &["qkv"], "qkv.t", vec![ints("perm", &[1, 0])]);
+    g.node("MatMul", &["x", "qkv.t"], "joined", vec![]);
+    g.node("Slice", &["norm.scale", "zero", "twelve", "one"], "half", vec![]);
+    for (name, value) in [("zero", 0i64), ("twelve", 12), ("one", 1)] {
+        g.constant(name, &Tensor::from_slice(&[1], &[value]));
+    }
+    g.node("Mul", &["half", "half"], "squared", vec![]);
+    g.node("Add", &["squared", "epsilon"], "variance", vec![]);
+    g.node("Sqrt", &["variance"], "deviation", vec![]);
+    g.node("Div", &["joined", "deviation"], "y", vec![]);
+    g.finish(&["y"])
+}
+
+fn branch() -> Vec<u8> {
+    let side = |name: &str, op: &str| {
+        let mut g = Builder::new();
+        g.weight("weight", &[6, 6]);
+        g.node("MatMul", &["x", "weight"], &format!("{name}.h"), vec![]);
+        g.node(op, &[&format!("{name}.h")], &format!("{name}.y"), vec![]);
+        g.outputs(&[&format!("{name}.y")]);
+        g.graph
+    };
+    let mut g = Builder::new();
+    g.input("x", DType::F32, &["batch", "6"]);
+    g.input("rate", DType::I64, &[]);
+    g.constant("five", &Tensor::from_slice(&[], &[5i64]));
+    g.node("Less", &["rate", "five"], "slow", vec![]);
+    let attribute = |name: &str, graph| AttributeProto {
+        name: name.to_owned(),
+        g: Some(Box::new(graph)),
+        r#type: attribute_type::GRAPH,
+        ..Default::default()
+    };
+    let sides = vec![
+        attribute("then_branch", side("slow", "Relu")),
+        attribute("else_branch", side("fast", "Tanh")),
+    ];
+    g.node("If", &["slow"], "y", sides);
+    g.finish(&["y"])
+}
+
+fn shared() -> Vec<u8> {
+    let mut g = Builder::new();
+    g.input("ids", DType::I64, &["batch", "seq"]);
+    g.weight("embedding", &[10, 8]);
+    g.node("Gather", &["embedding", "ids"], "hidden", vec![]);
+    g.node("Transpose", &["embedding"], "head", vec![ints("perm", &[1, 0])]);
+    g.node("MatMul", &["hidden", "head"], "logits", vec![]);
+    g.node("Softmax", &["logits"], "y", vec![int("axis", -1)]);
+    g.finish(&["y", "hidden"])
+}
+
+fn conv() -> Vec<u8> {
+    let mut g = Builder::new();
+    g.input("x", DType::F32, &["n", "2", "8", "8"]);
+    g.weight("stem.weight", &[4, 2, 3, 3]);
+    g.weight("stem.bias", &[4]);
+    g.node(
+        "Conv",
+        &["x", "stem.weight", "stem.bias"],
+        "h",
+        vec![ints("pads", &[1, 1, 1, 1]), ints("strides", &[2, 2])],
+    );
+    g.node("Shape", &["h"], "sizes", vec![]);
+    g.node("Slice", &["sizes", "zero", "two"], "leading", vec![]);
+    g.constant("zero", &Tensor::from_slice(&[1], &[0i64]));
+    g.constant("two", &Tensor::from_slice(&[1], &[2i64]));
+    g.constant("rest", &Tensor::from_slice(&[1], &[-1i64]));
+    g.node("Concat", &["leading", "rest"], "flat", vec![int("axis", 0)]);
+    g.node("Reshape", &["h", "flat"], "y", vec![]);
+    g.finish(&["y"])
+}
+
+/// The same model with every float constant of more than 64 bytes given other values: what a training step would leave.
+pub fn with_other_weights(onnx: &[u8]) -> Vec<u8> {
+    fn change(graph: &mut GraphProto) {
+        let in_nodes = graph.node.iter_mut().flat_map(|n| &mut n.attribute);
+        for attribute in in_nodes {
+            attribute.t.iter_mut().for_each(|t| perturb(t));
+            attribute.g.iter_mut().for_each(|g| change(g));
+        }
+        graph.initializer.iter_mut().for_each(perturb);
+    }
+    fn perturb(tensor: &mut TensorProto) {
+        if tensor.data_type != data_type::FLOAT {
+            return;
+        }
+        let raw = tensor.raw_data.take().unwrap_or_default();
+        let mut values: Vec<f32> =
+            raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        values.append(&mut tensor.float_data);
+        if values.len() > 16 {
+            for (i, value) in values.iter_mut().enumerate() {
+                *value = 0.9 * *value + 0.001 * ((i % 7) as f32 - 3.0);
+            }
+        }
+        tensor.raw_data =
+            Some(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into());
+    }
+    let mut model = ModelProto::decode(onnx).expect("the models of this crate are ONNX files");
+    change(model.graph.as_mut().expect("an ONNX file has a graph"));
+    model.encode_to_vec()
+}
+
+/// Puts a model together node by node.
+struct Builder {
+    graph: GraphProto,
+}
+
+impl Builder {
+    fn new() -> Self {
+        Self { graph: GraphProto { name: "main".to_owned(), ..Default::default() } }
+    }
+
+    /// Dimensions that are not numbers are symbols.
+    fn input(&mut self, name: &str, dtype: DType, dims: &[&str]) {
+        let dim = |text: &&str| match text.parse() {
+            Ok(value) => DimensionProto { dim_value: Some(value), ..Default::default() },
+            Err(_) => DimensionProto { dim_param: Some((*text).to_owned()), ..Default::default() },
+        };
+        let shape = TensorShapeProto { dim: dims.iter().map(dim).collect() };
+        self.graph.input.push(value(name, element_type(dtype), Some(shape)));
+    }
+
+    /// A float initializer whose values follow from its name.
+    fn weight(&mut self, name: &str, shape: &[usize]) {
+        let seed = name.bytes().map(u64::from).sum::<u64>() + shape.len() as u64;
+        self.constant(name, &inputs::random(DType::F32, shape, seed));
+    }
+
+    fn constant(&mut self, name: &str, tensor: &Tensor) {
+        self.graph.initializer.push(TensorProto {
+            name: name.to_owned(),
+            dims: tensor.shape().iter().map(|&d| d as i64).collect(),
+            data_type: element_type(tensor.dtype()),
+            raw_data: Some(tensor.bytes().to_vec().into()),
+            ..Default::default()
+        });
+    }
+
+    fn node(&mut self, op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) {
+        self.graph.node.push(NodeProto {
+            op_type: op.to_owned(),
+            name: format!("{op}/{output}"),
+            input: inputs.iter().map(|&i| i.to_owned()).collect(),
+            output: vec![output.to_owned()],
+            attribute,
+            ..Default::default()
+        });
+    }
+
+    fn outputs(&mut self, names: &[&str]) {
+        let output = |name: &&str| value(name, data_type::FLOAT, None);
+        self.graph.output.extend(names.iter().map(output));
+    }
+
+    fn finish(mut self, outputs: &[&str]) -> Vec<u8> {
+        self.outputs(outputs);
+        let model = ModelProto {
+            ir_version: Some(10),
+            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 21 }],
+            metadata_props: vec![StringStringEntryProto {
+                key: "made".to_owned(),
+                value: "by hand".to_owned(),
+            }],
+            graph: Some(self.graph),
+            ..Default::default()
+        };
+        model.encode_to_vec()
+    }
+}
+
+fn value(name: &str, elem_type: i32, shape: Option<TensorShapeProto>) -> ValueInfoProto {
+    let tensor_type = Some(TensorTypeProto { elem_type, shape });
+    ValueInfoProto {
+        name: name.to_owned(),
+        r#type: Some(TypeProto { tensor_type, ..Default::default() }),
+    }
+}
+
+fn element_type(dtype: DType) -> i32 {
+    match dtype {
+        DType::F32 => data_type::FLOAT,
+        DType::I64 => data_type::INT64,
+        other => unreachable!("no sketch has a tensor of {other}"),
+    }
+}
+
+fn int(name: &str, i: i64) -> AttributeProto {
+    AttributeProto {
+        name: name.to_owned(),
+        i: Some(i),
+        r#type: attribute_type::INT,
+        ..Default::default()
+    }
+}
+
+fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+    AttributeProto {
+        name: name.to_owned(),
+        ints: ints.to_vec(),
+        r#type: attribute_type::INTS,
+        ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sketch_has_weights_and_other_weights() {
+        for sketch in SKETCHES {
+            let onnx = (sketch.onnx)();
+            let other = with_other_weights(&onnx);
+            assert_eq!(onnx.len(), other.len(), "{}: only values differ", sketch.name);
+            assert_ne!(onnx, other, "{}", sketch.name);
+            let model = engine_onnx::Model::parse(onnx.into(), None).unwrap();
+            assert!(!model.constants().is_empty(), "{}: {}", sketch.name, sketch.shows);
+        }
+    }
+}

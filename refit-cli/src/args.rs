@@ -1,0 +1,236 @@
+//! The command line. Scripts depend on it.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use engine_runtime::DeviceSelector;
+use std::path::PathBuf;
+
+/// Compiles ONNX models to engines whose weights can be stripped out and refitted.
+#[derive(Debug, Parser)]
+#[command(name = "refit", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 compared and different, 2 usage, 3 unreadable or invalid file, \
+                          4 weights missing or unfit, 5 no such device.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compiles an ONNX model to an engine.
+    Build(Build),
+    /// Shows what an engine file holds.
+    Inspect(Inspect),
+    /// Leaves the refittable weights out of an engine.
+    Strip(Strip),
+    /// Puts weights into an engine, stripped or full.
+    Fill(Fill),
+    /// Says whether weights would fit an engine; writes nothing.
+    Check(Check),
+    /// Writes an engine's weights to a safetensors file.
+    Extract(Extract),
+    /// Runs an engine once.
+    Run(Run),
+    /// Holds an engine against the unoptimised graph of its model.
+    Verify(Verify),
+    /// Compares two engines: weights, graph, flags.
+    Diff(Diff),
+    /// Times loading, refitting and running an engine.
+    Bench(Bench),
+}
+
+#[derive(Debug, Args)]
+pub struct Build {
+    /// The ONNX model.
+    pub model: PathBuf,
+    /// The engine file to write.
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Which weights may be replaced later, and by what.
+    #[arg(long, value_enum, default_value_t = RefitMode::All)]
+    pub refit: RefitMode,
+    /// Only weights whose names match may be replaced; the others are frozen.
+    #[arg(long, value_name = "GLOB", conflicts_with = "refit")]
+    pub refit_only: Vec<String>,
+    /// Leave the refittable weights out.
+    #[arg(long)]
+    pub strip: bool,
+    /// Keep an initializer that is also listed as a graph input an input.
+    #[arg(long, value_name = "NAME")]
+    pub keep_input: Vec<String>,
+    /// Fix an input's shape.
+    #[arg(long, value_name = "NAME=1x3x224x224", value_parser = parse_shape)]
+    pub shape: Vec<(String, Vec<usize>)>,
+}
+
+/// Which weights may be replaced later, and by what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RefitMode {
+    /// Every weight, by any values of its type and shape.
+    All,
+    /// Every weight, by the very values it was built with.
+    Identical,
+    /// None: the engine is frozen.
+    None,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The engine file.
+    pub file: PathBuf,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Strip {
+    /// The engine file.
+    pub file: PathBuf,
+    /// The stripped file to write.
+    #[arg(short, long)]
+    pub output: PathBuf,
+}
+
+/// Where weights come from.
+#[derive(Debug, Args)]
+pub struct Weights {
+    /// A .safetensors file, a sharded *.index.json, an .onnx file, or another engine.
+    #[arg(long = "weights", value_name = "SRC", num_args = 1..)]
+    pub sources: Vec<PathBuf>,
+}
+
+/// Where weights come from, where they must be given.
+#[derive(Debug, Args)]
+pub struct RequiredWeights {
+    /// A .safetensors file, a sharded *.index.json, an .onnx file, or another engine.
+    #[arg(long = "weights", value_name = "SRC", num_args = 1.., required = true)]
+    pub sources: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Fill {
+    /// The engine file.
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub weights: RequiredWeights,
+    /// The filled file to write.
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Make the result frozen: it cannot be refitted again.
+    #[arg(long)]
+    pub freeze: bool,
+    /// Accept tensors that the engine does not know.
+    #[arg(long)]
+    pub allow_extra: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The engine file.
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub weights: RequiredWeights,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Extract {
+    /// The engine file.
+    pub file: PathBuf,
+    /// The safetensors file to write.
+    #[arg(short, long)]
+    pub output: PathBuf,
+}
+
+/// Which device.
+#[derive(Debug, Args)]
+pub struct OnDevice {
+    /// auto, cpu, gpu, gpu:N, or part of an adapter's name.
+    #[arg(long, value_name = "D", default_value = "auto")]
+    pub device: DeviceSelector,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The engine file.
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub weights: Weights,
+    /// An input's values; inputs that are not given are filled with seeded random values.
+    #[arg(long, value_name = "NAME=FILE.npy", value_parser = parse_input)]
+    pub input: Vec<(String, PathBuf)>,
+    /// Folder that gets each output as NAME.npy.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: OnDevice,
+    /// The module path.
+    #[arg(long, value_enum, default_value_t = Path::Live)]
+    pub path: Path,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A module path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Path {
+    /// An engine in memory.
+    Live,
+    /// The serialized bytes.
+    Packed,
+}
+
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The engine file.
+    pub file: PathBuf,
+    /// The model it was built from.
+    #[arg(long, value_name = "MODEL")]
+    pub onnx: PathBuf,
+    #[command(flatten)]
+    pub weights: Weights,
+    #[command(flatten)]
+    pub device: OnDevice,
+}
+
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// One engine file.
+    pub a: PathBuf,
+    /// The other.
+    pub b: PathBuf,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// The engine file.
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub weights: Weights,
+    #[command(flatten)]
+    pub device: OnDevice,
+    /// Timed runs, after warm-up.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub iterations: u32,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let (name, dims) = text.rsplit_once('=').ok_or("expected NAME=1x3x224x224")?;
+    let dims: Result<Vec<usize>, _> = dims.split('x').filter(|d| !d.is_empty()).map(str::parse).collect();
+    Ok((name.to_owned(), dims.map_err(|e| format!("a dimension is not a number: {e}"))?))
+}
+
+fn parse_input(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("expected NAME=FILE.npy")?;
+    Ok((name.to_owned(), file.into()))
+}
