@@ -18,7 +18,7 @@ const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=13;
 const OPSETS: std::ops::RangeInclusive<i64> = 1..=27;
 
 /// Nodes, operands, attributes and elements that inlining may copy.
-const MAX_ITEMS: usize = 64 << 20;
+const MAX_ITEMS: usize = 2 << 20;
 
 /// Nested graphs and calls.
 const MAX_DEPTH: usize = 100;
@@ -155,8 +155,11 @@ impl NodeList {
 }
 
 impl Import {
-    /// Counts `items` towards the cap of what inlining may produce.
+    /// Counts `items` towards the cap of what inlining may produce; what the file holds itself is bounded by its size.
     pub(crate) fn count(&mut self, items: usize) -> Result<(), OnnxError> {
+        if !self.functions.is_inlining() {
+            return Ok(());
+        }
         self.items = self.items.saturating_add(items);
         if self.items > MAX_ITEMS {
             return Err(OnnxError::limit("size of the model with functions inlined", MAX_ITEMS));
@@ -300,6 +303,7 @@ impl Import {
             return Ok(value);
         }
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        self.count(elements(proto))?;
         let tensor = |t: &proto::TensorProto| TensorData::from_proto(path, t, &self.origin);
         let sparse = |t: &proto::SparseTensorProto| TensorData::from_sparse(path, t, &self.origin);
         let absent = || OnnxError::invalid(format!("attribute {:?} has no value", proto.name));
@@ -395,6 +399,19 @@ fn kind_of(proto: &AttributeProto) -> i32 {
         (!proto.graphs.is_empty(), attribute_type::GRAPHS),
     ];
     used.iter().find(|(used, _)| *used).map_or(0, |(_, kind)| *kind)
+}
+
+/// Elements that a copy of the attribute holds itself; those in `raw_data` are shared.
+fn elements(proto: &AttributeProto) -> usize {
+    let tensor = |t: &proto::TensorProto| {
+        t.float_data.len()
+            + t.int32_data.len()
+            + t.int64_data.len()
+            + t.double_data.len()
+            + t.uint64_data.len()
+    };
+    let tensors = proto.t.iter().map(|t| &**t).chain(&proto.tensors).map(tensor).sum::<usize>();
+    tensors + proto.ints.len() + proto.floats.len() + proto.strings.len()
 }
 
 /// What a copy of an attribute adds to the model.

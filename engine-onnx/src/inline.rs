@@ -45,6 +45,11 @@ impl Functions {
         self.by_key.is_empty()
     }
 
+    /// Whether the body of a function is being copied.
+    pub(crate) fn is_inlining(&self) -> bool {
+        !self.active.is_empty()
+    }
+
     pub(crate) fn find(&self, domain: &str, name: &str, overload: &str) -> Option<Arc<Function>> {
         if self.by_key.is_empty() {
             return None;
@@ -83,7 +88,12 @@ impl Scope {
             let outer: HashSet<&String> = call.values.values().collect();
             for name in definitions(graph) {
                 let hides = model.contains(name) || outer.contains(&name.to_owned());
-                let inner = if hides { model.fresh(name.to_owned()) } else { name.to_owned() };
+                let inner = if hides {
+                    model.reserve(name);
+                    model.fresh(name.to_owned())
+                } else {
+                    name.to_owned()
+                };
                 values.insert(name.to_owned(), inner);
             }
             Call { values, attrs: call.attrs.clone() }

@@ -86,3 +86,8 @@ impl Model {
             .map_err(|error| origin.locate(error))
     }
 }
+
+/// The example of the README is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

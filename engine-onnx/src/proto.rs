@@ -103,7 +103,7 @@ pub struct FunctionProto {
     pub overload: String,
 }
 
-/// What an attribute holds; the value of [`AttributeProto::r#type`].
+/// What an attribute holds; the value of field `type` of [`AttributeProto`].
 pub mod attribute_type {
     pub const FLOAT: i32 = 1;
     pub const INT: i32 = 2;
