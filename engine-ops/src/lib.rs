@@ -13,6 +13,7 @@ pub mod demand;
 mod eval;
 pub mod gpu;
 pub mod infer;
+pub mod kernels;
 mod ops;
 mod strided;
 

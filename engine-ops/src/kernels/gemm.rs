@@ -1,0 +1,441 @@
+//! Matrix multiplication of `f32`: `C = A·B`, batched, strided, packed block by block into the caller's scratch.
+//!
+//! The output is cut into blocks of rows and columns, one task each. A task packs the part of the right operand that
+//! it needs into its own slot of the scratch (second-level cache), a few rows of the left operand onto its stack
+//! (first-level cache), and leaves the sums to the micro-kernels in [`tile`], chosen at run time. How blocks are cut may
+//! follow the number of threads, because the order of a sum does not depend on it (see [`tile`]).
+
+mod pack;
+pub(crate) mod tile;
+
+use crate::kernels::simd::{Kernels, kernels};
+pub use pack::{MatRef, PackB};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tile::{Dots, Panel, WIDE};
+
+/// Block of `k`: a packed sliver of rows (12 × 256 × 4 bytes) stays in the first-level cache.
+const BLOCK_K: usize = 256;
+/// Most columns of a task: its packed block (512 × 256 × 4 bytes) stays in the second-level cache.
+const BLOCK_N: usize = 512;
+/// Most rows of a task.
+const BLOCK_M: usize = 384;
+/// Block of `k` where the right operand is read in place by few rows: as many memory streams as it has rows.
+const BLOCK_K_STREAM: usize = 16;
+/// Multiplications below which starting threads costs more than it saves.
+const PARALLEL: usize = 192 * 1024;
+/// Tasks wanted per thread, so that an uneven end is short.
+const TASKS_PER_THREAD: usize = 3;
+/// Rows (or columns) up to which operands that both lie along `k` are multiplied in place.
+const DOTS: usize = 8;
+
+/// What is done to finished elements while they are in the cache: called with batch index, row, first column and a run
+/// of elements of that row, once for every element.
+pub type Epilogue<'a> = &'a (dyn Fn(usize, usize, usize, &mut [f32]) + Sync);
+
+/// Sizes of a batch of products `m × k` times `k × n`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gemm {
+    /// Products.
+    pub batch: usize,
+    /// Rows of the left operand and of the output.
+    pub m: usize,
+    /// Columns of the right operand and of the output.
+    pub n: usize,
+    /// Terms of each sum.
+    pub k: usize,
+}
+
+/// How a right operand is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Both operands in place, along `k`.
+    Dots,
+    /// In place, rows being contiguous; only the last columns are packed.
+    Direct,
+    /// As [`Mode::Direct`] for so few rows that memory is the limit.
+    Stream,
+    /// Packed into the task's slot.
+    Pack,
+    /// Packed before.
+    Packed,
+}
+
+/// A right operand packed once for many products ([`PackedB::pack`]); the layout is that of this machine's kernels.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedB<'a> {
+    data: &'a [f32],
+    k: usize,
+    n: usize,
+}
+
+impl<'a> PackedB<'a> {
+    /// Elements that a packed `k × n` operand takes.
+    pub fn len(k: usize, n: usize) -> usize {
+        k * n.next_multiple_of(kernels().cols)
+    }
+
+    /// Packs a `k × n` operand into `out`, which has [`PackedB::len`] elements.
+    pub fn pack(b: &impl PackB, k: usize, n: usize, out: &mut [f32]) {
+        let width = kernels().cols;
+        assert_eq!(out.len(), Self::len(k, n), "a packed {k} × {n} operand has another length");
+        if k > 0 {
+            out.par_chunks_mut(k * width).enumerate().for_each(|(s, sliver)| {
+                b.pack(0, s * width..n.min((s + 1) * width), width, sliver);
+            });
+        }
+    }
+
+    /// The operand that [`PackedB::pack`] wrote.
+    pub fn new(data: &'a [f32], k: usize, n: usize) -> Self {
+        assert_eq!(data.len(), Self::len(k, n), "a packed {k} × {n} operand has another length");
+        Self { data, k, n }
+    }
+}
+
+impl PackB for PackedB<'_> {
+    fn pack(&self, k: usize, cols: Range<usize>, width: usize, out: &mut [f32]) {
+        let own = kernels().cols;
+        for (i, row) in out.chunks_exact_mut(width).enumerate() {
+            row.fill(0.0);
+            for (to, j) in row.iter_mut().zip(cols.start..cols.end.min(self.n)) {
+                *to = self.data[(j / own * self.k + k + i) * own + j % own];
+            }
+        }
+    }
+
+    fn packed(&self) -> Option<&[f32]> {
+        Some(self.data)
+    }
+}
+
+/// The output, written by tasks in disjoint blocks.
+#[derive(Clone, Copy)]
+struct Output(*mut f32);
+
+// SAFETY: tasks write disjoint elements, see `Call::task`.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+impl Gemm {
+    /// Bytes of scratch that [`Gemm::run`] wants: a slot for each thread that can have work. With less (one slot at
+    /// least) it uses fewer threads.
+    pub fn scratch(&self) -> usize {
+        let cut = Cut::new(self, kernels(), rayon::current_num_threads());
+        let slots = cut.tasks(self).min(rayon::current_num_threads()).max(1);
+        slots * self.slot(&cut) * size_of::<f32>() + 64
+    }
+
+    /// Elements of a task's slot.
+    fn slot(&self, cut: &Cut) -> usize {
+        (self.k.min(BLOCK_K) * cut.cols).next_multiple_of(16)
+    }
+
+    /// `out[i] = A[i]·B[i]` for every product of the batch; `operands` gives the operands of one. `out` is dense.
+    ///
+    /// # Panics
+    /// If an operand or the output has another size, or the scratch has no room for one slot.
+    pub fn run<'a, B: PackB>(
+        &self,
+        operands: impl Fn(usize) -> (MatRef<'a>, B) + Sync,
+        out: &mut [f32],
+        scratch: &mut [u8],
+        epilogue: Option<Epilogue<'_>>,
+    ) {
+        self.run_on(kernels(), operands, out, scratch, epilogue);
+    }
+
+    fn run_on<'a, B: PackB>(
+        &self,
+        kernels: &'static Kernels,
+        operands: impl Fn(usize) -> (MatRef<'a>, B) + Sync,
+        out: &mut [f32],
+        scratch: &mut [u8],
+        epilogue: Option<Epilogue<'_>>,
+    ) {
+        assert_eq!(out.len(), self.batch * self.m * self.n, "the output of {self:?}");
+        if out.is_empty() {
+            return;
+        }
+        let cut = Cut::new(self, kernels, rayon::current_num_threads());
+        let call = Call { gemm: self, kernels, cut, out: Output(out.as_mut_ptr()), epilogue };
+        let scratch = aligned(scratch);
+        let slot = self.slot(&cut);
+        assert!(
+            scratch.len() >= slot,
+            "{} elements of scratch for {self:?}, needs {slot}",
+            scratch.len()
+        );
+        let tasks = cut.tasks(self);
+        if tasks == 1 || self.batch * self.m * self.n * self.k.max(1) < PARALLEL {
+            for task in 0..tasks {
+                call.task(task, &operands, &mut scratch[..slot]);
+            }
+            return;
+        }
+        let next = AtomicUsize::new(0);
+        let drain = |slot: &mut [f32]| {
+            loop {
+                let task = next.fetch_add(1, Ordering::Relaxed);
+                if task >= tasks {
+                    break;
+                }
+                call.task(task, &operands, slot);
+            }
+        };
+        if slot == 0 {
+            drain(&mut []);
+        } else {
+            scratch.par_chunks_exact_mut(slot).for_each(drain);
+        }
+    }
+}
+
+/// The scratch as elements, from its first 64-byte boundary.
+fn aligned(scratch: &mut [u8]) -> &mut [f32] {
+    let skip = scratch.as_ptr().align_offset(64).min(scratch.len());
+    let len = (scratch.len() - skip) / 4 * 4;
+    bytemuck::cast_slice_mut(&mut scratch[skip..skip + len])
+}
+
+/// How the output is cut into tasks.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    rows: usize,
+    cols: usize,
+}
+
+impl Cut {
+    fn new(gemm: &Gemm, kernels: &Kernels, threads: usize) -> Self {
+        let least = Cut { rows: 4 * kernels.rows, cols: 4 * kernels.cols };
+        let mut cut = Cut {
+            rows: BLOCK_M.min(gemm.m.max(1)),
+            cols: BLOCK_N.min(gemm.n.max(1)).next_multiple_of(kernels.cols),
+        };
+        while cut.tasks(gemm) < threads * TASKS_PER_THREAD {
+            // Narrower blocks pack the left operand more often, lower ones the right, which costs less.
+            if cut.rows >= 2 * least.rows && cut.rows * 2 > cut.cols {
+                cut.rows = cut.rows.div_ceil(2).next_multiple_of(kernels.rows);
+            } else if cut.cols >= 2 * least.cols {
+                cut.cols = cut.cols.div_ceil(2).next_multiple_of(kernels.cols);
+            } else if cut.rows >= 2 * least.rows {
+                cut.rows = cut.rows.div_ceil(2).next_multiple_of(kernels.rows);
+            } else {
+                break;
+            }
+        }
+        cut
+    }
+
+    fn tasks(&self, gemm: &Gemm) -> usize {
+        gemm.batch * gemm.m.div_ceil(self.rows) * gemm.n.div_ceil(self.cols)
+    }
+}
+
+/// A few packed rows of the left operand.
+#[repr(align(64))]
+struct Rows([f32; 12 * BLOCK_K]);
+
+struct Call<'a> {
+    gemm: &'a Gemm,
+    kernels: &'static Kernels,
+    cut: Cut,
+    out: Output,
+    epilogue: Option<Epilogue<'a>>,
+}
+
+/// One block of one product.
+struct Block<'a, B> {
+    batch: usize,
+    a: MatRef<'a>,
+    b: &'a B,
+    rows: Range<usize>,
+    cols: Range<usize>,
+}
+
+impl Call<'_> {
+    /// Computes task number `task`: no two tasks share an element of the output, and together they have all.
+    fn task<'a, B: PackB>(
+        &self,
+        task: usize,
+        operands: &(impl Fn(usize) -> (MatRef<'a>, B) + Sync),
+        slot: &mut [f32],
+    ) {
+        let Gemm { m, n, k, .. } = *self.gemm;
+        let (down, across) = (m.div_ceil(self.cut.rows), n.div_ceil(self.cut.cols));
+        let (batch, within) = (task / (down * across), task % (down * across));
+        let (row, col) = (within / across * self.cut.rows, within % across * self.cut.cols);
+        let (a, b) = operands(batch);
+        assert!(a.holds(m, k), "the left operand of {:?} is too short", self.gemm);
+        let block = Block {
+            batch,
+            a,
+            b: &b,
+            rows: row..m.min(row + self.cut.rows),
+            cols: col..n.min(col + self.cut.cols),
+        };
+        match self.mode(&a, &b) {
+            Mode::Dots => self.dots(&block),
+            mode => self.sums(mode, &block, slot),
+        }
+    }
+
+    /// Follows from sizes and layouts alone.
+    fn mode(&self, a: &MatRef<'_>, b: &impl PackB) -> Mode {
+        let Gemm { m, n, k, .. } = *self.gemm;
+        if let Some(packed) = b.packed() {
+            assert_eq!(packed.len(), k * n.next_multiple_of(self.kernels.cols), "a packed operand");
+            return Mode::Packed;
+        }
+        let Some(b) = b.matrix() else { return Mode::Pack };
+        assert!(b.holds(k, n), "the right operand of {:?} is too short", self.gemm);
+        let along_k = (a.col == 1 || k == 1) && (b.row == 1 || k == 1);
+        if along_k && k >= 2 * self.kernels.lanes && (n == 1 || b.col != 1) && m.min(n) <= DOTS {
+            return Mode::Dots;
+        }
+        match b.col == 1 && n >= self.kernels.cols {
+            true if m * WIDE <= self.kernels.rows * 2 => Mode::Stream,
+            true if m <= 2 * self.kernels.rows => Mode::Direct,
+            _ => Mode::Pack,
+        }
+    }
+
+    /// The output element at a row and column of a product.
+    fn at(&self, batch: usize, row: usize, col: usize) -> *mut f32 {
+        let Gemm { m, n, .. } = *self.gemm;
+        debug_assert!(batch < self.gemm.batch && row < m && col < n);
+        // SAFETY: the output has `batch · m · n` elements.
+        unsafe { self.out.0.add((batch * m + row) * n + col) }
+    }
+
+    fn dots<B: PackB>(&self, block: &Block<'_, B>) {
+        let b = block.b.matrix().expect("the mode says that the right operand is a matrix");
+        let a = &block.a;
+        let dots = Dots {
+            a: a.data[block.rows.start * a.row..].as_ptr(),
+            a_stride: a.row,
+            rows: block.rows.len(),
+            b: b.data[block.cols.start * b.col..].as_ptr(),
+            b_stride: b.col,
+            cols: block.cols.len(),
+            k: self.gemm.k,
+            c: self.at(block.batch, block.rows.start, block.cols.start),
+            c_stride: self.gemm.n,
+        };
+        // SAFETY: `mode` checked the operands' sizes and that both lie along `k`; the block is this task's own.
+        unsafe { (self.kernels.dots)(&dots) };
+        self.finish(block, block.rows.clone());
+    }
+
+    fn sums<B: PackB>(&self, mode: Mode, block: &Block<'_, B>, slot: &mut [f32]) {
+        let Gemm { k, .. } = *self.gemm;
+        let mut rows = Rows([0.0; 12 * BLOCK_K]);
+        let step = if mode == Mode::Stream { BLOCK_K_STREAM } else { BLOCK_K };
+        let slivers = block.rows.len().div_ceil(self.kernels.rows);
+        for from in (0..k.max(1)).step_by(step) {
+            let len = step.min(k - from);
+            let strips = self.strips(mode, block, from..from + len, slot);
+            for s in 0..slivers {
+                // Slivers of as equal heights as possible: low ones waste registers.
+                let edge = |s: usize| block.rows.start + s * block.rows.len() / slivers;
+                let (top, height) = (edge(s), edge(s + 1) - edge(s));
+                let packed = &mut rows.0[..height * len];
+                pack::pack_a(&block.a, top, height, from, packed);
+                for strip in strips.iter().flatten() {
+                    let panel = Panel {
+                        a: packed.as_ptr(),
+                        rows: height,
+                        k: len,
+                        first: from == 0,
+                        c: self.at(block.batch, top, strip.col),
+                        c_stride: self.gemm.n,
+                        ..strip.panel
+                    };
+                    // SAFETY: `strips` points at as many slivers of `len` rows as it says; the block is this task's own.
+                    unsafe { (self.kernels.panel)(&panel) };
+                }
+                if from + len == k {
+                    self.finish(block, top..top + height);
+                }
+            }
+        }
+    }
+
+    /// The right operand over a block of `k`: as at most three strips of slivers of one kind.
+    fn strips<B: PackB>(
+        &self,
+        mode: Mode,
+        block: &Block<'_, B>,
+        k: Range<usize>,
+        slot: &mut [f32],
+    ) -> [Option<Strip>; 3] {
+        let width = self.kernels.cols;
+        let cols = block.cols.clone();
+        if mode == Mode::Packed {
+            let data = block.b.packed().expect("the mode says that the right operand is packed");
+            let from = (cols.start / width * self.gemm.k + k.start) * width;
+            let b = data[from.min(data.len())..].as_ptr();
+            return [Some(Strip::new(cols, b, width, self.gemm.k * width, width)), None, None];
+        }
+        // What is read in place: wide slivers, then narrow ones.
+        let mut strips = [None, None, None];
+        let mut done = cols.start;
+        if let (Mode::Stream | Mode::Direct, Some(b)) = (mode, block.b.matrix()) {
+            let wide = if mode == Mode::Stream { WIDE * self.kernels.lanes } else { width };
+            for (strip, sliver) in strips.iter_mut().zip([wide, width]) {
+                let end = done + (cols.end - done) / sliver * sliver;
+                let data = b.data[k.start * b.row + done..].as_ptr();
+                *strip = Some(Strip::new(done..end, data, sliver, sliver, b.row));
+                done = end;
+            }
+        }
+        let sliver = width * k.len();
+        if done < cols.end && sliver > 0 {
+            for (s, out) in slot.chunks_exact_mut(sliver).enumerate() {
+                let from = done + s * width;
+                if from >= cols.end {
+                    break;
+                }
+                block.b.pack(k.start, from..cols.end.min(from + width), width, out);
+            }
+        }
+        strips[2] = Some(Strip::new(done..cols.end, slot.as_ptr(), width, sliver, width));
+        strips
+    }
+
+    /// Runs the epilogue over finished rows of a block.
+    fn finish<B>(&self, block: &Block<'_, B>, rows: Range<usize>) {
+        let Some(epilogue) = self.epilogue else { return };
+        for row in rows {
+            let from = self.at(block.batch, row, block.cols.start);
+            // SAFETY: these elements were written by this task, whose own they are.
+            let run = unsafe { std::slice::from_raw_parts_mut(from, block.cols.len()) };
+            epilogue(block.batch, row, block.cols.start, run);
+        }
+    }
+}
+
+/// Slivers of one kind, side by side.
+struct Strip {
+    col: usize,
+    panel: Panel,
+}
+
+impl Strip {
+    fn new(
+        cols: Range<usize>,
+        b: *const f32,
+        sliver: usize,
+        sliver_stride: usize,
+        row_stride: usize,
+    ) -> Self {
+        let panel =
+            Panel { b, sliver, sliver_stride, row_stride, cols: cols.len(), ..Panel::EMPTY };
+        Self { col: cols.start, panel }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! The innermost loops of matrix multiplication, over any [`Simd`].
+//!
+//! Every element of a product is one chain `((0 + a₀b₀) + a₁b₁) + …` in the order of `k`, held in a register within a
+//! block of `k` and in the output between blocks. So its bits depend neither on how the output is cut into tiles nor on
+//! how `k` is cut into blocks. [`dots`] is the exception: lanes of partial sums, for operands that lie along `k`.
+
+use crate::kernels::simd::Simd;
+
+/// A few rows of the left operand times one tile of columns, over one block of `k`.
+#[derive(Clone, Copy)]
+pub(crate) struct Panel {
+    /// Packed left operand: for each `k`, `rows` values.
+    pub(crate) a: *const f32,
+    /// Rows, at most the table's.
+    pub(crate) rows: usize,
+    /// Right operand: slivers of `sliver` columns, `sliver_stride` apart, each `k` rows that are `row_stride` apart.
+    pub(crate) b: *const f32,
+    /// Columns of a sliver.
+    pub(crate) sliver: usize,
+    /// Elements from one sliver to the next.
+    pub(crate) sliver_stride: usize,
+    /// Elements from one `k` to the next within a sliver.
+    pub(crate) row_stride: usize,
+    /// Length of the block of `k`.
+    pub(crate) k: usize,
+    /// The output's first element.
+    pub(crate) c: *mut f32,
+    /// Elements from one row of the output to the next.
+    pub(crate) c_stride: usize,
+    /// Columns of the output. Where they are not whole slivers, the last sliver is readable as a whole one all the same.
+    pub(crate) cols: usize,
+    /// Whether this is the first block of `k`: the output is written, not added to.
+    pub(crate) first: bool,
+}
+
+impl Panel {
+    /// No work.
+    pub(crate) const EMPTY: Self = Self {
+        a: std::ptr::null(),
+        rows: 1,
+        b: std::ptr::null(),
+        sliver: 1,
+        sliver_stride: 0,
+        row_stride: 0,
+        k: 0,
+        c: std::ptr::null_mut(),
+        c_stride: 0,
+        cols: 0,
+        first: true,
+    };
+}
+
+/// Registers in a row of a wide tile: few rows of an unpacked right operand, of which wide tiles read longer runs.
+pub(crate) const WIDE: usize = 4;
+
+/// Computes one panel.
+///
+/// # Safety
+/// The CPU has `S`; the pointers of `p` are valid for what its fields say, and no other thread uses the output's elements.
+#[inline(always)]
+pub(crate) unsafe fn panel<S: Simd>(p: &Panel) {
+    /// Calls the instance for this number of rows.
+    macro_rules! rows {
+        ($width:expr, $j:expr, $b:expr, $cols:expr, [$($r:literal)*]) => {
+            match p.rows {
+                // SAFETY: passed on from the caller.
+                $($r if $r <= S::ROWS => unsafe { tile::<S, $r, $width>(p, $b, $j, $cols) },)*
+                _ => unreachable!("a panel has at most as many rows as the largest tile"),
+            }
+        };
+    }
+    let mut j = 0;
+    while j < p.cols {
+        // SAFETY: sliver `j / sliver` begins within the right operand.
+        let b = unsafe { p.b.add(j / p.sliver * p.sliver_stride) };
+        let cols = (p.cols - j).min(p.sliver);
+        match cols.div_ceil(S::LANES) {
+            1 => rows!(1, j, b, cols, [1 2 3 4 5 6 7 8 9 10 11 12]),
+            2 => rows!(2, j, b, cols, [1 2 3 4 5 6 7 8 9 10 11 12]),
+            _ => rows!(4, j, b, cols, [1 2 3 4 5 6]),
+        }
+        j += p.sliver;
+    }
+}
+
+/// One tile of `R` rows and up to `W` registers of columns, all of whose sums stay in registers.
+///
+/// # Safety
+/// As [`panel`]; columns `j..j + cols` belong to the panel.
+#[inline(always)]
+unsafe fn tile<S: Simd, const R: usize, const W: usize>(
+    p: &Panel,
+    mut b: *const f32,
+    j: usize,
+    cols: usize,
+) {
+    // SAFETY: rows and columns are within the panel, reads of `b` within its slivers.
+    unsafe {
+        let c = p.c.add(j);
+        let zero = S::splat(0.0);
+        let mut sums = [[zero; W]; R];
+        if !p.first {
+            for (r, row) in sums.iter_mut().enumerate() {
+                for (w, sum) in row.iter_mut().enumerate() {
+                    let from = c.add(r * p.c_stride + w * S::LANES);
+                    *sum = match cols.saturating_sub(w * S::LANES) {
+                        0 => zero,
+                        n if n < S::LANES => S::load_first(from, n),
+                        _ => S::load(from),
+                    };
+                }
+            }
+        }
+        let mut a = p.a;
+        for _ in 0..p.k {
+            let mut columns = [zero; W];
+            for (w, column) in columns.iter_mut().enumerate() {
+                *column = S::load(b.add(w * S::LANES));
+            }
+            for (r, row) in sums.iter_mut().enumerate() {
+                let x = S::splat(*a.add(r));
+                for (sum, &column) in row.iter_mut().zip(&columns) {
+                    *sum = S::fma(x, column, *sum);
+                }
+            }
+            a = a.add(R);
+            b = b.add(p.row_stride);
+        }
+        for (r, row) in sums.iter().enumerate() {
+            for (w, &sum) in row.iter().enumerate() {
+                let to = c.add(r * p.c_stride + w * S::LANES);
+                match cols.saturating_sub(w * S::LANES) {
+                    0 => {}
+                    n if n < S::LANES => S::store_first(to, n, sum),
+                    _ => S::store(to, sum),
+                }
+            }
+        }
+    }
+}
+
+/// Products of rows with rows: both operands lie along `k`.
+pub(crate) struct Dots {
+    /// Left operand.
+    pub(crate) a: *const f32,
+    /// Elements from one row of the left operand to the next.
+    pub(crate) a_stride: usize,
+    /// Rows of the left operand.
+    pub(crate) rows: usize,
+    /// Right operand, a row for each column of the output.
+    pub(crate) b: *const f32,
+    /// Elements from one row of the right operand to the next.
+    pub(crate) b_stride: usize,
+    /// Rows of the right operand.
+    pub(crate) cols: usize,
+    /// Length of the rows.
+    pub(crate) k: usize,
+    /// The output's first element.
+    pub(crate) c: *mut f32,
+    /// Elements from one row of the output to the next.
+    pub(crate) c_stride: usize,
+}
+
+/// Computes the dot products of every pair of rows.
+///
+/// # Safety
+/// The CPU has `S`; the pointers of `d` are valid for what its fields say, and no other thread uses the output's elements.
+#[inline(always)]
+pub(crate) unsafe fn dots<S: Simd>(d: &Dots) {
+    let mut j = 0;
+    while j < d.cols {
+        let four = d.cols - j >= 4;
+        let mut i = 0;
+        while i < d.rows {
+            let two = d.rows - i >= 2;
+            // SAFETY: rows `i..` and columns `j..` of this step are within the operands.
+            unsafe {
+                match (two, four) {
+                    (true, true) => dot_tile::<S, 2, 4>(d, i, j),
+                    (false, true) => dot_tile::<S, 1, 4>(d, i, j),
+                    (true, false) => dot_tile::<S, 2, 1>(d, i, j),
+                    (false, false) => dot_tile::<S, 1, 1>(d, i, j),
+                }
+            }
+            i += if two { 2 } else { 1 };
+        }
+        j += if four { 4 } else { 1 };
+    }
+}
+
+/// `R × C` dot products at once.
+///
+/// # Safety
+/// As [`dots`]; rows `i..i + R` and columns `j..j + C` exist.
+#[inline(always)]
+unsafe fn dot_tile<S: Simd, const R: usize, const C: usize>(d: &Dots, i: usize, j: usize) {
+    // SAFETY: reads stay within `k` elements of a row.
+    unsafe {
+        let (a, b) = (d.a.add(i * d.a_stride), d.b.add(j * d.b_stride));
+        let mut sums = [[S::splat(0.0); C]; R];
+        let whole = d.k / S::LANES * S::LANES;
+        let mut at = 0;
+        while at < d.k {
+            let rest = d.k - at;
+            let load = |from: *const f32| {
+                if at < whole { S::load(from.add(at)) } else { S::load_first(from.add(at), rest) }
+            };
+            let mut columns = [S::splat(0.0); C];
+            for (c, column) in columns.iter_mut().enumerate() {
+                *column = load(b.add(c * d.b_stride));
+            }
+            for (r, row) in sums.iter_mut().enumerate() {
+                let x = load(a.add(r * d.a_stride));
+                for (sum, &column) in row.iter_mut().zip(&columns) {
+                    *sum = S::fma(x, column, *sum);
+                }
+            }
+            at += S::LANES;
+        }
+        for (r, row) in sums.iter().enumerate() {
+            for (c, &sum) in row.iter().enumerate() {
+                *d.c.add((i + r) * d.c_stride + j + c) = S::sum(sum);
+            }
+        }
+    }
+}

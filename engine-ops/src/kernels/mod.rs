@@ -1,0 +1,8 @@
+//! CPU kernels that several operators share: vector types, matrix multiplication, sliding windows.
+//!
+//! The only `unsafe` of this crate is here. Every kernel gives the same bits whatever the number of threads: work is
+//! split over output elements, never over the terms of one sum.
+
+pub(crate) mod blocked;
+pub mod gemm;
+pub(crate) mod simd;
