@@ -147,6 +147,28 @@ pub const fn wgsl_type(dtype: DType) -> Option<&'static str> {
     }
 }
 
+/// WGSL of the function `narrow`, which rounds a result (of the type that [`wgsl_type`] gives) to `dtype`'s precision.
+pub const fn narrowing(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F16 => "fn narrow(y: f32) -> f32 { return quantizeToF16(y); }",
+        // To nearest, ties to even, on the upper 16 bits; NaN and infinity pass.
+        DType::BF16 => {
+            "fn narrow(y: f32) -> f32 {
+    let bits = bitcast<u32>(y);
+    if ((bits & 0x7f800000u) == 0x7f800000u) { return y; }
+    return bitcast<f32>((bits + 0x7fffu + ((bits >> 16u) & 1u)) & 0xffff0000u);
+}"
+        }
+        DType::F32 | DType::F64 => "fn narrow(y: f32) -> f32 { return y; }",
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 => {
+            "fn narrow(y: i32) -> i32 { return y; }"
+        }
+        DType::U8 | DType::U16 | DType::U32 | DType::U64 | DType::Bool => {
+            "fn narrow(y: u32) -> u32 { return y; }"
+        }
+    }
+}
+
 /// Replaces every `{{key}}` of a template. A key that stays unreplaced is caught by the shader validation test.
 pub fn render(template: &str, values: &[(&str, &str)]) -> String {
     values.iter().fold(template.to_owned(), |text, (key, value)| {

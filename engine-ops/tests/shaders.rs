@@ -92,7 +92,9 @@ impl Shader {
             return Err(format!("the template key {key:?} was not replaced"));
         }
         let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
-        let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        // quantizeToF16 is core WGSL; naga gates it because old OpenGL ES lacks it.
+        let core = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        let info = Validator::new(ValidationFlags::all(), core)
             .validate(&module)
             .map_err(|e| e.emit_to_string(text))?;
         Ok(Self { module, info })

@@ -28,7 +28,8 @@ enum Verb {
 }
 
 fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository");
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository");
     match Arguments::parse().verb {
         Verb::Test { arguments } => test::run(root, &arguments),
         Verb::Adapters => adapters(),

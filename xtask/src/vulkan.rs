@@ -25,7 +25,11 @@ pub fn environment(root: &Path) -> Result<Environment> {
         unpack(&folder)?;
     }
     environment.extend(variables(&folder)?);
-    ensure!(sees_adapter(&environment)?, "lavapipe was unpacked in {} but its adapter is not seen", folder.display());
+    ensure!(
+        sees_adapter(&environment)?,
+        "lavapipe was unpacked in {} but its adapter is not seen",
+        folder.display()
+    );
     Ok(environment)
 }
 
@@ -55,8 +59,9 @@ fn unpack(folder: &Path) -> Result<()> {
         command.args(["-o", &lists, "-o", &cache]);
         command
     };
-    output(apt("apt-get").args(["-qq", "update"]))
-        .wrap_err("lavapipe is brought by apt on Debian and Ubuntu; on other systems install a Vulkan driver")?;
+    output(apt("apt-get").args(["-qq", "update"])).wrap_err(
+        "lavapipe is brought by apt on Debian and Ubuntu; on other systems install a Vulkan driver",
+    )?;
     let closure = output(apt("apt-cache").args([
         "depends",
         "--recurse",
@@ -69,7 +74,8 @@ fn unpack(folder: &Path) -> Result<()> {
         "mesa-vulkan-drivers",
         "libvulkan1",
     ]))?;
-    let needed: BTreeSet<&str> = closure.lines().filter(|l| l.starts_with(|c: char| c.is_ascii_alphanumeric())).collect();
+    let needed: BTreeSet<&str> =
+        closure.lines().filter(|l| l.starts_with(|c: char| c.is_ascii_alphanumeric())).collect();
     let missing: Vec<&str> = needed.into_iter().filter(|package| !installed(package)).collect();
     ensure!(!missing.is_empty(), "every package of lavapipe is installed, yet no adapter is seen");
     output(apt("apt-get").arg("-qq").arg("download").args(&missing).current_dir(&debs))?;
@@ -82,7 +88,8 @@ fn unpack(folder: &Path) -> Result<()> {
 }
 
 fn installed(package: &str) -> bool {
-    let status = output(Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]));
+    let status =
+        output(Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]));
     status.is_ok_and(|s| s.starts_with("installed"))
 }
 
@@ -124,7 +131,8 @@ fn find(folder: &Path, name: &str) -> Result<PathBuf> {
 
 fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().into_diagnostic().wrap_err_with(|| format!("starting {program}"))?;
+    let output =
+        command.output().into_diagnostic().wrap_err_with(|| format!("starting {program}"))?;
     ensure!(
         output.status.success(),
         "{program} ended with {}: {}",

@@ -291,7 +291,7 @@ impl Call<'_> {
         }
         let Some(b) = b.matrix() else { return Mode::Pack };
         assert!(b.holds(k, n), "the right operand of {:?} is too short", self.gemm);
-        let along_k = (a.col == 1 || k == 1) && (b.row == 1 || k == 1);
+        let along_k = a.col == 1 && b.row == 1;
         if along_k && k >= 2 * self.kernels.lanes && (n == 1 || b.col != 1) && m.min(n) <= DOTS {
             return Mode::Dots;
         }
@@ -334,7 +334,13 @@ impl Call<'_> {
         let mut rows = Rows([0.0; 12 * BLOCK_K]);
         let step = if mode == Mode::Stream { BLOCK_K_STREAM } else { BLOCK_K };
         let slivers = block.rows.len().div_ceil(self.kernels.rows);
-        for from in (0..k.max(1)).step_by(step) {
+        if k == 0 {
+            for row in block.rows.clone() {
+                self.run_of(block, row).fill(0.0);
+            }
+            self.finish(block, block.rows.clone());
+        }
+        for from in (0..k).step_by(step) {
             let len = step.min(k - from);
             let strips = self.strips(mode, block, from..from + len, slot);
             for s in 0..slivers {
@@ -377,7 +383,7 @@ impl Call<'_> {
             let data = block.b.packed().expect("the mode says that the right operand is packed");
             let from = (cols.start / width * self.gemm.k + k.start) * width;
             let b = data[from.min(data.len())..].as_ptr();
-            return [Some(Strip::new(cols, b, width, self.gemm.k * width, width)), None, None];
+            return [Strip::new(cols, b, width, self.gemm.k * width, width), None, None];
         }
         // What is read in place: wide slivers, then narrow ones.
         let mut strips = [None, None, None];
@@ -387,7 +393,7 @@ impl Call<'_> {
             for (strip, sliver) in strips.iter_mut().zip([wide, width]) {
                 let end = done + (cols.end - done) / sliver * sliver;
                 let data = b.data[k.start * b.row + done..].as_ptr();
-                *strip = Some(Strip::new(done..end, data, sliver, sliver, b.row));
+                *strip = Strip::new(done..end, data, sliver, sliver, b.row);
                 done = end;
             }
         }
@@ -401,7 +407,7 @@ impl Call<'_> {
                 block.b.pack(k.start, from..cols.end.min(from + width), width, out);
             }
         }
-        strips[2] = Some(Strip::new(done..cols.end, slot.as_ptr(), width, sliver, width));
+        strips[2] = Strip::new(done..cols.end, slot.as_ptr(), width, sliver, width);
         strips
     }
 
@@ -409,11 +415,16 @@ impl Call<'_> {
     fn finish<B>(&self, block: &Block<'_, B>, rows: Range<usize>) {
         let Some(epilogue) = self.epilogue else { return };
         for row in rows {
-            let from = self.at(block.batch, row, block.cols.start);
-            // SAFETY: these elements were written by this task, whose own they are.
-            let run = unsafe { std::slice::from_raw_parts_mut(from, block.cols.len()) };
-            epilogue(block.batch, row, block.cols.start, run);
+            epilogue(block.batch, row, block.cols.start, self.run_of(block, row));
         }
+    }
+
+    /// A row of a block of the output.
+    #[expect(clippy::mut_from_ref, reason = "the block is the calling task's own")]
+    fn run_of<B>(&self, block: &Block<'_, B>, row: usize) -> &mut [f32] {
+        let from = self.at(block.batch, row, block.cols.start);
+        // SAFETY: these elements are this task's own, and the caller holds one such row at a time.
+        unsafe { std::slice::from_raw_parts_mut(from, block.cols.len()) }
     }
 }
 
@@ -430,10 +441,10 @@ impl Strip {
         sliver: usize,
         sliver_stride: usize,
         row_stride: usize,
-    ) -> Self {
+    ) -> Option<Self> {
         let panel =
             Panel { b, sliver, sliver_stride, row_stride, cols: cols.len(), ..Panel::EMPTY };
-        Self { col: cols.start, panel }
+        (!cols.is_empty()).then_some(Self { col: cols.start, panel })
     }
 }
 

@@ -6,3 +6,8 @@
 pub(crate) mod blocked;
 pub mod gemm;
 pub(crate) mod simd;
+
+/// Name of the instruction set that kernels use on this machine: `avx512`, `avx2`, `neon` or `portable`.
+pub fn instruction_set() -> &'static str {
+    simd::kernels().name
+}

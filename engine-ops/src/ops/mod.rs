@@ -6,6 +6,8 @@ mod concat;
 mod control;
 mod expand;
 mod gather;
+mod gemm;
+mod matmul;
 mod pad;
 mod shape;
 mod slice;
@@ -44,4 +46,7 @@ pub static TABLE: &[&OpDef] = &[
     &pad::PAD,
     // Control.
     &control::IF,
+    // Products.
+    &matmul::MATMUL,
+    &gemm::GEMM,
 ];

@@ -1,0 +1,221 @@
+//! One matrix product with scaling, transposed operands and an addend.
+
+use crate::case::{Case, ramp};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes};
+use crate::def::AttrsExt;
+use crate::gpu::{GpuCtx, GpuProgram};
+use crate::infer::{Facts, InferCtx, InferError};
+use crate::kernels::blocked::{self, Mat, Term};
+use crate::kernels::gemm::{Gemm, MatRef};
+use crate::ops::matmul::GpuProduct;
+use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
+use engine_format::{Attr, Attrs, DType, Dim, Tensor};
+use half::{bf16, f16};
+
+pub static GEMM: OpDef = OpDef {
+    name: "Gemm",
+    doc: "`Y = alpha · A'·B' + beta · C`, where A' is A or, with `transA`, its transpose, likewise B', and C \
+          broadcasts to the result.",
+    onnx: &[OnnxName::since("Gemm", 7)],
+    attrs: &[
+        AttrDef::float("alpha", 1.0),
+        AttrDef::float("beta", 1.0),
+        AttrDef::int("transA", 0),
+        AttrDef::int("transB", 0),
+    ],
+    inputs: &[Operand::data("A"), Operand::data("B"), Operand::opt_data("C")],
+    kind: Kind::Compute,
+    infer,
+    cpu: Cpu::Kernel { run, scratch },
+    gpu: Some(gpu),
+    tolerance: Tolerance::SUMS,
+    cases,
+    ..OpDef::BASE
+};
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let dtype = ctx.dtype(0)?;
+    for i in (1..3).filter(|&i| ctx.opt(i).is_some()) {
+        let (name, found) = (GEMM.inputs[i].name, ctx.dtype(i)?);
+        if found != dtype {
+            return Err(InferError::invalid(format!("operand {name} is {found}, A is {dtype}")));
+        }
+    }
+    let (a, b) = (ctx.shape(0)?, ctx.shape(1)?);
+    let ([a0, a1], [b0, b1]) = (a, b) else {
+        return Err(InferError::invalid(format!("A {a:?} and B {b:?}, expected matrices")));
+    };
+    let swap = |on: bool, x, y| if on { (y, x) } else { (x, y) };
+    let (m, a_k) = swap(ctx.attrs.int("transA") != 0, a0, a1);
+    let (b_k, n) = swap(ctx.attrs.int("transB") != 0, b0, b1);
+    if let (Some(left), Some(right)) = (a_k.known(), b_k.known())
+        && left != right
+    {
+        let message = format!("A {a:?} gives sums of {left} terms, B {b:?} of {right}");
+        return Err(InferError::invalid(message));
+    }
+    if ctx.opt(2).is_some() {
+        let c = ctx.shape(2)?;
+        let fits = |(c, y): (&Dim, &Dim)| match (c.known(), y.known()) {
+            (Some(1), _) | (None, _) | (_, None) => true,
+            (c, y) => c == y,
+        };
+        if c.len() > 2 || !c.iter().rev().zip([n, m]).all(fits) {
+            let message = format!("C {c:?} does not broadcast to [{m}, {n}]");
+            return Err(InferError::invalid(message));
+        }
+    }
+    Ok(vec![Facts::new(dtype, vec![m.clone(), n.clone()])])
+}
+
+/// Sizes, and strides from row to row and from column to column, from concrete shapes.
+struct Plan {
+    gemm: Gemm,
+    a: [usize; 2],
+    b: [usize; 2],
+    c: Option<[usize; 2]>,
+    alpha: f32,
+    beta: f32,
+}
+
+impl Plan {
+    fn new(attrs: &Attrs, a: &[usize], b: &[usize], c: Option<&[usize]>) -> Self {
+        let matrix = |shape: &[usize], transposed: bool| match transposed {
+            false => (shape[0], shape[1], [shape[1], 1]),
+            true => (shape[1], shape[0], [1, shape[1]]),
+        };
+        let (m, k, a) = matrix(a, attrs.int("transA") != 0);
+        let (_, n, b) = matrix(b, attrs.int("transB") != 0);
+        let c = c.map(|c| {
+            let size = |from_end: usize| c.len().checked_sub(from_end).map_or(1, |at| c[at]);
+            let (rows, cols) = (size(2), size(1));
+            [if rows == 1 { 0 } else { cols }, usize::from(cols != 1)]
+        });
+        let (alpha, beta) = (attrs.float("alpha"), attrs.float("beta"));
+        // A beta of 0 means that C is not even read, so that its NaN does not show.
+        let c = c.filter(|_| beta != 0.0);
+        Self { gemm: Gemm { batch: 1, m, n, k }, a, b, c, alpha, beta }
+    }
+}
+
+fn scratch(shapes: &CpuShapes<'_>) -> usize {
+    match (&shapes.inputs[0], &shapes.inputs[1]) {
+        (Some(a), Some(b)) if a.dtype == DType::F32 => {
+            Plan::new(shapes.attrs, &a.shape, &b.shape, None).gemm.scratch()
+        }
+        _ => 0,
+    }
+}
+
+fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let (a, b, c) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
+    let plan = Plan::new(ctx.attrs, a.shape, b.shape, c.map(|c| c.shape));
+    if a.dtype != DType::F32 {
+        return for_dtype!(
+            a.dtype,
+            [F64 => f64, F16 => f16, BF16 => bf16, I32 => i32, I64 => i64, U32 => u32, U64 => u64],
+            T => {
+                let c = c.map(|c| c.slice::<T>());
+                plain(&plan, a.slice::<T>(), b.slice::<T>(), c, ctx.output().slice::<T>());
+                Ok(())
+            }
+        );
+    }
+    let operands = |_| {
+        let (a, b) = (a.slice::<f32>(), b.slice::<f32>());
+        let [a_row, a_col] = plan.a;
+        let [b_row, b_col] = plan.b;
+        (MatRef { data: a, row: a_row, col: a_col }, MatRef { data: b, row: b_row, col: b_col })
+    };
+    let c = plan.c.zip(c.map(|c| c.slice::<f32>()));
+    let (alpha, beta) = (plan.alpha, plan.beta);
+    let finish = |_: usize, row: usize, col: usize, run: &mut [f32]| {
+        if alpha != 1.0 {
+            run.iter_mut().for_each(|y| *y *= alpha);
+        }
+        match c {
+            None => {}
+            Some(([c_row, 1], c)) => {
+                let c = &c[row * c_row + col..][..run.len()];
+                run.iter_mut().zip(c).for_each(|(y, &c)| *y += beta * c);
+            }
+            Some(([c_row, _], c)) => run.iter_mut().for_each(|y| *y += beta * c[row * c_row]),
+        }
+    };
+    let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
+    let plain = c.is_none() && alpha == 1.0;
+    plan.gemm.run(operands, out.slice(), ctx.scratch, (!plain).then_some(&finish));
+    Ok(())
+}
+
+fn plain<T: Term>(plan: &Plan, a: &[T], b: &[T], c: Option<&[T]>, out: &mut [T]) {
+    let mat = |data, [row, col]: [usize; 2]| Mat { data, row, col };
+    let c = plan.c.zip(c);
+    let finish = |sum, row, col| {
+        let c = c.map(|([c_row, c_col], c)| c[row * c_row + col * c_col]);
+        T::finish(T::scale(sum, plan.alpha, plan.beta, c))
+    };
+    let Gemm { n, k, .. } = plan.gemm;
+    blocked::multiply(mat(a, plan.a), mat(b, plan.b), (n, k), out, finish);
+}
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (a, b, c) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
+    let plan = Plan::new(ctx.attrs, &a.shape, &b.shape, c.map(|c| c.shape.as_slice()));
+    let kernel = GpuProduct {
+        label: "Gemm",
+        dtype: a.dtype,
+        gemm: plan.gemm,
+        a: plan.a,
+        b: plan.b,
+        c: plan.c,
+        alpha: plan.alpha,
+        beta: plan.beta,
+        dims: &[],
+    };
+    Ok(kernel.program(ctx.limits))
+}
+
+fn cases() -> Vec<Case> {
+    let matrix = || Tensor::from_slice(&[2, 2], &[1.0f32, 2.0, 3.0, 4.0]);
+    let other = || Tensor::from_slice(&[2, 2], &[0.0f32, 1.0, -1.0, 2.0]);
+    let out = |values: &[f32]| vec![Tensor::from_slice(&[2, 2], values)];
+    vec![
+        Case::new("plain, worked by hand", vec![matrix(), other()])
+            .expect(out(&[-2.0, 5.0, -4.0, 11.0])),
+        Case::new(
+            "transposed, scaled, a column added",
+            vec![matrix(), other(), Tensor::from_slice(&[2, 1], &[10.0f32, 20.0])],
+        )
+        .attr("transA", Attr::Int(1))
+        .attr("transB", Attr::Int(1))
+        .attr("alpha", Attr::Float(2.0))
+        .attr("beta", Attr::Float(0.5))
+        // Aᵀ = [1 3; 2 4], Bᵀ = [0 −1; 1 2].
+        .expect(out(&[11.0, 15.0, 18.0, 22.0])),
+        Case::new(
+            "a beta of 0 ignores what C holds",
+            vec![matrix(), other(), Tensor::from_slice(&[2], &[f32::NAN, f32::INFINITY])],
+        )
+        .attr("beta", Attr::Float(0.0))
+        .expect(out(&[-2.0, 5.0, -4.0, 11.0])),
+        Case::new("no terms leave the addend", vec![ramp(&[2, 0]), ramp(&[0, 2]), matrix()])
+            .expect(out(&[1.0, 2.0, 3.0, 4.0])),
+        Case::new(
+            "integers",
+            vec![
+                Tensor::from_slice(&[1, 2], &[3i64, 4]),
+                Tensor::from_slice(&[2, 1], &[5i64, 6]),
+                Tensor::from_slice(&[], &[7i64]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(&[1, 1], &[46i64])]),
+        Case::new("a row added", vec![ramp(&[20, 70]), ramp(&[70, 90]), ramp(&[90])]),
+        Case::new("a matrix added", vec![ramp(&[20, 70]), ramp(&[70, 90]), ramp(&[20, 90])])
+            .attr("alpha", Attr::Float(0.25)),
+        Case::new("a dense layer", vec![ramp(&[1, 128]), ramp(&[512, 128]), ramp(&[512])])
+            .attr("transB", Attr::Int(1)),
+        Case::new("left transposed", vec![ramp(&[40, 100]), ramp(&[40, 30]), ramp(&[1, 30])])
+            .attr("transA", Attr::Int(1)),
+    ]
+}

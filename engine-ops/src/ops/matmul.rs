@@ -1,0 +1,349 @@
+//! Matrix products over batches, and the GPU kernel that [`Gemm`](super::gemm) shares.
+
+use crate::case::{Case, ramp};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuLimits, GpuProgram, narrowing, render, wgsl_type};
+use crate::infer::{Facts, InferCtx, InferError, broadcast};
+use crate::kernels::blocked::{self, Mat, Term};
+use crate::kernels::gemm::{Gemm, MatRef};
+use crate::{Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
+use engine_format::{DType, Tensor};
+use half::{bf16, f16};
+
+pub static MATMUL: OpDef = OpDef {
+    name: "MatMul",
+    doc: "`Y[…, i, j] = Σₖ A[…, i, k] · B[…, k, j]`; leading dimensions broadcast, an operand of rank 1 is a row on \
+          the left and a column on the right, and that dimension is dropped from the result.",
+    onnx: &[OnnxName::since("MatMul", 1)],
+    inputs: &[Operand::data("A"), Operand::data("B")],
+    kind: Kind::Compute,
+    infer,
+    cpu: Cpu::Kernel { run, scratch },
+    gpu: Some(gpu),
+    tolerance: Tolerance::SUMS,
+    cases,
+    ..OpDef::BASE
+};
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let dtype = ctx.dtype(0)?;
+    if ctx.dtype(1)? != dtype {
+        let (a, b) = (dtype, ctx.dtype(1)?);
+        return Err(InferError::invalid(format!("operands A and B are {a} and {b}")));
+    }
+    let (a, b) = (ctx.shape(0)?, ctx.shape(1)?);
+    let (Some((a_k, a_rest)), false) = (a.split_last(), b.is_empty()) else {
+        return Err(InferError::invalid("operands of MatMul have at least one dimension"));
+    };
+    let (b_k, n, b_batch) = match b {
+        [.., k, n] => (k, Some(n), &b[..b.len() - 2]),
+        _ => (&b[0], None, &b[..0]),
+    };
+    if let (Some(left), Some(right)) = (a_k.known(), b_k.known())
+        && left != right
+    {
+        return Err(InferError::invalid(format!(
+            "A {a:?} has {left} columns, B {b:?} {right} rows"
+        )));
+    }
+    let (m, a_batch) = match a_rest {
+        [batch @ .., m] => (Some(m), batch),
+        [] => (None, a_rest),
+    };
+    let mut shape = broadcast(&[a_batch, b_batch])?;
+    shape.extend(m.into_iter().chain(n).cloned());
+    Ok(vec![Facts::new(dtype, shape)])
+}
+
+/// A batched product with the steps of both operands, from concrete shapes.
+struct Product {
+    gemm: Gemm,
+    /// Sizes of the batch dimensions with the elements from one item to the next in A and B, 0 where it is broadcast;
+    /// neighbours that step alike are merged.
+    dims: Vec<[usize; 3]>,
+}
+
+impl Product {
+    fn new(a: &[usize], b: &[usize]) -> Self {
+        let (a_batch, m, k) = match a {
+            [batch @ .., m, k] => (batch, *m, *k),
+            _ => (&a[..0], 1, a[0]),
+        };
+        let (b_batch, n) = match b {
+            [batch @ .., _, n] => (batch, *n),
+            _ => (&b[..0], 1),
+        };
+        let mut product = Self { gemm: Gemm { batch: 1, m, n, k }, dims: Vec::new() };
+        let (mut a_step, mut b_step) = (m * k, k * n);
+        for i in 0..a_batch.len().max(b_batch.len()) {
+            let size = |dims: &[usize]| dims.len().checked_sub(i + 1).map_or(1, |at| dims[at]);
+            let (left, right) = (size(a_batch), size(b_batch));
+            let count = if left == 1 { right } else { left };
+            let steps = [if left == 1 { 0 } else { a_step }, if right == 1 { 0 } else { b_step }];
+            (a_step, b_step) = (a_step * left, b_step * right);
+            product.push(count, steps);
+        }
+        // Rows of one right operand for all: one tall product.
+        if let [[count, a_step, 0]] = product.dims[..]
+            && a_step == m * k
+        {
+            product.gemm.m *= count;
+            product.gemm.batch = 1;
+            product.dims.clear();
+        }
+        product
+    }
+
+    /// Adds the next outer dimension.
+    fn push(&mut self, count: usize, [a, b]: [usize; 2]) {
+        self.gemm.batch *= count;
+        match self.dims.last_mut() {
+            _ if count == 1 => {}
+            Some([inner, x, y]) if *x * *inner == a && *y * *inner == b => *inner *= count,
+            _ => self.dims.push([count, a, b]),
+        }
+    }
+
+    /// Where item `i` of the batch begins in A and in B.
+    fn starts(&self, mut i: usize) -> (usize, usize) {
+        let (mut a, mut b) = (0, 0);
+        for [count, a_step, b_step] in &self.dims {
+            a += i % count * a_step;
+            b += i % count * b_step;
+            i /= count;
+        }
+        (a, b)
+    }
+}
+
+fn scratch(shapes: &CpuShapes<'_>) -> usize {
+    match (&shapes.inputs[0], &shapes.inputs[1]) {
+        (Some(a), Some(b)) if a.dtype == DType::F32 => {
+            Product::new(&a.shape, &b.shape).gemm.scratch()
+        }
+        _ => 0,
+    }
+}
+
+fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let (a, b) = (ctx.input(0), ctx.input(1));
+    let product = Product::new(a.shape, b.shape);
+    let Gemm { k, n, .. } = product.gemm;
+    if a.dtype != DType::F32 {
+        return for_dtype!(
+            a.dtype,
+            [F64 => f64, F16 => f16, BF16 => bf16, I32 => i32, I64 => i64, U32 => u32, U64 => u64],
+            T => {
+                plain(&product, a.slice::<T>(), b.slice::<T>(), ctx.output().slice::<T>());
+                Ok(())
+            }
+        );
+    }
+    let (a, b) = (a.slice::<f32>(), b.slice::<f32>());
+    let operands = |i| {
+        let (x, y) = product.starts(i);
+        (MatRef::rows(&a[x..], k), MatRef::rows(&b[y..], n))
+    };
+    let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
+    product.gemm.run(operands, out.slice(), ctx.scratch, None);
+    Ok(())
+}
+
+fn plain<T: Term>(product: &Product, a: &[T], b: &[T], out: &mut [T]) {
+    let Gemm { m, n, k, .. } = product.gemm;
+    if out.is_empty() {
+        return;
+    }
+    for (i, out) in out.chunks_exact_mut(m * n).enumerate() {
+        let (x, y) = product.starts(i);
+        let (a, b) = (Mat { data: &a[x..], row: k, col: 1 }, Mat { data: &b[y..], row: n, col: 1 });
+        blocked::multiply(a, b, (n, k), out, |sum, _, _| T::finish(sum));
+    }
+}
+
+/// What the GPU kernel multiplies. Strides are in elements.
+pub(super) struct GpuProduct<'a> {
+    pub(super) label: &'static str,
+    pub(super) dtype: DType,
+    pub(super) gemm: Gemm,
+    /// From row to row and from column to column of A.
+    pub(super) a: [usize; 2],
+    /// Likewise of B.
+    pub(super) b: [usize; 2],
+    /// Likewise of the addend C, if there is one; 0 where it is broadcast.
+    pub(super) c: Option<[usize; 2]>,
+    pub(super) alpha: f32,
+    pub(super) beta: f32,
+    /// Batch dimensions, innermost first: count, step in A, step in B.
+    pub(super) dims: &'a [[usize; 3]],
+}
+
+/// Batch dimensions that the shader has room for, after merging.
+const MAX_DIMS: usize = 6;
+/// Rows and columns of the output that a workgroup computes.
+const TILE: usize = 64;
+
+impl GpuProduct<'_> {
+    /// One dispatch; `None` for types and sizes that are not for the GPU.
+    pub(super) fn program(&self, limits: &GpuLimits) -> Option<GpuProgram> {
+        let Gemm { batch, m, n, k } = self.gemm;
+        let element = wgsl_type(self.dtype)?;
+        if self.dims.len() > MAX_DIMS {
+            return None;
+        }
+        let (down, across) = (m.div_ceil(TILE), n.div_ceil(TILE));
+        // An empty operand must not be bound: the CPU writes the zeros (or the addend).
+        if k == 0 && batch * m * n > 0 {
+            return None;
+        }
+        let mut binds = vec![Bind::In(0), Bind::In(1)];
+        binds.extend(self.c.map(|_| Bind::In(2)));
+        binds.push(Bind::Out(0));
+        let [c_row, c_col] = self.c.unwrap_or_default();
+        let mut params: Vec<u32> = [batch, m, n, k, down, across, self.dims.len(), 0]
+            .iter()
+            .chain(self.a.iter().chain(&self.b).chain(&[c_row, c_col]))
+            .map(|&v| v as u32)
+            .collect();
+        params.extend([self.alpha.to_bits(), self.beta.to_bits()]);
+        for i in 0..MAX_DIMS {
+            let [count, a, b] = self.dims.get(i).copied().unwrap_or([1, 0, 0]);
+            params.extend([count as u32, a as u32, b as u32, 0]);
+        }
+        let (addend, output) = match self.c {
+            Some(_) => (ADDEND, "3"),
+            None => (NO_ADDEND, "2"),
+        };
+        let uniform = if self.c.is_some() { "4" } else { "3" };
+        let scale =
+            if self.alpha == 1.0 { "sum" } else { "{{T}}(bitcast<f32>(params.alpha)) * sum" };
+        let values = [
+            ("addend", addend),
+            ("scale", scale),
+            ("output", output),
+            ("uniform", uniform),
+            ("narrow", narrowing(self.dtype)),
+            ("T", element),
+        ];
+        Some(GpuProgram::one(Dispatch {
+            label: self.label.into(),
+            wgsl: render(include_str!("matmul.wgsl"), &values).into(),
+            binds,
+            params,
+            groups: limits.linear(batch * down * across, 1),
+        }))
+    }
+}
+
+const NO_ADDEND: &str = "fn addend(row: u32, col: u32) -> {{T}} { return {{T}}(0); }";
+const ADDEND: &str = "@group(0) @binding(2) var<storage, read> c_in: array<{{T}}>;
+fn addend(row: u32, col: u32) -> {{T}} {
+    return {{T}}(bitcast<f32>(params.beta)) * c_in[row * params.c_row + col * params.c_col];
+}";
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (a, b): (&TensorMeta, &TensorMeta) = (ctx.input(0), ctx.input(1));
+    let product = Product::new(&a.shape, &b.shape);
+    let Gemm { k, n, .. } = product.gemm;
+    let kernel = GpuProduct {
+        label: "MatMul",
+        dtype: a.dtype,
+        gemm: product.gemm,
+        a: [k, 1],
+        b: [n, 1],
+        c: None,
+        alpha: 1.0,
+        beta: 0.0,
+        dims: &product.dims,
+    };
+    Ok(kernel.program(ctx.limits))
+}
+
+fn cases() -> Vec<Case> {
+    let ints = |shape: &[usize], values: &[i32]| Tensor::from_slice(shape, values);
+    vec![
+        Case::new(
+            "small, worked by hand",
+            vec![
+                Tensor::from_slice(&[2, 3], &[1.0f32, 2.0, 3.0, -1.0, 0.5, 4.0]),
+                Tensor::from_slice(&[3, 2], &[1.0f32, -1.0, 2.0, 0.0, 0.5, 3.0]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(&[2, 2], &[6.5f32, 8.0, 2.0, 13.0])]),
+        Case::new("integers", vec![ints(&[1, 2], &[3, -4]), ints(&[2, 2], &[1, 2, 5, 7])])
+            .expect(vec![ints(&[1, 2], &[-17, -22])]),
+        Case::new(
+            "rank 1 on both sides",
+            vec![
+                Tensor::from_slice(&[3], &[1.0f32, 2.0, 3.0]),
+                Tensor::from_slice(&[3], &[4.0f32, 5.0, 6.0]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(&[], &[32.0f32])]),
+        Case::new(
+            "NaN and infinity survive",
+            vec![
+                Tensor::from_slice(&[2, 2], &[f32::NAN, 1.0, f32::INFINITY, 1.0]),
+                Tensor::from_slice(&[2, 2], &[1.0f32, 2.0, 3.0, 4.0]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(
+            &[2, 2],
+            &[f32::NAN, f32::NAN, f32::INFINITY, f32::INFINITY],
+        )]),
+        Case::new("no terms", vec![ramp(&[2, 0]), ramp(&[0, 3])])
+            .expect(vec![Tensor::from_slice(&[2, 3], &[0.0f32; 6])]),
+        Case::new("no rows", vec![ramp(&[0, 4]), ramp(&[4, 3])]),
+        Case::new("row on the left", vec![ramp(&[40]), ramp(&[2, 40, 5])]),
+        Case::new("column on the right", vec![ramp(&[2, 5, 40]), ramp(&[40])]),
+        Case::new("one right operand for a batch", vec![ramp(&[3, 7, 33]), ramp(&[33, 70])]),
+        Case::new("one left operand for a batch", vec![ramp(&[9, 20]), ramp(&[4, 20, 17])]),
+        Case::new("heads", vec![ramp(&[2, 3, 10, 16]), ramp(&[2, 3, 16, 10])]),
+        Case::new("both sides broadcast", vec![ramp(&[2, 1, 5, 8]), ramp(&[1, 3, 8, 6])]),
+        Case::new("uneven broadcast", vec![ramp(&[2, 1, 3, 5, 8]), ramp(&[4, 1, 8, 6])]),
+        Case::new("several tiles, none whole", vec![ramp(&[130, 75]), ramp(&[75, 97])]),
+        Case::new("one row", vec![ramp(&[1, 300]), ramp(&[300, 200])]),
+        Case::new("half precision", vec![halves(&[5, 9]), halves(&[9, 4])]),
+    ]
+}
+
+fn halves(shape: &[usize]) -> Tensor {
+    let values: Vec<f16> = ramp(shape)
+        .as_slice::<f32>()
+        .expect("a ramp is f32")
+        .iter()
+        .map(|&v| f16::from_f32(v))
+        .collect();
+    Tensor::from_slice(shape, &values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine_format::Dim;
+
+    #[test]
+    fn symbolic_batches_and_sequences_pass_through() {
+        let sym = |text: &str| text.parse::<Dim>().unwrap();
+        let facts =
+            |dims: &[&str]| Some(Facts::new(DType::F32, dims.iter().map(|d| sym(d)).collect()));
+        let inputs = [facts(&["batch", "12", "seq", "32"]), facts(&["batch", "12", "32", "seq"])];
+        let attrs = engine_format::Attrs::new();
+        let out = infer(&InferCtx { attrs: &attrs, inputs: &inputs, outputs: 1 }).unwrap();
+        assert_eq!(format!("{:?}", out[0].shape), "Some([batch, 12, seq, seq])");
+
+        let inputs = [facts(&["batch", "5"]), facts(&["6", "3"])];
+        let err = infer(&InferCtx { attrs: &attrs, inputs: &inputs, outputs: 1 }).unwrap_err();
+        assert!(err.to_string().contains("5 columns"), "{err}");
+    }
+
+    #[test]
+    fn merged_batches_start_where_they_should() {
+        let p = Product::new(&[2, 1, 3, 5, 8], &[4, 1, 8, 6]);
+        assert_eq!((p.gemm.batch, p.starts(0)), (24, (0, 0)));
+        // Item (1, 2, 1): A has dims 2 × 1 × 3, B has 4 × 1.
+        assert_eq!(p.starts((4 + 2) * 3 + 1), ((3 + 1) * 40, 2 * 48));
+        let tall = Product::new(&[3, 7, 33], &[33, 70]);
+        assert_eq!(tall.gemm, Gemm { batch: 1, m: 21, n: 70, k: 33 });
+    }
+}
