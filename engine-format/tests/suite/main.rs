@@ -3,6 +3,12 @@
 
 // `cfg(test)` lets helpers of tests unwrap as tests may.
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod fit;
+#[cfg(test)]
 mod flow;
+#[cfg(test)]
+mod generated;
 #[cfg(test)]
 mod sample;

@@ -36,7 +36,11 @@ pub fn node(op: &str, inputs: &[Option<u32>], outputs: &[u32], attrs: Attrs) -> 
 /// Values like those of a trained layer: different everywhere, different for another `seed`.
 pub fn floats(shape: &[usize], seed: u32) -> Tensor {
     let count = shape.iter().product::<usize>() as u32;
-    let value = |i: u32| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) as f32 / 1e7 - 0.8;
+    let value = |i: u32| {
+        (i.wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(97_531_357)) >> 8) as f32
+            / 1e7
+            - 0.8
+    };
     Tensor::from_slice(shape, &(0..count).map(value).collect::<Vec<f32>>())
 }
 

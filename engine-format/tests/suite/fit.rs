@@ -1,0 +1,261 @@
+//! What a source may and may not bring. Every test lists the whole report.
+
+use crate::sample::{self, MODES};
+use engine_format::{
+    DType, Digest, Engine, EngineFlags, FitPolicy, FormatErrorKind, MapSource, Misfit,
+    SerializeFlags, SourceError, Taken, Tensor, TensorInfo, WeightSource, check_fit, fill_to,
+};
+use std::io::Cursor;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const EXACT: FitPolicy = FitPolicy { partial: false, allow_extra: false };
+const PARTIAL: FitPolicy = FitPolicy { partial: true, allow_extra: false };
+const EXTRA: FitPolicy = FitPolicy { partial: false, allow_extra: true };
+
+fn engine(flags: EngineFlags) -> Engine {
+    Engine::new(sample::parts(flags, 1)).unwrap()
+}
+
+/// The source of an engine with other weights.
+fn others() -> MapSource {
+    sample::source(&sample::parts(EngineFlags::REFIT, 2))
+}
+
+fn misfits(engine: &Engine, source: &MapSource, policy: FitPolicy) -> Vec<String> {
+    let report = check_fit(engine, source, policy).unwrap();
+    let filled = engine.fill(source, policy);
+    let mut out = Cursor::new(Vec::new());
+    let streamed = fill_to(engine, source, policy, SerializeFlags::default(), &mut out);
+    assert_eq!(filled.is_ok(), report.is_fit());
+    assert_eq!(filled.is_ok(), streamed.is_ok());
+    if !report.is_fit() {
+        assert!(out.get_ref().is_empty(), "nothing is written of what does not fit");
+        assert_eq!(filled.unwrap_err(), streamed.unwrap_err());
+    }
+    report.misfits.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn everything_that_is_wrong_is_listed_at_once() {
+    let stripped = engine(EngineFlags::REFIT).strip().unwrap();
+    let source = MapSource::from_iter([
+        ("decoder.weight".to_owned(), sample::floats(&[2], 0)),
+        ("encoder.weight".to_owned(), Tensor::zeros(DType::F16, &[3, 5])),
+        ("epsilon".to_owned(), Tensor::zeros(DType::F32, &[1])),
+        ("axes".to_owned(), Tensor::from_slice(&[2], &[0i64, 2])),
+        ("table".to_owned(), Tensor::from_slice(&[20], &[8i64; 20])),
+    ]);
+    let expected = Digest::of(Tensor::from_slice(&[20], &[7i64; 20]).bytes());
+    let found = Digest::of(Tensor::from_slice(&[20], &[8i64; 20]).bytes());
+    assert_eq!(
+        misfits(&stripped, &source, EXACT),
+        [
+            "another graph: the program's constant \"axes\": expected i64[2] [0, 1], found i64[2] [0, 2]",
+            "extra \"decoder.weight\": found f32[2], which the engine does not know",
+            "missing \"encoder.bias\": expected f32[3]",
+            "wrong shape of \"encoder.weight\": expected [5, 3], found [3, 5]",
+            "wrong dtype of \"encoder.weight\": expected f32, found f16",
+            "wrong shape of \"epsilon\": expected [], found [1]",
+            &format!(
+                "wrong values of \"table\" (pinned: it also decides the shape of /model/Reshape_9): \
+                 expected digest {expected}, found {found}"
+            ),
+        ]
+    );
+    let error = stripped.fill(&source, EXACT).unwrap_err();
+    assert_eq!(error.kind(), FormatErrorKind::UnfitWeights);
+    assert_eq!(error.to_string().lines().count(), 8, "{error}");
+}
+
+#[test]
+fn extras_are_accepted_on_request() {
+    let stripped = engine(EngineFlags::REFIT).strip().unwrap();
+    let mut source = others();
+    source.insert("decoder.weight", sample::floats(&[2], 0));
+    assert_eq!(misfits(&stripped, &source, EXACT).len(), 1);
+    let report = check_fit(&stripped, &source, EXTRA).unwrap();
+    assert!(report.is_fit());
+    assert_eq!(report.unused, ["decoder.weight"]);
+}
+
+#[test]
+fn what_the_model_had_besides_weights_is_accepted() {
+    let stripped = engine(EngineFlags::REFIT).strip().unwrap();
+    let mut source = others();
+    source.insert("position_ids", Tensor::from_slice(&[1], &[5i64]));
+    source.insert("axes", Tensor::from_slice(&[2], &[0i64, 1]));
+    let report = check_fit(&stripped, &source, EXACT).unwrap();
+    assert!(report.is_fit(), "{report}");
+    assert_eq!(report.unused, ["axes", "position_ids"]);
+    assert_eq!(report.kept, ["table"]);
+}
+
+#[test]
+fn parameters_are_optional_and_changed_if_there() {
+    let stripped = engine(EngineFlags::REFIT).strip().unwrap();
+    let mut source = others();
+    source.insert("epsilon", Tensor::from_slice(&[], &[1e-3f32]));
+    let value = |engine: &Engine| {
+        engine.weight("epsilon").unwrap().tensor().unwrap().as_slice::<f32>().unwrap()[0]
+    };
+    assert_eq!(value(&stripped.fill(&source, EXACT).unwrap()), 1e-3);
+    source.remove("epsilon");
+    let report = check_fit(&stripped, &source, EXACT).unwrap();
+    assert_eq!(report.kept, ["epsilon", "table"]);
+    assert_eq!(value(&stripped.fill(&source, EXACT).unwrap()), 1e-5);
+}
+
+#[test]
+fn an_alias_fills_too() {
+    let built = engine(EngineFlags::REFIT);
+    let mut source = others();
+    let tensor = source.remove("encoder.weight").unwrap();
+    source.insert("onnx::MatMul_12", tensor.clone());
+    let report = check_fit(&built, &source, EXACT).unwrap();
+    let taken = Taken { weight: "encoder.weight".to_owned(), source: "onnx::MatMul_12".to_owned() };
+    assert!(report.is_fit() && report.taken.contains(&taken), "{report:?}");
+    let filled = built.fill(&source, EXACT).unwrap();
+    assert_eq!(filled.version(), built.fill(&others(), EXACT).unwrap().version());
+    // Both names: fine if they agree, and nothing is guessed if they do not.
+    source.insert("encoder.weight", tensor);
+    assert!(misfits(&built, &source, EXACT).is_empty());
+    source.insert("encoder.weight", sample::floats(&[5, 3], 77));
+    assert_eq!(
+        misfits(&built, &source, EXACT),
+        [
+            "different tensors for \"encoder.weight\" under the names encoder.weight, onnx::MatMul_12"
+        ]
+    );
+}
+
+#[test]
+fn a_partial_fill_needs_weights_to_keep() {
+    let built = engine(EngineFlags::REFIT);
+    let mut source = others();
+    source.remove("encoder.bias");
+    assert_eq!(misfits(&built, &source, EXACT), ["missing \"encoder.bias\": expected f32[3]"]);
+    let refitted = built.fill(&source, PARTIAL).unwrap();
+    assert_eq!(refitted.weight("encoder.bias"), built.weight("encoder.bias"));
+    assert_ne!(refitted.weight("encoder.weight"), built.weight("encoder.weight"));
+
+    let stripped = built.strip().unwrap();
+    let error = stripped.fill(&source, PARTIAL).unwrap_err();
+    assert_eq!(error.kind(), FormatErrorKind::MissingWeights);
+    assert_eq!(misfits(&stripped, &source, PARTIAL).len(), 1);
+}
+
+#[test]
+fn identical_takes_the_built_values_only() {
+    let built = engine(EngineFlags::REFIT_IDENTICAL);
+    let own = sample::source(built.parts());
+    for engine in [built.clone(), built.strip().unwrap()] {
+        assert_eq!(engine.fill(&own, EXACT).unwrap().version(), built.version());
+        let mut source = others();
+        source.insert("epsilon", Tensor::from_slice(&[], &[1e-3f32]));
+        let report = check_fit(&engine, &source, EXACT).unwrap();
+        let kinds: Vec<_> = report.misfits.iter().map(|m| (m.kind(), m.name())).collect();
+        let wrong =
+            ["encoder.bias", "encoder.weight", "epsilon"].map(|name| ("values", Some(name)));
+        assert_eq!(kinds, wrong);
+    }
+}
+
+#[test]
+fn individual_changes_marked_weights_only() {
+    let mut parts = sample::parts(EngineFlags::REFIT_INDIVIDUAL, 1);
+    parts.weights[0].refittable = false;
+    let built = Engine::new(parts).unwrap();
+    for engine in [built.clone(), built.strip().unwrap()] {
+        let report = check_fit(&engine, &others(), EXACT).unwrap();
+        assert_eq!(report.misfits.len(), 1, "{report}");
+        assert!(report.to_string().starts_with("wrong values of \"encoder.bias\" (frozen)"));
+        // The frozen one with its own value, or not at all, is fine.
+        let mut source = others();
+        source.remove("encoder.bias");
+        let without = engine.fill(&source, EXACT).unwrap();
+        let own = built.weight("encoder.bias").unwrap().tensor().unwrap();
+        source.insert("encoder.bias", own);
+        assert_eq!(engine.fill(&source, EXACT).unwrap().version(), without.version());
+    }
+}
+
+/// A source whose tensors are not what it announces, or change from one read to the next.
+struct Liar {
+    shape: Vec<usize>,
+    reads: AtomicU32,
+}
+
+impl WeightSource for Liar {
+    fn origin(&self) -> String {
+        "a liar".to_owned()
+    }
+    fn names(&self) -> Vec<String> {
+        vec!["encoder.bias".to_owned(), "encoder.weight".to_owned()]
+    }
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        let shape = if name == "encoder.bias" { vec![3] } else { vec![5, 3] };
+        Some(TensorInfo { dtype: DType::F32, shape })
+    }
+    fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
+        if name == "encoder.bias" {
+            return Ok(Some(sample::floats(&self.shape, 1)));
+        }
+        // The right values at the first read, others later.
+        let seed = 2 + self.reads.fetch_add(1, Ordering::Relaxed);
+        Ok(Some(sample::floats(&[5, 3], seed)))
+    }
+}
+
+#[test]
+fn a_source_that_lies_is_found_out() {
+    let stripped = engine(EngineFlags::REFIT).strip().unwrap();
+    let liar = Liar { shape: vec![4], reads: AtomicU32::new(0) };
+    let error = stripped.fill(&liar, EXACT).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "reading \"encoder.bias\" from a liar: expected f32[3] as announced, found f32[4]"
+    );
+    // Digested is what is used: the second read is checked again.
+    let stripped = engine(EngineFlags::REFIT_IDENTICAL).strip().unwrap();
+    let liar = Liar { shape: vec![3], reads: AtomicU32::new(0) };
+    assert!(check_fit(&stripped, &liar, EXACT).unwrap().is_fit());
+    liar.reads.store(0, Ordering::Relaxed);
+    let error = stripped.fill(&liar, EXACT).unwrap_err();
+    assert!(error.to_string().contains("wrong values of \"encoder.weight\""), "{error}");
+}
+
+#[test]
+fn a_misfit_is_found_without_reading_weights() {
+    struct Unreadable;
+    impl WeightSource for Unreadable {
+        fn origin(&self) -> String {
+            "a broken disk".to_owned()
+        }
+        fn names(&self) -> Vec<String> {
+            vec!["encoder.bias".to_owned()]
+        }
+        fn info(&self, _: &str) -> Option<TensorInfo> {
+            Some(TensorInfo { dtype: DType::F32, shape: vec![3] })
+        }
+        fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
+            let (name, origin) = (name.to_owned(), self.origin());
+            Err(SourceError { name, origin, why: "it is broken".to_owned() })
+        }
+    }
+    let built = engine(EngineFlags::REFIT);
+    let report = check_fit(&built.strip().unwrap(), &Unreadable, EXACT).unwrap();
+    assert!(
+        matches!(&report.misfits[..], [Misfit::Missing { name, .. }] if name == "encoder.weight")
+    );
+    let error = built.fill(&Unreadable, PARTIAL).unwrap_err();
+    assert_eq!(error.kind(), FormatErrorKind::Io);
+}
+
+#[test]
+fn every_mode_fills_from_its_own_weights() {
+    for mode in MODES {
+        let built = engine(mode);
+        let stripped = built.strip().unwrap();
+        assert!(misfits(&stripped, &sample::source(built.parts()), EXACT).is_empty(), "{mode}");
+    }
+}
