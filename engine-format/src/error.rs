@@ -90,7 +90,7 @@ impl FormatError {
         self.inner.kind
     }
 
-    /// The weights the error is about, complete even where the message shortens the list.
+    /// The weights the error is about, all of them.
     pub fn weight_names(&self) -> &[String] {
         &self.inner.names
     }

@@ -201,3 +201,224 @@ impl<'a> Weights<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Blob, WirePacked};
+    use crate::{Block, DType, Engine, Port, SerializeFlags, ValueId};
+    use std::collections::BTreeMap;
+
+    /// An engine with two weights, of which the first ends on no alignment, and a parameter.
+    fn engine() -> Engine {
+        let weight = |name: &str, value, count: usize| {
+            let bytes: Vec<u8> = (0..count * 4).map(|i| i as u8).collect();
+            Weight {
+                name: name.to_owned(),
+                aliases: Vec::new(),
+                value: ValueId(value),
+                dtype: DType::I32,
+                shape: vec![count],
+                class: WeightClass::Weight,
+                pinned: None,
+                refittable: true,
+                digest: Some(Digest::of(&bytes)),
+                data: WeightData::Stored(Bytes::copy_from(&bytes)),
+            }
+        };
+        let mut weights = vec![weight("a", 1, 20), weight("b", 2, 30), weight("c", 3, 1)];
+        weights[2].class = WeightClass::Parameter;
+        let port = Port { name: "x".to_owned(), value: ValueId(0), dtype: DType::F32, shape: None };
+        Engine::new(EngineParts {
+            flags: EngineFlags::REFIT,
+            metadata: BTreeMap::new(),
+            inputs: vec![port.clone()],
+            outputs: vec![port],
+            values: 4,
+            literals: Vec::new(),
+            weights,
+            prepare: Block::default(),
+            execute: Block { outputs: vec![ValueId(0)], ..Block::default() },
+            source_literals: Vec::new(),
+            ignored: Vec::new(),
+        })
+        .unwrap()
+    }
+
+    fn file(wish: SerializeFlags) -> Vec<u8> {
+        engine().serialize(wish).unwrap()
+    }
+
+    /// A file with another section `kind`, all digests and lengths right.
+    fn with_section(file: &[u8], kind: SectionKind, raw: &[u8], minor: u16) -> Vec<u8> {
+        let mut header = Header::parse(file).unwrap();
+        header.minor = minor;
+        let mut out = vec![0; PREFIX];
+        for section in &mut header.sections {
+            let mut bytes = file[section.offset as usize..section.end() as usize].to_vec();
+            if section.kind == kind {
+                bytes = pack::pack_section(raw).unwrap();
+                section.unpacked = raw.len() as u64;
+                section.digest = Digest::of(&bytes).0;
+            }
+            out.resize(align(out.len() as u64, section.kind.alignment()) as usize, 0);
+            section.offset = out.len() as u64;
+            section.length = bytes.len() as u64;
+            out.extend(bytes);
+        }
+        header.file_length = out.len() as u64;
+        out[..PREFIX].copy_from_slice(&header.to_bytes());
+        out
+    }
+
+    fn unpacked(file: &[u8], kind: SectionKind) -> Vec<u8> {
+        let header = Header::parse(file).unwrap();
+        let section = header.require(kind).unwrap();
+        let packed = &file[section.offset as usize..section.end() as usize];
+        pack::unpack(packed, section.unpacked as usize, "test").unwrap().to_vec()
+    }
+
+    /// The error of a file whose table was changed by someone who computes digests.
+    fn forged(wish: SerializeFlags, change: impl FnOnce(&mut Vec<WireWeight>)) -> FormatError {
+        let file = file(wish);
+        let raw = unpacked(&file, SectionKind::Table);
+        let mut table: WireTable = rmp_serde::from_slice(&raw).unwrap();
+        change(&mut table.weights);
+        let raw = msgpack::encode(&table);
+        Engine::read(with_section(&file, SectionKind::Table, &raw, 0).into()).unwrap_err()
+    }
+
+    const FULL: SerializeFlags = SerializeFlags::INCLUDE_REFIT;
+    const PACKED: SerializeFlags = FULL.union(SerializeFlags::COMPRESS);
+
+    #[test]
+    fn an_unchanged_forgery_is_the_file() {
+        for wish in [FULL, PACKED, SerializeFlags::EXCLUDE_WEIGHTS] {
+            let file = file(wish);
+            let raw = unpacked(&file, SectionKind::Table);
+            assert_eq!(with_section(&file, SectionKind::Table, &raw, 0), file);
+        }
+    }
+
+    #[test]
+    fn weights_that_overlap_leave_holes_or_reach_out() {
+        type Change = fn(&mut Vec<WireWeight>);
+        let rows: [(Change, &str); 8] = [
+            (
+                |w| w[1].offset = Some(0),
+                "weight overlaps the one before or leaves a hole at weight \"b\", offset 4176: \
+                 expected 128 from the start of the section, found 0",
+            ),
+            (|w| w[1].offset = Some(192), "weight overlaps the one before or leaves a hole"),
+            (|w| w[1].offset = Some(u64::MAX), "weight overlaps the one before or leaves a hole"),
+            (
+                |w| w[1].shape = vec![31],
+                "weight reaches beyond the weights section at weight \"b\"",
+            ),
+            (|w| w[1].shape = vec![1 << 50], "weight reaches beyond the weights section"),
+            (|w| w[1].shape = vec![29], "bytes do not match their digest at weight \"b\""),
+            (|w| w.truncate(1), "bytes that belong to no weight at offset 4176"),
+            (|w| w[1].shape = vec![1 << 40, 1 << 40], "weight too large at weight \"b\""),
+        ];
+        for (change, message) in rows {
+            let error = forged(FULL, change).to_string();
+            assert!(error.starts_with(message), "{message}\n{error}");
+        }
+    }
+
+    #[test]
+    fn rows_that_do_not_go_with_flags_or_class() {
+        let blob = || Some(Blob(Bytes::copy_from(&[0; 4])));
+        let contradiction = "data, digest, offset and packed do not go with the weight";
+        let strip = SerializeFlags::EXCLUDE_WEIGHTS;
+        for error in [
+            forged(FULL, |w| w[0].offset = None),
+            forged(FULL, |w| w[0].data = blob()),
+            forged(FULL, |w| w[0].digest = None),
+            forged(FULL, |w| w[2].data = None),
+            forged(FULL, |w| w[2].parameter = false),
+            forged(FULL, |w| {
+                w[0].packed = Some(WirePacked { digest: Digest([0; 32]).into(), length: 1 })
+            }),
+            forged(PACKED, |w| w[0].packed = None),
+            forged(strip, |w| w[0].digest = Some(Digest([0; 32]).into())),
+            forged(strip, |w| w[2].data = None),
+        ] {
+            assert!(error.to_string().starts_with(contradiction), "{error}");
+        }
+        let error = forged(FULL, |w| w[0].refittable = true).to_string();
+        assert!(error.starts_with("a refittable mark outside REFIT_INDIVIDUAL"), "{error}");
+        let error = forged(FULL, |w| w[0].digest = blob()).to_string();
+        assert!(
+            error.starts_with("length of a digest at weight \"a\": expected 32 bytes"),
+            "{error}"
+        );
+        let error = forged(FULL, |w| w[2].shape = vec![2]).to_string();
+        assert!(error.starts_with("length of a weight in the table at weight \"c\""), "{error}");
+    }
+
+    #[test]
+    fn packed_weights_unpack_to_what_the_table_says() {
+        // A shape that asks for 4 TiB: nothing of that size is allocated.
+        let error = forged(PACKED, |w| w[0].shape = vec![1 << 40]).to_string();
+        assert!(error.starts_with("zstd frame unpacks to less than it should"), "{error}");
+        let error = forged(PACKED, |w| w[0].shape = vec![19]).to_string();
+        assert!(error.starts_with("zstd frame unpacks to more than it should"), "{error}");
+        let error = forged(PACKED, |w| w[0].digest = w[1].digest.take()).to_string();
+        assert!(error.starts_with("bytes do not match their digest"), "{error}");
+    }
+
+    #[test]
+    fn unknown_fields_are_newer_or_corrupt() {
+        let file = file(FULL);
+        let mut raw = unpacked(&file, SectionKind::Table);
+        // A second field behind `weights`, the only one of the map.
+        assert_eq!(raw[0], 0x81);
+        raw[0] = 0x82;
+        raw.extend(msgpack::encode(&"zebra"));
+        raw.push(1);
+        for (minor, kind) in
+            [(0, FormatErrorKind::Corrupt), (1, FormatErrorKind::UnsupportedVersion)]
+        {
+            let forged = with_section(&file, SectionKind::Table, &raw, minor);
+            let error = Engine::read(forged.into()).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.to_string().contains("zebra"), "{error}");
+        }
+        // A newer minor version that uses nothing new is read.
+        let same = unpacked(&file, SectionKind::Table);
+        let newer = with_section(&file, SectionKind::Table, &same, 1);
+        assert_eq!(Engine::read(newer.into()).unwrap().parts(), engine().parts());
+    }
+
+    #[test]
+    fn an_empty_field_that_could_be_left_out_is_not_canonical() {
+        let file = file(FULL);
+        let mut raw = unpacked(&file, SectionKind::Program);
+        // The last field, `values: 4`, and before it a `source_literals: []` that nobody writes.
+        let values = msgpack::encode(&"values");
+        let at = raw.windows(values.len()).rposition(|window| window == values).unwrap();
+        let mut extra = msgpack::encode(&"source_literals");
+        extra.push(0x90);
+        raw.splice(at..at, extra);
+        raw[0] += 1;
+        let error =
+            Engine::read(with_section(&file, SectionKind::Program, &raw, 0).into()).unwrap_err();
+        assert!(
+            error.to_string().starts_with("non-canonical MessagePack in the program section"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_frame_that_claims_more_than_it_holds_is_refused() {
+        let file = file(FULL);
+        let raw = unpacked(&file, SectionKind::Program);
+        let mut forged = with_section(&file, SectionKind::Program, &raw, 0);
+        let mut header = Header::parse(&forged).unwrap();
+        header.sections[0].unpacked = limits::PROGRAM_BYTES as u64;
+        forged[..PREFIX].copy_from_slice(&header.to_bytes());
+        let error = Engine::read(forged.into()).unwrap_err().to_string();
+        assert!(error.starts_with("zstd frame unpacks to less than it should"), "{error}");
+    }
+}

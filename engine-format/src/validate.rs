@@ -72,14 +72,18 @@ fn check_rank(shape: &[usize], place: &dyn Display) -> Result<(), FormatError> {
 }
 
 /// Free text is capped too, so that what is written can be read.
-fn check_strings(parts: &EngineParts) -> Result<(), FormatError> {
-    let cap = limits::STRING_BYTES;
-    let metadata = parts.metadata.iter().flat_map(|(key, value)| [key, value]);
-    let reasons = parts.weights.iter().filter_map(|weight| weight.pinned.as_ref());
-    match metadata.chain(reasons).find(|text| text.len() > cap) {
-        Some(text) => Err(over("bytes of a string", &"metadata or a reason", cap, text.len())),
-        None => Ok(()),
+fn check_text(text: &str, place: &dyn Display) -> Result<(), FormatError> {
+    if text.len() > limits::STRING_BYTES {
+        return Err(over("bytes of a string", place, limits::STRING_BYTES, text.len()));
     }
+    Ok(())
+}
+
+fn check_strings(parts: &EngineParts) -> Result<(), FormatError> {
+    let mut metadata = parts.metadata.iter().flat_map(|(key, value)| [key, value]);
+    metadata.try_for_each(|text| check_text(text, &"metadata"))?;
+    let mut weights = parts.weights.iter();
+    weights.try_for_each(|w| check_text(w.pinned.as_deref().unwrap_or_default(), &weight_place(w)))
 }
 
 fn check_sorted<'a>(
@@ -358,8 +362,13 @@ impl Values {
         node.inputs.iter().flatten().try_for_each(|&input| self.used(input, &place))?;
         for (name, attr) in &node.attrs {
             check_name(name, &place)?;
-            if let Attr::Block(block) = attr {
-                self.inner(block, &format!("{name} of {place}"), depth + 1)?;
+            match attr {
+                Attr::Block(block) => {
+                    self.inner(block, &format!("{name} of {place}"), depth + 1)?;
+                }
+                Attr::Str(text) => check_text(text, &place)?,
+                Attr::Strs(texts) => texts.iter().try_for_each(|text| check_text(text, &place))?,
+                Attr::Int(_) | Attr::Float(_) | Attr::Ints(_) | Attr::Floats(_) => {}
             }
         }
         node.outputs.iter().flatten().try_for_each(|&output| self.define(output, &place))

@@ -11,4 +11,6 @@ mod flow;
 #[cfg(test)]
 mod generated;
 #[cfg(test)]
+mod invalid;
+#[cfg(test)]
 mod sample;
