@@ -1,1 +1,24 @@
-//! Compiles an ONNX model to an engine: import, passes, classification of constants.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod assemble;
+mod build;
+mod classify;
+mod error;
+pub mod graph;
+mod import;
+mod options;
+mod passes;
+#[cfg(test)]
+mod testing;
+
+pub use build::build;
+pub use error::{BuildError, BuildErrorKind};
+pub use options::{BuildOptions, RefitMode};
+
+/// Infers all types of a graph anew.
+fn infer_all(graph: &mut graph::Graph) -> Result<(), BuildError> {
+    graph.infer_all().map_err(|(node, error)| {
+        BuildError::new(BuildErrorKind::InvalidNode, format!("node {node:?}: {error}"))
+    })
+}

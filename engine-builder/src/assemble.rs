@@ -1,0 +1,235 @@
+//! Graph → engine: values are renumbered, constants become the weight table and the literals.
+
+use crate::classify::Sources;
+use crate::error::BuildError;
+use crate::graph::{Constant, ConstantClass, Graph, for_each_use};
+use crate::options::RefitMode;
+use engine_format::{
+    Attr, Block, Bytes, Digest, Engine, EngineFlags, EngineParts, Literal, Node, Port,
+    SourceLiteral, Tensor, ValueId, Weight, WeightClass, WeightData,
+};
+use engine_onnx::Model;
+use glob::Pattern;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Turns a finished graph into an engine.
+///
+/// Values are numbered inputs first, then literals, weights by name, and results in the order of the programs, so that
+/// the same model and options always give the same engine.
+pub(crate) fn assemble(
+    model: &Model,
+    graph: Graph,
+    sources: &Sources,
+    refit: RefitMode,
+    refit_only: &[Pattern],
+) -> Result<Engine, BuildError> {
+    let flags = match refit {
+        RefitMode::All if refit_only.is_empty() => EngineFlags::REFIT,
+        RefitMode::All => EngineFlags::REFIT_INDIVIDUAL,
+        RefitMode::Identical => EngineFlags::REFIT_IDENTICAL,
+        RefitMode::None => EngineFlags::empty(),
+    };
+    let mut numbers = Numbers::default();
+    let inputs = graph.inputs.iter().map(|&id| port(&graph, graph.value(id).name.clone(), id));
+    let mut inputs: Vec<Port> = inputs.collect();
+    inputs.iter_mut().for_each(|port| port.value = numbers.define(port.value));
+    let literals = literals(&graph, &mut numbers);
+    let mut weights = weights(&graph, sources, flags, &mut numbers);
+    mark_refittable(&mut weights, flags, refit_only)?;
+    let prepare_outputs = prepared_values(&graph);
+    let prepare = numbers.nodes(&graph.prepare);
+    let execute = numbers.nodes(&graph.execute);
+    let outputs = graph.outputs.iter().map(|output| {
+        let port = port(&graph, output.name.clone(), output.value);
+        Port { value: numbers.of(port.value), ..port }
+    });
+    let outputs: Vec<Port> = outputs.collect();
+    let results = outputs.iter().map(|port| port.value).collect();
+    let prepared = prepare_outputs.iter().map(|&id| numbers.of(id)).collect();
+    let ignored = ignored(model, &weights, sources);
+    let parts = EngineParts {
+        flags,
+        metadata: model.metadata.clone(),
+        inputs,
+        outputs,
+        values: numbers.count,
+        literals,
+        weights,
+        prepare: Block { inputs: Vec::new(), nodes: prepare, outputs: prepared },
+        execute: Block { inputs: Vec::new(), nodes: execute, outputs: results },
+        source_literals: source_literals(sources),
+        ignored,
+    };
+    Engine::new(parts).map_err(|error| BuildError::internal(error.to_string()))
+}
+
+/// Numbers of an engine's values by the graph's.
+#[derive(Default)]
+struct Numbers {
+    of: BTreeMap<ValueId, ValueId>,
+    count: u32,
+}
+
+impl Numbers {
+    /// A number for a value that the graph does not have.
+    fn fresh(&mut self) -> ValueId {
+        self.count += 1;
+        ValueId(self.count - 1)
+    }
+
+    fn define(&mut self, id: ValueId) -> ValueId {
+        let number = self.fresh();
+        self.of.insert(id, number);
+        number
+    }
+
+    fn of(&self, id: ValueId) -> ValueId {
+        *self.of.get(&id).expect("verified graphs define every value before its use")
+    }
+
+    fn nodes(&mut self, nodes: &[Node]) -> Vec<Node> {
+        nodes.iter().map(|node| self.node(node)).collect()
+    }
+
+    fn node(&mut self, node: &Node) -> Node {
+        let inputs = node.inputs.iter().map(|id| id.map(|id| self.of(id))).collect();
+        let attrs = node.attrs.iter().map(|(name, attr)| {
+            let attr = match attr {
+                Attr::Block(block) => Attr::Block(self.block(block)),
+                attr => attr.clone(),
+            };
+            (name.clone(), attr)
+        });
+        let attrs = attrs.collect();
+        let outputs = node.outputs.iter().map(|id| id.map(|id| self.define(id))).collect();
+        Node { inputs, outputs, attrs, ..node.clone() }
+    }
+
+    fn block(&mut self, block: &Block) -> Block {
+        let inputs = block.inputs.iter().map(|&id| self.define(id)).collect();
+        let nodes = self.nodes(&block.nodes);
+        let outputs = block.outputs.iter().map(|&id| self.of(id)).collect();
+        Block { inputs, nodes, outputs }
+    }
+}
+
+fn port(graph: &Graph, name: String, value: ValueId) -> Port {
+    let facts = graph.facts(value);
+    Port { name, value, dtype: facts.dtype, shape: facts.shape.clone() }
+}
+
+fn literals(graph: &Graph, numbers: &mut Numbers) -> Vec<Literal> {
+    let literal = |(&id, constant): (&ValueId, &Constant)| match constant.class {
+        ConstantClass::Literal => {
+            Some(Literal { value: numbers.define(id), tensor: owned(&constant.tensor) })
+        }
+        _ => None,
+    };
+    graph.constants.iter().filter_map(literal).collect()
+}
+
+/// The weight table, sorted by name: weights that the programs use, and under `REFIT_IDENTICAL` those that passes made
+/// unnecessary too, so that a fill still checks them.
+fn weights(
+    graph: &Graph,
+    sources: &Sources,
+    flags: EngineFlags,
+    numbers: &mut Numbers,
+) -> Vec<Weight> {
+    let in_graph: BTreeMap<&str, ValueId> = graph
+        .constants
+        .iter()
+        .filter_map(|(&id, constant)| Some((constant.source.as_deref()?, id)))
+        .collect();
+    let mut table = Vec::new();
+    for (name, constant) in sources {
+        let ConstantClass::Weight { parameter, pinned } = &constant.class else { continue };
+        let value = match in_graph.get(name.as_str()) {
+            Some(&id) => numbers.define(id),
+            None if flags.contains(EngineFlags::REFIT_IDENTICAL) => numbers.fresh(),
+            None => continue,
+        };
+        let tensor = owned(&constant.tensor);
+        table.push(Weight {
+            name: name.clone(),
+            aliases: Vec::new(),
+            value,
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            class: if *parameter { WeightClass::Parameter } else { WeightClass::Weight },
+            pinned: pinned.clone(),
+            refittable: !flags.is_empty(),
+            digest: Some(Digest::of(tensor.bytes())),
+            data: WeightData::Stored(tensor.bytes().clone()),
+        });
+    }
+    table
+}
+
+/// A copy that outlives the model's files and does not change with them: what is digested is what is used.
+fn owned(tensor: &Tensor) -> Tensor {
+    Tensor::new(tensor.dtype(), tensor.shape(), Bytes::copy_from(tensor.bytes()))
+        .expect("the same bytes under the same type")
+}
+
+/// Under `REFIT_INDIVIDUAL` the mark is what the patterns match.
+fn mark_refittable(
+    weights: &mut [Weight],
+    flags: EngineFlags,
+    patterns: &[Pattern],
+) -> Result<(), BuildError> {
+    if !flags.contains(EngineFlags::REFIT_INDIVIDUAL) {
+        return Ok(());
+    }
+    for weight in &mut *weights {
+        let matches = patterns.iter().any(|pattern| pattern.matches(&weight.name));
+        weight.refittable = matches && weight.pinned.is_none();
+    }
+    if weights.iter().any(Weight::is_strippable) {
+        return Ok(());
+    }
+    let patterns: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
+    let large = |w: &&Weight| w.class == WeightClass::Weight && w.pinned.is_none();
+    let names: Vec<&str> = weights.iter().filter(large).map(|w| w.name.as_str()).collect();
+    Err(BuildError::options(format!(
+        "no weight matches the patterns {patterns:?}; there are {} weights: {}",
+        names.len(),
+        names.iter().take(16).copied().collect::<Vec<_>>().join(", ")
+    )))
+}
+
+/// Results of `prepare` that are read outside it, in the order in which they are made.
+fn prepared_values(graph: &Graph) -> Vec<ValueId> {
+    let mut used: BTreeSet<ValueId> = graph.outputs.iter().map(|output| output.value).collect();
+    for node in &graph.execute {
+        for_each_use(node, &mut |id| {
+            used.insert(id);
+        });
+    }
+    let made = graph.prepare.iter().flat_map(|node| node.outputs.iter().flatten());
+    made.copied().filter(|id| used.contains(id)).collect()
+}
+
+fn source_literals(sources: &Sources) -> Vec<SourceLiteral> {
+    let literal = |(name, constant): (&String, &Constant)| match constant.class {
+        ConstantClass::Literal => {
+            Some(SourceLiteral { name: name.clone(), tensor: owned(&constant.tensor) })
+        }
+        _ => None,
+    };
+    sources.iter().filter_map(literal).collect()
+}
+
+/// Constants of the model that the engine has no use for.
+fn ignored(model: &Model, weights: &[Weight], sources: &Sources) -> Vec<String> {
+    let mut names: BTreeSet<String> =
+        model.constants().into_iter().map(|constant| constant.name).collect();
+    for weight in weights {
+        names.remove(&weight.name);
+    }
+    let literal = |constant: &Constant| constant.class == ConstantClass::Literal;
+    for (name, _) in sources.iter().filter(|(_, constant)| literal(constant)) {
+        names.remove(name);
+    }
+    names.into_iter().collect()
+}

@@ -1,0 +1,44 @@
+//! The one public function.
+
+use crate::error::BuildError;
+use crate::options::{BuildOptions, RefitMode};
+use crate::{assemble, classify, import, passes};
+use engine_format::Engine;
+use engine_onnx::Model;
+use glob::Pattern;
+
+/// Compiles a model.
+///
+/// The engine's bytes are its own: the model's files are not needed, and may change, once this returns. Two builds of
+/// models that differ only in the values of weights give engines that differ only in those values.
+pub fn build(model: &Model, options: &BuildOptions) -> Result<Engine, BuildError> {
+    let patterns = patterns(options)?;
+    let mut imported = import::import(model, options)?;
+    let sources = classify::classify(&mut imported)?;
+    let mut graph = imported.graph;
+    if cfg!(debug_assertions) {
+        let verified = graph.verify();
+        verified.map_err(|error| BuildError::internal(format!("after import: {error}")))?;
+    }
+    if options.optimise {
+        passes::optimise(&mut graph)?;
+    }
+    assemble::assemble(model, graph, &sources, options.refit, &patterns)
+}
+
+fn patterns(options: &BuildOptions) -> Result<Vec<Pattern>, BuildError> {
+    if !options.refit_only.is_empty() && options.refit != RefitMode::All {
+        return Err(BuildError::options(format!(
+            "refit mode {:?} was asked for together with patterns of weights that may change; they go with All only",
+            options.refit
+        )));
+    }
+    let parse = |text: &String| {
+        Pattern::new(text)
+            .map_err(|error| BuildError::options(format!("pattern {text:?}: {error}")))
+    };
+    options.refit_only.iter().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Whole builds.
+
+use super::build;
+use crate::testing::{Onnx, classes, floats, graph, int, longs};
+use crate::{BuildErrorKind, BuildOptions, RefitMode};
+use engine_format::{EngineFlags, SerializeFlags};
+
+/// One constant of each kind.
+fn kinds(start: f32) -> Onnx {
+    Onnx::new(17)
+        .input("x: f32[n, 4]")
+        .constant(floats("weight", &[5, 4], start))
+        .constant(floats("small", &[1, 4], 7.0))
+        .constant(longs("target", &[2], &[-1, 4]))
+        .constant(longs("both", &[2], &[-1, 1]))
+        .constant(floats("unused", &[100], 0.0))
+        .node("a = Concat(x, weight, small)", vec![int("axis", 0)])
+        .node("b = Reshape(a, target)", vec![])
+        .node("c = Reshape(b, both)", vec![])
+        .output("c")
+        .node("d = Identity(both)", vec![])
+        .output("d")
+}
+
+#[test]
+fn constants_are_classified_by_flow() {
+    let engine = build(&kinds(0.0).model(), &BuildOptions::default()).unwrap();
+    insta::assert_snapshot!(classes(&engine), @r"
+    weights: weight
+    parameters: small
+    pinned weights: 
+    pinned parameters: both
+    literals: target
+    ignored: unused
+    ");
+}
+
+#[test]
+fn builds_that_differ_in_weights_strip_to_the_same_bytes() {
+    for refit in [RefitMode::All, RefitMode::Identical] {
+        let options = BuildOptions { refit, ..BuildOptions::default() };
+        let stripped = |start| {
+            let engine = build(&kinds(start).model(), &options).unwrap();
+            engine.serialize(SerializeFlags::EXCLUDE_WEIGHTS).unwrap()
+        };
+        let same = stripped(0.0) == stripped(100.0);
+        assert_eq!(same, refit == RefitMode::All, "REFIT_IDENTICAL keeps digests of the values");
+        assert_eq!(stripped(3.0), stripped(3.0));
+    }
+}
+
+#[test]
+fn refit_modes_become_flags_and_marks() {
+    let flags = |refit| {
+        let options = BuildOptions { refit, ..BuildOptions::default() };
+        build(&kinds(0.0).model(), &options).unwrap().flags()
+    };
+    assert_eq!(flags(RefitMode::All), EngineFlags::REFIT);
+    assert_eq!(flags(RefitMode::Identical), EngineFlags::REFIT_IDENTICAL);
+    assert_eq!(flags(RefitMode::None), EngineFlags::empty());
+}
+
+#[test]
+fn patterns_mark_weights_and_must_match_one() {
+    let only = |pattern: &str| BuildOptions {
+        refit_only: vec![pattern.to_owned()],
+        ..BuildOptions::default()
+    };
+    let engine = build(&kinds(0.0).model(), &only("w*")).unwrap();
+    assert_eq!(engine.flags(), EngineFlags::REFIT_INDIVIDUAL);
+    let rows = &engine.parts().weights;
+    let marked: Vec<&str> = rows.iter().filter(|w| w.refittable).map(|w| w.name.as_str()).collect();
+    assert_eq!(marked, ["weight"]);
+    // `both` is pinned and `small` a parameter: neither is ever left out of a file.
+    for pattern in ["nothing*", "both", "small", "["] {
+        let error = build(&kinds(0.0).model(), &only(pattern)).unwrap_err();
+        assert_eq!(error.kind(), BuildErrorKind::Options, "{error}");
+    }
+    let contradiction = BuildOptions { refit: RefitMode::None, ..only("w*") };
+    let error = build(&kinds(0.0).model(), &contradiction).unwrap_err();
+    assert_eq!(error.kind(), BuildErrorKind::Options);
+}
+
+#[test]
+fn an_initializer_that_is_an_input_too_is_a_weight_unless_kept() {
+    let model = || {
+        Onnx::new(17)
+            .input("x: f32[n]")
+            .input("w: f32[20]")
+            .constant(floats("w", &[20], 0.0))
+            .node("y = Concat(x, w)", vec![int("axis", 0)])
+            .output("y")
+    };
+    let engine = build(&model().model(), &BuildOptions::default()).unwrap();
+    assert_eq!(engine.parts().inputs.len(), 1);
+    assert_eq!(engine.parts().weights[0].name, "w");
+    let keep = BuildOptions { keep_inputs: vec!["w".into()], ..BuildOptions::default() };
+    let engine = build(&model().model(), &keep).unwrap();
+    assert_eq!(engine.parts().inputs.len(), 2);
+    assert!(engine.parts().weights.is_empty());
+    assert_eq!(engine.parts().ignored, ["w"]);
+}
+
+#[test]
+fn a_weight_that_folding_made_unnecessary_stays_only_where_it_is_checked() {
+    // Only the branch that is not taken uses `w`.
+    let model = || {
+        let then = Onnx::default().node("a = Relu(x)", vec![]).output("a");
+        let other = Onnx::default().node("b = Concat(x, w)", vec![int("axis", 0)]).output("b");
+        Onnx::new(17)
+            .input("x: f32[n]")
+            .constant(floats("w", &[20], 0.0))
+            .constant(longs("yes", &[], &[1]))
+            .node("c = Reshape(yes, scalar)", vec![])
+            .constant(longs("scalar", &[0], &[]))
+            .node("y = If(c)", vec![graph("then_branch", then), graph("else_branch", other)])
+            .output("y")
+    };
+    let names = |refit| {
+        let options = BuildOptions { refit, ..BuildOptions::default() };
+        let engine = build(&model().model(), &options).unwrap();
+        assert!(engine.parts().execute.nodes.iter().all(|node| node.op != "If"));
+        let weights = engine.parts().weights.iter().map(|w| w.name.clone());
+        (weights.collect::<Vec<_>>(), engine.parts().ignored.clone())
+    };
+    assert_eq!(names(RefitMode::Identical), (vec!["w".to_owned()], vec![]));
+    assert_eq!(names(RefitMode::All), (vec![], vec!["w".to_owned()]));
+}
+
+#[test]
+fn without_passes_everything_runs_per_call() {
+    let options = BuildOptions { optimise: false, ..BuildOptions::default() };
+    let model = Onnx::new(17)
+        .input("x: f32[n, 4]")
+        .constant(floats("w", &[4, 20], 0.0))
+        .node("t = Transpose(w)", vec![])
+        .node("y = Concat(x, t)", vec![int("axis", 0)])
+        .output("y")
+        .model();
+    let plain = build(&model, &options).unwrap();
+    assert_eq!((plain.parts().prepare.nodes.len(), plain.parts().execute.nodes.len()), (0, 2));
+    let optimised = build(&model, &BuildOptions::default()).unwrap();
+    let parts = optimised.parts();
+    assert_eq!((parts.prepare.nodes.len(), parts.execute.nodes.len()), (1, 1));
+    assert_eq!(parts.prepare.outputs.len(), 1);
+}

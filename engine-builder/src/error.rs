@@ -1,0 +1,86 @@
+//! The one error of this crate.
+
+use engine_onnx::OnnxError;
+use std::fmt;
+
+/// The class of a [`BuildError`]; match on this, print the error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BuildErrorKind {
+    /// The options contradict each other or name what the model does not have.
+    Options,
+    /// The ONNX file could not be read.
+    Onnx,
+    /// The model uses operators that are not known here; all are listed.
+    Unsupported,
+    /// A node is used in a way its operator does not take.
+    InvalidNode,
+    /// The model is not a valid graph: a name is used that nothing defines, a port has no type.
+    InvalidModel,
+    /// A bug of this crate: a graph that broke its own rules.
+    Internal,
+}
+
+/// Why a model was not built: what, where, what was expected and what was found.
+#[derive(Debug)]
+pub struct BuildError {
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    kind: BuildErrorKind,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl BuildError {
+    /// An error of `kind` that says `message`.
+    pub(crate) fn new(kind: BuildErrorKind, message: impl Into<String>) -> Self {
+        Self { inner: Box::new(Inner { kind, message: message.into(), source: None }) }
+    }
+
+    /// Options that cannot be followed.
+    pub(crate) fn options(message: impl Into<String>) -> Self {
+        Self::new(BuildErrorKind::Options, message)
+    }
+
+    /// A model that is not a graph.
+    pub(crate) fn model(message: impl Into<String>) -> Self {
+        Self::new(BuildErrorKind::InvalidModel, message)
+    }
+
+    /// A graph that broke its own rules.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(BuildErrorKind::Internal, message)
+    }
+
+    /// The class of the error.
+    pub fn kind(&self) -> BuildErrorKind {
+        self.inner.kind
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.inner.message)
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.inner.source.as_ref().map(|e| &**e as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<OnnxError> for BuildError {
+    fn from(error: OnnxError) -> Self {
+        Self {
+            inner: Box::new(Inner {
+                kind: BuildErrorKind::Onnx,
+                message: error.to_string(),
+                source: Some(Box::new(error)),
+            }),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Types of a node's results, by the operator table's rules, with an answer where a rule has none.
+
+use super::{Graph, Value};
+use engine_format::{Attr, Block, DType, Dim, Node, ValueId};
+use engine_ops::infer::{Facts, InferCtx, InferError, Known};
+use engine_ops::{Kind, OpError, lookup};
+
+/// Operands longer than this do not stand for a shape.
+const LONGEST_SHAPE: usize = 64;
+
+impl Graph {
+    /// Facts of the results that `node` asks for, in order; `None` where it asks for none.
+    pub fn infer(&self, node: &Node) -> Result<Vec<Option<Facts>>, OpError> {
+        let def = lookup(&node.op, node.version).ok_or_else(|| {
+            OpError::new(format!("operator {} v{} is not in the table", node.op, node.version))
+        })?;
+        let facts = if def.kind == Kind::Control {
+            self.join_branches(node)?
+        } else {
+            self.infer_by_rule(node, def)?
+        };
+        if facts.len() < node.outputs.len() {
+            return Err(OpError::new(format!(
+                "{} results are asked for, the operator gives {}",
+                node.outputs.len(),
+                facts.len()
+            )));
+        }
+        let asked = node.outputs.iter().zip(facts);
+        Ok(asked.map(|(output, facts)| output.map(|_| facts)).collect())
+    }
+
+    /// Infers the results of `node` and writes them down. Nested blocks come first.
+    pub fn infer_and_set(&mut self, node: &Node) -> Result<(), (String, OpError)> {
+        for attr in node.attrs.values() {
+            if let Attr::Block(block) = attr {
+                block.nodes.iter().try_for_each(|inner| self.infer_and_set(inner))?;
+            }
+        }
+        let facts = self.infer(node).map_err(|error| (node.name.clone(), error))?;
+        for (output, facts) in node.outputs.iter().zip(facts) {
+            if let (Some(output), Some(facts)) = (output, facts) {
+                self.value_mut(*output).facts = facts;
+            }
+        }
+        Ok(())
+    }
+
+    /// Infers everything anew from inputs and constants.
+    pub fn infer_all(&mut self) -> Result<(), (String, OpError)> {
+        for (id, constant) in std::mem::take(&mut self.constants) {
+            self.value_mut(id).facts = constant.facts();
+            self.constants.insert(id, constant);
+        }
+        let (prepare, execute) =
+            (std::mem::take(&mut self.prepare), std::mem::take(&mut self.execute));
+        let done = prepare.iter().chain(&execute).try_for_each(|node| self.infer_and_set(node));
+        (self.prepare, self.execute) = (prepare, execute);
+        done
+    }
+
+    fn infer_by_rule(&self, node: &Node, def: &engine_ops::OpDef) -> Result<Vec<Facts>, OpError> {
+        let known: Vec<Option<Facts>> =
+            node.inputs.iter().map(|input| input.map(|id| self.facts(id).clone())).collect();
+        let mut inputs = known.clone();
+        let first = node.outputs.iter().flatten().next();
+        let stem = first.map_or("", |&id| self.value(id).name.as_str());
+        let mut guessed = false;
+        loop {
+            let outputs = node.outputs.len();
+            let ctx = InferCtx { attrs: &node.attrs, inputs: &inputs, outputs };
+            match (def.infer)(&ctx) {
+                Ok(mut facts) => {
+                    if guessed {
+                        // Contents were made up to learn the rank, so contents are not known.
+                        facts.iter_mut().for_each(|f| f.value = None);
+                    }
+                    return Ok(facts);
+                }
+                Err(InferError::Invalid(error)) => return Err(error),
+                Err(InferError::NeedsValue(i)) if stand_in(&mut inputs, i, stem) => guessed = true,
+                Err(
+                    InferError::NeedsValue(_)
+                    | InferError::NeedsRank(_)
+                    | InferError::DataDependent,
+                ) => return Ok(self.fall_back(node, &known)),
+            }
+        }
+    }
+
+    /// Facts of the results of a node whose rule gave none: what the model declares, else the element type that the
+    /// operator keeps.
+    fn fall_back(&self, node: &Node, inputs: &[Option<Facts>]) -> Vec<Facts> {
+        node.outputs
+            .iter()
+            .map(|output| {
+                let declared = output.and_then(|id| self.value(id).declared);
+                let dtype = declared.map(|d| d.dtype);
+                let dtype = dtype.unwrap_or_else(|| kept_dtype(&node.op, inputs));
+                match (output, declared.and_then(|d| d.rank)) {
+                    (Some(id), Some(rank)) => {
+                        Facts::new(dtype, fresh_shape(&self.value(*id).name, rank))
+                    }
+                    _ => Facts::unranked(dtype),
+                }
+            })
+            .collect()
+    }
+
+    /// A branch's results are the node's: what both branches agree on is known.
+    fn join_branches(&self, node: &Node) -> Result<Vec<Facts>, OpError> {
+        let blocks: Vec<&Block> = node.attrs.values().filter_map(as_block).collect();
+        node.outputs
+            .iter()
+            .enumerate()
+            .map(|(i, output)| {
+                let name = output.map_or("", |id| self.value(id).name.as_str());
+                let results = blocks.iter().map(|block| {
+                    block.outputs.get(i).map(|&id| self.facts(id)).ok_or_else(|| {
+                        let (asked, gives) = (node.outputs.len(), block.outputs.len());
+                        OpError::new(format!("a block gives {gives} results, expected {asked}"))
+                    })
+                });
+                let mut joined: Option<Facts> = None;
+                for facts in results {
+                    let facts = facts?;
+                    joined = Some(match joined {
+                        None => Facts { value: None, ..facts.clone() },
+                        Some(before) => join(&before, facts, name)?,
+                    });
+                }
+                joined.ok_or_else(|| OpError::new("there is no block to take results from"))
+            })
+            .collect()
+    }
+}
+
+/// The block of an attribute, if it is one.
+fn as_block(attr: &Attr) -> Option<&Block> {
+    match attr {
+        Attr::Block(block) => Some(block),
+        _ => None,
+    }
+}
+
+fn join(a: &Facts, b: &Facts, name: &str) -> Result<Facts, OpError> {
+    if a.dtype != b.dtype {
+        return Err(OpError::new(format!("the branches give {} and {}", a.dtype, b.dtype)));
+    }
+    let shape = match (&a.shape, &b.shape) {
+        (Some(a), Some(b)) if a.len() == b.len() => {
+            let fresh = fresh_shape(name, a.len());
+            let dims = a.iter().zip(b).zip(fresh);
+            Some(dims.map(|((a, b), fresh)| if a == b { a.clone() } else { fresh }).collect())
+        }
+        _ => None,
+    };
+    Ok(Facts { dtype: a.dtype, shape, value: None })
+}
+
+/// Gives operand `i` made-up symbolic contents if it is a short integer vector or scalar: a rule that only needs
+/// to know how many there are then gives a rank. `false` if it cannot help.
+fn stand_in(inputs: &mut [Option<Facts>], i: usize, stem: &str) -> bool {
+    let Some(Some(facts)) = inputs.get_mut(i) else { return false };
+    let Some(shape) = facts.concrete() else { return false };
+    let len = shape.iter().product::<usize>();
+    if facts.value.is_some() || !facts.dtype.is_int() || shape.len() > 1 || len > LONGEST_SHAPE {
+        return false;
+    }
+    let symbol = |k| Dim::symbol(&format!("{FRESH}{stem}.{i}[{k}]"));
+    facts.value = Some(Known::Dims((0..len).map(symbol).collect()));
+    true
+}
+
+/// What fresh symbols begin with; a model's own symbols never do (import sees to it).
+pub(crate) const FRESH: char = '?';
+
+/// Symbols for the axes of a value of which only the rank is known. They depend on the value's name alone, so that
+/// inferring again gives the same ones.
+pub(crate) fn fresh_shape(name: &str, rank: usize) -> Vec<Dim> {
+    (0..rank).map(|axis| Dim::symbol(&format!("{FRESH}{name}[{axis}]"))).collect()
+}
+
+/// The element type of a result whose rule needs more than is known: the operand's that the operator keeps.
+fn kept_dtype(op: &str, inputs: &[Option<Facts>]) -> DType {
+    let keeps = match op {
+        "NonZero" => return DType::I64,
+        "Where" => 1,
+        "OneHot" => 2,
+        _ => 0,
+    };
+    inputs.get(keeps).and_then(Option::as_ref).map_or(DType::F32, |facts| facts.dtype)
+}
+
+impl Value {
+    /// `f32[batch, 3]`, or `f32[?]` where the rank is not known.
+    pub fn type_text(&self) -> String {
+        type_text(&self.facts)
+    }
+}
+
+/// `f32[batch, 3]`, or `f32[?]` where the rank is not known.
+pub(crate) fn type_text(facts: &Facts) -> String {
+    match &facts.shape {
+        None => format!("{}[?]", facts.dtype),
+        Some(dims) => {
+            let dims: Vec<String> = dims.iter().map(Dim::to_string).collect();
+            format!("{}[{}]", facts.dtype, dims.join(", "))
+        }
+    }
+}
+
+impl Graph {
+    /// Types of a node's operands, for messages.
+    pub(crate) fn operand_types(&self, inputs: &[Option<ValueId>]) -> Vec<String> {
+        let text = |input: &Option<ValueId>| match input {
+            None => "(omitted)".to_owned(),
+            Some(id) => format!("{} {}", self.value(*id).name, self.value(*id).type_text()),
+        };
+        inputs.iter().map(text).collect()
+    }
+}

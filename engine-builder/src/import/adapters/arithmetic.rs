@@ -1,0 +1,125 @@
+//! Elementwise operators of older opsets: broadcasting by attributes, bounds as attributes, types as words.
+
+use super::{Adapter, row};
+use crate::import::call::{Call, Last};
+use engine_format::{Attr, ValueId};
+use engine_ops::OpError;
+
+pub(super) static ROWS: &[Adapter] = &[
+    row("Add", (1, 6), &["Add", "Unsqueeze"], binary),
+    row("Sub", (1, 6), &["Sub", "Unsqueeze"], binary),
+    row("Mul", (1, 6), &["Mul", "Unsqueeze"], binary),
+    row("Div", (1, 6), &["Div", "Unsqueeze"], binary),
+    row("Pow", (1, 6), &["Pow", "Unsqueeze"], binary),
+    row("And", (1, 6), &["And", "Unsqueeze"], binary),
+    row("Or", (1, 6), &["Or", "Unsqueeze"], binary),
+    row("Xor", (1, 6), &["Xor", "Unsqueeze"], binary),
+    row("Equal", (1, 6), &["Equal", "Unsqueeze"], binary),
+    row("Greater", (1, 6), &["Greater", "Unsqueeze"], binary),
+    row("Less", (1, 6), &["Less", "Unsqueeze"], binary),
+    row("PRelu", (1, 6), &["PRelu", "Unsqueeze"], slope_per_channel),
+    row("Gemm", (1, 6), &["Gemm"], gemm),
+    row("Clip", (1, 10), &["Clip"], clip),
+    row("Cast", (1, 5), &["Cast"], cast),
+    row("Max", (1, 5), &["Max"], in_place_hint),
+    row("Min", (1, 5), &["Min"], in_place_hint),
+    row("Abs", (1, 5), &["Abs"], in_place_hint),
+    row("Ceil", (1, 5), &["Ceil"], in_place_hint),
+    row("Elu", (1, 5), &["Elu"], in_place_hint),
+    row("Exp", (1, 5), &["Exp"], in_place_hint),
+    row("Floor", (1, 5), &["Floor"], in_place_hint),
+    row("HardSigmoid", (1, 5), &["HardSigmoid"], in_place_hint),
+    row("LeakyRelu", (1, 5), &["LeakyRelu"], in_place_hint),
+    row("Log", (1, 5), &["Log"], in_place_hint),
+    row("Neg", (1, 5), &["Neg"], in_place_hint),
+    row("Reciprocal", (1, 5), &["Reciprocal"], in_place_hint),
+    row("Relu", (1, 5), &["Relu"], in_place_hint),
+    row("Selu", (1, 5), &["Selu"], in_place_hint),
+    row("Sigmoid", (1, 5), &["Sigmoid"], in_place_hint),
+    row("Sqrt", (1, 5), &["Sqrt"], in_place_hint),
+    row("Tanh", (1, 5), &["Tanh"], in_place_hint),
+];
+
+/// Until opset 5 elementwise operators carried a hint about memory.
+fn in_place_hint(call: &mut Call<'_>) -> Result<Last, OpError> {
+    call.ignore("consumed_inputs");
+    let inputs = call.inputs();
+    call.same(inputs)
+}
+
+/// Until opset 6 the second operand was stretched only if `broadcast` said so, its axes lying at `axis` of the first.
+fn binary(call: &mut Call<'_>) -> Result<Last, OpError> {
+    call.ignore("consumed_inputs");
+    let (a, b) = (call.input(0)?, call.input(1)?);
+    let broadcast = call.int("broadcast", 0)? != 0;
+    let axis = call.int("axis", -1)?;
+    let b = if broadcast && axis >= 0 { at_axis(call, a, b, axis)? } else { b };
+    call.same(vec![Some(a), Some(b)])
+}
+
+/// `b` with axes of size 1 after its own, so that these lie at `axis` of `a`.
+fn at_axis(call: &mut Call<'_>, a: ValueId, b: ValueId, axis: i64) -> Result<ValueId, OpError> {
+    let (outer, inner) = (call.rank(a)? as i64, call.rank(b)? as i64);
+    let behind = outer - axis - inner;
+    if behind < 0 {
+        return Err(OpError::new(format!(
+            "operand B of rank {inner} does not fit operand A of rank {outer} at axis {axis}"
+        )));
+    }
+    if behind == 0 {
+        return Ok(b);
+    }
+    let axes: Vec<i64> = (inner..inner + behind).collect();
+    let axes = call.vector(&axes);
+    call.emit("Unsqueeze", [b, axes], vec![])
+}
+
+/// Until opset 6 a slope with more than one element belonged to axis 1.
+fn slope_per_channel(call: &mut Call<'_>) -> Result<Last, OpError> {
+    call.ignore("consumed_inputs");
+    let (x, slope) = (call.input(0)?, call.input(1)?);
+    let shared = call.facts(slope).concrete().is_some_and(|shape| shape.iter().all(|&n| n == 1));
+    let slope = if shared { slope } else { at_axis(call, x, slope, 1)? };
+    call.same(vec![Some(x), Some(slope)])
+}
+
+/// Until opset 6 an attribute allowed C to be stretched, which it always may be since.
+fn gemm(call: &mut Call<'_>) -> Result<Last, OpError> {
+    call.ignore("broadcast");
+    let inputs = call.inputs();
+    call.same(inputs)
+}
+
+fn clip(call: &mut Call<'_>) -> Result<Last, OpError> {
+    call.ignore("consumed_inputs");
+    let x = call.input(0)?;
+    let (min, max) = (call.float("min", f32::MIN)?, call.float("max", f32::MAX)?);
+    // The defaults are the ends of f32, which other types may not have: no bound then.
+    let bound = |call: &mut Call<'_>, value: f32, default: f32| match value == default {
+        true => Ok(None),
+        false => call.scalar_like(x, f64::from(value)).map(Some),
+    };
+    let min = bound(call, min, f32::MIN)?;
+    let max = bound(call, max, f32::MAX)?;
+    call.last("Clip", vec![Some(x), min, max], vec![])
+}
+
+/// Until opset 5 the type was a word.
+fn cast(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let to = match call.str("to", "")?.to_ascii_uppercase().as_str() {
+        "FLOAT" => "f32",
+        "DOUBLE" => "f64",
+        "FLOAT16" => "f16",
+        "INT8" => "i8",
+        "INT16" => "i16",
+        "INT32" => "i32",
+        "INT64" => "i64",
+        "UINT8" => "u8",
+        "UINT16" => "u16",
+        "UINT32" => "u32",
+        "UINT64" => "u64",
+        "BOOL" => "bool",
+        other => return Err(OpError::new(format!("attribute \"to\" is {other:?}, not a type"))),
+    };
+    call.finish("Cast", [call.input(0)?], vec![("to", Attr::Str(to.into()))])
+}

@@ -1,0 +1,65 @@
+//! Operators that the table does not have as they stand: older spellings and compositions. One file per family; a new one
+//! is a row and a function.
+
+mod arithmetic;
+mod axes;
+mod compose;
+mod normalisation;
+mod resize;
+mod shape;
+
+use super::call::{Call, Last};
+use engine_ops::OpError;
+
+/// How an operator is written in terms of the table.
+pub(super) struct Adapter {
+    /// ONNX name, in the default domain.
+    pub(super) op: &'static str,
+    /// First opset that the row is for.
+    pub(super) since: i64,
+    /// Last opset, inclusive.
+    pub(super) until: i64,
+    /// Operators of the table that it writes.
+    pub(super) needs: &'static [&'static str],
+    /// Writes all but the last node and gives that.
+    pub(super) run: fn(&mut Call<'_>) -> Result<Last, OpError>,
+}
+
+const fn row(
+    op: &'static str,
+    opsets: (i64, i64),
+    needs: &'static [&'static str],
+    run: fn(&mut Call<'_>) -> Result<Last, OpError>,
+) -> Adapter {
+    Adapter { op, since: opsets.0, until: opsets.1, needs, run }
+}
+
+/// Every opset that is known.
+const ALL: (i64, i64) = (1, engine_ops::OnnxName::LATEST);
+
+/// The rows of all families. The operator table is asked first, so a row may overlap with what the table takes.
+static FAMILIES: &[&[Adapter]] =
+    &[arithmetic::ROWS, axes::ROWS, compose::ROWS, normalisation::ROWS, resize::ROWS, shape::ROWS];
+
+/// The row for an operator of an opset.
+pub(super) fn find(domain: &str, op: &str, opset: i64) -> Option<&'static Adapter> {
+    let covers = |a: &&Adapter| a.op == op && (a.since..=a.until).contains(&opset);
+    FAMILIES.iter().copied().flatten().filter(|_| domain.is_empty()).find(covers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_rows_cover_the_same_opset() {
+        let rows: Vec<&Adapter> = FAMILIES.iter().copied().flatten().collect();
+        for (i, a) in rows.iter().enumerate() {
+            assert!(a.since <= a.until, "{}: {}..={}", a.op, a.since, a.until);
+            for b in &rows[i + 1..] {
+                let apart = a.op != b.op || a.until < b.since || b.until < a.since;
+                assert!(apart, "{} twice at opset {}", a.op, a.since.max(b.since));
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! What an adapter sees of the ONNX node that it rewrites.
+
+use super::attrs;
+use super::importer::Importer;
+use engine_format::{Attr, Attrs, DType, Element, Tensor, ValueId};
+use engine_onnx::{AttrValue, Node as OnnxNode};
+use engine_ops::infer::Facts;
+use engine_ops::{OpDef, OpError, TABLE};
+use half::{bf16, f16};
+use std::collections::BTreeSet;
+
+/// The node that gives the results of the ONNX node: what an adapter ends with.
+pub(super) struct Last {
+    pub(super) def: &'static OpDef,
+    pub(super) inputs: Vec<Option<ValueId>>,
+    pub(super) attrs: Attrs,
+}
+
+/// One ONNX node on its way into newest forms. Attributes that an adapter neither reads nor drops are an error.
+pub(super) struct Call<'a> {
+    importer: &'a mut Importer,
+    node: &'a OnnxNode,
+    path: &'a str,
+    inputs: Vec<Option<ValueId>>,
+    read: BTreeSet<&'static str>,
+    made: usize,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(
+        importer: &'a mut Importer,
+        node: &'a OnnxNode,
+        path: &'a str,
+        inputs: Vec<Option<ValueId>>,
+    ) -> Self {
+        Self { importer, node, path, inputs, read: BTreeSet::new(), made: 0 }
+    }
+
+    /// The ONNX operator's name.
+    pub(super) fn op(&self) -> &'a str {
+        &self.node.op_type
+    }
+
+    /// All operands.
+    pub(super) fn inputs(&self) -> Vec<Option<ValueId>> {
+        self.inputs.clone()
+    }
+
+    /// A required operand.
+    pub(super) fn input(&self, i: usize) -> Result<ValueId, OpError> {
+        self.opt(i).ok_or_else(|| OpError::new(format!("operand {i} is missing")))
+    }
+
+    /// An optional operand.
+    pub(super) fn opt(&self, i: usize) -> Option<ValueId> {
+        self.inputs.get(i).copied().flatten()
+    }
+
+    /// What is known of a value.
+    pub(super) fn facts(&self, id: ValueId) -> &Facts {
+        self.importer.graph.facts(id)
+    }
+
+    /// A value's contents, if they are known for every run, to decide what is written. A constant that is read becomes
+    /// part of the program: its value must not change any more.
+    pub(super) fn decide(&mut self, id: ValueId) -> Option<Tensor> {
+        let tensor = self.importer.graph.known_tensor(id)?;
+        self.importer.decided.insert(id);
+        Some(tensor)
+    }
+
+    /// Number of axes of a value, which this decomposition needs.
+    pub(super) fn rank(&self, id: ValueId) -> Result<usize, OpError> {
+        self.facts(id).shape.as_ref().map(Vec::len).ok_or_else(|| {
+            let name = &self.importer.graph.value(id).name;
+            OpError::new(format!("the rank of {name:?} is needed and not known"))
+        })
+    }
+
+    fn attr(&mut self, name: &'static str) -> Option<&'a AttrValue> {
+        self.read.insert(name);
+        self.node.attrs.get(name)
+    }
+
+    /// An integer attribute.
+    pub(super) fn int(&mut self, name: &'static str, default: i64) -> Result<i64, OpError> {
+        match self.attr(name) {
+            None => Ok(default),
+            Some(AttrValue::Int(v)) => Ok(*v),
+            Some(_) => Err(OpError::new(format!("attribute {name:?} is not an integer"))),
+        }
+    }
+
+    /// A float attribute.
+    pub(super) fn float(&mut self, name: &'static str, default: f32) -> Result<f32, OpError> {
+        match self.attr(name) {
+            None => Ok(default),
+            Some(AttrValue::Float(v)) => Ok(*v),
+            Some(_) => Err(OpError::new(format!("attribute {name:?} is not a float"))),
+        }
+    }
+
+    /// A string attribute.
+    pub(super) fn str(
+        &mut self,
+        name: &'static str,
+        default: &'static str,
+    ) -> Result<&'a str, OpError> {
+        match self.attr(name) {
+            None => Ok(default),
+            Some(AttrValue::Str(v)) => Ok(v),
+            Some(_) => Err(OpError::new(format!("attribute {name:?} is not a string"))),
+        }
+    }
+
+    /// A list of integers, if present.
+    pub(super) fn ints(&mut self, name: &'static str) -> Result<Option<&'a [i64]>, OpError> {
+        match self.attr(name) {
+            None => Ok(None),
+            Some(AttrValue::Ints(v)) => Ok(Some(v)),
+            Some(_) => Err(OpError::new(format!("attribute {name:?} is not a list of integers"))),
+        }
+    }
+
+    /// A list of integers that must be present.
+    pub(super) fn required_ints(&mut self, name: &'static str) -> Result<&'a [i64], OpError> {
+        self.ints(name)?.ok_or_else(|| OpError::new(format!("attribute {name:?} is missing")))
+    }
+
+    /// A list of floats that must be present.
+    pub(super) fn required_floats(&mut self, name: &'static str) -> Result<&'a [f32], OpError> {
+        match self.attr(name) {
+            Some(AttrValue::Floats(v)) => Ok(v),
+            _ => Err(OpError::new(format!("attribute {name:?} is not a list of floats"))),
+        }
+    }
+
+    /// A tensor attribute, if present.
+    pub(super) fn tensor(&mut self, name: &'static str) -> Result<Option<Tensor>, OpError> {
+        match self.attr(name) {
+            None => Ok(None),
+            Some(AttrValue::Tensor(data)) => {
+                data.tensor().map(Some).map_err(|error| OpError::new(error.to_string()))
+            }
+            Some(_) => Err(OpError::new(format!("attribute {name:?} is not a tensor"))),
+        }
+    }
+
+    /// Says that an attribute means nothing here.
+    pub(super) fn ignore(&mut self, name: &'static str) {
+        self.read.insert(name);
+    }
+
+    /// An error unless every attribute was read or ignored.
+    pub(super) fn reject_unread_attrs(&self) -> Result<(), OpError> {
+        let unread = |name: &&String| !self.read.contains(name.as_str());
+        match self.node.attrs.keys().find(unread) {
+            Some(name) => Err(OpError::new(format!("unknown attribute {name:?}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// A literal.
+    pub(super) fn literal(&mut self, tensor: Tensor) -> ValueId {
+        let name = self.next_name();
+        self.importer.literal(name, tensor)
+    }
+
+    /// A vector of `i64`.
+    pub(super) fn vector(&mut self, values: &[i64]) -> ValueId {
+        self.literal(Tensor::from_slice(&[values.len()], values))
+    }
+
+    /// A scalar of the element type of `like`.
+    pub(super) fn scalar_like(&mut self, like: ValueId, value: f64) -> Result<ValueId, OpError> {
+        let tensor = scalar(self.facts(like).dtype, value)?;
+        Ok(self.literal(tensor))
+    }
+
+    fn next_name(&mut self) -> String {
+        self.made += 1;
+        format!("{}#{}", self.path, self.made)
+    }
+
+    /// Writes a node with one result.
+    pub(super) fn emit<const N: usize>(
+        &mut self,
+        op: &'static str,
+        inputs: [ValueId; N],
+        attrs: Vec<(&'static str, Attr)>,
+    ) -> Result<ValueId, OpError> {
+        let node = self.last(op, inputs.map(Some).to_vec(), attrs)?;
+        self.emit_last(node)
+    }
+
+    /// Writes what was meant as the last node, with one result, as one in between.
+    pub(super) fn emit_last(&mut self, node: Last) -> Result<ValueId, OpError> {
+        let Last { def, inputs, attrs } = node;
+        let name = self.next_name();
+        let output = self.importer.new_value(name.clone());
+        let attrs = def.normalise(attrs)?;
+        self.importer.push(def, name, inputs, attrs, vec![Some(output)])?;
+        Ok(output)
+    }
+
+    /// The node that gives the results.
+    pub(super) fn last(
+        &self,
+        op: &str,
+        inputs: Vec<Option<ValueId>>,
+        attrs: Vec<(&'static str, Attr)>,
+    ) -> Result<Last, OpError> {
+        let def = newest(op)?;
+        let attrs = attrs.into_iter().map(|(name, attr)| (name.to_owned(), attr)).collect();
+        Ok(Last { def, inputs, attrs })
+    }
+
+    /// The node that gives the results, over operands that are all there.
+    pub(super) fn finish<const N: usize>(
+        &self,
+        op: &str,
+        inputs: [ValueId; N],
+        attrs: Vec<(&'static str, Attr)>,
+    ) -> Result<Last, OpError> {
+        self.last(op, inputs.map(Some).to_vec(), attrs)
+    }
+
+    /// The newest form of the same operator, with `inputs` and all attributes that were not read.
+    pub(super) fn same(&mut self, inputs: Vec<Option<ValueId>>) -> Result<Last, OpError> {
+        self.same_as(self.op(), inputs)
+    }
+
+    /// Operator `op` with `inputs` and all attributes that were not read.
+    pub(super) fn same_as(
+        &mut self,
+        op: &str,
+        inputs: Vec<Option<ValueId>>,
+    ) -> Result<Last, OpError> {
+        let def = newest(op)?;
+        let mut attrs = Attrs::new();
+        for (name, value) in &self.node.attrs {
+            if self.read.contains(name.as_str()) {
+                continue;
+            }
+            let attr = attrs::fit(def, name, attrs::plain(name, value)?)?;
+            attrs.insert(name.clone(), attr);
+            if let Some(row) = def.attrs.iter().find(|row| row.name == name) {
+                self.read.insert(row.name);
+            }
+        }
+        Ok(Last { def, inputs, attrs })
+    }
+}
+
+/// The newest version of an operator of the table.
+fn newest(op: &str) -> Result<&'static OpDef, OpError> {
+    let rows = TABLE.iter().copied().filter(|def| def.name == op);
+    rows.max_by_key(|def| def.version)
+        .ok_or_else(|| OpError::new(format!("operator {op} is not in the table")))
+}
+
+/// A scalar tensor.
+pub(super) fn scalar(dtype: DType, value: f64) -> Result<Tensor, OpError> {
+    fn of<T: Element>(value: T) -> Tensor {
+        Tensor::from_slice(&[], &[value])
+    }
+    Ok(match dtype {
+        DType::F32 => of(value as f32),
+        DType::F64 => of(value),
+        DType::F16 => of(f16::from_f64(value)),
+        DType::BF16 => of(bf16::from_f64(value)),
+        DType::I8 => of(value as i8),
+        DType::I16 => of(value as i16),
+        DType::I32 => of(value as i32),
+        DType::I64 => of(value as i64),
+        DType::U8 => of(value as u8),
+        DType::U16 => of(value as u16),
+        DType::U32 => of(value as u32),
+        DType::U64 => of(value as u64),
+        DType::Bool => Tensor::from_bools(&[], &[value != 0.0]),
+    })
+}

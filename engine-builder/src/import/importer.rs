@@ -1,0 +1,307 @@
+//! Walks the model's graphs and writes nodes.
+
+use super::{adapters, attrs, call::Call, inputs, unsupported};
+use crate::error::{BuildError, BuildErrorKind};
+use crate::graph::{Constant, ConstantClass, Declared, Graph, Output, check_operands};
+use crate::options::BuildOptions;
+use engine_format::{Attr, Attrs, Block, DType, Node, Tensor, ValueId};
+use engine_onnx::{AttrValue, Graph as OnnxGraph, Model, Node as OnnxNode, TensorData, ValueInfo};
+use engine_ops::infer::Facts;
+use engine_ops::{OpDef, OpError};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A translated model.
+#[derive(Debug)]
+pub(crate) struct Imported {
+    /// The graph; its constants are not classified yet.
+    pub(crate) graph: Graph,
+    /// Values whose contents decided what import wrote, beside those that the operator table says decide shapes.
+    pub(crate) decided: BTreeSet<ValueId>,
+}
+
+/// Translates a model. Constants are not classified yet.
+pub(crate) fn import(model: &Model, options: &BuildOptions) -> Result<Imported, BuildError> {
+    if let Some(report) = unsupported::report(model) {
+        return Err(BuildError::new(BuildErrorKind::Unsupported, report));
+    }
+    let mut importer = Importer::default();
+    importer.enter(&model.graph);
+    for (name, facts) in inputs::inputs(model, options)? {
+        let id = importer.graph.add_input(&name, facts);
+        importer.bind(&name, id);
+    }
+    importer.body(&model.graph)?;
+    for output in &model.graph.outputs {
+        let value = importer.resolve(&output.name).ok_or_else(|| undefined(&output.name))?;
+        importer.graph.outputs.push(Output { name: output.name.clone(), value });
+    }
+    importer.graph.execute = importer.nodes;
+    Ok(Imported { graph: importer.graph, decided: importer.decided })
+}
+
+fn undefined(output: &str) -> BuildError {
+    BuildError::model(format!("nothing defines output {output:?}"))
+}
+
+/// Names of one graph, and what the model declares of them.
+#[derive(Default)]
+struct Scope {
+    prefix: String,
+    values: BTreeMap<String, ValueId>,
+    declared: BTreeMap<String, Declared>,
+}
+
+/// The state of an import: the graph, the block being written, the names in sight.
+#[derive(Default)]
+pub(super) struct Importer {
+    pub(super) graph: Graph,
+    nodes: Vec<Node>,
+    /// Innermost last.
+    scopes: Vec<Scope>,
+    /// Values whose contents decided what was written.
+    pub(super) decided: BTreeSet<ValueId>,
+}
+
+impl Importer {
+    fn enter(&mut self, graph: &OnnxGraph) {
+        let infos = graph.value_info.iter().chain(&graph.outputs);
+        let declared = infos.filter_map(|info| Some((info.name.clone(), declared(info)?)));
+        self.scopes.push(Scope {
+            prefix: graph.scope.clone(),
+            values: BTreeMap::new(),
+            declared: declared.collect(),
+        });
+    }
+
+    fn scope(&mut self) -> &mut Scope {
+        self.scopes.last_mut().expect("a graph is being imported")
+    }
+
+    fn qualify(&mut self, name: &str) -> String {
+        format!("{}{name}", self.scope().prefix)
+    }
+
+    fn bind(&mut self, name: &str, id: ValueId) {
+        self.scope().values.insert(name.to_owned(), id);
+    }
+
+    fn resolve(&self, name: &str) -> Option<ValueId> {
+        self.scopes.iter().rev().find_map(|scope| scope.values.get(name)).copied()
+    }
+
+    /// Constants and nodes of a graph whose inputs are bound.
+    fn body(&mut self, graph: &OnnxGraph) -> Result<(), BuildError> {
+        for initializer in &graph.initializers {
+            // One that is an input too was bound as the input if the caller keeps it.
+            if !self.scope().values.contains_key(&initializer.name) {
+                self.constant(&initializer.name, &initializer.data)?;
+            }
+        }
+        graph.nodes.iter().try_for_each(|node| self.node(node))
+    }
+
+    /// A nested graph: a branch that captures what it needs by name.
+    fn block(&mut self, graph: &OnnxGraph) -> Result<Block, BuildError> {
+        let outside = std::mem::take(&mut self.nodes);
+        self.enter(graph);
+        let mut formal = Vec::new();
+        for info in &graph.inputs {
+            let facts = declared_facts(info)?;
+            let name = self.qualify(&info.name);
+            let id = self.graph.add_value(name, facts);
+            self.bind(&info.name, id);
+            formal.push(id);
+        }
+        self.body(graph)?;
+        let outputs = graph.outputs.iter().map(|output| {
+            let name = graph.qualify(&output.name);
+            self.resolve(&output.name).ok_or_else(|| undefined(&name))
+        });
+        let outputs = outputs.collect::<Result<_, _>>()?;
+        self.scopes.pop();
+        let nodes = std::mem::replace(&mut self.nodes, outside);
+        Ok(Block { inputs: formal, nodes, outputs })
+    }
+
+    /// A constant with a name of the model.
+    fn constant(&mut self, name: &str, data: &TensorData) -> Result<(), BuildError> {
+        let qualified = self.qualify(name);
+        let constant = Constant {
+            tensor: data.tensor()?,
+            source: Some(qualified.clone()),
+            class: ConstantClass::Unclassified,
+        };
+        let id = self.graph.add_constant(qualified, constant);
+        self.bind(name, id);
+        Ok(())
+    }
+
+    fn node(&mut self, node: &OnnxNode) -> Result<(), BuildError> {
+        if node.is_constant() {
+            return match (node.attrs.get("value"), node.outputs.as_slice()) {
+                (Some(AttrValue::Tensor(data)), [output]) => self.constant(output, data),
+                _ => Err(BuildError::model(format!("Constant {:?} has no value", node.name))),
+            };
+        }
+        let path = self.qualify(&node.name);
+        let mut inputs = Vec::with_capacity(node.inputs.len());
+        for name in &node.inputs {
+            inputs.push(match name.as_str() {
+                "" => None,
+                name => Some(self.resolve(name).ok_or_else(|| {
+                    BuildError::model(format!(
+                        "node {path:?} ({}) uses {name:?}, which nothing before it defines",
+                        node.op_type
+                    ))
+                })?),
+            });
+        }
+        match engine_ops::lookup_onnx(&node.domain, &node.op_type, node.opset) {
+            Some(def) => {
+                let attrs = self.attrs(def, node, &path, &inputs)?;
+                self.write(def, node, &path, inputs, attrs)
+            }
+            None => self.adapt(node, &path, inputs),
+        }
+    }
+
+    /// Writes the node that gives an ONNX node's results, with their names and declared types.
+    fn write(
+        &mut self,
+        def: &'static OpDef,
+        node: &OnnxNode,
+        path: &str,
+        inputs: Vec<Option<ValueId>>,
+        attrs: Attrs,
+    ) -> Result<(), BuildError> {
+        let described = inputs.clone();
+        let asked = node.outputs.iter().rposition(|name| !name.is_empty()).map_or(1, |i| i + 1);
+        let mut outputs = Vec::with_capacity(asked);
+        for (i, name) in node.outputs.iter().take(asked).enumerate() {
+            // The first result always has a value: kernels write it whether it is read or not.
+            outputs.push(match name.as_str() {
+                "" if i > 0 => None,
+                "" => Some(self.new_value(format!("{path}.0"))),
+                name => {
+                    let value = self.qualify(name);
+                    let id = self.new_value(value);
+                    let declared = self.scope().declared.get(name).copied();
+                    self.graph.value_mut(id).declared = declared;
+                    self.bind(name, id);
+                    Some(id)
+                }
+            });
+        }
+        self.push(def, path.to_owned(), inputs, attrs, outputs)
+            .map_err(|error| self.node_error(node, path, &described, &error))
+    }
+
+    fn adapt(
+        &mut self,
+        node: &OnnxNode,
+        path: &str,
+        inputs: Vec<Option<ValueId>>,
+    ) -> Result<(), BuildError> {
+        let adapter = adapters::find(&node.domain, &node.op_type, node.opset)
+            .expect("import begins with a report of operators that neither table has");
+        let mut call = Call::new(self, node, path, inputs.clone());
+        let result = (adapter.run)(&mut call).and_then(|last| {
+            call.reject_unread_attrs()?;
+            Ok(last)
+        });
+        let fail =
+            |importer: &Self, error: &OpError| importer.node_error(node, path, &inputs, error);
+        let last = result.map_err(|error| fail(self, &error))?;
+        let attrs = last.def.normalise(last.attrs).map_err(|error| fail(self, &error))?;
+        self.write(last.def, node, path, last.inputs, attrs)
+    }
+
+    /// Attributes as the table's row takes them, nested graphs imported.
+    fn attrs(
+        &mut self,
+        def: &OpDef,
+        node: &OnnxNode,
+        path: &str,
+        inputs: &[Option<ValueId>],
+    ) -> Result<Attrs, BuildError> {
+        let mut out = Attrs::new();
+        for (name, value) in &node.attrs {
+            let attr = match value {
+                AttrValue::Graph(graph) => Ok(Attr::Block(self.block(graph)?)),
+                value => attrs::plain(name, value).and_then(|attr| attrs::fit(def, name, attr)),
+            };
+            let attr = attr.map_err(|error| self.node_error(node, path, inputs, &error))?;
+            out.insert(name.clone(), attr);
+        }
+        def.normalise(out).map_err(|error| self.node_error(node, path, inputs, &error))
+    }
+
+    /// A value whose type is inferred when the node that gives it is written.
+    pub(super) fn new_value(&mut self, name: String) -> ValueId {
+        self.graph.add_value(name, Facts::unranked(DType::F32))
+    }
+
+    /// A literal that import makes.
+    pub(super) fn literal(&mut self, name: String, tensor: Tensor) -> ValueId {
+        self.graph.add_constant(name, Constant::literal(tensor))
+    }
+
+    /// Adds a node to the block being written and infers its results. Attributes are normalised.
+    pub(super) fn push(
+        &mut self,
+        def: &'static OpDef,
+        name: String,
+        mut inputs: Vec<Option<ValueId>>,
+        attrs: Attrs,
+        outputs: Vec<Option<ValueId>>,
+    ) -> Result<(), OpError> {
+        while inputs.last() == Some(&None) {
+            inputs.pop();
+        }
+        check_operands(def, &inputs)?;
+        if outputs.len() > def.outputs.len() && !def.variadic_output {
+            let (asked, max) = (outputs.len(), def.outputs.len());
+            return Err(OpError::new(format!(
+                "{asked} results are asked for, {} gives at most {max}",
+                def.name
+            )));
+        }
+        let (op, version) = (def.name.to_owned(), def.version);
+        let node = Node { op, version, name, inputs, outputs, attrs };
+        for (id, facts) in node.outputs.iter().zip(self.graph.infer(&node)?) {
+            if let (Some(id), Some(facts)) = (id, facts) {
+                self.graph.value_mut(*id).facts = facts;
+            }
+        }
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// An error that says which node, over which operands.
+    fn node_error(
+        &self,
+        node: &OnnxNode,
+        path: &str,
+        inputs: &[Option<ValueId>],
+        error: &OpError,
+    ) -> BuildError {
+        let operands = self.graph.operand_types(inputs).join(", ");
+        let OnnxNode { op_type, opset, .. } = node;
+        BuildError::new(
+            BuildErrorKind::InvalidNode,
+            format!("node {path:?} ({op_type}, opset {opset}): {error}; operands: {operands}"),
+        )
+    }
+}
+
+fn declared(info: &ValueInfo) -> Option<Declared> {
+    Some(Declared { dtype: info.dtype?, rank: info.shape.as_ref().map(Vec::len) })
+}
+
+/// Facts of a loop body's formal parameter.
+fn declared_facts(info: &ValueInfo) -> Result<Facts, BuildError> {
+    let dtype = info.dtype.ok_or_else(|| {
+        BuildError::model(format!("input {:?} is a {}, not taken here", info.name, info.type_name))
+    })?;
+    Ok(Facts { dtype, shape: info.shape.clone(), value: None })
+}

@@ -1,0 +1,16 @@
+//! ONNX → [`Graph`](crate::graph::Graph).
+//!
+//! An operator that the table has under the model's opset is taken over as it is. What older opsets spell differently, and
+//! what decomposes, is written in terms of the newest forms by the rows of [`adapters`]. Everything else is reported
+//! at once, by [`unsupported`].
+
+mod adapters;
+mod attrs;
+mod call;
+mod importer;
+mod inputs;
+#[cfg(test)]
+mod tests;
+mod unsupported;
+
+pub(crate) use importer::{Imported, import};

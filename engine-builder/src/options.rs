@@ -1,0 +1,44 @@
+//! What a caller may choose about a build.
+
+use std::collections::BTreeMap;
+
+/// Which weights may be given new values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RefitMode {
+    /// Any values of the same type and shape.
+    #[default]
+    All,
+    /// Only the values at build, checked by digest.
+    Identical,
+    /// None: the engine is frozen.
+    None,
+}
+
+/// Choices of a build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildOptions {
+    /// Which weights may be given new values.
+    pub refit: RefitMode,
+    /// Patterns (`*`, `?`, `[…]`) of weight names. If there are any, only weights that match one may change and the others
+    /// are frozen. Goes with [`RefitMode::All`] only.
+    pub refit_only: Vec<String>,
+    /// Graph inputs that stay inputs although the model has an initializer of that name.
+    pub keep_inputs: Vec<String>,
+    /// Shapes that inputs always have. A symbol that becomes a number is that number everywhere.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Whether to run the passes. Without them the engine runs the graph as it was imported, which is what
+    /// optimised engines are compared with.
+    pub optimise: bool,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self {
+            refit: RefitMode::All,
+            refit_only: Vec::new(),
+            keep_inputs: Vec::new(),
+            shapes: BTreeMap::new(),
+            optimise: true,
+        }
+    }
+}

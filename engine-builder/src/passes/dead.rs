@@ -1,0 +1,75 @@
+//! Removes nodes whose results nobody reads, results that nobody asks for, and constants without a use.
+
+use crate::error::BuildError;
+use crate::graph::{Graph, blocks_mut};
+use engine_format::{Node, ValueId};
+use engine_ops::{Kind, lookup};
+use std::collections::BTreeSet;
+
+pub(super) fn run(graph: &mut Graph) -> Result<bool, BuildError> {
+    let mut live: BTreeSet<ValueId> = graph.outputs.iter().map(|o| o.value).collect();
+    let mut changed = sweep(&mut graph.execute, &mut live);
+    changed |= sweep(&mut graph.prepare, &mut live);
+    let before = graph.constants.len();
+    graph.constants.retain(|id, _| live.contains(id));
+    Ok(changed || graph.constants.len() < before)
+}
+
+fn sweep(nodes: &mut Vec<Node>, live: &mut BTreeSet<ValueId>) -> bool {
+    let before = nodes.len();
+    let mut changed = false;
+    let mut kept = Vec::with_capacity(before);
+    for mut node in std::mem::take(nodes).into_iter().rev() {
+        if !node.outputs.iter().flatten().any(|id| live.contains(id)) {
+            continue;
+        }
+        changed |= drop_results(&mut node, live);
+        for block in blocks_mut(&mut node) {
+            live.extend(&block.outputs);
+            changed |= sweep(&mut block.nodes, live);
+        }
+        live.extend(node.inputs.iter().flatten());
+        kept.push(node);
+    }
+    kept.reverse();
+    *nodes = kept;
+    changed | (nodes.len() < before)
+}
+
+/// Stops asking for results that nobody reads. An operator's first result always stays; those of an `If` also leave its
+/// branches, so that what computed them dies too.
+fn drop_results(node: &mut Node, live: &BTreeSet<ValueId>) -> bool {
+    let dead = |output: &Option<ValueId>| output.is_none_or(|id| !live.contains(&id));
+    if node.op == "If" {
+        let keep: Vec<bool> = node.outputs.iter().map(|output| !dead(output)).collect();
+        if keep.iter().all(|&k| k) {
+            return false;
+        }
+        let kept = |i: usize| keep.get(i).copied().unwrap_or(false);
+        let mut i = 0..;
+        node.outputs.retain(|_| i.next().is_some_and(kept));
+        for block in blocks_mut(node) {
+            let mut i = 0..;
+            block.outputs.retain(|_| i.next().is_some_and(kept));
+        }
+        return true;
+    }
+    if lookup(&node.op, node.version).is_none_or(|def| def.kind == Kind::Control) {
+        return false;
+    }
+    let mut changed = false;
+    for output in node.outputs.iter_mut().skip(1) {
+        if output.is_some() && dead(output) {
+            *output = None;
+            changed = true;
+        }
+    }
+    while node.outputs.len() > 1 && node.outputs.last() == Some(&None) {
+        // An operator that counts its results (Split) keeps them all.
+        if lookup(&node.op, node.version).is_some_and(|def| def.variadic_output) {
+            break;
+        }
+        node.outputs.pop();
+    }
+    changed
+}

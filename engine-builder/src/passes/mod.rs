@@ -1,0 +1,90 @@
+//! Passes: one file each, listed here. A pass never reads a value that a refit may change.
+
+mod branches;
+mod common;
+mod dead;
+mod fold;
+mod identities;
+mod prepare;
+#[cfg(test)]
+mod tests;
+
+use crate::error::BuildError;
+use crate::graph::Graph;
+
+/// A rewrite of the graph that keeps what it computes.
+pub(crate) struct Pass {
+    /// Name for traces and errors.
+    pub(crate) name: &'static str,
+    /// The rewrite; says whether it changed anything.
+    pub(crate) run: fn(&mut Graph) -> Result<bool, BuildError>,
+}
+
+/// Run again and again, in this order, until none of them changes anything.
+static SIMPLIFY: &[Pass] = &[
+    Pass { name: "fold", run: fold::run },
+    Pass { name: "branches", run: branches::run },
+    Pass { name: "identities", run: identities::run },
+    Pass { name: "common", run: common::run },
+    Pass { name: "dead", run: dead::run },
+];
+
+/// Run once, after the others: passes that recognise patterns come before `prepare`, which takes them apart.
+static FINISH: &[Pass] =
+    &[Pass { name: "prepare", run: prepare::run }, Pass { name: "dead", run: dead::run }];
+
+/// Every one of [`SIMPLIFY`] shrinks the graph or moves it towards literals, so they end by themselves; this bounds the
+/// work on a graph that shrinks by one node a round.
+const MOST_ROUNDS: usize = 64;
+
+/// Runs all passes.
+pub(crate) fn optimise(graph: &mut Graph) -> Result<(), BuildError> {
+    for _ in 0..MOST_ROUNDS {
+        let mut changed = false;
+        for pass in SIMPLIFY {
+            changed |= apply(pass, graph)?;
+        }
+        if !changed {
+            break;
+        }
+    }
+    FINISH.iter().try_for_each(|pass| apply(pass, graph).map(drop))
+}
+
+/// Runs one pass, brings types up to date and checks the graph (in debug builds and tests).
+pub(crate) fn apply(pass: &Pass, graph: &mut Graph) -> Result<bool, BuildError> {
+    let changed = (pass.run)(graph)?;
+    if changed {
+        crate::infer_all(graph)?;
+        tracing::debug!(
+            pass = pass.name,
+            prepare = graph.prepare.len(),
+            execute = graph.execute.len(),
+            "changed the graph"
+        );
+    }
+    if cfg!(debug_assertions) {
+        graph
+            .verify()
+            .map_err(|error| BuildError::internal(format!("after pass {}: {error}", pass.name)))?;
+    }
+    Ok(changed)
+}
+
+/// Operators whose results are not a function of their operands. They are neither merged nor moved.
+static RANDOM: &[&str] = &[
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+];
+
+/// Whether equal operands give equal results.
+fn is_deterministic(op: &str) -> bool {
+    !RANDOM.contains(&op)
+}
+
+/// Literals above this many bytes are not made: the nodes that compute them stay, in `prepare`.
+const LARGEST_LITERAL: usize = 64 * 1024;

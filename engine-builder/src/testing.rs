@@ -1,0 +1,165 @@
+//! Small ONNX models for tests, in a few words each.
+
+use engine_format::Engine;
+use engine_onnx::Model;
+use engine_onnx::proto::{
+    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto, attribute_type,
+    data_type,
+};
+use prost::Message;
+
+/// A model or nested graph being written.
+#[derive(Clone, Default)]
+pub(crate) struct Onnx {
+    opset: i64,
+    graph: GraphProto,
+}
+
+/// `name: dtype[dims]` as protobuf; dimensions that are not numbers are symbols.
+fn value_info(text: &str) -> ValueInfoProto {
+    let (name, ty) = text.split_once(": ").unwrap_or((text, ""));
+    ValueInfoProto { name: name.into(), r#type: (!ty.is_empty()).then(|| type_proto(ty)) }
+}
+
+fn type_proto(text: &str) -> TypeProto {
+    let (dtype, dims) = text.trim_end_matches(']').split_once('[').unwrap();
+    let elem_type = match dtype {
+        "f32" => data_type::FLOAT,
+        "i64" => data_type::INT64,
+        "bool" => data_type::BOOL,
+        other => panic!("no type {other}"),
+    };
+    let dim = |text: &str| match text.trim().parse() {
+        Ok(number) => DimensionProto { dim_value: Some(number), ..Default::default() },
+        Err(_) => DimensionProto { dim_param: Some(text.trim().to_owned()), ..Default::default() },
+    };
+    let dims = dims.split(',').filter(|d| !d.trim().is_empty()).map(dim).collect();
+    let tensor_type = TensorTypeProto { elem_type, shape: Some(TensorShapeProto { dim: dims }) };
+    TypeProto { tensor_type: Some(tensor_type), ..Default::default() }
+}
+
+/// An integer attribute.
+pub(crate) fn int(name: &str, i: i64) -> AttributeProto {
+    let r#type = attribute_type::INT;
+    AttributeProto { name: name.into(), i: Some(i), r#type, ..Default::default() }
+}
+
+/// A list of integers.
+pub(crate) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+    let r#type = attribute_type::INTS;
+    AttributeProto { name: name.into(), ints: ints.to_vec(), r#type, ..Default::default() }
+}
+
+/// A tensor.
+pub(crate) fn tensor(name: &str, value: TensorProto) -> AttributeProto {
+    let r#type = attribute_type::TENSOR;
+    AttributeProto { name: name.into(), t: Some(Box::new(value)), r#type, ..Default::default() }
+}
+
+/// A nested graph.
+pub(crate) fn graph(name: &str, inner: Onnx) -> AttributeProto {
+    let (r#type, g) = (attribute_type::GRAPH, Some(Box::new(inner.graph)));
+    AttributeProto { name: name.into(), g, r#type, ..Default::default() }
+}
+
+/// A tensor of `f32` filled with `start`, `start + 1`, ….
+pub(crate) fn floats(name: &str, dims: &[i64], start: f32) -> TensorProto {
+    let count = dims.iter().product::<i64>();
+    TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: data_type::FLOAT,
+        float_data: (0..count).map(|i| start + i as f32).collect(),
+        ..Default::default()
+    }
+}
+
+/// A tensor of `i64`; no dimensions for a scalar.
+pub(crate) fn longs(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: data_type::INT64,
+        int64_data: values.to_vec(),
+        ..Default::default()
+    }
+}
+
+impl Onnx {
+    /// An empty model.
+    pub(crate) fn new(opset: i64) -> Self {
+        Self { opset, ..Self::default() }
+    }
+
+    /// `x: f32[n, 3]`
+    pub(crate) fn input(mut self, text: &str) -> Self {
+        self.graph.input.push(value_info(text));
+        self
+    }
+
+    /// `y`, or with a type.
+    pub(crate) fn output(mut self, text: &str) -> Self {
+        self.graph.output.push(value_info(text));
+        self
+    }
+
+    /// An initializer.
+    pub(crate) fn constant(mut self, tensor: TensorProto) -> Self {
+        self.graph.initializer.push(tensor);
+        self
+    }
+
+    /// `y = Add(x, w)`; an operand `_` is omitted. The node's name is its first result's with `n_` before it.
+    pub(crate) fn node(mut self, call: &str, attrs: Vec<AttributeProto>) -> Self {
+        let (results, rest) = call.split_once(" = ").unwrap();
+        let (op, operands) = rest.trim_end_matches(')').split_once('(').unwrap();
+        let names = |text: &str| -> Vec<String> {
+            let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+            names.map(|name| if name == "_" { "" } else { name }.to_owned()).collect()
+        };
+        let output = names(results);
+        self.graph.node.push(NodeProto {
+            name: format!("n_{}", output[0]),
+            op_type: op.into(),
+            input: names(operands),
+            output,
+            attribute: attrs,
+            ..Default::default()
+        });
+        self
+    }
+
+    /// The decoded model.
+    pub(crate) fn model(self) -> Model {
+        let version = OperatorSetIdProto { domain: String::new(), version: self.opset };
+        let file = ModelProto {
+            ir_version: Some(8),
+            opset_import: vec![version],
+            graph: Some(self.graph),
+            ..Default::default()
+        };
+        Model::parse(file.encode_to_vec().into(), None).unwrap()
+    }
+}
+
+/// The names of an engine's weights of each kind: weights, parameters, pinned ones, literals, ignored.
+pub(crate) fn classes(engine: &Engine) -> String {
+    use engine_format::WeightClass::{Parameter, Weight};
+    let parts = engine.parts();
+    let of = |class, pinned| {
+        let rows = parts.weights.iter();
+        let rows = rows.filter(move |w| w.class == class && w.pinned.is_some() == pinned);
+        rows.map(|w| w.name.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    let literals: Vec<&str> = parts.source_literals.iter().map(|l| l.name.as_str()).collect();
+    format!(
+        "weights: {}\nparameters: {}\npinned weights: {}\npinned parameters: {}\nliterals: {}\nignored: {}",
+        of(Weight, false),
+        of(Parameter, false),
+        of(Weight, true),
+        of(Parameter, true),
+        literals.join(" "),
+        parts.ignored.join(" ")
+    )
+}
