@@ -33,7 +33,7 @@ pub enum SectionKind {
 }
 
 impl SectionKind {
-    /// What the start of the weights section is aligned to: a page, so that it can be mapped.
+    /// What the start of a full file's weights is aligned to: a page, so that they can be mapped.
     pub(crate) const WEIGHT_PAGE: usize = 4096;
 
     /// Every kind, in the order in which sections stand in a file.
@@ -48,12 +48,11 @@ impl SectionKind {
         Self::ALL.iter().find(|(_, c)| *c == code).map(|(kind, _)| *kind)
     }
 
-    /// What the start of the section is aligned to.
-    pub(crate) fn alignment(self) -> u64 {
-        match self {
-            SectionKind::Weights => Self::WEIGHT_PAGE as u64,
-            SectionKind::Program | SectionKind::Table => 64,
-        }
+    /// What the start of the section is aligned to. A stripped file, shipped for being small, has no
+    /// weights that are worth a page.
+    pub(crate) fn alignment(self, flags: EngineFlags) -> u64 {
+        let stripped = flags.contains(EngineFlags::EXCLUDE_WEIGHTS);
+        if self == SectionKind::Weights && !stripped { Self::WEIGHT_PAGE as u64 } else { 64 }
     }
 
     /// Whether the section is one zstd frame. Weights are packed each by itself or not at all.
@@ -207,7 +206,7 @@ impl Header {
                 return Err(corrupt("sections out of order, or one twice"));
             }
             before = Some(section.kind);
-            let start = align(end, section.kind.alignment());
+            let start = align(end, section.kind.alignment(self.flags));
             if section.offset != start {
                 return Err(corrupt("section overlaps the one before or leaves a hole")
                     .expected(format!("a start at offset {start}"))

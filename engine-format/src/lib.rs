@@ -1,10 +1,20 @@
 //! The engine file format and the types every other crate speaks.
 //!
 //! An [`Engine`] is a validated pair of programs (`prepare` and `execute`), a
-//! weight table and flags. It is read from bytes by [`Engine::read`] and written
-//! by [`Engine::write`]; nothing else produces one without validation, so
+//! weight table and flags. [`Engine::new`] and [`Engine::read`] check everything, so
 //! holding an `Engine` is the proof that its ids, names, sizes, flags and digests
-//! are consistent.
+//! are consistent. [`Engine::write`] writes it, [`Engine::strip`] and [`Engine::fill`] take
+//! weights out and put them back, [`check_fit`] says whether weights fit, and
+//! [`serialized_flags`] is the one rule of what a file becomes.
+//!
+//! ```no_run
+//! use engine_format::{Bytes, Engine, SerializeFlags};
+//!
+//! let engine = Engine::read(Bytes::from(std::fs::read("model.engine")?))?;
+//! println!("{} with {} weights", engine.flags(), engine.parts().weights.len());
+//! std::fs::write("stripped.engine", engine.serialize(SerializeFlags::EXCLUDE_WEIGHTS)?)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! This crate knows no operator, does no file I/O and contains no `unsafe`.
 #![forbid(unsafe_code)]
@@ -46,3 +56,8 @@ pub use weights::{
     Digest, MapSource, SourceError, TensorInfo, Weight, WeightClass, WeightData, WeightSource,
 };
 pub use writer::Written;
+
+/// The README's example is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

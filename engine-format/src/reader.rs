@@ -261,7 +261,7 @@ mod tests {
                 section.unpacked = raw.len() as u64;
                 section.digest = Digest::of(&bytes).0;
             }
-            out.resize(align(out.len() as u64, section.kind.alignment()) as usize, 0);
+            out.resize(align(out.len() as u64, section.kind.alignment(header.flags)) as usize, 0);
             section.offset = out.len() as u64;
             section.length = bytes.len() as u64;
             out.extend(bytes);

@@ -75,11 +75,11 @@ pub(crate) fn write_file<E: From<FormatError>>(
 ) -> Result<Written, E> {
     let mut file = File::start(out)?;
     let program = msgpack::encode(&WireProgram::from(parts));
-    let mut sections = vec![file.packed_section(SectionKind::Program, &program)?];
+    let mut sections = vec![file.packed_section(SectionKind::Program, &program, flags)?];
 
     let placed = |weight: &Weight| Placement::of(weight, flags);
     let stored = parts.weights.iter().any(|weight| placed(weight) == Placement::Section);
-    let start = if stored { file.pad(SectionKind::Weights.alignment())? } else { 0 };
+    let start = if stored { file.pad(SectionKind::Weights.alignment(flags))? } else { 0 };
     let mut version = Some(VersionHasher::default());
     let mut rows = Vec::with_capacity(parts.weights.len());
     for (index, weight) in parts.weights.iter().enumerate() {
@@ -109,7 +109,7 @@ pub(crate) fn write_file<E: From<FormatError>>(
         sections.push(Section { kind, offset: start, length, unpacked: length, digest });
     }
     let table = msgpack::encode(&WireTable { weights: rows });
-    sections.push(file.packed_section(SectionKind::Table, &table)?);
+    sections.push(file.packed_section(SectionKind::Table, &table, flags)?);
     let length = file.finish(flags, sections)?;
     Ok(Written { flags, length, version: version.map(|version| version.finish()) })
 }
@@ -169,7 +169,12 @@ impl<'a, W: Write + Seek> File<'a, W> {
         Ok(self.at)
     }
 
-    fn packed_section(&mut self, kind: SectionKind, raw: &[u8]) -> Result<Section, FormatError> {
+    fn packed_section(
+        &mut self,
+        kind: SectionKind,
+        raw: &[u8],
+        flags: EngineFlags,
+    ) -> Result<Section, FormatError> {
         let cap = kind.unpacked_cap();
         if raw.len() as u64 > cap {
             return Err(FormatError::new(FormatErrorKind::LimitExceeded, "section too large")
@@ -178,7 +183,7 @@ impl<'a, W: Write + Seek> File<'a, W> {
                 .found(raw.len()));
         }
         let packed = pack::pack_section(raw)?;
-        let offset = self.pad(kind.alignment())?;
+        let offset = self.pad(kind.alignment(flags))?;
         self.put(&packed)?;
         Ok(Section {
             kind,

@@ -13,4 +13,8 @@ mod generated;
 #[cfg(test)]
 mod invalid;
 #[cfg(test)]
+mod old_files;
+#[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod spec;
