@@ -14,6 +14,7 @@ mod eval;
 pub mod gpu;
 pub mod infer;
 pub mod kernels;
+mod mapped;
 mod ops;
 mod strided;
 

@@ -9,6 +9,7 @@ mod gather;
 mod gemm;
 mod matmul;
 mod pad;
+mod resize;
 mod shape;
 mod slice;
 mod split;
@@ -44,6 +45,7 @@ pub static TABLE: &[&OpDef] = &[
     &slice::SLICE,
     &gather::GATHER,
     &pad::PAD,
+    &resize::RESIZE,
     // Control.
     &control::IF,
     // Products.

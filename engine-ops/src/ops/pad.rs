@@ -5,9 +5,8 @@ use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
-use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
+use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size, mapped};
 use engine_format::{Attr, Attrs, Dim, Tensor};
-use rayon::prelude::*;
 
 /// Pad.
 pub static PAD: OpDef = OpDef {
@@ -34,8 +33,6 @@ pub static PAD: OpDef = OpDef {
 
 /// Axes that the shader has room for.
 const GPU_AXES: usize = 8;
-/// Elements that one task writes.
-const GRAIN: usize = 16 * 1024;
 
 /// What lies outside the operand. The numbers are the shader's.
 #[derive(Clone, Copy, PartialEq)]
@@ -137,51 +134,9 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
         (0..x.shape.len()).map(|i| sources(mode, x.shape[i], y.shape[i], pairs[i].0)).collect();
     for_size!(x.dtype, T => {
         let fill = value.map_or(0, |v| v.raw::<T>()[0]);
-        fill_rows(x.raw::<T>(), x.shape, y.raw::<T>(), &maps, fill);
+        mapped::copy(x.raw::<T>(), x.shape, y.raw::<T>(), &maps, fill);
     });
     Ok(())
-}
-
-/// Writes the result row by row: a row of the operand goes over in one piece, what is outside element by element.
-fn fill_rows<T: Copy + Send + Sync>(
-    from: &[T],
-    shape: &[usize],
-    to: &mut [T],
-    maps: &[Vec<Option<usize>>],
-    fill: T,
-) {
-    let Some((columns, rows)) = maps.split_last() else {
-        to[0] = from[0];
-        return;
-    };
-    // The longest stretch of the row that runs along the operand.
-    let first = columns.iter().position(|c| *c == Some(0)).unwrap_or(0);
-    let run = columns[first..].iter().enumerate().take_while(|(i, c)| **c == Some(*i)).count();
-    let width = columns.len();
-    to.par_chunks_mut(width).with_min_len(GRAIN.div_ceil(width)).enumerate().for_each(
-        |(row, to)| {
-            let mut rest = row;
-            let mut base = Some(0);
-            let mut stride = shape[rows.len()];
-            for (map, size) in rows.iter().zip(shape).rev() {
-                base = base.zip(map[rest % map.len()]).map(|(base, at)| base + at * stride);
-                rest /= map.len();
-                stride *= size;
-            }
-            let Some(base) = base else {
-                to.fill(fill);
-                return;
-            };
-            let mut single = |range: std::ops::Range<usize>| {
-                for at in range {
-                    to[at] = columns[at].map_or(fill, |c| from[base + c]);
-                }
-            };
-            single(0..first);
-            single(first + run..width);
-            to[first..first + run].copy_from_slice(&from[base..base + run]);
-        },
-    );
 }
 
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {

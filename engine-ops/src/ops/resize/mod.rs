@@ -1,0 +1,250 @@
+//! Resize: another sampling of the same picture.
+
+mod cases;
+mod gpu;
+mod sampling;
+
+use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorRef};
+use crate::def::AttrsExt;
+use crate::infer::{Facts, InferCtx, InferError, Known};
+use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_size, mapped};
+use engine_format::{Attrs, DType, Dim, Element};
+use half::{bf16, f16};
+use rayon::prelude::*;
+use sampling::{Stretch, Table, Wishes, named_axes, stretches};
+
+/// Resize.
+pub static RESIZE: OpDef = OpDef {
+    name: "Resize",
+    doc: "The operand sampled anew along `axes` (all, if omitted), to `sizes` or by `scales`: each position of the result is \
+          carried back by `coordinate_transformation_mode` and takes the nearest element or a `linear` or `cubic` mixture \
+          of its neighbours, axis by axis.",
+    onnx: &[OnnxName::since("Resize", 11)],
+    attrs: &[
+        AttrDef::int("antialias", 0),
+        AttrDef::opt_ints("axes"),
+        AttrDef::str("coordinate_transformation_mode", "half_pixel"),
+        AttrDef::float("cubic_coeff_a", -0.75),
+        AttrDef::int("exclude_outside", 0),
+        AttrDef::float("extrapolation_value", 0.0),
+        AttrDef::str("keep_aspect_ratio_policy", "stretch"),
+        AttrDef::str("mode", "nearest"),
+        AttrDef::str("nearest_mode", "round_prefer_floor"),
+    ],
+    inputs: &[
+        Operand::data("X"),
+        Operand::opt_shape("roi"),
+        Operand::opt_shape("scales"),
+        Operand::opt_shape("sizes"),
+    ],
+    kind: Kind::Compute,
+    infer,
+    cpu: Cpu::Kernel { run: cpu, scratch },
+    gpu: Some(gpu::program),
+    tolerance: Tolerance::ELEMENTWISE,
+    cases: cases::cases,
+    ..OpDef::BASE
+};
+
+/// Older exporters state "not given" as an empty tensor.
+fn given(t: Option<TensorRef<'_>>) -> Option<TensorRef<'_>> {
+    t.filter(|t| !t.is_empty())
+}
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let x = ctx.facts(0)?;
+    let shape = ctx.shape(0)?;
+    let nearest = ctx.attrs.str("mode") == "nearest";
+    if !nearest && !matches!(x.dtype, DType::F32 | DType::F16 | DType::BF16) {
+        return Err(InferError::invalid(format!(
+            "operand X is {}, expected f32, f16 or bf16 in mode {:?}",
+            x.dtype,
+            ctx.attrs.str("mode")
+        )));
+    }
+    let wished = |i: usize| match ctx.opt(i) {
+        Some(facts) => Ok(Some(facts).filter(|f| f.concrete().is_none_or(|s| s != [0]))),
+        None => Ok::<_, InferError>(None),
+    };
+    let contents = |i: usize| match wished(i)?.map(|f| &f.value) {
+        Some(Some(Known::Tensor(t))) => Ok(Some(TensorRef::from(t))),
+        Some(_) => Err(InferError::NeedsValue(i)),
+        None => Ok(None),
+    };
+    if let Some(own) = x.concrete()
+        && let (Ok(roi), Ok(scales), Ok(sizes)) = (contents(1), contents(2), contents(3))
+    {
+        let all = stretches(ctx.attrs, &own, &Wishes { roi, scales, sizes })?;
+        let out = all.iter().map(|s| Dim::from(s.to)).collect();
+        return Ok(vec![Facts::new(x.dtype, out)]);
+    }
+    let axes = named_axes(ctx.attrs, shape.len())?;
+    let mut out = shape.to_vec();
+    if wished(3)?.is_some() && ctx.attrs.str("keep_aspect_ratio_policy") == "stretch" {
+        for (at, size) in axes.into_iter().zip(ctx.dims(3)?) {
+            out[at] = size;
+        }
+    } else if let Some(scales) = contents(2)?.filter(|t| t.dtype == DType::F32)
+        && wished(1)?.is_none()
+    {
+        for (at, &scale) in axes.into_iter().zip(scales.slice::<f32>()) {
+            out[at] = scaled(&shape[at], scale);
+        }
+    } else {
+        return Err(InferError::NeedsValue(0));
+    }
+    Ok(vec![Facts::new(x.dtype, out)])
+}
+
+/// A symbolic size times a number, rounded down.
+fn scaled(dim: &Dim, scale: f32) -> Dim {
+    if let Some(n) = dim.known() {
+        return Dim::from((n as f32 * scale).floor() as i64);
+    }
+    let inverse = 1.0 / scale;
+    if scale.fract() == 0.0 {
+        dim * &Dim::from(scale as i64)
+    } else if inverse.fract() == 0.0 {
+        dim.floor_div(&Dim::from(inverse as i64))
+    } else {
+        Dim::symbol(&format!("floor({scale} * ({dim}))"))
+    }
+}
+
+/// The largest number of elements before, between and after the passes, which go from the innermost axis outwards.
+fn largest(from: &[usize], to: &[usize]) -> usize {
+    (0..=from.len())
+        .map(|at| from[..at].iter().chain(&to[at..]).product())
+        .max()
+        .expect("the range holds at least 0")
+}
+
+/// Two buffers of `f32` that passes read and write in turn.
+fn scratch(shapes: &CpuShapes<'_>) -> usize {
+    let (Some(Some(x)), Some(Some(y))) = (shapes.inputs.first(), shapes.outputs.first()) else {
+        return 0;
+    };
+    match shapes.attrs.str("mode") {
+        "nearest" => 0,
+        _ => 2 * (largest(&x.shape, &y.shape) * size_of::<f32>()).next_multiple_of(8),
+    }
+}
+
+fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let x = ctx.input(0);
+    let wishes = Wishes {
+        roi: given(ctx.opt_input(1)),
+        scales: given(ctx.opt_input(2)),
+        sizes: given(ctx.opt_input(3)),
+    };
+    let stretches = stretches(ctx.attrs, x.shape, &wishes)?;
+    let attrs = ctx.attrs;
+    let y = ctx.outputs[0].as_mut().expect("the first result is never omitted");
+    if y.bytes.is_empty() {
+        return Ok(());
+    }
+    if attrs.str("mode") == "nearest" {
+        let maps: Vec<_> =
+            stretches.iter().map(|s| s.table(attrs).map(|t| t.start)).collect::<Result<_, _>>()?;
+        let fill = extrapolation(attrs, x.dtype)?;
+        for_size!(x.dtype, T => {
+            let fill = bytemuck::pod_read_unaligned::<T>(&fill[..size_of::<T>()]);
+            mapped::copy(x.raw::<T>(), x.shape, y.raw::<T>(), &maps, fill);
+        });
+        return Ok(());
+    }
+    let (a, b) = ctx.scratch.split_at_mut(ctx.scratch.len() / 2);
+    let (a, b) = (bytemuck::cast_slice_mut(a), bytemuck::cast_slice_mut(b));
+    match x.dtype {
+        DType::F32 => mix(attrs, &stretches, x.slice::<f32>(), y.slice(), (a, b), |v| v, |v| v),
+        DType::F16 => {
+            mix(attrs, &stretches, x.slice(), y.slice(), (a, b), f16::to_f32, f16::from_f32)
+        }
+        DType::BF16 => {
+            mix(attrs, &stretches, x.slice(), y.slice(), (a, b), bf16::to_f32, bf16::from_f32)
+        }
+        other => Err(OpError::new(format!("operand X is {other}, expected f32, f16 or bf16"))),
+    }
+}
+
+/// The extrapolation value in the operand's type, in front of zeros.
+fn extrapolation(attrs: &Attrs, dtype: DType) -> Result<[u8; 8], OpError> {
+    let value = attrs.float("extrapolation_value");
+    let mut out = [0; 8];
+    let mut put = |bytes: &[u8]| out[..bytes.len()].copy_from_slice(bytes);
+    match dtype {
+        DType::F32 => put(&value.to_le_bytes()),
+        DType::F16 => put(&f16::from_f32(value).to_le_bytes()),
+        DType::BF16 => put(&bf16::from_f32(value).to_le_bytes()),
+        DType::F64 => put(&f64::from(value).to_le_bytes()),
+        DType::Bool => put(&[u8::from(value != 0.0)]),
+        _ if value < 0.0 => put(&(value as i64).to_le_bytes()),
+        _ => put(&(value as u64).to_le_bytes()),
+    }
+    Ok(out)
+}
+
+/// Sizes around an axis: of the axes before it, and behind it.
+fn around(shape: &[usize], at: usize) -> (usize, usize) {
+    (shape[..at].iter().product(), shape[at + 1..].iter().product())
+}
+
+/// Linear and cubic resizing, one axis after the other from the innermost on.
+fn mix<T: Element>(
+    attrs: &Attrs,
+    stretches: &[Stretch],
+    x: &[T],
+    y: &mut [T],
+    (mut read, mut write): (&mut [f32], &mut [f32]),
+    load: impl Fn(T) -> f32 + Sync,
+    store: impl Fn(f32) -> T + Sync,
+) -> Result<(), OpError> {
+    let mut shape: Vec<usize> = stretches.iter().map(|s| s.from).collect();
+    read.iter_mut().zip(x).for_each(|(to, &from)| *to = load(from));
+    let outside = attrs.float("extrapolation_value");
+    for (at, stretch) in stretches.iter().enumerate().rev() {
+        if stretch.is_identity(attrs) {
+            continue;
+        }
+        let table = stretch.table(attrs)?;
+        let (outer, inner) = around(&shape, at);
+        shape[at] = stretch.to;
+        let to = &mut write[..outer * stretch.to * inner];
+        pass(&table, stretch, inner, read, to, outside);
+        std::mem::swap(&mut read, &mut write);
+    }
+    y.iter_mut().zip(read.iter()).for_each(|(to, &from)| *to = store(from));
+    Ok(())
+}
+
+/// Elements that one task writes.
+const GRAIN: usize = 16 * 1024;
+
+fn pass(
+    table: &Table,
+    stretch: &Stretch,
+    inner: usize,
+    from: &[f32],
+    to: &mut [f32],
+    outside: f32,
+) {
+    let rows = GRAIN.div_ceil(inner);
+    to.par_chunks_mut(rows * inner).enumerate().for_each(|(chunk, to)| {
+        for (i, to) in to.chunks_mut(inner).enumerate() {
+            let row = chunk * rows + i;
+            let (outer, at) = (row / stretch.to, row % stretch.to);
+            let Some(start) = table.start[at] else {
+                to.fill(outside);
+                continue;
+            };
+            let first = (outer * stretch.from + start) * inner;
+            let weights = &table.weights[at * table.taps..][..table.taps];
+            for (tap, &weight) in weights.iter().enumerate() {
+                let from = &from[first + tap * inner..][..inner];
+                for (to, &from) in to.iter_mut().zip(from) {
+                    *to = if tap == 0 { weight * from } else { *to + weight * from };
+                }
+            }
+        }
+    });
+}
