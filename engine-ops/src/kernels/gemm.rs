@@ -2,8 +2,8 @@
 //!
 //! The output is cut into blocks of rows and columns, one task each. A task packs the part of the right operand that
 //! it needs into its own slot of the scratch (second-level cache), a few rows of the left operand onto its stack
-//! (first-level cache), and leaves the sums to the micro-kernels in [`tile`], chosen at run time. How blocks are cut may
-//! follow the number of threads, because the order of a sum does not depend on it (see [`tile`]).
+//! (first-level cache), and leaves the sums to the micro-kernels in `tile`, chosen at run time. How blocks are cut may
+//! follow the number of threads, because the order of a sum does not depend on it (see `tile`).
 
 mod pack;
 pub(crate) mod tile;
