@@ -37,7 +37,7 @@ unary!(
     "`x < 0 ? 0 : x`.",
     |x| if x < 0.0 { 0.0 } else { x },
     |x| if x < 0.0 { 0.0 } else { x },
-    "select(x, 0.0, x < 0.0)",
+    "select(select(x, 0.0, x < 0.0), x, is_nan(x))",
     [(-2.0, 0.0), (3.5, 3.5), (f32::NAN, f32::NAN), (f32::INFINITY, f32::INFINITY)]
 );
 unary!(
@@ -58,7 +58,7 @@ unary!(
     "Hyperbolic tangent.",
     f32::tanh,
     f64::tanh,
-    "select(tanh(clamp(x, -15.0, 15.0)), x, x != x)",
+    "select(tanh(clamp(x, -15.0, 15.0)), x, is_nan(x))",
     [(0.5, 0.462_117_17), (-40.0, -1.0), (f32::INFINITY, 1.0), (f32::NAN, f32::NAN)]
 );
 unary!(

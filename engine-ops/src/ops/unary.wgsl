@@ -4,6 +4,10 @@ struct Params { n: u32 }
 @group(0) @binding(1) var<storage, read_write> y_out: array<f32>;
 @group(0) @binding(2) var<uniform> params: Params;
 
+// WGSL lets compilers assume that there is no NaN: `x != x` becomes false, and a select on `x < 0` a maximum that loses
+// it. The bits tell.
+fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
+
 // Abramowitz and Stegun 7.1.26 is too coarse for f32, so: the series x·Σ near zero, and the
 // continued exponential fit of Numerical Recipes (erfcc, |error| < 1.2e-7) beyond it.
 fn erf(x: f32) -> f32 {
