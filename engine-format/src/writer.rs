@@ -93,7 +93,8 @@ pub(crate) fn write_file<E: From<FormatError>>(
                 version.add(&weight.name, digest);
             }
             if place == Placement::Table {
-                row.data = Some(Blob(bytes));
+                // A copy of a few bytes, so that the row keeps no source's buffer alive.
+                row.data = Some(Blob(Bytes::copy_from(&bytes)));
             } else {
                 row.digest = Some(digest.into());
                 row.offset = Some(file.pad(WEIGHT_ALIGNMENT)? - start);

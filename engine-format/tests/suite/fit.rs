@@ -2,10 +2,11 @@
 
 use crate::sample::{self, MODES};
 use engine_format::{
-    DType, Digest, Engine, EngineFlags, FitPolicy, FormatErrorKind, MapSource, Misfit,
+    Bytes, DType, Digest, Engine, EngineFlags, FitPolicy, FormatErrorKind, MapSource, Misfit,
     SerializeFlags, SourceError, Taken, Tensor, TensorInfo, WeightSource, check_fit, fill_to,
 };
 use std::io::Cursor;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const EXACT: FitPolicy = FitPolicy { partial: false, allow_extra: false };
@@ -257,5 +258,72 @@ fn every_mode_fills_from_its_own_weights() {
         let built = engine(mode);
         let stripped = built.strip().unwrap();
         assert!(misfits(&stripped, &sample::source(built.parts()), EXACT).is_empty(), "{mode}");
+    }
+}
+
+/// Gives out tensors that count how many of them are alive.
+struct Counting {
+    tensors: MapSource,
+    alive: Arc<AtomicU32>,
+    most: AtomicU32,
+}
+
+/// Bytes that say when they are dropped.
+struct Counted(Bytes, Arc<AtomicU32>);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl WeightSource for Counting {
+    fn origin(&self) -> String {
+        "a counting source".to_owned()
+    }
+    fn names(&self) -> Vec<String> {
+        self.tensors.names()
+    }
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        self.tensors.info(name)
+    }
+    fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
+        let Some(tensor) = self.tensors.read(name)? else { return Ok(None) };
+        let alive = self.alive.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(alive, Ordering::Relaxed);
+        let bytes = Bytes::from_owner(Counted(tensor.bytes().clone(), self.alive.clone()));
+        Ok(Some(Tensor::new(tensor.dtype(), tensor.shape(), bytes).unwrap()))
+    }
+}
+
+#[test]
+fn a_streamed_fill_holds_one_weight_at_a_time() {
+    for mode in MODES {
+        let mut parts = sample::parts(mode, 1);
+        for index in 0..40 {
+            let name = format!("layers.{index:02}.weight");
+            let value = parts.values;
+            parts.values += 1;
+            let tensor = sample::floats(&[50, 3], value);
+            parts.weights.push(sample::weight(&name, value, &tensor, mode));
+        }
+        parts.weights.sort_by(|a, b| a.name.cmp(&b.name));
+        let built = Engine::new(parts).unwrap();
+        let stripped = built.strip().unwrap();
+        for wish in [SerializeFlags::INCLUDE_REFIT, SerializeFlags::COMPRESS] {
+            let tensors = sample::source(built.parts());
+            let source = Counting { tensors, alive: Arc::default(), most: AtomicU32::new(0) };
+            let mut out = Cursor::new(Vec::new());
+            fill_to(&stripped, &source, EXACT, wish, &mut out).unwrap();
+            assert_eq!(*out.get_ref(), built.serialize(wish).unwrap());
+            assert_eq!(source.most.into_inner(), 1, "{mode}");
+            assert_eq!(source.alive.load(Ordering::Relaxed), 0, "{mode}");
+        }
     }
 }
