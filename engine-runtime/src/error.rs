@@ -59,3 +59,38 @@ impl fmt::Display for RunError {
 }
 
 impl std::error::Error for RunError {}
+
+/// Why an engine could not be loaded onto a device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The bytes are not an engine, or a damaged one.
+    #[error(transparent)]
+    Format(#[from] engine_format::FormatError),
+    /// The program uses operators in ways this runtime does not know; one entry for each node.
+    #[error("this runtime cannot run the engine: {}", .0.join("; "))]
+    Unsupported(Vec<String>),
+    /// Preparing the weights, or moving them to the device, failed.
+    #[error(transparent)]
+    Prepare(#[from] RunError),
+}
+
+/// Why a module kept the weights it had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefitError {
+    /// The source's weights do not fit; everything wrong is listed.
+    #[error(transparent)]
+    Fit(#[from] engine_format::FitError),
+    /// The new weights fit, but preparing them or moving them to the device failed.
+    #[error(transparent)]
+    Prepare(#[from] RunError),
+    /// The packed bytes could not be read or written.
+    #[error(transparent)]
+    Format(#[from] engine_format::FormatError),
+    /// The weights have not been replaced since the module was loaded, so there is no version to go back to.
+    #[error(
+        "there is no previous version to restore: the weights were not replaced since the module was loaded"
+    )]
+    NothingToRestore,
+}

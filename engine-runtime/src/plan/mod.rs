@@ -13,7 +13,11 @@ use engine_ops::OpDef;
 use engine_ops::cpu::TensorMeta;
 use std::sync::Arc;
 
+pub(crate) mod cache;
 mod memory;
+pub(crate) mod program;
+mod segment;
+pub(crate) mod walk;
 
 pub use memory::{Slots, assign};
 

@@ -1,0 +1,98 @@
+//! Calling one CPU kernel over host tensors: for constants of a plan, for nodes whose results' shapes depend on
+//! data, and for steps of a GPU plan that have no WGSL.
+
+use crate::error::{RunError, RunErrorKind};
+use engine_format::{AlignedBuf, Attrs, Tensor};
+use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
+use engine_ops::{OpDef, OpError};
+
+/// A tensor's type.
+pub(crate) fn meta(tensor: &Tensor) -> TensorMeta {
+    TensorMeta { dtype: tensor.dtype(), shape: tensor.shape().to_vec() }
+}
+
+/// Runs a kernel whose results' types are known. Gives as many results as `outputs` has, where that asks for one.
+pub(crate) fn evaluate(
+    def: &OpDef,
+    attrs: &Attrs,
+    inputs: &[Option<Tensor>],
+    outputs: &[Option<TensorMeta>],
+) -> Result<Vec<Option<Tensor>>, OpError> {
+    let Cpu::Kernel { run, scratch } = def.cpu else {
+        return Err(OpError::new(format!("{def:?} has no CPU kernel for results of known shape")));
+    };
+    let metas: Vec<Option<TensorMeta>> =
+        inputs.iter().map(|t| t.as_ref().map(self::meta)).collect();
+    let scratch = scratch(&CpuShapes { attrs, inputs: &metas, outputs });
+    let mut scratch = AlignedBuf::zeroed(scratch);
+    let mut buffers: Vec<Option<AlignedBuf>> =
+        outputs.iter().map(|o| o.as_ref().map(|o| AlignedBuf::zeroed(o.byte_len()))).collect();
+    let inputs: Vec<Option<TensorRef<'_>>> =
+        inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();
+    {
+        let mut results: Vec<Option<TensorMut<'_>>> = buffers
+            .iter_mut()
+            .zip(outputs)
+            .map(|(buffer, meta)| {
+                let (bytes, meta) = (buffer.as_mut()?, meta.as_ref()?);
+                Some(TensorMut { dtype: meta.dtype, shape: &meta.shape, bytes })
+            })
+            .collect();
+        run(&mut CpuCtx { attrs, inputs: &inputs, outputs: &mut results, scratch: &mut scratch })?;
+    }
+    buffers
+        .into_iter()
+        .zip(outputs)
+        .map(|(buffer, meta)| match (buffer, meta) {
+            (Some(buffer), Some(meta)) => tensor(meta, buffer.into()).map(Some),
+            _ => Ok(None),
+        })
+        .collect()
+}
+
+/// Runs a kernel that makes its results itself.
+pub(crate) fn dynamic(
+    def: &OpDef,
+    attrs: &Attrs,
+    inputs: &[Option<Tensor>],
+    outputs: usize,
+) -> Result<Vec<Tensor>, OpError> {
+    let Cpu::Dynamic(run) = def.cpu else {
+        return Err(OpError::new(format!(
+            "{def:?} has no CPU kernel for results of unknown shape"
+        )));
+    };
+    let inputs: Vec<Option<TensorRef<'_>>> =
+        inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();
+    let ctx = CpuCtx { attrs, inputs: &inputs, outputs: &mut [], scratch: &mut [] };
+    let results = run(&ctx)?;
+    if results.len() < outputs {
+        let wrong = format!("{def:?} gave {} of {outputs} results", results.len());
+        return Err(OpError::new(wrong));
+    }
+    Ok(results)
+}
+
+/// What a kernel wrote, as a tensor.
+pub(crate) fn tensor(meta: &TensorMeta, bytes: engine_format::Bytes) -> Result<Tensor, OpError> {
+    Tensor::new(meta.dtype, &meta.shape, bytes).map_err(|why| OpError::new(why.to_string()))
+}
+
+/// The error of a node: its path, its operator, what it was given, what is wrong.
+pub(crate) fn node_error(
+    kind: RunErrorKind,
+    def: &OpDef,
+    path: &str,
+    inputs: &[Option<TensorMeta>],
+    why: &OpError,
+) -> RunError {
+    let given: Vec<String> = inputs
+        .iter()
+        .map(|meta| match meta {
+            Some(meta) => format!("{}{:?}", meta.dtype, meta.shape),
+            None => "–".to_owned(),
+        })
+        .collect();
+    let given = given.join(", ");
+    RunError::new(kind, format!("node {path:?}, {} v{} of ({given}): {why}", def.name, def.version))
+}

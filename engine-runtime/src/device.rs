@@ -1,0 +1,178 @@
+//! Which device runs an engine.
+
+use crate::backend::Constants;
+use crate::cpu::{CpuBackend, CpuOptions};
+use crate::error::RunError;
+use crate::gpu::{self, AdapterSummary, GpuChoice};
+use crate::plan::program::Program;
+use crate::runner::{Loaded, Runner};
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// What device is asked for. Reads from text: `auto`, `cpu`, `gpu`, `gpu:N`, or part of an adapter's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DeviceSelector {
+    /// A hardware GPU if there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A GPU.
+    Gpu(GpuChoice),
+}
+
+impl FromStr for DeviceSelector {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let index = text.strip_prefix("gpu:").and_then(|n| n.parse().ok());
+        Ok(match (text, index) {
+            ("auto", _) => Self::Auto,
+            ("cpu", _) => Self::Cpu,
+            ("gpu", _) => Self::Gpu(GpuChoice::First),
+            (_, Some(index)) => Self::Gpu(GpuChoice::Index(index)),
+            (name, None) => Self::Gpu(GpuChoice::Named(name.to_owned())),
+        })
+    }
+}
+
+impl fmt::Display for DeviceSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Gpu(choice) => choice.fmt(f),
+        }
+    }
+}
+
+/// A device that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceInfo {
+    /// The CPU, always there.
+    Cpu,
+    /// A GPU.
+    Gpu(AdapterSummary),
+}
+
+impl fmt::Display for DeviceInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Gpu(adapter) => adapter.fmt(f),
+        }
+    }
+}
+
+/// There is no such device, or it does not open. Lists what was found.
+#[derive(Clone, Debug)]
+pub struct DeviceError {
+    asked: DeviceSelector,
+    found: Vec<DeviceInfo>,
+    cause: String,
+}
+
+impl DeviceError {
+    /// What was asked for.
+    pub fn asked(&self) -> &DeviceSelector {
+        &self.asked
+    }
+
+    /// The devices there are.
+    pub fn found(&self) -> &[DeviceInfo] {
+        &self.found
+    }
+}
+
+impl fmt::Display for DeviceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found: Vec<String> = self.found.iter().map(ToString::to_string).collect();
+        write!(
+            f,
+            "no device {:?}: {}; devices: {}",
+            self.asked.to_string(),
+            self.cause,
+            found.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for DeviceError {}
+
+/// An opened device. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Device {
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Cpu(CpuOptions),
+}
+
+impl Device {
+    /// The CPU with rayon's global pool.
+    pub fn cpu() -> Self {
+        Self::cpu_with(CpuOptions::default())
+    }
+
+    /// The CPU with the caller's threads.
+    pub fn cpu_with(options: CpuOptions) -> Self {
+        Self { kind: Kind::Cpu(options) }
+    }
+
+    /// Opens what is asked for. `auto` falls back to the CPU; nothing else does.
+    pub fn open(selector: &DeviceSelector) -> Result<Self, DeviceError> {
+        match selector {
+            DeviceSelector::Cpu | DeviceSelector::Auto => Ok(Self::cpu()),
+            DeviceSelector::Gpu(_) => Err(DeviceError {
+                asked: selector.clone(),
+                found: Self::list(),
+                cause: "whole engines run on the CPU only so far".to_owned(),
+            }),
+        }
+    }
+
+    /// Every device there is, the CPU first.
+    pub fn list() -> Vec<DeviceInfo> {
+        let gpus = gpu::adapters().into_iter().map(DeviceInfo::Gpu);
+        std::iter::once(DeviceInfo::Cpu).chain(gpus).collect()
+    }
+
+    /// What this device is.
+    pub fn info(&self) -> DeviceInfo {
+        match &self.kind {
+            Kind::Cpu(_) => DeviceInfo::Cpu,
+        }
+    }
+
+    /// Whether this is a GPU.
+    pub fn is_gpu(&self) -> bool {
+        match self.kind {
+            Kind::Cpu(_) => false,
+        }
+    }
+
+    /// How work that is done on the CPU is done, whatever the device.
+    pub(crate) fn cpu_options(&self) -> CpuOptions {
+        match &self.kind {
+            Kind::Cpu(options) => options.clone(),
+        }
+    }
+
+    /// A program with its constants on this device.
+    pub(crate) fn runner(
+        &self,
+        program: Arc<Program>,
+        constants: Constants,
+    ) -> Result<Box<dyn Runner>, RunError> {
+        Ok(match &self.kind {
+            Kind::Cpu(options) => {
+                let backend = Arc::new(CpuBackend::new(options.clone()));
+                Box::new(Loaded::new(backend, program, constants)?)
+            }
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! A full engine made ready on a device: its `prepare` program run, its `execute` program able to run.
+
+use crate::backend::Constants;
+use crate::cpu::CpuBackend;
+use crate::device::Device;
+use crate::error::{LoadError, RunError};
+use crate::inputs::{self, Inputs};
+use crate::plan::program::{self, Body, Program};
+use crate::runner::{self, Runner};
+use crate::session::Session;
+use engine_format::{Block, Digest, Engine, Port, Tensor, ValueId, Weight};
+use engine_ops::demand::{Demand, demands};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What a run gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outputs {
+    /// Results by port name.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// The weights that made them.
+    pub version: Digest,
+}
+
+/// The two programs of an engine, checked against the operator table. The same for every set of weights.
+pub(crate) struct Programs {
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+    prepare: Block,
+    execute: Arc<Program>,
+    /// Values `execute` reads that are not its own: weights and prepared values.
+    residents: BTreeSet<ValueId>,
+    known: Arc<BTreeMap<ValueId, Tensor>>,
+    demands: Arc<Vec<Demand>>,
+}
+
+impl Programs {
+    /// Checks every node of `engine`.
+    pub fn check(engine: &Engine) -> Result<Arc<Self>, LoadError> {
+        let parts = engine.parts();
+        let mut problems = Vec::new();
+        Body::check(&parts.prepare, &mut problems);
+        let body = Body::check(&parts.execute, &mut problems);
+        program::report(problems)?;
+        let literals = parts.literals.iter().map(|l| (l.value, l.tensor.clone()));
+        let pinned = parts.weights.iter().filter(|w| w.pinned.is_some());
+        let pinned = pinned.filter_map(|w| Some((w.value, w.tensor()?)));
+        let known: Arc<BTreeMap<_, _>> = Arc::new(literals.chain(pinned).collect());
+        let demands = Arc::new(demands(parts.values as usize, &[&parts.prepare, &parts.execute]));
+        let mut reads = BTreeSet::new();
+        body.reads_from(0, &mut |v| {
+            reads.insert(v);
+        });
+        let given =
+            parts.weights.iter().map(|w| w.value).chain(parts.prepare.outputs.iter().copied());
+        let residents = given.filter(|v| reads.contains(v) && !known.contains_key(v)).collect();
+        let execute = Arc::new(Program {
+            body,
+            values: parts.values as usize,
+            inputs: parts.inputs.iter().map(|port| port.value).collect(),
+            known: known.clone(),
+            demands: demands.clone(),
+        });
+        Ok(Arc::new(Self {
+            inputs: parts.inputs.clone(),
+            outputs: parts.outputs.clone(),
+            prepare: parts.prepare.clone(),
+            execute,
+            residents,
+            known,
+            demands,
+        }))
+    }
+
+    /// The constants of `execute`. Values of `previous` that do not depend on a weight in `changed` are kept; without
+    /// it, everything is prepared.
+    fn prepare(
+        &self,
+        engine: &Engine,
+        device: &Device,
+        previous: Option<(&Constants, &BTreeSet<ValueId>)>,
+    ) -> Result<Constants, RunError> {
+        let weights = &engine.parts().weights;
+        let by_value: BTreeMap<ValueId, &Weight> = weights.iter().map(|w| (w.value, w)).collect();
+        let mut constants = Constants::new();
+        let affected = previous.map(|(_, changed)| affected(&self.prepare, changed));
+        let mut wanted = Vec::new();
+        for &id in &self.residents {
+            let kept = match (&previous, &affected) {
+                (Some((constants, _)), Some(affected)) if !affected.contains(&id) => {
+                    constants.get(&id)
+                }
+                _ => None,
+            };
+            if let Some(weight) = by_value.get(&id) {
+                constants.insert(id, stored(weight));
+            } else if let Some(kept) = kept {
+                constants.insert(id, kept.clone());
+            } else {
+                wanted.push(id);
+            }
+        }
+        if !wanted.is_empty() {
+            let prepared = self.run_prepare(weights, device, &wanted)?;
+            constants.extend(wanted.into_iter().zip(prepared));
+        }
+        Ok(constants)
+    }
+
+    /// Runs as much of `prepare` as leads to `wanted`, with the ordinary CPU kernels on every device, so that prepared
+    /// bits are the same everywhere.
+    fn run_prepare(
+        &self,
+        weights: &[Weight],
+        device: &Device,
+        wanted: &[ValueId],
+    ) -> Result<Vec<Tensor>, RunError> {
+        let mut problems = Vec::new();
+        let body = Body::check(&Body::restricted(&self.prepare, wanted.to_vec()), &mut problems);
+        assert!(problems.is_empty(), "the whole of prepare was checked at load: {problems:?}");
+        let mut reads = BTreeSet::new();
+        body.reads_from(0, &mut |v| {
+            reads.insert(v);
+        });
+        let read = weights.iter().filter(|w| reads.contains(&w.value));
+        let constants: Constants = read.map(|w| (w.value, stored(w))).collect();
+        let program = Program {
+            body,
+            values: self.execute.values,
+            inputs: Vec::new(),
+            known: self.known.clone(),
+            demands: self.demands.clone(),
+        };
+        let backend = Arc::new(CpuBackend::new(device.cpu_options()));
+        let session = Session::new(backend, Arc::new(program), runner::metas(&constants));
+        session.run(&constants, &[])
+    }
+}
+
+fn stored(weight: &Weight) -> Tensor {
+    weight.tensor().expect("executors are made of engines that have all their weights")
+}
+
+/// The values that depend on `changed`, those included.
+fn affected(block: &Block, changed: &BTreeSet<ValueId>) -> BTreeSet<ValueId> {
+    let mut affected = changed.clone();
+    for node in &block.nodes {
+        let mut hit = false;
+        program::reads(node, &mut |v| hit |= affected.contains(&v));
+        if hit {
+            affected.extend(node.outputs.iter().flatten());
+        }
+    }
+    affected
+}
+
+/// An engine with all its weights, prepared and resident on a device.
+pub(crate) struct Executor {
+    engine: Engine,
+    version: Digest,
+    device: Device,
+    programs: Arc<Programs>,
+    runner: Box<dyn Runner>,
+}
+
+impl Executor {
+    /// Prepares a full engine.
+    pub fn load(
+        engine: Engine,
+        programs: Arc<Programs>,
+        device: &Device,
+    ) -> Result<Self, RunError> {
+        let version =
+            engine.version().expect("executors are made of engines that have all their weights");
+        let constants = programs.prepare(&engine, device, None)?;
+        let runner = device.runner(programs.execute.clone(), constants)?;
+        Ok(Self { engine, version, device: device.clone(), programs, runner })
+    }
+
+    /// The same program with the weights of `engine`, which differs in nothing else. Only what depends on weights that
+    /// differ is prepared again.
+    pub fn refit(&self, engine: Engine) -> Result<Self, RunError> {
+        let version =
+            engine.version().expect("executors are made of engines that have all their weights");
+        let pairs = self.engine.parts().weights.iter().zip(&engine.parts().weights);
+        let changed = pairs.filter(|(a, b)| a.digest != b.digest).map(|(a, _)| a.value).collect();
+        let previous = Some((self.runner.constants(), &changed));
+        let constants = self.programs.prepare(&engine, &self.device, previous)?;
+        let runner = self.runner.with(constants)?;
+        let (device, programs) = (self.device.clone(), self.programs.clone());
+        Ok(Self { engine, version, device, programs, runner })
+    }
+
+    /// A copy that shares nothing that changes.
+    pub fn fork(&self) -> Self {
+        Self {
+            engine: self.engine.clone(),
+            version: self.version,
+            device: self.device.clone(),
+            programs: self.programs.clone(),
+            runner: self.runner.fork(),
+        }
+    }
+
+    pub fn version(&self) -> Digest {
+        self.version
+    }
+
+    /// Checks the inputs and runs.
+    pub fn run(&self, inputs: &Inputs) -> Result<Outputs, RunError> {
+        let inputs = inputs::ordered(&self.programs.inputs, inputs)?;
+        let results = self.runner.run(&inputs)?;
+        let names = self.programs.outputs.iter().map(|port| port.name.clone());
+        Ok(Outputs { tensors: names.zip(results).collect(), version: self.version })
+    }
+}

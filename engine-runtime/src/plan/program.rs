@@ -1,0 +1,182 @@
+//! A block of an engine, checked against the operator table once, so that planning cannot meet an unknown operator,
+//! a missing operand or an attribute of the wrong type.
+
+use crate::error::LoadError;
+use engine_format::{Attr, Attrs, Block, Node, Tensor, ValueId};
+use engine_ops::cpu::Cpu;
+use engine_ops::demand::Demand;
+use engine_ops::{Kind, OpDef, TABLE, lookup};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A program that can be planned.
+#[derive(Debug)]
+pub(crate) struct Program {
+    /// What it runs.
+    pub body: Arc<Body>,
+    /// Number of value ids.
+    pub values: usize,
+    /// Values given per run, in order.
+    pub inputs: Vec<ValueId>,
+    /// Literals and pinned weights: contents that every plan may rely on.
+    pub known: Arc<BTreeMap<ValueId, Tensor>>,
+    /// What each value decides.
+    pub demands: Arc<Vec<Demand>>,
+}
+
+/// A block.
+#[derive(Debug)]
+pub(crate) struct Body {
+    /// Its nodes in order.
+    pub nodes: Vec<Op>,
+    /// What it gives back.
+    pub outputs: Vec<ValueId>,
+}
+
+/// A node whose operator is known and whose operands and attributes are what the operator takes.
+#[derive(Debug)]
+pub(crate) struct Op {
+    pub def: &'static OpDef,
+    pub attrs: Arc<Attrs>,
+    pub path: Arc<str>,
+    pub inputs: Vec<Option<ValueId>>,
+    pub outputs: Vec<Option<ValueId>>,
+    /// Nested blocks by attribute.
+    pub bodies: BTreeMap<String, Arc<Body>>,
+}
+
+impl Body {
+    /// Checks every node of `block` and of the blocks in it; `problems` collects all that is wrong.
+    pub fn check(block: &Block, problems: &mut Vec<String>) -> Arc<Self> {
+        let nodes = block.nodes.iter().filter_map(|node| Op::check(node, problems)).collect();
+        Arc::new(Self { nodes, outputs: block.outputs.clone() })
+    }
+
+    /// The same nodes as far as they lead to `outputs`.
+    pub fn restricted(block: &Block, outputs: Vec<ValueId>) -> Block {
+        let mut needed: BTreeSet<ValueId> = outputs.iter().copied().collect();
+        let mut nodes = Vec::new();
+        for node in block.nodes.iter().rev() {
+            if node.outputs.iter().flatten().any(|v| needed.contains(v)) {
+                reads(node, &mut |v| {
+                    needed.insert(v);
+                });
+                nodes.push(node.clone());
+            }
+        }
+        nodes.reverse();
+        Block { inputs: block.inputs.clone(), nodes, outputs }
+    }
+
+    /// Calls `f` with every value that the nodes from `start` on, and the results, read.
+    pub fn reads_from(&self, start: usize, f: &mut impl FnMut(ValueId)) {
+        for op in &self.nodes[start..] {
+            op.inputs.iter().flatten().for_each(|&v| f(v));
+            for body in op.bodies.values() {
+                body.reads_from(0, f);
+            }
+        }
+        self.outputs.iter().for_each(|&v| f(v));
+    }
+}
+
+/// Calls `f` with every value that `node` and the blocks in it read.
+pub(crate) fn reads(node: &Node, f: &mut impl FnMut(ValueId)) {
+    node.inputs.iter().flatten().for_each(|&v| f(v));
+    for attr in node.attrs.values() {
+        if let Attr::Block(block) = attr {
+            block.nodes.iter().for_each(|inner| reads(inner, f));
+            block.outputs.iter().for_each(|&v| f(v));
+        }
+    }
+}
+
+impl Op {
+    fn check(node: &Node, problems: &mut Vec<String>) -> Option<Self> {
+        let place = format!("{} ({} v{})", node.name, node.op, node.version);
+        let Some(def) = lookup(&node.op, node.version) else {
+            problems.push(unknown(node));
+            return None;
+        };
+        let before = problems.len();
+        let mut problem = |what: String| problems.push(format!("{place}: {what}"));
+        match def.normalise(node.attrs.clone()) {
+            Ok(attrs) if attrs == node.attrs => {}
+            Ok(_) => problem("attributes lack defaults that the operator table gives".into()),
+            Err(why) => problem(why.to_string()),
+        }
+        check_operands(def, node).into_iter().for_each(&mut problem);
+        if let Some(what) = not_runnable(def) {
+            problem(what);
+        }
+        let mut bodies = BTreeMap::new();
+        let mut attrs = Attrs::new();
+        for (name, attr) in &node.attrs {
+            match attr {
+                Attr::Block(block) => {
+                    bodies.insert(name.clone(), Body::check(block, problems));
+                }
+                other => {
+                    attrs.insert(name.clone(), other.clone());
+                }
+            }
+        }
+        (problems.len() == before).then(|| Self {
+            def,
+            attrs: Arc::new(attrs),
+            path: node.name.as_str().into(),
+            inputs: node.inputs.clone(),
+            outputs: node.outputs.clone(),
+            bodies,
+        })
+    }
+}
+
+fn unknown(node: &Node) -> String {
+    let versions: Vec<String> = TABLE
+        .iter()
+        .filter(|def| def.name == node.op)
+        .map(|def| format!("v{}", def.version))
+        .collect();
+    let known = if versions.is_empty() {
+        "no such operator here".to_owned()
+    } else {
+        format!("this runtime has {}", versions.join(", "))
+    };
+    format!("{} ({} v{}): {known}", node.name, node.op, node.version)
+}
+
+fn check_operands(def: &OpDef, node: &Node) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if node.inputs.len() > def.inputs.len() && !def.variadic_input {
+        wrong.push(format!("{} operands, takes {}", node.inputs.len(), def.inputs.len()));
+    }
+    for (i, operand) in def.inputs.iter().enumerate() {
+        let given = node.inputs.get(i).copied().flatten().is_some();
+        if !given && !operand.optional {
+            wrong.push(format!("operand {} ({i}) is missing", operand.name));
+        }
+    }
+    if node.outputs.len() > def.outputs.len() && !def.variadic_output {
+        wrong.push(format!("{} results, gives {}", node.outputs.len(), def.outputs.len()));
+    }
+    wrong
+}
+
+/// Why this runtime cannot run an operator of its own table; a bug of the table if it happens.
+fn not_runnable(def: &OpDef) -> Option<String> {
+    match (def.kind, &def.cpu) {
+        (Kind::Control, _) if def.name != "If" => {
+            Some("this control operator is not run yet; If is".to_owned())
+        }
+        (Kind::Compute | Kind::Move, Cpu::None) => {
+            Some("the operator has no CPU kernel".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// The error that lists every problem, if there is one.
+pub(crate) fn report(problems: Vec<String>) -> Result<(), LoadError> {
+    if problems.is_empty() { Ok(()) } else { Err(LoadError::Unsupported(problems)) }
+}

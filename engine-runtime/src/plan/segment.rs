@@ -1,0 +1,180 @@
+//! Collecting the steps of a segment: what is not needed falls out, what is gets its place.
+
+use super::program::Op;
+use super::{Buffer, Constant, End, Operand, Output, Place, Segment, Step};
+use engine_format::{Tensor, ValueId};
+use engine_ops::cpu::TensorMeta;
+use std::collections::BTreeMap;
+
+/// What the planner knows of a value.
+#[derive(Clone, Debug)]
+pub(crate) struct Val {
+    pub origin: Origin,
+    pub meta: TensorMeta,
+    pub value: Option<Tensor>,
+}
+
+/// Where a value comes from while planning. It turns into a [`Place`] when the segment is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Input(usize),
+    Resident(ValueId),
+    /// Known to the plan; the id of the literal, if it is one.
+    Known(Option<ValueId>),
+    /// Written by a step of this segment; counted before unneeded ones fall out.
+    Buffer(usize),
+    Carried(usize),
+}
+
+impl Val {
+    pub fn new(origin: Origin, meta: TensorMeta) -> Self {
+        Self { origin, meta, value: None }
+    }
+
+    pub fn known(literal: Option<ValueId>, tensor: Tensor) -> Self {
+        let meta = crate::cpu::kernel::meta(&tensor);
+        Self { origin: Origin::Known(literal), meta, value: Some(tensor) }
+    }
+}
+
+/// A segment being collected.
+#[derive(Default)]
+pub(crate) struct Builder {
+    steps: Vec<Draft>,
+    /// The step that writes each buffer, and the type it writes.
+    buffers: Vec<(usize, TensorMeta)>,
+}
+
+struct Draft {
+    step: Step,
+    inputs: Vec<Option<Val>>,
+    outputs: Vec<Option<usize>>,
+}
+
+impl Builder {
+    /// Adds a kernel call and gives its results. The first is written even if the node does not name it.
+    pub fn step(
+        &mut self,
+        op: &Op,
+        inputs: Vec<Option<Val>>,
+        results: Vec<TensorMeta>,
+    ) -> Vec<Option<Val>> {
+        let index = self.steps.len();
+        let mut vals = Vec::new();
+        let mut outputs = Vec::new();
+        for (i, meta) in results.into_iter().take(op.outputs.len().max(1)).enumerate() {
+            let asked = i == 0 || op.outputs[i].is_some();
+            outputs.push(asked.then_some(self.buffers.len()));
+            vals.push(asked.then(|| Val::new(Origin::Buffer(self.buffers.len()), meta.clone())));
+            if asked {
+                self.buffers.push((index, meta));
+            }
+        }
+        let step = Step {
+            def: op.def,
+            attrs: op.attrs.clone(),
+            path: op.path.clone(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        };
+        self.steps.push(Draft { step, inputs, outputs });
+        vals
+    }
+
+    /// Keeps the steps that lead to `host` or `carry` and plans the buffers' lives.
+    pub fn finish(self, host: &[Val], carry: &[Val], suspended: bool) -> Segment {
+        let needed = self.needed(host.iter().chain(carry));
+        let mut out = Finisher {
+            at: vec![None; self.buffers.len()],
+            constants: Vec::new(),
+            interned: BTreeMap::new(),
+            buffers: Vec::new(),
+        };
+        let mut steps = Vec::new();
+        for draft in self.steps {
+            if !draft.outputs.iter().flatten().any(|&b| needed[b]) {
+                continue;
+            }
+            let index = steps.len();
+            let inputs = draft.inputs.iter().map(|i| i.as_ref().map(|v| out.read(v, Some(index))));
+            let inputs = inputs.collect();
+            let mut outputs = Vec::new();
+            for (i, buffer) in draft.outputs.iter().enumerate() {
+                let kept = buffer.filter(|&b| i == 0 || needed[b]);
+                outputs.push(kept.map(|b| out.write(b, self.buffers[b].1.clone(), index)));
+            }
+            while outputs.last().is_some_and(Option::is_none) {
+                outputs.pop();
+            }
+            steps.push(Step { inputs, outputs, ..draft.step });
+        }
+        let host = host.iter().map(|v| out.read(v, None)).collect();
+        let carry = carry.iter().map(|v| out.read(v, None)).collect();
+        let end = if suspended { End::Suspend } else { End::Done };
+        Segment { steps, buffers: out.buffers, constants: out.constants, host, carry, end }
+    }
+
+    /// Which buffers lead to `roots`.
+    fn needed<'a>(&self, roots: impl Iterator<Item = &'a Val>) -> Vec<bool> {
+        let mut needed = vec![false; self.buffers.len()];
+        let mark = |needed: &mut Vec<bool>, val: &Val| {
+            if let Origin::Buffer(b) = val.origin {
+                needed[b] = true;
+            }
+        };
+        roots.for_each(|val| mark(&mut needed, val));
+        for draft in self.steps.iter().rev() {
+            if draft.outputs.iter().flatten().any(|&b| needed[b]) {
+                draft.inputs.iter().flatten().for_each(|val| mark(&mut needed, val));
+            }
+        }
+        needed
+    }
+}
+
+struct Finisher {
+    /// Where a collected buffer went.
+    at: Vec<Option<usize>>,
+    constants: Vec<Constant>,
+    /// Constants by the memory they share: views of one constant are one constant.
+    interned: BTreeMap<(usize, usize), usize>,
+    buffers: Vec<Buffer>,
+}
+
+impl Finisher {
+    /// The operand `val`, read by a step or, without one, at the end.
+    fn read(&mut self, val: &Val, step: Option<usize>) -> Operand {
+        let place = match val.origin {
+            Origin::Input(i) => Place::Input(i),
+            Origin::Resident(id) => Place::Resident(id),
+            Origin::Carried(i) => Place::Carried(i),
+            Origin::Known(literal) => Place::Constant(self.constant(literal, val)),
+            Origin::Buffer(b) => {
+                let b = self.at[b].expect("a buffer is written by a needed step before it is read");
+                let buffer = &mut self.buffers[b];
+                match step {
+                    Some(step) => buffer.last = step,
+                    None => buffer.kept = true,
+                }
+                Place::Buffer(b)
+            }
+        };
+        Operand { place, meta: val.meta.clone(), value: val.value.clone() }
+    }
+
+    fn constant(&mut self, literal: Option<ValueId>, val: &Val) -> usize {
+        let tensor = val.value.as_ref().expect("a known value has contents");
+        let key = (tensor.bytes().as_ptr().addr(), tensor.bytes().len());
+        *self.interned.entry(key).or_insert_with(|| {
+            self.constants.push(Constant { literal, tensor: tensor.clone() });
+            self.constants.len() - 1
+        })
+    }
+
+    fn write(&mut self, buffer: usize, meta: TensorMeta, step: usize) -> Output {
+        let index = self.buffers.len();
+        self.at[buffer] = Some(index);
+        self.buffers.push(Buffer { meta: meta.clone(), first: step, last: step, kept: false });
+        Output { buffer: index, meta }
+    }
+}

@@ -1,0 +1,115 @@
+//! A program on a device: plans made on demand, kept, and run.
+
+use crate::backend::{Backend, Run};
+use crate::error::RunError;
+use crate::plan::Segment;
+use crate::plan::cache::{Cache, CacheLimits, Key};
+use crate::plan::program::Program;
+use crate::plan::walk::{Planned, ResidentMetas, Suspension};
+use engine_format::Tensor;
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A program, the types of its resident constants, and the plans made so far. Constants may change under it as long
+/// as their types do not.
+pub(crate) struct Session<B: Backend> {
+    backend: Arc<B>,
+    program: Arc<Program>,
+    residents: ResidentMetas,
+    stages: Mutex<Cache<Stage<B>>>,
+    /// Stages made so far; names the next one. 0 stands for the start of the program.
+    made: AtomicU64,
+}
+
+/// A segment ready to run, and what comes after it.
+struct Stage<B: Backend> {
+    id: u64,
+    segment: Arc<Segment>,
+    lowered: B::Lowered,
+    rest: Option<Suspension>,
+}
+
+impl<B: Backend> Session<B> {
+    pub fn new(backend: Arc<B>, program: Arc<Program>, residents: ResidentMetas) -> Self {
+        let stages = Mutex::new(Cache::new(CacheLimits::SESSION));
+        Self { backend, program, residents, stages, made: AtomicU64::new(0) }
+    }
+
+    /// The same program with no plans made yet.
+    pub fn fork(&self) -> Self {
+        Self::new(self.backend.clone(), self.program.clone(), self.residents.clone())
+    }
+
+    pub fn residents(&self) -> &ResidentMetas {
+        &self.residents
+    }
+
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// Runs the program over `inputs`, in port order, already checked.
+    pub fn run(&self, resident: &B::Resident, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        let keyed = || {
+            let ids = self.program.inputs.iter().zip(inputs);
+            ids.map(|(&id, tensor)| self.program.keys(id, tensor)).collect()
+        };
+        let plan = || self.program.plan(inputs, &self.residents);
+        let mut stage = self.stage(0, inputs, keyed, plan)?;
+        let mut inputs = Cow::Borrowed(inputs);
+        let mut carried = Vec::new();
+        loop {
+            let finished = self.backend.run(Run {
+                segment: &stage.segment,
+                lowered: &stage.lowered,
+                resident,
+                inputs: &inputs,
+                carried: &carried,
+            })?;
+            let Some(rest) = &stage.rest else { return Ok(finished.host) };
+            let given = rest.absorb(finished.host)?;
+            let keyed = || rest.keyed(&self.program, &given);
+            let plan = || self.program.resume(rest, &given);
+            let next = self.stage(stage.id, &given, keyed, plan)?;
+            if rest.joins_inputs() {
+                inputs.to_mut().extend(given);
+            }
+            carried = finished.carry;
+            stage = next;
+        }
+    }
+
+    /// The stage after stage `after` for `tensors`, planned and lowered if it is not there yet.
+    fn stage(
+        &self,
+        after: u64,
+        tensors: &[Tensor],
+        keyed: impl FnOnce() -> Vec<bool>,
+        plan: impl FnOnce() -> Result<Planned, RunError>,
+    ) -> Result<Arc<Stage<B>>, RunError> {
+        if let Some(stage) = self.cache().get(after, tensors) {
+            return Ok(stage);
+        }
+        // Planned outside the lock, so that runs of shapes that are there go on meanwhile.
+        let Planned { segment, rest } = plan()?;
+        let segment = Arc::new(segment);
+        let lowered = self.backend.lower(&segment)?;
+        let cost = cost(&segment) + self.backend.cost(&lowered);
+        let id = self.made.fetch_add(1, Ordering::Relaxed) + 1;
+        let stage = Arc::new(Stage { id, segment, lowered, rest });
+        let key = Key::new(after, tensors, &keyed());
+        Ok(self.cache().insert(key, stage, cost, tensors))
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache<Stage<B>>> {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// About how much memory a segment takes.
+fn cost(segment: &Segment) -> usize {
+    let operands: usize = segment.steps.iter().map(|s| s.inputs.len() + s.outputs.len()).sum();
+    let constants: usize = segment.constants.iter().map(|c| c.tensor.bytes().len()).sum();
+    size_of_val(segment.steps.as_slice()) + operands * 128 + constants
+}
