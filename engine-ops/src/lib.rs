@@ -6,7 +6,9 @@
 //!
 //! This crate knows no GPU library and does no I/O: a GPU kernel is data ([`gpu::GpuProgram`]).
 
+mod broadcast;
 pub mod case;
+mod convert;
 pub mod cpu;
 pub mod def;
 pub mod demand;
@@ -16,7 +18,9 @@ pub mod infer;
 pub mod kernels;
 mod mapped;
 mod ops;
+mod parallel;
 mod strided;
+mod wide;
 
 pub use def::{
     AttrDef, AttrKind, Default, Kind, OnnxName, OpDef, OpError, Operand, Role, Tolerance,

@@ -2,11 +2,15 @@
 
 use crate::OpDef;
 
+mod binary;
+mod compare;
 mod concat;
 mod control;
+mod elementwise;
 mod expand;
 mod gather;
 mod gemm;
+mod logic;
 mod matmul;
 mod pad;
 mod resize;
@@ -15,10 +19,37 @@ mod slice;
 mod split;
 mod transpose;
 mod unary;
+mod variadic;
 mod view;
+mod r#where;
 
 /// Every operator, by family.
 pub static TABLE: &[&OpDef] = &[
+    // Two operands, elementwise.
+    &binary::ADD,
+    &binary::SUB,
+    &binary::MUL,
+    &binary::DIV,
+    &binary::MOD,
+    &binary::PRELU,
+    &compare::EQUAL,
+    &compare::GREATER,
+    &compare::GREATER_OR_EQUAL,
+    &compare::LESS,
+    &compare::LESS_OR_EQUAL,
+    &logic::AND,
+    &logic::OR,
+    &logic::XOR,
+    &logic::BITWISE_AND,
+    &logic::BITWISE_OR,
+    &logic::BITWISE_XOR,
+    &logic::BIT_SHIFT,
+    // Any number of operands, elementwise.
+    &variadic::MAX,
+    &variadic::MIN,
+    &variadic::SUM,
+    &variadic::MEAN,
+    &r#where::WHERE,
     // One operand, elementwise.
     &unary::RELU,
     &unary::SIGMOID,

@@ -1,0 +1,243 @@
+//! NumPy broadcasting over dense row-major operands, with adjacent axes merged where all operands allow it.
+
+use crate::OpError;
+use crate::parallel::pieces;
+use crate::wide::{Loop, wide};
+use engine_format::Element;
+
+/// Axes left after merging that a walk can hold; models stay below it by far.
+const MAX_AXES: usize = 16;
+
+/// One axis of the result and how far each operand moves along it, in elements; 0 where the operand is repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Axis<const N: usize> {
+    pub size: usize,
+    pub strides: [usize; N],
+}
+
+/// How `N` operands are walked to make one result.
+#[derive(Clone, Debug)]
+pub(crate) struct Broadcast<const N: usize> {
+    axes: [Axis<N>; MAX_AXES],
+    used: usize,
+}
+
+impl<const N: usize> Broadcast<N> {
+    /// The walk for operands of these shapes to a result of shape `out`, to which they must broadcast.
+    pub fn new(out: &[usize], operands: [&[usize]; N]) -> Result<Self, OpError> {
+        let one = Axis { size: 1, strides: [0; N] };
+        let mut walk = Self { axes: [one; MAX_AXES], used: 0 };
+        let mut strides = [1usize; N];
+        // Built from the innermost axis outwards, merging each axis into the one before it.
+        for (back, &size) in out.iter().rev().enumerate() {
+            let mut axis = Axis { size, strides: [0; N] };
+            for (k, shape) in operands.iter().enumerate() {
+                let dim = shape.len().checked_sub(back + 1).map_or(1, |i| shape[i]);
+                if dim != size && dim != 1 {
+                    return Err(OpError::new(format!(
+                        "operand {k} has shape {shape:?}, which does not broadcast to {out:?}"
+                    )));
+                }
+                if dim != 1 {
+                    axis.strides[k] = strides[k];
+                    strides[k] *= dim;
+                }
+            }
+            if size != 1 {
+                walk.push(axis)?;
+            }
+        }
+        walk.used = walk.used.max(1);
+        Ok(walk)
+    }
+
+    fn push(&mut self, axis: Axis<N>) -> Result<(), OpError> {
+        if let Some(inner) = self.axes[..self.used].last_mut() {
+            let follows = |k: usize| axis.strides[k] == inner.strides[k] * inner.size;
+            if (0..N).all(follows) {
+                inner.size *= axis.size;
+                return Ok(());
+            }
+        }
+        if self.used == MAX_AXES {
+            return Err(OpError::new(format!("broadcasting over more than {MAX_AXES} axes")));
+        }
+        self.axes[self.used] = axis;
+        self.used += 1;
+        Ok(())
+    }
+
+    /// The merged axes, innermost first; never none.
+    pub fn axes(&self) -> &[Axis<N>] {
+        &self.axes[..self.used]
+    }
+
+    /// Calls `f(start, len, offsets)` for each run along the innermost axis within elements `from..to` of the result.
+    #[inline(always)]
+    pub fn runs(&self, from: usize, to: usize, mut f: impl FnMut(usize, usize, [usize; N])) {
+        let inner = self.axes[0];
+        let mut at = from;
+        while at < to {
+            let within = at % inner.size;
+            let len = (inner.size - within).min(to - at);
+            let mut offsets = inner.strides.map(|s| s * within);
+            let mut rest = at / inner.size;
+            for axis in &self.axes()[1..] {
+                let index = rest % axis.size;
+                rest /= axis.size;
+                for (offset, stride) in offsets.iter_mut().zip(axis.strides) {
+                    *offset += index * stride;
+                }
+            }
+            f(at, len, offsets);
+            at += len;
+        }
+    }
+}
+
+/// An operand and its shape.
+#[derive(Clone, Copy)]
+pub(crate) struct Shaped<'a, T> {
+    pub shape: &'a [usize],
+    pub data: &'a [T],
+}
+
+/// The part of an operand that a run reads: `len` elements, or the one that is repeated.
+#[inline(always)]
+fn part<T>(data: &[T], offset: usize, stride: usize, len: usize) -> &[T] {
+    &data[offset..offset + if stride == 0 { 1 } else { len }]
+}
+
+/// A kernel over one run: each operand has as many elements as the result, or one that is repeated.
+type Run2<'a, A, B, Y> = &'a (dyn Fn(&[A], &[B], &mut [Y]) + Sync);
+
+/// `y = f(a, b)` with broadcasting.
+pub(crate) fn zip2<A: Element, B: Element, Y: Element>(
+    shape: &[usize],
+    y: &mut [Y],
+    a: Shaped<'_, A>,
+    b: Shaped<'_, B>,
+    f: impl Fn(A, B) -> Y + Sync,
+) -> Result<(), OpError> {
+    walk2(shape, y, a, b, &|a, b, y| wide(Zip2 { y, a, b, f: &f }))
+}
+
+fn walk2<A: Element, B: Element, Y: Element>(
+    shape: &[usize],
+    y: &mut [Y],
+    a: Shaped<'_, A>,
+    b: Shaped<'_, B>,
+    kernel: Run2<'_, A, B, Y>,
+) -> Result<(), OpError> {
+    let walk = Broadcast::new(shape, [a.shape, b.shape])?;
+    let [sa, sb] = walk.axes[0].strides;
+    pieces(y, 1, 1, |start, y| {
+        walk.runs(start, start + y.len(), |at, len, [oa, ob]| {
+            let y = &mut y[at - start..at - start + len];
+            kernel(part(a.data, oa, sa, len), part(b.data, ob, sb, len), y);
+        });
+    });
+    Ok(())
+}
+
+struct Zip2<'a, A, B, Y, F> {
+    y: &'a mut [Y],
+    a: &'a [A],
+    b: &'a [B],
+    f: &'a F,
+}
+
+impl<A: Copy, B: Copy, Y, F: Fn(A, B) -> Y> Loop for Zip2<'_, A, B, Y, F> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { y, a, b, f } = self;
+        match (a, b) {
+            (a, &[b]) => a.iter().zip(y).for_each(|(&a, y)| *y = f(a, b)),
+            (&[a], b) => b.iter().zip(y).for_each(|(&b, y)| *y = f(a, b)),
+            (a, b) => a.iter().zip(b).zip(y).for_each(|((&a, &b), y)| *y = f(a, b)),
+        }
+    }
+}
+
+/// `y = c ? a : b` with broadcasting.
+pub(crate) fn choose<T: Element>(
+    shape: &[usize],
+    y: &mut [T],
+    c: Shaped<'_, u8>,
+    a: Shaped<'_, T>,
+    b: Shaped<'_, T>,
+) -> Result<(), OpError> {
+    let walk = Broadcast::new(shape, [c.shape, a.shape, b.shape])?;
+    let [sc, sa, sb] = walk.axes[0].strides;
+    pieces(y, 1, 1, |start, y| {
+        walk.runs(start, start + y.len(), |at, len, [oc, oa, ob]| {
+            let y = &mut y[at - start..at - start + len];
+            let (a, b) = (part(a.data, oa, sa, len), part(b.data, ob, sb, len));
+            choose_run(y, part(c.data, oc, sc, len), a, b);
+        });
+    });
+    Ok(())
+}
+
+fn choose_run<T: Copy>(y: &mut [T], c: &[u8], a: &[T], b: &[T]) {
+    let pick = |c: u8, a: T, b: T| if c != 0 { a } else { b };
+    match (c, a, b) {
+        (&[c], a, b) => match if c != 0 { a } else { b } {
+            &[one] => y.fill(one),
+            all => y.copy_from_slice(all),
+        },
+        (c, &[a], &[b]) => c.iter().zip(y).for_each(|(&c, y)| *y = pick(c, a, b)),
+        (c, a, &[b]) => c.iter().zip(a).zip(y).for_each(|((&c, &a), y)| *y = pick(c, a, b)),
+        (c, &[a], b) => c.iter().zip(b).zip(y).for_each(|((&c, &b), y)| *y = pick(c, a, b)),
+        (c, a, b) => {
+            let rows = c.iter().zip(a).zip(b).zip(y);
+            rows.for_each(|(((&c, &a), &b), y)| *y = pick(c, a, b));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes<const N: usize>(out: &[usize], shapes: [&[usize]; N]) -> Vec<(usize, [usize; N])> {
+        let walk = Broadcast::new(out, shapes).expect("shapes broadcast");
+        walk.axes().iter().map(|a| (a.size, a.strides)).collect()
+    }
+
+    #[test]
+    fn equal_shapes_become_one_axis() {
+        assert_eq!(sizes(&[2, 3, 4], [&[2, 3, 4], &[2, 3, 4]]), [(24, [1, 1])]);
+    }
+
+    #[test]
+    fn a_channel_bias_keeps_three_axes() {
+        let found = sizes(&[2, 3, 4, 5], [&[2, 3, 4, 5], &[3, 1, 1]]);
+        assert_eq!(found, [(20, [1, 0]), (3, [20, 1]), (2, [60, 0])]);
+    }
+
+    #[test]
+    fn both_operands_may_be_repeated() {
+        assert_eq!(sizes(&[3, 2], [&[3, 1], &[1, 2]]), [(2, [0, 1]), (3, [1, 0])]);
+        assert_eq!(sizes(&[], [&[], &[1]]), [(1, [0, 0])]);
+    }
+
+    #[test]
+    fn shapes_that_do_not_broadcast_are_refused() {
+        assert!(Broadcast::new(&[2, 3], [&[2, 2]]).is_err());
+    }
+
+    #[test]
+    fn pieces_that_begin_within_a_run_read_the_right_elements() {
+        let (rows, columns) = (7usize, 5003usize);
+        let a: Vec<i32> = (0..rows as i32).collect();
+        let b: Vec<i32> = (0..columns as i32).collect();
+        let mut y = vec![0; rows * columns];
+        let (sa, sb) = ([rows, 1], [columns]);
+        let (a, b) = (Shaped { shape: &sa, data: &a }, Shaped { shape: &sb, data: &b });
+        zip2(&[rows, columns], &mut y, a, b, |a, b| a * 10_000 + b).expect("shapes broadcast");
+        for (i, &y) in y.iter().enumerate() {
+            assert_eq!(y as usize, i / columns * 10_000 + i % columns);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Elements of any type as one of four calculating types, a block at a time.
+//!
+//! Kernels are compiled for `f32` as it lies in memory; other types go through these blocks, which keeps one compiled loop
+//! per calculating type instead of one per element type.
+
+use crate::OpError;
+use crate::broadcast::Broadcast;
+use crate::cpu::{TensorMut, TensorRef};
+use crate::parallel::pieces;
+use engine_format::{DType, Element};
+use half::{bf16, f16};
+
+/// Elements of a block; small enough for the stack and the first cache.
+const BLOCK: usize = 512;
+
+/// A type that kernels calculate in.
+pub(crate) trait Calc: Element + Default {
+    /// Reads elements `from..` of a slice of `dtype` into `out`.
+    fn load(dtype: DType, bytes: &[u8], from: usize, out: &mut [Self]);
+    /// Writes elements to a slice of `dtype`: floats are rounded, integers wrap.
+    fn store(dtype: DType, values: &[Self], bytes: &mut [u8]);
+}
+
+fn read<T: Element, W>(bytes: &[u8], from: usize, out: &mut [W], widen: impl Fn(T) -> W) {
+    let values = &bytemuck::cast_slice::<u8, T>(bytes)[from..from + out.len()];
+    out.iter_mut().zip(values).for_each(|(o, &v)| *o = widen(v));
+}
+
+fn write<T: Element, W: Copy>(bytes: &mut [u8], values: &[W], narrow: impl Fn(W) -> T) {
+    let out = bytemuck::cast_slice_mut::<u8, T>(bytes);
+    out.iter_mut().zip(values).for_each(|(o, &v)| *o = narrow(v));
+}
+
+/// Declares how a calculating type reads and writes the element types that it stands for.
+macro_rules! calc {
+    ($w:ty: $($d:ident => $t:ty, $widen:expr, $narrow:expr;)*) => {
+        impl Calc for $w {
+            fn load(dtype: DType, bytes: &[u8], from: usize, out: &mut [Self]) {
+                match dtype {
+                    $(DType::$d => read::<$t, $w>(bytes, from, out, $widen),)*
+                    other => unreachable!("{other} is not calculated in {}", stringify!($w)),
+                }
+            }
+            fn store(dtype: DType, values: &[Self], bytes: &mut [u8]) {
+                match dtype {
+                    $(DType::$d => write::<$t, $w>(bytes, values, $narrow),)*
+                    other => unreachable!("{other} is not calculated in {}", stringify!($w)),
+                }
+            }
+        }
+    };
+}
+
+calc!(f32:
+    F32 => f32, |v| v, |v| v;
+    F16 => f16, f16::to_f32, f16::from_f32;
+    BF16 => bf16, bf16::to_f32, bf16::from_f32;
+);
+calc!(f64:
+    F64 => f64, |v| v, |v| v;
+    F32 => f32, f64::from, |v| v as f32;
+    F16 => f16, f16::to_f64, f16::from_f64;
+    BF16 => bf16, bf16::to_f64, bf16::from_f64;
+);
+calc!(i64:
+    I64 => i64, |v| v, |v| v;
+    I32 => i32, i64::from, |v| v as i32;
+    I16 => i16, i64::from, |v| v as i16;
+    I8 => i8, i64::from, |v| v as i8;
+    U32 => u32, i64::from, |v| v as u32;
+    U16 => u16, i64::from, |v| v as u16;
+    U8 => u8, i64::from, |v| v as u8;
+    Bool => u8, i64::from, |v| u8::from(v != 0);
+);
+calc!(u64:
+    U64 => u64, |v| v, |v| v;
+    U32 => u32, u64::from, |v| v as u32;
+    U16 => u16, u64::from, |v| v as u16;
+    U8 => u8, u64::from, |v| v as u8;
+);
+calc!(u8:
+    U8 => u8, |v| v, |v| v;
+    Bool => u8, |v| v, |v| v;
+);
+
+/// Reads elements `start..start + out.len()` of the result's shape from an operand that broadcasts to it.
+fn load_range<W: Calc>(walk: &Broadcast<1>, x: TensorRef<'_>, start: usize, out: &mut [W]) {
+    let [stride] = walk.axes()[0].strides;
+    let end = start + out.len();
+    walk.runs(start, end, |at, len, [from]| {
+        let out = &mut out[at - start..at - start + len];
+        if stride == 0 {
+            let mut one = [W::default()];
+            W::load(x.dtype, x.bytes, from, &mut one);
+            out.fill(one[0]);
+        } else {
+            W::load(x.dtype, x.bytes, from, out);
+        }
+    });
+}
+
+/// Calls `work(start, bytes)` for blocks of a result.
+fn blocks(y: &mut TensorMut<'_>, work: &(dyn Fn(usize, usize, &mut [u8]) + Sync)) {
+    let size = y.dtype.size();
+    pieces(y.bytes, size, 1, |at, bytes| {
+        for (i, block) in bytes.chunks_mut(BLOCK * size).enumerate() {
+            work(at / size + i * BLOCK, block.len() / size, block);
+        }
+    });
+}
+
+/// A kernel over a block of two operands.
+pub(crate) type Pairs<'a, W, Y> = &'a (dyn Fn(&[W], &[W], &mut [Y]) + Sync);
+
+/// `y = kernel(a, b)` with broadcasting, for operands of any type that `W` stands for.
+pub(crate) fn zip_blocks<W: Calc, Y: Calc>(
+    a: TensorRef<'_>,
+    b: TensorRef<'_>,
+    y: &mut TensorMut<'_>,
+    kernel: Pairs<'_, W, Y>,
+) -> Result<(), OpError> {
+    let (walk_a, walk_b) =
+        (Broadcast::new(y.shape, [a.shape])?, Broadcast::new(y.shape, [b.shape])?);
+    let dtype = y.dtype;
+    blocks(y, &|start, n, block| {
+        let (mut xs, mut zs) = ([W::default(); BLOCK], [W::default(); BLOCK]);
+        let mut ys = [Y::default(); BLOCK];
+        load_range(&walk_a, a, start, &mut xs[..n]);
+        load_range(&walk_b, b, start, &mut zs[..n]);
+        kernel(&xs[..n], &zs[..n], &mut ys[..n]);
+        Y::store(dtype, &ys[..n], block);
+    });
+    Ok(())
+}
+
+/// Folds operands that broadcast to `y` from the first to the last with `kernel`, then applies `last`.
+pub(crate) fn fold_blocks<W: Calc>(
+    operands: &[Option<TensorRef<'_>>],
+    y: &mut TensorMut<'_>,
+    kernel: &(dyn Fn(&mut [W], &[W]) + Sync),
+    last: &(dyn Fn(&mut [W]) + Sync),
+) -> Result<(), OpError> {
+    for x in operands.iter().flatten() {
+        Broadcast::new(y.shape, [x.shape])?;
+    }
+    let (dtype, shape) = (y.dtype, y.shape);
+    blocks(y, &|start, n, block| {
+        let (mut so_far, mut next) = ([W::default(); BLOCK], [W::default(); BLOCK]);
+        for (i, x) in operands.iter().flatten().enumerate() {
+            let walk = Broadcast::new(shape, [x.shape]).expect("checked before the first block");
+            if i == 0 {
+                load_range(&walk, *x, start, &mut so_far[..n]);
+            } else {
+                load_range(&walk, *x, start, &mut next[..n]);
+                kernel(&mut so_far[..n], &next[..n]);
+            }
+        }
+        last(&mut so_far[..n]);
+        W::store(dtype, &so_far[..n], block);
+    });
+    Ok(())
+}
