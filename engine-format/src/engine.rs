@@ -1,6 +1,6 @@
 //! The engine: validated parts.
 
-use crate::writer::{VersionHasher, Written, write_file};
+use crate::writer::{Supply, VersionHasher, Written, write_file};
 use crate::{
     Block, Bytes, DType, Digest, Dim, EngineFlags, FormatError, FormatErrorKind, Literal,
     SerializeFlags, Tensor, ValueId, Weight, WeightData, WeightsPresence, reader, validate,
@@ -122,7 +122,10 @@ impl Engine {
         out: &mut (impl Write + Seek),
     ) -> Result<Written, FormatError> {
         let flags = self.serialized_flags(wish)?;
-        write_file(&self.parts, flags, out, |_, weight| Ok(stored(weight)))
+        write_file(&self.parts, flags, out, |_, weight| {
+            let (bytes, digest) = stored(weight);
+            Ok(Supply::Whole(bytes, digest))
+        })
     }
 
     /// What a file of this engine would be under `wish`; see [`crate::serialized_flags`].

@@ -1,10 +1,10 @@
-//! Putting weights into an engine: in memory, or straight into a file one weight at a time.
+//! Putting weights into an engine: in memory, or straight into a file piece by piece.
 
 use crate::engine::stored;
 use crate::fit::{self, Examined, FitError, FitPolicy, FitReport, Misfit};
-use crate::writer::{Written, write_file};
+use crate::writer::{Pieces, Supply, Written, write_file};
 use crate::{
-    Bytes, Digest, Engine, EngineFlags, SerializeFlags, Weight, WeightData, WeightSource,
+    Bytes, DType, Digest, Engine, EngineFlags, SerializeFlags, Weight, WeightData, WeightSource,
     WeightsPresence,
 };
 use std::io::{Seek, Write};
@@ -32,7 +32,8 @@ impl Engine {
 }
 
 /// Writes the file under `wish` of `engine` filled from `source`, the same bytes that
-/// `engine.fill(source, policy)?.write(wish, out)` writes, while holding one weight at a time.
+/// `engine.fill(source, policy)?.write(wish, out)` writes, while holding no large weight in memory: it is digested
+/// and written piece by piece, as [`WeightSource::stream`] brings it.
 ///
 /// Everything that can be known without a weight's bytes is checked before the first byte is written;
 /// after an error `out` holds no readable file.
@@ -50,9 +51,28 @@ pub fn fill_to(
     let filled = engine.flags() - EngineFlags::EXCLUDE_WEIGHTS;
     let flags = crate::serialized_flags(filled, WeightsPresence::Present, wish)?;
     write_file(engine.parts(), flags, out, |index, weight| match &examined.from[index] {
-        Some(name) => take(weight, name, source, engine.flags()),
-        None => Ok(stored(weight)),
+        Some(name) if is_streamed(weight, flags) => Ok(Supply::Pieces(Pieces {
+            read: Box::new(move |sink| Ok(fit::stream(source, name, weight, sink)?)),
+            accept: Box::new(move |digest| accept(weight, name, digest, engine.flags())),
+        })),
+        Some(name) => {
+            let (bytes, digest) = take(weight, name, source, engine.flags())?;
+            Ok(Supply::Whole(bytes, digest))
+        }
+        None => {
+            let (bytes, digest) = stored(weight);
+            Ok(Supply::Whole(bytes, digest))
+        }
     })
+}
+
+/// Bytes from which on a weight is written without being held in memory.
+const STREAMED: usize = 1 << 20;
+
+/// Whether a weight is written piece by piece: its bytes go to the file as they are, and any are valid.
+fn is_streamed(weight: &Weight, flags: EngineFlags) -> bool {
+    let as_is = !flags.contains(EngineFlags::COMPRESSED) && weight.dtype != DType::Bool;
+    as_is && weight.byte_len() >= STREAMED
 }
 
 fn examine(
@@ -74,12 +94,18 @@ fn take(
 ) -> Result<(Bytes, Digest), FitError> {
     let tensor = fit::read(source, name, weight)?;
     let found = Digest::of(tensor.bytes());
+    accept(weight, name, found, flags)?;
+    Ok((tensor.bytes().clone(), found))
+}
+
+/// Whether a weight takes values of this digest.
+fn accept(weight: &Weight, name: &str, found: Digest, flags: EngineFlags) -> Result<(), FitError> {
     match fit::locked(weight, flags) {
         Some((reason, expected)) if expected != found => {
             let name = name.to_owned();
             let misfits = vec![Misfit::Values { name, reason, expected, found }];
             Err(FitError::Unfit(FitReport { misfits, ..FitReport::default() }))
         }
-        _ => Ok((tensor.bytes().clone(), found)),
+        _ => Ok(()),
     }
 }

@@ -330,7 +330,7 @@ impl Examined {
         if locked.is_some() || names.len() > 1 {
             let digests = names
                 .iter()
-                .map(|name| Ok(Digest::of(read(source, name, weight)?.bytes())))
+                .map(|name| digest(source, name, weight))
                 .collect::<Result<Vec<_>, SourceError>>()?;
             if digests.iter().any(|digest| *digest != digests[0]) {
                 self.report
@@ -419,12 +419,48 @@ fn broken(source: &dyn WeightSource, name: &str, why: String) -> SourceError {
 }
 
 fn info(source: &dyn WeightSource, name: &str) -> Result<TensorInfo, SourceError> {
-    source.info(name).ok_or_else(|| broken(source, name, "it is listed but has no type".to_owned()))
+    if let Some(info) = source.info(name) {
+        return Ok(info);
+    }
+    // The source knows best why: an element type that nothing here has, say.
+    source.read(name)?;
+    Err(broken(source, name, "it is listed but has no type".to_owned()))
 }
 
 fn read_any(source: &dyn WeightSource, name: &str) -> Result<Tensor, SourceError> {
     let tensor = source.read(name)?;
     tensor.ok_or_else(|| broken(source, name, "it is listed but cannot be read".to_owned()))
+}
+
+/// The digest of a tensor whose type was found to fit, read piece by piece.
+fn digest(source: &dyn WeightSource, name: &str, weight: &Weight) -> Result<Digest, SourceError> {
+    let mut hasher = blake3::Hasher::new();
+    stream(source, name, weight, &mut |piece| {
+        hasher.update(piece);
+    })?;
+    Ok(Digest(*hasher.finalize().as_bytes()))
+}
+
+/// Reads a tensor whose type was found to fit, piece by piece.
+pub(crate) fn stream(
+    source: &dyn WeightSource,
+    name: &str,
+    weight: &Weight,
+    sink: &mut dyn FnMut(&[u8]),
+) -> Result<(), SourceError> {
+    let mut found = 0usize;
+    let known = source.stream(name, &mut |piece| {
+        found += piece.len();
+        sink(piece);
+    })?;
+    if !known {
+        return Err(broken(source, name, "it is listed but cannot be read".to_owned()));
+    }
+    if found != weight.byte_len() {
+        let why = format!("expected {} bytes as announced, found {found}", weight.byte_len());
+        return Err(broken(source, name, why));
+    }
+    Ok(())
 }
 
 /// Reads a tensor whose type was found to fit.

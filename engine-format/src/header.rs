@@ -121,6 +121,9 @@ pub(crate) fn align(offset: u64, alignment: u64) -> u64 {
 }
 
 impl Header {
+    /// The first bytes of every engine file.
+    pub const MAGIC: [u8; 8] = MAGIC;
+
     /// Bytes that [`Header::parse`] needs: the prefix has this length in every version.
     pub const BYTES: usize = PREFIX;
 

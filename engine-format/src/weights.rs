@@ -145,6 +145,17 @@ pub trait WeightSource: Sync {
     /// The tensor's bytes, or `None` if the source does not have it. What is returned must not
     /// change any more: a source backed by a foreign file copies.
     fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError>;
+
+    /// Hands the bytes of the tensor to `sink` in order, in pieces that must not change any more while
+    /// they are handed over; `false` if the source does not have it. The default reads the tensor
+    /// whole. A source that overrides it spares its callers the memory.
+    fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
+        let tensor = self.read(name)?;
+        if let Some(tensor) = &tensor {
+            sink(tensor.bytes());
+        }
+        Ok(tensor.is_some())
+    }
 }
 
 /// Weights in memory, by name.

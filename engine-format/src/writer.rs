@@ -65,13 +65,32 @@ pub struct Written {
     pub version: Option<Digest>,
 }
 
+/// The bytes of a weight that is about to be written.
+pub(crate) enum Supply<'a, E> {
+    /// All of them, with their digest.
+    Whole(Bytes, Digest),
+    /// Only where they are written as they are.
+    Pieces(Pieces<'a, E>),
+}
+
+/// Hands the pieces of a weight to the sink it is given.
+pub(crate) type ReadPieces<'a, E> = dyn FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E> + 'a;
+
+/// A weight that is written without being held in memory.
+pub(crate) struct Pieces<'a, E> {
+    /// Hands over the pieces in order.
+    pub read: Box<ReadPieces<'a, E>>,
+    /// Decides on the digest of all that was handed over.
+    pub accept: Box<dyn FnOnce(Digest) -> Result<(), E> + 'a>,
+}
+
 /// Writes a file with `flags`. `supply` gives the bytes of one stored weight, and their digest, when
 /// its turn comes, in table order; nothing is kept of them afterwards.
-pub(crate) fn write_file<E: From<FormatError>>(
-    parts: &EngineParts,
+pub(crate) fn write_file<'a, E: From<FormatError>>(
+    parts: &'a EngineParts,
     flags: EngineFlags,
     out: &mut (impl Write + Seek),
-    mut supply: impl FnMut(usize, &Weight) -> Result<(Bytes, Digest), E>,
+    mut supply: impl FnMut(usize, &'a Weight) -> Result<Supply<'a, E>, E>,
 ) -> Result<Written, E> {
     let mut file = File::start(out)?;
     let program = msgpack::encode(&WireProgram::from(parts));
@@ -88,17 +107,27 @@ pub(crate) fn write_file<E: From<FormatError>>(
         if place == Placement::Missing {
             version = None;
         } else {
-            let (bytes, digest) = supply(index, weight)?;
+            let supplied = supply(index, weight)?;
+            if place == Placement::Section {
+                row.offset = Some(file.pad(WEIGHT_ALIGNMENT)? - start);
+            }
+            let digest = match supplied {
+                Supply::Whole(bytes, digest) if place == Placement::Table => {
+                    // A copy of a few bytes, so that the row keeps no source's buffer alive.
+                    row.data = Some(Blob(Bytes::copy_from(&bytes)));
+                    digest
+                }
+                Supply::Whole(bytes, digest) => {
+                    row.packed = file.weight(&bytes, flags)?;
+                    digest
+                }
+                Supply::Pieces(pieces) => file.pieces(pieces)?,
+            };
+            if place == Placement::Section {
+                row.digest = Some(digest.into());
+            }
             if let Some(version) = &mut version {
                 version.add(&weight.name, digest);
-            }
-            if place == Placement::Table {
-                // A copy of a few bytes, so that the row keeps no source's buffer alive.
-                row.data = Some(Blob(Bytes::copy_from(&bytes)));
-            } else {
-                row.digest = Some(digest.into());
-                row.offset = Some(file.pad(WEIGHT_ALIGNMENT)? - start);
-                row.packed = file.weight(&bytes, flags)?;
             }
         }
         rows.push(row);
@@ -208,6 +237,22 @@ impl<'a, W: Write + Seek> File<'a, W> {
         self.put(&packed)?;
         let digest = Digest::of(&packed).into();
         Ok(Some(WirePacked { digest, length: packed.len() as u64 }))
+    }
+
+    /// Writes a weight as it comes and gives back the digest of what was written.
+    fn pieces<E: From<FormatError>>(&mut self, pieces: Pieces<'_, E>) -> Result<Digest, E> {
+        let mut hasher = blake3::Hasher::new();
+        let mut written = Ok(());
+        (pieces.read)(&mut |piece| {
+            hasher.update(piece);
+            if written.is_ok() {
+                written = self.put(piece);
+            }
+        })?;
+        written?;
+        let digest = Digest(*hasher.finalize().as_bytes());
+        (pieces.accept)(digest)?;
+        Ok(digest)
     }
 
     fn finish(self, flags: EngineFlags, sections: Vec<Section>) -> Result<u64, FormatError> {
