@@ -3,6 +3,7 @@
 use crate::{OnnxError, OnnxErrorKind, map_file};
 use engine_format::Bytes;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -93,24 +94,26 @@ impl Folder {
 
     /// The real path of `file`, proven to lie in this folder.
     fn resolve(&self, file: &str) -> Result<PathBuf, OnnxError> {
-        let outside = || {
-            OnnxError::new(OnnxErrorKind::ExternalData, "external data: path leaves the folder")
-                .expected("a relative path inside the model's folder")
-                .found(format_args!("{file:?}"))
-        };
-        let relative = Path::new(file);
-        let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
-        if file.is_empty() || !relative.components().all(inside) {
-            return Err(outside());
-        }
-        // Links are followed by the system, so the resolved path is what has to be inside.
-        let root = self.path.canonicalize().map_err(|error| unreadable(file, &error))?;
-        let path = root.join(relative).canonicalize().map_err(|error| unreadable(file, &error))?;
-        if path.starts_with(&root) { Ok(path) } else { Err(outside()) }
+        contained_path(&self.path, file).map_err(|error| unreadable(file, &error))
     }
 }
 
-fn unreadable(file: &str, error: &std::io::Error) -> OnnxError {
+/// The real path of `file`, which a file in `folder` names, proven to lie in `folder`: no absolute path, no `..`, no link
+/// that leads out. A path that leaves the folder is an error of the kind `InvalidInput`.
+pub fn contained_path(folder: &Path, file: &str) -> io::Result<PathBuf> {
+    let outside = || io::Error::new(io::ErrorKind::InvalidInput, "path leaves the folder");
+    let relative = Path::new(file);
+    let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    if file.is_empty() || !relative.components().all(inside) {
+        return Err(outside());
+    }
+    // Links are followed by the system, so the resolved path is what has to be inside.
+    let root = folder.canonicalize()?;
+    let path = root.join(relative).canonicalize()?;
+    if path.starts_with(&root) { Ok(path) } else { Err(outside()) }
+}
+
+fn unreadable(file: &str, error: &io::Error) -> OnnxError {
     OnnxError::new(OnnxErrorKind::ExternalData, format!("external data {file:?}: {error}"))
 }
 

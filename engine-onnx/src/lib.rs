@@ -41,6 +41,7 @@ mod value_type;
 mod wire;
 
 pub use error::{OnnxError, OnnxErrorKind};
+pub use external::contained_path;
 pub use map::map_file;
 pub use model::{AttrValue, Constant, Graph, Initializer, Model, Node, ValueInfo};
 pub use tensor::{TensorData, dtype_of, type_name};

@@ -60,6 +60,11 @@ impl TensorData {
         })
     }
 
+    /// Whether the elements are strings, which no program here computes with.
+    pub fn is_string(&self) -> bool {
+        self.inner.elem == data_type::STRING
+    }
+
     /// Dimensions.
     pub fn shape(&self) -> &[usize] {
         &self.inner.shape
@@ -72,32 +77,43 @@ impl TensorData {
 
     /// The contents. They may be part of the mapped model file; see [`crate::map_file`].
     pub fn tensor(&self) -> Result<Tensor, OnnxError> {
+        if let Source::Ready(tensor) = &self.inner.source {
+            return Ok(tensor.clone());
+        }
+        Tensor::new(self.dtype()?, &self.inner.shape, self.bytes()?)
+            .map_err(|error| self.locate(OnnxError::invalid(error.to_string())))
+    }
+
+    /// The contents as little-endian bytes, as many as type and shape ask for. What is stored in this form is never
+    /// copied; it may be unaligned.
+    pub fn bytes(&self) -> Result<Bytes, OnnxError> {
         let dtype = self.dtype()?;
-        let shape = &self.inner.shape;
-        let decoded = match &self.inner.source {
-            Source::Ready(tensor) => return Ok(tensor.clone()),
-            Source::Raw(bytes) => self.build(dtype, bytes.clone()),
-            Source::Typed(values) => self.check_count(values.len()).and_then(|()| {
-                let bytes = values.encode(dtype)?;
-                self.build(dtype, bytes)
-            }),
-            Source::External(location) => self.byte_len(dtype).and_then(|len| {
-                self.build(dtype, self.inner.origin.folder()?.read(location, len)?)
-            }),
-            Source::Sparse { values, indices } => densify(dtype, shape, values, indices),
+        self.decode(dtype).map_err(|error| self.locate(error))
+    }
+
+    fn decode(&self, dtype: DType) -> Result<Bytes, OnnxError> {
+        let len = self.byte_len(dtype)?;
+        match &self.inner.source {
+            Source::Ready(tensor) => Ok(tensor.bytes().clone()),
+            Source::Raw(bytes) if bytes.len() == len => Ok(bytes.clone()),
+            Source::Raw(bytes) => Err(OnnxError::invalid("length of the contents")
+                .expected(format_args!("{len} bytes for {dtype}{:?}", self.inner.shape))
+                .found(bytes.len())),
+            Source::Typed(values) => {
+                self.check_count(values.len())?;
+                values.encode(dtype)
+            }
+            Source::External(location) => self.inner.origin.folder()?.read(location, len),
+            Source::Sparse { values, indices } => {
+                densify(dtype, &self.inner.shape, values, indices)
+            }
             Source::None => Err(OnnxError::invalid("tensor without contents")),
-        };
-        decoded.map_err(|error| self.locate(error))
+        }
     }
 
     /// Adds file and name to an error.
     fn locate(&self, error: OnnxError) -> OnnxError {
         self.inner.origin.locate(error.at(place(&self.inner.name)))
-    }
-
-    fn build(&self, dtype: DType, bytes: Bytes) -> Result<Tensor, OnnxError> {
-        Tensor::new(dtype, &self.inner.shape, bytes)
-            .map_err(|error| OnnxError::invalid(error.to_string()))
     }
 
     fn elements(&self) -> Option<usize> {
@@ -356,7 +372,7 @@ fn densify(
     shape: &[usize],
     values: &TensorData,
     indices: &TensorData,
-) -> Result<Tensor, OnnxError> {
+) -> Result<Bytes, OnnxError> {
     let size = dtype.size();
     let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     let bytes = elements.and_then(|n| n.checked_mul(size)).filter(|&n| n <= MAX_DENSE);
@@ -370,7 +386,7 @@ fn densify(
     for (at, value) in linear.into_iter().zip(values.bytes().chunks_exact(size)) {
         out[at * size..][..size].copy_from_slice(value);
     }
-    Tensor::new(dtype, shape, out.into()).map_err(|error| OnnxError::invalid(error.to_string()))
+    Ok(out.into())
 }
 
 /// Positions in row-major order from either form of indices: `[count]` positions or `[count, rank]` coordinates.

@@ -106,15 +106,15 @@ fn contents_that_contradict_the_type_are_errors() {
     let wrong_field = TensorProto { data_type: data_type::INT64, ..floats("t", &[2], &[0.0, 0.0]) };
     let cases = [
         (floats("t", &[3], &[0.0, 0.0]), "number of elements"),
-        (raw("t", data_type::FLOAT, &[2], &[0; 7]), "takes 8 bytes, found 7"),
-        (raw("t", data_type::FLOAT, &[2], &[]), "takes 8 bytes, found 0"),
+        (raw("t", data_type::FLOAT, &[2], &[0; 7]), "expected 8 bytes for f32[2], found 7"),
+        (raw("t", data_type::FLOAT, &[2], &[]), "expected 8 bytes for f32[2], found 0"),
         (raw("t", data_type::BOOL, &[1], &[2]), "bool"),
         (i32s(data_type::INT8, &[0, 128]), "does not fit"),
         (u64s(data_type::UINT32, &[0, 1 << 32]), "does not fit"),
         (wrong_field, "float_data"),
         (both, "stored twice"),
         (floats("t", &[-1], &[]), "negative dimension"),
-        (floats("t", &[i64::MAX, i64::MAX, 4], &[]), "takes"),
+        (floats("t", &[i64::MAX, i64::MAX, 4], &[]), "size overflows"),
     ];
     for (proto, message) in cases {
         let error = decode(proto).unwrap_err();
