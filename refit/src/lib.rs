@@ -1,3 +1,33 @@
 //! Where weights come from: safetensors, ONNX, engines and memory; streaming strip and fill of engine files.
+//!
+//! A [source](open_source) is any file that brings named tensors. [`strip_file`] takes an engine's weights away,
+//! [`fill_file`] puts a source's weights in, one at a time, after everything was checked; [`check_file`] only checks,
+//! [`extract_file`] writes the weights out and [`diff`] compares. What is written appears whole or not at all.
+//!
+//! The crate knows no operator and no device.
+#![forbid(unsafe_code)]
 
-pub mod npy;
+mod diff;
+mod error;
+mod files;
+mod output;
+mod report;
+mod source;
+
+pub use diff::{EngineDiff, FlagsDiff, RetypedWeight, WeightDiff, diff};
+pub use engine_format::MapSource;
+pub use error::{RefitError, RefitErrorKind};
+pub use files::{
+    FillOptions, check_file, extract_file, fill_file, open_engine, strip_file, write_engine,
+};
+pub use output::Progress;
+pub use report::{FitSummary, MisfitSummary, TakenSummary};
+pub use source::{
+    BoxedSource, Combined, EngineSource, OnnxSource, SafetensorsSource, ShardedSource, open_source,
+    open_sources,
+};
+
+/// The example of the README is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

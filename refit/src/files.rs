@@ -1,0 +1,178 @@
+//! Engine files: opening, stripping, filling, checking, extracting.
+
+use crate::output::{Progress, write_atomically};
+use crate::source::their_dtype;
+use crate::{RefitError, RefitErrorKind};
+use engine_format::{
+    Engine, EngineFlags, FitPolicy, FitReport, SerializeFlags, Weight, WeightSource, Written,
+    check_fit, fill_to,
+};
+use safetensors::tensor::{Metadata, TensorInfo};
+use std::io::Write;
+use std::path::Path;
+
+/// Opens an engine file: mapped, validated, its weights not copied.
+///
+/// The engine keeps the file mapped. Replace engine files by renaming, as everything here does; writing into one that is
+/// mapped changes what was validated.
+///
+/// # Errors
+/// `Io`, or `InvalidEngine`.
+pub fn open_engine(path: &Path) -> Result<Engine, RefitError> {
+    let bytes = engine_onnx::map_file(path)
+        .map_err(|error| RefitError::io("opening an engine", path, &error))?;
+    Engine::read(bytes).map_err(|error| RefitError::from(error).at(path.display()))
+}
+
+/// Writes `engine` without its refittable weights to `out`.
+///
+/// # Errors
+/// `NotRefittable`, `Io`, or `InvalidEngine`.
+pub fn strip_file(
+    engine: &Path,
+    out: &Path,
+    progress: Option<Progress<'_>>,
+) -> Result<Written, RefitError> {
+    let opened = open_engine(engine)?;
+    let wish = SerializeFlags::EXCLUDE_WEIGHTS | compression(&opened);
+    opened.serialized_flags(wish).map_err(|error| RefitError::from(error).at(engine.display()))?;
+    write_engine(&opened, wish, out, progress)
+}
+
+/// Writes `engine` to `out` under `wish`.
+///
+/// # Errors
+/// Those of [`Engine::write`], and `Io`.
+pub fn write_engine(
+    engine: &Engine,
+    wish: SerializeFlags,
+    out: &Path,
+    progress: Option<Progress<'_>>,
+) -> Result<Written, RefitError> {
+    engine.serialized_flags(wish)?;
+    write_atomically(out, weight_bytes(engine), progress, |file| Ok(engine.write(wish, file)?))
+}
+
+/// How to fill a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FillOptions {
+    /// The result takes no other weights any more.
+    pub freeze: bool,
+    /// Tensors that the engine does not know are left alone.
+    pub allow_extra: bool,
+}
+
+impl FillOptions {
+    fn policy(self) -> FitPolicy {
+        FitPolicy { partial: false, allow_extra: self.allow_extra }
+    }
+}
+
+/// Writes `engine` with the weights of `source` to `out`, holding little more than one weight in memory.
+///
+/// Everything is checked before anything is written, and `out` appears whole or not at all. It may be the engine's own
+/// path.
+///
+/// # Errors
+/// `UnfitWeights`, `MissingWeights` or `NotRefittable` with the whole [`FitReport`]; `InvalidSource`, `InvalidEngine`,
+/// `Io`.
+pub fn fill_file(
+    engine: &Path,
+    source: &dyn WeightSource,
+    out: &Path,
+    options: FillOptions,
+    progress: Option<Progress<'_>>,
+) -> Result<Written, RefitError> {
+    let opened = open_engine(engine)?;
+    let mut wish = compression(&opened);
+    wish.set(SerializeFlags::INCLUDE_REFIT, !options.freeze);
+    let report = check_fit(&opened, source, options.policy())?;
+    if !report.is_fit() {
+        return Err(RefitError::from(report).at(engine.display()));
+    }
+    write_atomically(out, weight_bytes(&opened), progress, |file| {
+        fill_to(&opened, source, options.policy(), wish, file)
+            .map_err(|error| RefitError::from(error).at(engine.display()))
+    })
+}
+
+/// Says whether the weights of `source` would fit `engine`; nothing is written. That they do not is no error here.
+///
+/// # Errors
+/// `Io`, `InvalidEngine`, `InvalidSource`.
+pub fn check_file(
+    engine: &Path,
+    source: &dyn WeightSource,
+    allow_extra: bool,
+) -> Result<FitReport, RefitError> {
+    let policy = FitPolicy { partial: false, allow_extra };
+    Ok(check_fit(&open_engine(engine)?, source, policy)?)
+}
+
+/// Writes every weight of `engine`, parameters included, to a safetensors file and gives back their number.
+///
+/// # Errors
+/// `MissingWeights` that names them, `Io`, `InvalidEngine`.
+pub fn extract_file(
+    engine: &Path,
+    out: &Path,
+    progress: Option<Progress<'_>>,
+) -> Result<usize, RefitError> {
+    let opened = open_engine(engine)?;
+    let missing = opened.missing();
+    if !missing.is_empty() {
+        return Err(RefitError::new(RefitErrorKind::MissingWeights, "the engine is stripped")
+            .at(engine.display())
+            .expected("the bytes of every weight")
+            .found(format_args!("none of {}", missing.join(", "))));
+    }
+    // Larger elements first keeps every tensor aligned without padding, which the format does not have.
+    let mut weights: Vec<&Weight> = opened.parts().weights.iter().collect();
+    weights.sort_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then(a.name.cmp(&b.name)));
+    let header = header(&weights).map_err(|error| error.at(engine.display()))?;
+    write_atomically(out, weight_bytes(&opened), progress, |file| {
+        let failed = |error| RefitError::io("writing a file", out, &error);
+        file.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
+        file.write_all(&header).map_err(failed)?;
+        for weight in &weights {
+            let tensor = weight.tensor().expect("no weight is missing");
+            file.write_all(tensor.bytes()).map_err(failed)?;
+        }
+        Ok(weights.len())
+    })
+}
+
+/// The header of a safetensors file, padded so that the data is aligned.
+fn header(weights: &[&Weight]) -> Result<Vec<u8>, RefitError> {
+    let mut end = 0;
+    let tensors = weights.iter().map(|weight| {
+        let start = end;
+        end += weight.byte_len();
+        let info = TensorInfo {
+            dtype: their_dtype(weight.dtype),
+            shape: weight.shape.clone(),
+            data_offsets: (start, end),
+        };
+        (weight.name.clone(), info)
+    });
+    let unwritable =
+        |why: String| RefitError::source(format!("not writable as safetensors: {why}"));
+    let metadata =
+        Metadata::new(None, tensors.collect()).map_err(|error| unwritable(error.to_string()))?;
+    let mut header =
+        serde_json::to_vec(&metadata).map_err(|error| unwritable(error.to_string()))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok(header)
+}
+
+/// Keeps a compressed file compressed.
+fn compression(engine: &Engine) -> SerializeFlags {
+    let mut wish = SerializeFlags::empty();
+    wish.set(SerializeFlags::COMPRESS, engine.flags().contains(EngineFlags::COMPRESSED));
+    wish
+}
+
+/// What there is to do, for progress: close to the length of a full file.
+fn weight_bytes(engine: &Engine) -> u64 {
+    engine.parts().weights.iter().map(|weight| weight.byte_len() as u64).sum()
+}

@@ -1,0 +1,85 @@
+//! Files that appear whole or not at all.
+
+use crate::RefitError;
+use std::fs::File;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// Called while a file is written, with the bytes done and the bytes to do. May be called often.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
+/// Writes the file at `path` through a temporary one in the same folder, which is synced and renamed when `write` is
+/// done. After an error nothing is left behind and an older file is still there.
+pub(crate) fn write_atomically<T>(
+    path: &Path,
+    total: u64,
+    progress: Option<Progress<'_>>,
+    write: impl FnOnce(&mut Output<'_>) -> Result<T, RefitError>,
+) -> Result<T, RefitError> {
+    let failed = |error: std::io::Error| RefitError::io("writing a file", path, &error);
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let temporary = temporary_file().tempfile_in(folder).map_err(failed)?;
+    let mut output = Output { file: BufWriter::new(temporary.as_file()), done: 0, total, progress };
+    let result = write(&mut output)?;
+    output.flush().map_err(failed)?;
+    drop(output);
+    temporary.as_file().sync_all().map_err(failed)?;
+    temporary.persist(path).map_err(|error| failed(error.error))?;
+    sync_folder(folder).map_err(failed)?;
+    if let Some(progress) = progress {
+        progress(total, total);
+    }
+    Ok(result)
+}
+
+/// A builder of temporary files that are as readable as files usually are.
+fn temporary_file() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".refit-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder
+}
+
+/// Makes the new name durable; elsewhere than on Unix the rename is all there is.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// The file being written; it counts.
+pub(crate) struct Output<'a> {
+    file: BufWriter<&'a File>,
+    done: u64,
+    total: u64,
+    progress: Option<Progress<'a>>,
+}
+
+/// Bytes between two calls of the progress hook.
+const STEP: usize = 1 << 20;
+
+impl Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(&bytes[..bytes.len().min(STEP)])?;
+        self.done += written as u64;
+        if let Some(progress) = self.progress {
+            progress(self.done.min(self.total), self.total);
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Output<'_> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
+    }
+}

@@ -1,0 +1,72 @@
+//! The weights of another engine.
+
+use super::onnx::copied;
+use super::stream_copies;
+use crate::{RefitError, open_engine};
+use engine_format::{Engine, SourceError, Tensor, TensorInfo, WeightSource};
+use std::path::Path;
+
+/// The weights and named program constants of an engine, under their own names (aliases are not listed). Weights that
+/// the engine lacks are not there.
+#[derive(Debug)]
+pub struct EngineSource {
+    origin: String,
+    engine: Engine,
+}
+
+impl EngineSource {
+    /// Opens an engine file.
+    ///
+    /// # Errors
+    /// `Io`, or `InvalidEngine`.
+    pub fn open(path: &Path) -> Result<Self, RefitError> {
+        Ok(Self { origin: path.display().to_string(), engine: open_engine(path)? })
+    }
+
+    /// The weights of an engine in memory; `origin` names it in messages.
+    pub fn new(engine: Engine, origin: impl Into<String>) -> Self {
+        Self { origin: origin.into(), engine }
+    }
+
+    fn tensor(&self, name: &str) -> Option<Tensor> {
+        if let Some(weight) = self.engine.weight(name) {
+            return weight.tensor();
+        }
+        let literals = &self.engine.parts().source_literals;
+        let at = literals.binary_search_by(|literal| literal.name.as_str().cmp(name)).ok()?;
+        Some(literals[at].tensor.clone())
+    }
+}
+
+impl WeightSource for EngineSource {
+    fn origin(&self) -> String {
+        self.origin.clone()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let parts = self.engine.parts();
+        let stored = parts.weights.iter().filter(|weight| weight.tensor().is_some());
+        let literals = parts.source_literals.iter().map(|literal| literal.name.clone());
+        let mut names: Vec<_> = stored.map(|w| w.name.clone()).chain(literals).collect();
+        names.sort();
+        names
+    }
+
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        let tensor = self.tensor(name)?;
+        Some(TensorInfo { dtype: tensor.dtype(), shape: tensor.shape().to_vec() })
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
+        let failed = |why| SourceError { name: name.to_owned(), origin: self.origin(), why };
+        self.tensor(name).map(|tensor| copied(&tensor).map_err(failed)).transpose()
+    }
+
+    fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
+        let tensor = self.tensor(name);
+        if let Some(tensor) = &tensor {
+            stream_copies(tensor.bytes(), sink);
+        }
+        Ok(tensor.is_some())
+    }
+}

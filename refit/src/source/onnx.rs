@@ -1,0 +1,65 @@
+//! The constants of an ONNX model.
+
+use super::stream_copies;
+use crate::RefitError;
+use engine_format::{Bytes, SourceError, Tensor, TensorInfo, WeightSource};
+use engine_onnx::{Model, TensorData};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The constants of an ONNX model under their qualified names; see [`Model::constants`].
+///
+/// The file is mapped as long as the source lives, and must not be changed meanwhile; what is read is a copy. Constants
+/// of strings are left out: nothing here could take them.
+#[derive(Debug)]
+pub struct OnnxSource {
+    path: PathBuf,
+    constants: BTreeMap<String, TensorData>,
+}
+
+impl OnnxSource {
+    /// Opens a model.
+    ///
+    /// # Errors
+    /// `Io`, or `InvalidSource`.
+    pub fn open(path: &Path) -> Result<Self, RefitError> {
+        let constants = Model::open(path)?.constants().into_iter();
+        let constants = constants.filter(|c| !c.data.is_string()).map(|c| (c.name, c.data));
+        Ok(Self { path: path.to_owned(), constants: constants.collect() })
+    }
+}
+
+impl WeightSource for OnnxSource {
+    fn origin(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.constants.keys().cloned().collect()
+    }
+
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        self.constants.get(name)?.info().ok()
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
+        let Some(data) = self.constants.get(name) else { return Ok(None) };
+        let failed = |why| SourceError { name: name.to_owned(), origin: self.origin(), why };
+        let tensor = data.tensor().map_err(|error| failed(error.to_string()))?;
+        copied(&tensor).map(Some).map_err(failed)
+    }
+
+    fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
+        let Some(data) = self.constants.get(name) else { return Ok(false) };
+        let failed = |why| SourceError { name: name.to_owned(), origin: self.origin(), why };
+        let bytes = data.bytes().map_err(|error| failed(error.to_string()))?;
+        stream_copies(&bytes, sink);
+        Ok(true)
+    }
+}
+
+/// A tensor whose bytes are this process's own.
+pub(super) fn copied(tensor: &Tensor) -> Result<Tensor, String> {
+    Tensor::new(tensor.dtype(), tensor.shape(), Bytes::copy_from(tensor.bytes()))
+        .map_err(|error| error.to_string())
+}

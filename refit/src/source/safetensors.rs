@@ -1,0 +1,190 @@
+//! Safetensors files, read tensor by tensor and never mapped: whoever writes such a file may do so at any time.
+
+use super::{PIECE, unreadable};
+use crate::RefitError;
+use engine_format::{AlignedBuf, DType, SourceError, Tensor, TensorInfo, WeightSource};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata as FileMetadata};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Bytes of the length in front of the header.
+const LENGTH: u64 = 8;
+
+/// Bytes a header may take; the format's own cap.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// The tensors of one safetensors file.
+///
+/// The header is validated when the file is opened: it describes every byte of the file exactly once. Tensors are read
+/// into memory one at a time, and a file that changes meanwhile is an error.
+#[derive(Debug)]
+pub struct SafetensorsSource {
+    path: PathBuf,
+    file: Mutex<File>,
+    /// Length and time of the last change when the header was read.
+    state: State,
+    tensors: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// From the start of the file.
+    offset: u64,
+    bytes: usize,
+}
+
+/// What shows that somebody wrote to a file.
+#[derive(Debug, PartialEq)]
+struct State {
+    len: u64,
+    modified: Option<std::time::SystemTime>,
+}
+
+impl State {
+    fn of(meta: &FileMetadata) -> Self {
+        Self { len: meta.len(), modified: meta.modified().ok() }
+    }
+}
+
+impl SafetensorsSource {
+    /// Opens a file and validates its header.
+    ///
+    /// # Errors
+    /// `Io`, or `InvalidSource`.
+    pub fn open(path: &Path) -> Result<Self, RefitError> {
+        let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
+        let state = State::of(&file.metadata().map_err(|error| unreadable(path, &error))?);
+        let (metadata, data) = header(&mut file, state.len, path)?;
+        let tensors = metadata.tensors().into_iter().map(|(name, info)| {
+            let (start, end) = info.data_offsets;
+            let entry = Entry {
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+                offset: data + start as u64,
+                bytes: end - start,
+            };
+            (name, entry)
+        });
+        let tensors = tensors.collect();
+        Ok(Self { path: path.to_owned(), file: Mutex::new(file), state, tensors })
+    }
+
+    fn load(&self, entry: &Entry) -> Result<Tensor, String> {
+        let dtype = dtype_of(entry.dtype)
+            .ok_or_else(|| format!("its element type {:?} is not supported", entry.dtype))?;
+        let mut bytes = AlignedBuf::zeroed(entry.bytes);
+        self.load_into(entry, 0, &mut bytes)?;
+        Tensor::new(dtype, &entry.shape, bytes.into()).map_err(|error| error.to_string())
+    }
+
+    /// Reads part of a tensor, from `at` on.
+    fn load_into(&self, entry: &Entry, at: usize, bytes: &mut [u8]) -> Result<(), String> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(entry.offset + at as u64))
+            .and_then(|_| file.read_exact(bytes))
+            .map_err(|error| error.to_string())?;
+        let meta = file.metadata().map_err(|error| error.to_string())?;
+        if State::of(&meta) == self.state {
+            Ok(())
+        } else {
+            Err("the file changed while it was read".to_owned())
+        }
+    }
+
+    fn failed(&self, name: &str, why: String) -> SourceError {
+        SourceError { name: name.to_owned(), origin: self.origin(), why }
+    }
+}
+
+/// The validated header and the offset of the data.
+fn header(file: &mut File, len: u64, path: &Path) -> Result<(Metadata, u64), RefitError> {
+    let invalid = |what: &str| {
+        RefitError::source(format!("not a safetensors file: {what}")).at(path.display())
+    };
+    let read = |error: std::io::Error| unreadable(path, &error);
+    if len < LENGTH {
+        return Err(invalid("length").expected("at least 8 bytes").found(len));
+    }
+    let mut size = [0; LENGTH as usize];
+    file.read_exact(&mut size).map_err(read)?;
+    let size = u64::from_le_bytes(size);
+    let cap = MAX_HEADER.min(len - LENGTH);
+    if size > cap {
+        return Err(invalid("length of the header")
+            .expected(format_args!("at most {cap} bytes"))
+            .found(size));
+    }
+    let mut text = vec![0; usize::try_from(size).expect("below the cap")];
+    file.read_exact(&mut text).map_err(read)?;
+    let metadata: Metadata =
+        serde_json::from_slice(&text).map_err(|error| invalid(&format!("header: {error}")))?;
+    let data = LENGTH + size;
+    let expected = data + metadata.data_len() as u64;
+    if expected != len {
+        return Err(invalid("length of the file").expected(expected).found(len));
+    }
+    Ok((metadata, data))
+}
+
+impl WeightSource for SafetensorsSource {
+    fn origin(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        let entry = self.tensors.get(name)?;
+        Some(TensorInfo { dtype: dtype_of(entry.dtype)?, shape: entry.shape.clone() })
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
+        let Some(entry) = self.tensors.get(name) else { return Ok(None) };
+        self.load(entry).map(Some).map_err(|why| self.failed(name, why))
+    }
+
+    fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
+        let Some(entry) = self.tensors.get(name) else { return Ok(false) };
+        let mut piece = vec![0; PIECE.min(entry.bytes)];
+        for at in (0..entry.bytes).step_by(PIECE) {
+            let piece = &mut piece[..PIECE.min(entry.bytes - at)];
+            self.load_into(entry, at, piece).map_err(|why| self.failed(name, why))?;
+            sink(piece);
+        }
+        Ok(true)
+    }
+}
+
+/// Element types of both, in pairs.
+const TYPES: [(Dtype, DType); 13] = [
+    (Dtype::F32, DType::F32),
+    (Dtype::F64, DType::F64),
+    (Dtype::F16, DType::F16),
+    (Dtype::BF16, DType::BF16),
+    (Dtype::I8, DType::I8),
+    (Dtype::I16, DType::I16),
+    (Dtype::I32, DType::I32),
+    (Dtype::I64, DType::I64),
+    (Dtype::U8, DType::U8),
+    (Dtype::U16, DType::U16),
+    (Dtype::U32, DType::U32),
+    (Dtype::U64, DType::U64),
+    (Dtype::BOOL, DType::Bool),
+];
+
+fn dtype_of(theirs: Dtype) -> Option<DType> {
+    TYPES.iter().find(|(t, _)| *t == theirs).map(|(_, ours)| *ours)
+}
+
+/// The file format's name for one of our element types.
+pub(crate) fn their_dtype(ours: DType) -> Dtype {
+    TYPES.iter().find(|(_, o)| *o == ours).expect("every DType is listed").0
+}
