@@ -35,6 +35,7 @@ macro_rules! float_term {
         }
     };
 }
+float_term!(f32, f32, |x| x, |x| x);
 float_term!(f64, f64, |x| x, |x| x);
 float_term!(f16, f32, f16::to_f32, f16::from_f32);
 float_term!(bf16, f32, bf16::to_f32, bf16::from_f32);

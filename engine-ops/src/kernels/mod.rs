@@ -5,7 +5,10 @@
 
 pub(crate) mod blocked;
 pub mod gemm;
+pub(crate) mod im2col;
 pub(crate) mod simd;
+pub(crate) mod taps;
+pub(crate) mod window;
 
 /// Name of the instruction set that kernels use on this machine: `avx512`, `avx2`, `neon` or `portable`.
 pub fn instruction_set() -> &'static str {

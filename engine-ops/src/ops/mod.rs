@@ -6,13 +6,20 @@ mod binary;
 mod compare;
 mod concat;
 mod control;
+mod conv;
+mod conv_transpose;
 mod elementwise;
 mod expand;
+mod expand;
+mod gather;
 mod gather;
 mod gemm;
+mod gemm;
+mod global_pool;
 mod logic;
 mod matmul;
 mod pad;
+mod pool;
 mod resize;
 mod shape;
 mod slice;
@@ -82,4 +89,12 @@ pub static TABLE: &[&OpDef] = &[
     // Products.
     &matmul::MATMUL,
     &gemm::GEMM,
+    &conv::CONV,
+    &conv_transpose::CONV_TRANSPOSE,
+    // Pools.
+    &pool::MAX_POOL,
+    &pool::AVERAGE_POOL,
+    &pool::LP_POOL,
+    &global_pool::GLOBAL_MAX_POOL,
+    &global_pool::GLOBAL_AVERAGE_POOL,
 ];

@@ -1,0 +1,106 @@
+//! The input of a convolution as the right operand of a matrix product, a row for each tap of each channel and a column for
+//! each output, unrolled only while it is packed.
+
+use crate::kernels::gemm::PackB;
+use crate::kernels::window::Axis;
+use std::ops::Range;
+
+/// The channels of one group of one image.
+pub(crate) struct Im2col<'a> {
+    /// Channels, each `depth × height × width`.
+    pub(crate) data: &'a [f32],
+    /// The window.
+    pub(crate) axes: &'a [Axis; 3],
+}
+
+/// Neighbouring columns in one row of the output.
+#[derive(Clone, Copy)]
+struct Run {
+    depth: usize,
+    height: usize,
+    width: Span,
+    /// First column of the sliver.
+    to: usize,
+}
+
+/// A range that is `Copy`.
+#[derive(Clone, Copy)]
+struct Span {
+    start: usize,
+    end: usize,
+}
+
+/// Runs a sliver can have: as many as it has columns, where rows of the output have one element.
+const MAX_RUNS: usize = 64;
+
+impl Im2col<'_> {
+    /// The columns as runs; their number.
+    fn runs(&self, cols: Range<usize>, runs: &mut [Run; MAX_RUNS]) -> usize {
+        let [_, h, w] = self.axes.map(|a| a.output);
+        let (mut count, mut at) = (0, cols.start);
+        while at < cols.end {
+            let start = at % w;
+            let end = w.min(start + (cols.end - at));
+            let width = Span { start, end };
+            runs[count] = Run { depth: at / w / h, height: at / w % h, width, to: at - cols.start };
+            at += end - start;
+            count += 1;
+        }
+        count
+    }
+
+    /// One row of the operand over one run.
+    fn copy(&self, row: &[f32], run: &Run, tap: usize, out: &mut [f32]) {
+        let axis = &self.axes[2];
+        let Span { start, end } = run.width;
+        let inside = axis.outputs(tap);
+        let (from, to) = (inside.start.clamp(start, end), inside.end.clamp(start, end));
+        out[..from - start].fill(0.0);
+        out[to.max(from) - start..].fill(0.0);
+        if from >= to {
+            return;
+        }
+        let first = from * axis.stride + tap * axis.dilation - axis.before;
+        let out = &mut out[from - start..to - start];
+        if axis.stride == 1 {
+            out.copy_from_slice(&row[first..first + out.len()]);
+        } else {
+            for (out, x) in out.iter_mut().zip(row[first..].iter().step_by(axis.stride)) {
+                *out = *x;
+            }
+        }
+    }
+}
+
+impl PackB for Im2col<'_> {
+    fn pack(&self, k: usize, cols: Range<usize>, width: usize, out: &mut [f32]) {
+        assert!(width <= MAX_RUNS, "slivers of {width} columns");
+        let [d, h, w] = self.axes;
+        let none = Run { depth: 0, height: 0, width: Span { start: 0, end: 0 }, to: 0 };
+        let mut runs = [none; MAX_RUNS];
+        let used = cols.len();
+        let count = self.runs(cols, &mut runs);
+        let (kernels, plane) = ([d.kernel, h.kernel, w.kernel], d.input * h.input * w.input);
+        for (i, out) in out.chunks_exact_mut(width).enumerate() {
+            let mut rest = k + i;
+            let mut next = |size: usize| {
+                let digit = rest % size;
+                rest /= size;
+                digit
+            };
+            let (kw, kh, kd) = (next(kernels[2]), next(kernels[1]), next(kernels[0]));
+            let channel = &self.data[rest * plane..(rest + 1) * plane];
+            out[used..].fill(0.0);
+            for run in &runs[..count] {
+                let out = &mut out[run.to..run.to + run.width.end - run.width.start];
+                match (d.at(run.depth, kd), h.at(run.height, kh)) {
+                    (Some(z), Some(y)) => {
+                        let row = &channel[(z * h.input + y) * w.input..][..w.input];
+                        self.copy(row, run, kw, out);
+                    }
+                    _ => out.fill(0.0),
+                }
+            }
+        }
+    }
+}

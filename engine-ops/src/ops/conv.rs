@@ -1,0 +1,418 @@
+//! Convolution over one, two or three spatial axes.
+
+use crate::case::{Case, ramp};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes};
+use crate::def::AttrsExt;
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
+use crate::infer::{Facts, InferCtx, InferError};
+use crate::kernels::blocked::Term;
+use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
+use crate::kernels::im2col::Im2col;
+use crate::kernels::simd::kernels;
+use crate::kernels::taps::Taps;
+use crate::kernels::window::{Axis, Window, three, volume};
+use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
+use engine_format::{Attr, Attrs, DType, Dim, Tensor};
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+pub static CONV: OpDef = OpDef {
+    name: "Conv",
+    doc: "`Y[n, o, p] = B[o] + Σ X[n, c, p·stride + t·dilation − before] · W[o, c, t]` over the taps t and the channels c \
+          of o's group; outside the input X is 0.",
+    onnx: &[OnnxName::since("Conv", 1)],
+    attrs: &[
+        AttrDef::str("auto_pad", "NOTSET"),
+        AttrDef::opt_ints("dilations"),
+        AttrDef::int("group", 1),
+        AttrDef::opt_ints("kernel_shape"),
+        AttrDef::opt_ints("pads"),
+        AttrDef::opt_ints("strides"),
+    ],
+    inputs: &[Operand::data("X"), Operand::data("W"), Operand::opt_data("B")],
+    kind: Kind::Compute,
+    infer,
+    cpu: Cpu::Kernel { run, scratch },
+    gpu: Some(gpu),
+    tolerance: Tolerance::SUMS,
+    cases,
+    ..OpDef::BASE
+};
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let dtype = operand_types(ctx)?;
+    let (x, w) = (ctx.shape(0)?, ctx.shape(1)?);
+    if x.len() < 3 || w.len() != x.len() {
+        let message = format!("X {x:?} and W {w:?}, expected as many dimensions, at least 3");
+        return Err(InferError::invalid(message));
+    }
+    let group = groups(ctx.attrs)?;
+    let channels = &w[1] * &Dim::from(group);
+    if let (Some(found), Some(expected)) = (x[1].known(), channels.known())
+        && found != expected
+    {
+        let message = format!("X has {found} channels, W and {group} groups take {expected}");
+        return Err(InferError::invalid(message));
+    }
+    if w[0].known().is_some_and(|o| o % i64::try_from(group).unwrap_or(i64::MAX) != 0) {
+        let message = format!("{} output channels do not split into {group} groups", w[0]);
+        return Err(InferError::invalid(message));
+    }
+    let window = Window::read(ctx.attrs, x.len() - 2, Some(&w[2..]))?;
+    let mut shape = vec![x[0].clone(), w[0].clone()];
+    for (i, size) in x[2..].iter().enumerate() {
+        shape.push(window.output(i, size)?);
+    }
+    Ok(vec![Facts::new(dtype, shape)])
+}
+
+/// The common type of the operands.
+pub(super) fn operand_types(ctx: &InferCtx<'_>) -> Result<DType, InferError> {
+    let dtype = ctx.dtype(0)?;
+    for i in (1..ctx.inputs.len()).filter(|&i| ctx.opt(i).is_some()) {
+        let found = ctx.dtype(i)?;
+        if found != dtype {
+            let message = format!("operand {i} is {found}, operand 0 is {dtype}");
+            return Err(InferError::invalid(message));
+        }
+    }
+    Ok(dtype)
+}
+
+/// The attribute `group`, at least 1.
+pub(super) fn groups(attrs: &Attrs) -> Result<usize, OpError> {
+    let group = attrs.int("group");
+    usize::try_from(group)
+        .ok()
+        .filter(|&g| g > 0)
+        .ok_or_else(|| OpError::new(format!("attribute \"group\" is {group}, expected at least 1")))
+}
+
+/// A convolution of concrete shapes.
+struct Plan {
+    images: usize,
+    groups: usize,
+    /// Channels of a group.
+    channels: usize,
+    /// Output channels of a group.
+    filters: usize,
+    axes: [Axis; 3],
+}
+
+/// How the CPU computes a convolution; follows from shapes alone.
+#[derive(PartialEq)]
+enum Way {
+    /// The input is the matrix.
+    Pointwise,
+    /// The input is unrolled into a matrix while packing.
+    Unroll,
+    /// Row by row, for so few filters that unrolling costs more than it saves.
+    Rows,
+}
+
+/// Filters of a group up to which rows are added in place.
+const FEW_FILTERS: usize = 3;
+
+impl Plan {
+    fn new(attrs: &Attrs, x: &[usize], w: &[usize]) -> Result<Self, OpError> {
+        let groups = groups(attrs)?;
+        let kernel: Vec<Dim> = w[2..].iter().map(|&k| Dim::from(k)).collect();
+        let window = Window::read(attrs, x.len() - 2, Some(&kernel))?;
+        let axes = three(&window.axes(&x[2..])?)?;
+        Ok(Self { images: x[0], groups, channels: w[1], filters: w[0] / groups, axes })
+    }
+
+    fn outputs(&self) -> usize {
+        volume(&self.axes, |a| a.output)
+    }
+
+    fn inputs(&self) -> usize {
+        volume(&self.axes, |a| a.input)
+    }
+
+    fn taps(&self) -> usize {
+        volume(&self.axes, |a| a.kernel)
+    }
+
+    fn way(&self) -> Way {
+        let still = |a: &Axis| a.kernel == 1 && a.stride == 1 && a.input == a.output;
+        match self.axes.iter().all(still) {
+            true => Way::Pointwise,
+            false if self.filters <= FEW_FILTERS => Way::Rows,
+            false => Way::Unroll,
+        }
+    }
+
+    /// A product for each group of each image: filters times outputs.
+    fn gemm(&self) -> Gemm {
+        Gemm {
+            batch: self.images * self.groups,
+            m: self.filters,
+            n: self.outputs(),
+            k: self.channels * self.taps(),
+        }
+    }
+
+    /// The input channels of product `i`.
+    fn image<'a, T>(&self, x: &'a [T], i: usize) -> &'a [T] {
+        let size = self.channels * self.inputs();
+        &x[i * size..(i + 1) * size]
+    }
+
+    /// The filters of product `i`.
+    fn weights<'a, T>(&self, w: &'a [T], i: usize) -> &'a [T] {
+        let size = self.filters * self.channels * self.taps();
+        &w[i % self.groups * size..(i % self.groups + 1) * size]
+    }
+}
+
+fn scratch(shapes: &CpuShapes<'_>) -> usize {
+    let (Some(x), Some(w)) = (&shapes.inputs[0], &shapes.inputs[1]) else { return 0 };
+    match Plan::new(shapes.attrs, &x.shape, &w.shape) {
+        Ok(plan) if x.dtype == DType::F32 && plan.way() != Way::Rows => plan.gemm().scratch(),
+        _ => 0,
+    }
+}
+
+fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let (x, w, bias) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
+    let plan = Plan::new(ctx.attrs, x.shape, w.shape)?;
+    if x.dtype != DType::F32 {
+        return for_dtype!(x.dtype, [F64 => f64, F16 => f16, BF16 => bf16], T => {
+            let bias = bias.map(|b| b.slice::<T>());
+            plain(&plan, x.slice::<T>(), w.slice::<T>(), bias, ctx.output().slice::<T>());
+            Ok(())
+        });
+    }
+    let (x, w, bias) = (x.slice::<f32>(), w.slice::<f32>(), bias.map(|b| b.slice::<f32>()));
+    let out = ctx.outputs[0].as_mut().expect("the first result is never omitted").slice::<f32>();
+    let (gemm, way) = (plan.gemm(), plan.way());
+    let add = |i: usize, row: usize, _: usize, run: &mut [f32]| {
+        let bias = bias.map_or(0.0, |b| b[i % plan.groups * plan.filters + row]);
+        run.iter_mut().for_each(|y| *y += bias);
+    };
+    let epilogue = bias.map(|_| &add as Epilogue<'_>);
+    let filters = |i| MatRef::rows(plan.weights(w, i), gemm.k);
+    match way {
+        Way::Pointwise => {
+            let operands = |i| (filters(i), MatRef::rows(plan.image(x, i), gemm.n));
+            gemm.run(operands, out, ctx.scratch, epilogue);
+        }
+        Way::Unroll => {
+            let operands = |i| (filters(i), Im2col { data: plan.image(x, i), axes: &plan.axes });
+            gemm.run(operands, out, ctx.scratch, epilogue);
+        }
+        Way::Rows => rows(&plan, x, w, bias, out),
+    }
+    Ok(())
+}
+
+/// Multiplications of one task of [`rows`].
+const ROWS_TASK: usize = 64 * 1024;
+
+fn rows(plan: &Plan, x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
+    let [d, h, width] = &plan.axes;
+    let row_work = (width.output * plan.channels * plan.taps()).max(1);
+    let at_once = (ROWS_TASK / row_work).max(1);
+    if out.is_empty() {
+        return;
+    }
+    let kernels = kernels();
+    let planes = d.output * h.output;
+    out.par_chunks_mut(width.output * at_once).enumerate().for_each(|(chunk, out)| {
+        for (r, y) in out.chunks_exact_mut(width.output).enumerate() {
+            let row = chunk * at_once + r;
+            let (filter, at) = (row / planes, row % planes);
+            let (product, own) = (filter / plan.filters, filter % plan.filters);
+            let image = plan.image(x, product);
+            let channel = filter % (plan.groups * plan.filters);
+            y.fill(bias.map_or(0.0, |b| b[channel]));
+            let size = plan.channels * plan.taps();
+            let weights = &plan.weights(w, product)[own * size..(own + 1) * size];
+            for (line, weights) in weights.chunks_exact(width.kernel).enumerate() {
+                let (kh, rest) = (line % h.kernel, line / h.kernel);
+                let (kd, c) = (rest % d.kernel, rest / d.kernel);
+                if let (Some(z), Some(v)) = (d.at(at / h.output, kd), h.at(at % h.output, kh)) {
+                    let from = ((c * d.input + z) * h.input + v) * width.input;
+                    let x = &image[from..from + width.input];
+                    // SAFETY: the table was chosen for this CPU.
+                    unsafe { (kernels.taps)(&mut Taps { x, weights, axis: width, y }) };
+                }
+            }
+        }
+    });
+}
+
+/// Other float types: one output at a time.
+fn plain<T: Term>(plan: &Plan, x: &[T], w: &[T], bias: Option<&[T]>, out: &mut [T]) {
+    let outputs = plan.outputs();
+    let [d, h, width] = &plan.axes;
+    out.par_iter_mut().enumerate().for_each(|(at, y)| {
+        let (filter, p) = (at / outputs, at % outputs);
+        let (product, own) = (filter / plan.filters, filter % plan.filters);
+        let image = plan.image(x, product);
+        let size = plan.channels * plan.taps();
+        let weights = &plan.weights(w, product)[own * size..(own + 1) * size];
+        let (o, v) = (p / width.output, p % width.output);
+        let (q, r) = (o / h.output, o % h.output);
+        let mut sum = T::ZERO;
+        for (t, &weight) in weights.iter().enumerate() {
+            let (kw, rest) = (t % width.kernel, t / width.kernel);
+            let (kh, rest) = (rest % h.kernel, rest / h.kernel);
+            let (kd, c) = (rest % d.kernel, rest / d.kernel);
+            if let (Some(z), Some(y), Some(x)) = (d.at(q, kd), h.at(r, kh), width.at(v, kw)) {
+                let from = ((c * d.input + z) * h.input + y) * width.input + x;
+                sum = T::add(sum, image[from], weight);
+            }
+        }
+        let bias = bias.map(|b| b[filter % (plan.groups * plan.filters)]);
+        *y = T::finish(T::scale(sum, 1.0, 1.0, bias));
+    });
+}
+
+/// Filters of a group up to which the GPU computes outputs one by one: tiles of the matrix product would be mostly empty.
+const GPU_FEW_FILTERS: usize = 8;
+const TILE: usize = 64;
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (x, w, bias) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
+    let Some(element) = wgsl_type(x.dtype) else { return Ok(None) };
+    let plan = Plan::new(ctx.attrs, &x.shape, &w.shape)?;
+    let Gemm { batch, m, n, k } = plan.gemm();
+    // An empty operand must not be bound: the CPU writes the bias.
+    if k == 0 && batch * m * n > 0 {
+        return Ok(None);
+    }
+    let dense = m > GPU_FEW_FILTERS;
+    let (down, across) = (m.div_ceil(TILE), n.div_ceil(TILE));
+    let mut params: Vec<u32> =
+        [plan.images, plan.groups, plan.channels, plan.filters, n, k, down, across]
+            .map(|v| v as u32)
+            .to_vec();
+    params.extend(axis_params(&plan.axes));
+    let mut binds = vec![Bind::In(0), Bind::In(1)];
+    binds.extend(bias.map(|_| Bind::In(2)));
+    binds.push(Bind::Out(0));
+    let (bias, output, uniform) = match bias {
+        Some(_) => (BIAS, "3", "4"),
+        None => (NO_BIAS, "2", "3"),
+    };
+    let values = [
+        ("head", include_str!("conv_head.wgsl")),
+        ("bias", bias),
+        ("output", output),
+        ("uniform", uniform),
+        ("narrow", narrowing(x.dtype)),
+        ("T", element),
+    ];
+    let (label, text, groups) = match dense {
+        true => {
+            let groups = ctx.limits.linear(batch * down * across, 1);
+            ("Conv as a product", include_str!("conv.wgsl"), groups)
+        }
+        false => {
+            let groups = ctx.limits.linear(batch * m * n, 256);
+            ("Conv one by one", include_str!("conv_direct.wgsl"), groups)
+        }
+    };
+    let wgsl = render(text, &values).into();
+    Ok(Some(GpuProgram::one(Dispatch { label: label.into(), wgsl, binds, params, groups })))
+}
+
+/// The axes as shaders take them: six vectors of depth, height and width.
+pub(super) fn axis_params(axes: &[Axis; 3]) -> Vec<u32> {
+    let sizes: [fn(&Axis) -> usize; 6] =
+        [|a| a.input, |a| a.output, |a| a.kernel, |a| a.stride, |a| a.dilation, |a| a.before];
+    sizes
+        .iter()
+        .flat_map(|size| [size(&axes[0]) as u32, size(&axes[1]) as u32, size(&axes[2]) as u32, 0])
+        .collect()
+}
+
+const NO_BIAS: &str = "fn bias(channel: u32) -> {{T}} { return {{T}}(0); }";
+const BIAS: &str = "@group(0) @binding(2) var<storage, read> b_in: array<{{T}}>;
+fn bias(channel: u32) -> {{T}} { return b_in[channel]; }";
+
+fn cases() -> Vec<Case> {
+    let conv = |name, x: &[usize], w: &[usize]| Case::new(name, vec![ramp(x), ramp(w)]);
+    let ints = |values: &[i64]| Attr::Ints(values.to_vec());
+    vec![
+        Case::new(
+            "one axis, worked by hand",
+            vec![
+                Tensor::from_slice(&[1, 1, 4], &[1.0f32, 2.0, 3.0, 4.0]),
+                Tensor::from_slice(&[2, 1, 2], &[1.0f32, -1.0, 2.0, 0.5]),
+                Tensor::from_slice(&[2], &[10.0f32, 0.0]),
+            ],
+        )
+        .attr("pads", ints(&[1, 0]))
+        .expect(vec![Tensor::from_slice(&[1, 2, 4], &[9.0f32, 9.0, 9.0, 9.0, 0.5, 3.0, 5.5, 8.0])]),
+        Case::new(
+            "two axes, worked by hand",
+            vec![
+                Tensor::from_slice(
+                    &[1, 1, 3, 3],
+                    &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+                ),
+                Tensor::from_slice(&[1, 1, 2, 2], &[1.0f32, 0.0, 0.0, -1.0]),
+            ],
+        )
+        .attr("pads", ints(&[0, 0, 1, 1]))
+        .attr("strides", ints(&[2, 1]))
+        .expect(vec![Tensor::from_slice(&[1, 1, 2, 3], &[-4.0f32, -4.0, 3.0, 7.0, 8.0, 9.0])]),
+        Case::new(
+            "NaN and infinity survive",
+            vec![
+                Tensor::from_slice(&[1, 1, 3], &[f32::NAN, 1.0, f32::INFINITY]),
+                Tensor::from_slice(&[1, 1, 1], &[2.0f32]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(&[1, 1, 3], &[f32::NAN, 2.0, f32::INFINITY])]),
+        conv("pointwise", &[2, 20, 5, 7], &[33, 20, 1, 1]).input(Some(ramp(&[33]))),
+        conv("one filter, pointwise", &[1, 20, 6, 7], &[1, 20, 1, 1]),
+        conv("image, strided", &[1, 3, 20, 21], &[16, 3, 3, 3])
+            .input(Some(ramp(&[16])))
+            .attr("pads", ints(&[1, 1, 1, 1]))
+            .attr("strides", ints(&[2, 2])),
+        conv("depthwise", &[2, 16, 9, 40], &[16, 1, 3, 3])
+            .input(Some(ramp(&[16])))
+            .attr("group", Attr::Int(16))
+            .attr("pads", ints(&[1, 1, 1, 1])),
+        conv("depthwise, long rows", &[1, 2, 3, 150], &[2, 1, 3, 5])
+            .attr("group", Attr::Int(2))
+            .attr("pads", ints(&[1, 2, 1, 2])),
+        conv("depthwise, strided and dilated", &[1, 6, 20, 70], &[6, 1, 3, 3])
+            .attr("group", Attr::Int(6))
+            .attr("strides", ints(&[2, 2]))
+            .attr("dilations", ints(&[2, 3]))
+            .attr("pads", ints(&[2, 0, 1, 3])),
+        conv("depthwise with a multiplier", &[1, 4, 6, 6], &[12, 1, 3, 3])
+            .attr("group", Attr::Int(4)),
+        conv("groups", &[2, 12, 8, 8], &[18, 4, 3, 3])
+            .attr("group", Attr::Int(3))
+            .attr("auto_pad", Attr::Str("SAME_UPPER".to_owned())),
+        conv("groups of many filters", &[1, 8, 10, 10], &[40, 4, 3, 3]).attr("group", Attr::Int(2)),
+        conv("frames of a signal", &[1, 1, 300], &[66, 1, 64]).attr("strides", ints(&[32])),
+        conv("sequence", &[1, 30, 41], &[64, 30, 3])
+            .input(Some(ramp(&[64])))
+            .attr("pads", ints(&[1, 1]))
+            .attr("strides", ints(&[2])),
+        conv("tall kernel", &[1, 24, 50, 1], &[72, 24, 5, 1]),
+        conv("three axes", &[1, 3, 5, 6, 7], &[10, 3, 2, 3, 2])
+            .attr("pads", ints(&[0, 1, 0, 1, 1, 1]))
+            .attr("dilations", ints(&[2, 1, 1])),
+        conv("same, lower", &[1, 2, 7, 7], &[10, 2, 4, 4])
+            .attr("auto_pad", Attr::Str("SAME_LOWER".to_owned()))
+            .attr("strides", ints(&[2, 1])),
+        conv("padding wider than the input", &[1, 2, 2], &[9, 2, 5]).attr("pads", ints(&[6, 4])),
+        conv("no images", &[0, 3, 5, 5], &[16, 3, 3, 3]),
+        Case::new(
+            "doubles",
+            vec![
+                Tensor::from_slice(&[1, 1, 3], &[1.0f64, 2.0, 3.0]),
+                Tensor::from_slice(&[1, 1, 2], &[0.5f64, 0.25]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(&[1, 1, 2], &[1.0f64, 1.75])]),
+    ]
+}

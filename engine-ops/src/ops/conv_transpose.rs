@@ -1,0 +1,343 @@
+//! Transposed convolution over one, two or three spatial axes.
+
+use crate::case::{Case, ramp};
+use crate::cpu::{Cpu, CpuCtx};
+use crate::def::AttrsExt;
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
+use crate::infer::{Facts, InferCtx, InferError};
+use crate::kernels::blocked::Term;
+use crate::kernels::window::{Axis, three, volume};
+use crate::ops::conv::{axis_params, groups, operand_types};
+use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
+use engine_format::{Attr, Attrs, Dim, Tensor};
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+pub static CONV_TRANSPOSE: OpDef = OpDef {
+    name: "ConvTranspose",
+    doc: "`Y[n, o, p] = B[o] + Σ X[n, c, i] · W[c, o, t]` over the channels c of o's group, the taps t and the inputs i with \
+          `p = i·stride + t·dilation − before`: what Conv takes to X it takes back.",
+    onnx: &[OnnxName::since("ConvTranspose", 1)],
+    attrs: &[
+        AttrDef::str("auto_pad", "NOTSET"),
+        AttrDef::opt_ints("dilations"),
+        AttrDef::int("group", 1),
+        AttrDef::opt_ints("kernel_shape"),
+        AttrDef::opt_ints("output_padding"),
+        AttrDef::opt_ints("output_shape"),
+        AttrDef::opt_ints("pads"),
+        AttrDef::opt_ints("strides"),
+    ],
+    inputs: &[Operand::data("X"), Operand::data("W"), Operand::opt_data("B")],
+    kind: Kind::Compute,
+    infer,
+    cpu: Cpu::kernel(run),
+    gpu: Some(gpu),
+    tolerance: Tolerance::SUMS,
+    cases,
+    ..OpDef::BASE
+};
+
+/// One axis of the attributes.
+struct Spread {
+    kernel: Dim,
+    stride: i64,
+    dilation: i64,
+    extra: i64,
+}
+
+/// Integers of an attribute, one an axis, or a default.
+fn list(attrs: &Attrs, name: &str, len: usize, default: i64) -> Result<Vec<i64>, OpError> {
+    match attrs.ints(name) {
+        None => Ok(vec![default; len]),
+        Some(v) if v.len() == len && v.iter().all(|&v| (0..=i64::from(u32::MAX)).contains(&v)) => {
+            Ok(v.to_vec())
+        }
+        Some(v) => {
+            let message = format!("attribute {name:?} is {v:?}, expected {len} of at least 0");
+            Err(OpError::new(message))
+        }
+    }
+}
+
+fn spreads(attrs: &Attrs, weight: &[Dim]) -> Result<Vec<Spread>, OpError> {
+    let rank = weight.len();
+    let (strides, dilations) =
+        (list(attrs, "strides", rank, 1)?, list(attrs, "dilations", rank, 1)?);
+    let extra = list(attrs, "output_padding", rank, 0)?;
+    if strides.iter().chain(&dilations).any(|&v| v == 0) {
+        return Err(OpError::new(format!(
+            "strides {strides:?}, dilations {dilations:?}; at least 1"
+        )));
+    }
+    if let Some(stated) = attrs.ints("kernel_shape") {
+        let same = |(s, w): (&i64, &Dim)| w.known().is_none_or(|w| w == *s);
+        if stated.len() != rank || !stated.iter().zip(weight).all(same) {
+            return Err(OpError::new(format!("kernel_shape {stated:?} of a weight {weight:?}")));
+        }
+    }
+    let one = |i: usize| Spread {
+        kernel: weight[i].clone(),
+        stride: strides[i],
+        dilation: dilations[i],
+        extra: extra[i],
+    };
+    Ok((0..rank).map(one).collect())
+}
+
+impl Spread {
+    /// Elements that an input of this size reaches, without padding.
+    fn reach(&self, input: &Dim) -> Dim {
+        let steps = &(input - &Dim::from(1)) * &Dim::from(self.stride);
+        let taps = &(&self.kernel - &Dim::from(1)) * &Dim::from(self.dilation);
+        &(&steps + &taps) + &Dim::from(1 + self.extra)
+    }
+}
+
+/// Output size of each axis, and the padding cut off before it as far as it is known.
+fn sizes(attrs: &Attrs, input: &[Dim], weight: &[Dim]) -> Result<Vec<(Dim, Option<i64>)>, OpError> {
+    let rank = input.len();
+    let spreads = spreads(attrs, weight)?;
+    let pads = list(attrs, "pads", 2 * rank, 0)?;
+    let auto = attrs.str("auto_pad");
+    if !["NOTSET", "", "SAME_UPPER", "SAME_LOWER", "VALID"].contains(&auto) {
+        let message = format!("auto_pad {auto:?}; takes NOTSET, SAME_UPPER, SAME_LOWER and VALID");
+        return Err(OpError::new(message));
+    }
+    let stated = match attrs.ints("output_shape") {
+        Some(shape) if shape.len() < rank => {
+            let message = format!("output_shape {shape:?}, expected {rank} sizes");
+            return Err(OpError::new(message));
+        }
+        // Some exporters state batch and channels too.
+        stated => stated.map(|shape| &shape[shape.len() - rank..]),
+    };
+    let axis = |(i, spread): (usize, &Spread)| {
+        let reach = spread.reach(&input[i]);
+        let same = auto.starts_with("SAME");
+        let output = match stated {
+            Some(stated) => Dim::from(stated[i]),
+            None if same => &input[i] * &Dim::from(spread.stride),
+            None if auto == "VALID" => reach.clone(),
+            None => &(&reach - &Dim::from(pads[i])) - &Dim::from(pads[rank + i]),
+        };
+        let before = if stated.is_some() || same {
+            // What is too much is cut off on both sides; an odd element after the output, or before it.
+            (&reach - &output).known().map(|cut| {
+                let cut = cut.max(0);
+                if auto == "SAME_LOWER" { cut - cut / 2 } else { cut / 2 }
+            })
+        } else if auto == "VALID" {
+            Some(0)
+        } else {
+            Some(pads[i])
+        };
+        match output.known() {
+            Some(n) if n < 0 => {
+                Err(OpError::new(format!("spatial axis {i} would have {n} outputs")))
+            }
+            _ => Ok((output, before)),
+        }
+    };
+    spreads.iter().enumerate().map(axis).collect()
+}
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let dtype = operand_types(ctx)?;
+    let (x, w) = (ctx.shape(0)?, ctx.shape(1)?);
+    if x.len() < 3 || w.len() != x.len() {
+        let message = format!("X {x:?} and W {w:?}, expected as many dimensions, at least 3");
+        return Err(InferError::invalid(message));
+    }
+    let group = groups(ctx.attrs)?;
+    if let (Some(found), Some(expected)) = (x[1].known(), w[0].known())
+        && (found != expected || found % group as i64 != 0)
+    {
+        let message = format!("X has {found} channels, W takes {expected} in {group} groups");
+        return Err(InferError::invalid(message));
+    }
+    let mut shape = vec![x[0].clone(), &w[1] * &Dim::from(group)];
+    shape.extend(sizes(ctx.attrs, &x[2..], &w[2..])?.into_iter().map(|(size, _)| size));
+    Ok(vec![Facts::new(dtype, shape)])
+}
+
+/// A transposed convolution of concrete shapes. In `axes`, `input` is Y's size and `output` X's, as in the convolution
+/// that this one takes back.
+struct Plan {
+    groups: usize,
+    /// Channels of X in a group.
+    channels: usize,
+    /// Channels of Y in a group.
+    filters: usize,
+    axes: [Axis; 3],
+}
+
+impl Plan {
+    fn new(attrs: &Attrs, x: &[usize], w: &[usize]) -> Result<Self, OpError> {
+        let dims = |shape: &[usize]| shape[2..].iter().map(|&d| Dim::from(d)).collect::<Vec<_>>();
+        let (input, weight) = (dims(x), dims(w));
+        let sizes = sizes(attrs, &input, &weight)?;
+        let spreads = spreads(attrs, &weight)?;
+        let axis = |i: usize| {
+            let known = |size: Option<i64>| size.and_then(|n| usize::try_from(n).ok());
+            Axis {
+                input: known(sizes[i].0.known()).unwrap_or(0),
+                output: x[2 + i],
+                kernel: w[2 + i],
+                stride: spreads[i].stride as usize,
+                dilation: spreads[i].dilation as usize,
+                before: known(sizes[i].1).unwrap_or(0),
+                after: 0,
+            }
+        };
+        let axes: Vec<Axis> = (0..input.len()).map(axis).collect();
+        let groups = groups(attrs)?;
+        let channels = w[0] / groups;
+        Ok(Self { groups, channels, filters: w[1], axes: three(&axes)? })
+    }
+}
+
+fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let (x, w, bias) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
+    let plan = Plan::new(ctx.attrs, x.shape, w.shape)?;
+    for_dtype!(x.dtype, [F32 => f32, F64 => f64, F16 => f16, BF16 => bf16], T => {
+        let bias = bias.map(|b| b.slice::<T>());
+        spread(&plan, x.slice::<T>(), w.slice::<T>(), bias, ctx.output().slice::<T>());
+        Ok(())
+    })
+}
+
+/// Outputs whose sums are kept at once.
+const STRIP: usize = 64;
+
+/// Each row of the output gathers the rows of the input that reach it.
+fn spread<T: Term>(plan: &Plan, x: &[T], w: &[T], bias: Option<&[T]>, out: &mut [T]) {
+    let [d, h, width] = &plan.axes;
+    let (inputs, taps) = (volume(&plan.axes, |a| a.output), volume(&plan.axes, |a| a.kernel));
+    if out.is_empty() {
+        return;
+    }
+    let planes = d.input * h.input;
+    out.par_chunks_mut(width.input).enumerate().for_each(|(row, y)| {
+        let (filter, at) = (row / planes, row % planes);
+        let (product, own) = (filter / plan.filters, filter % plan.filters);
+        let channel = filter % (plan.groups * plan.filters);
+        let group = product % plan.groups;
+        for (s, y) in y.chunks_mut(STRIP).enumerate() {
+            let mut sums = [T::ZERO; STRIP];
+            for c in 0..plan.channels {
+                let x = &x[(product * plan.channels + c) * inputs..][..inputs];
+                let at_w = ((group * plan.channels + c) * plan.filters + own) * taps;
+                let w = &w[at_w..at_w + taps];
+                for (kd, z) in sources(d, at / h.input) {
+                    for (kh, v) in sources(h, at % h.input) {
+                        let x = &x[(z * h.output + v) * width.output..][..width.output];
+                        let w = &w[(kd * h.kernel + kh) * width.kernel..][..width.kernel];
+                        line(width, x, w, s * STRIP, &mut sums[..y.len()]);
+                    }
+                }
+            }
+            for (y, &sum) in y.iter_mut().zip(&sums) {
+                *y = T::finish(T::scale(sum, 1.0, 1.0, bias.map(|b| b[channel])));
+            }
+        }
+    });
+}
+
+/// The taps by which an output is reached, each with the input it comes from.
+fn sources(axis: &Axis, output: usize) -> impl Iterator<Item = (usize, usize)> {
+    let Axis { kernel, stride, dilation, before, output: inputs, .. } = *axis;
+    (0..kernel).filter_map(move |tap| {
+        let steps = (output + before).checked_sub(tap * dilation)?;
+        (steps % stride == 0 && steps / stride < inputs).then_some((tap, steps / stride))
+    })
+}
+
+/// Adds one row of the input to neighbouring outputs of one row, from output `first` on.
+fn line<T: Term>(axis: &Axis, x: &[T], w: &[T], first: usize, sums: &mut [T::Sum]) {
+    for (tap, &weight) in w.iter().enumerate() {
+        // Inputs `i` with `first ≤ i·stride + tap·dilation − before < first + sums`.
+        let shift = tap * axis.dilation;
+        let from = (first + axis.before).saturating_sub(shift).div_ceil(axis.stride);
+        let end = (first + sums.len() + axis.before).saturating_sub(shift).div_ceil(axis.stride);
+        for (i, &x) in x.iter().enumerate().take(end).skip(from) {
+            let at = i * axis.stride + shift - axis.before - first;
+            sums[at] = T::add(sums[at], x, weight);
+        }
+    }
+}
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (x, w, bias) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
+    let Some(element) = wgsl_type(x.dtype) else { return Ok(None) };
+    let plan = Plan::new(ctx.attrs, &x.shape, &w.shape)?;
+    let outputs = ctx.output().len();
+    // An empty operand must not be bound: the CPU writes the bias.
+    if outputs > 0 && (x.is_empty() || w.is_empty()) {
+        return Ok(None);
+    }
+    let mut params = [plan.groups, plan.channels, plan.filters, outputs].map(|v| v as u32).to_vec();
+    params.extend(axis_params(&plan.axes));
+    let mut binds = vec![Bind::In(0), Bind::In(1)];
+    binds.extend(bias.map(|_| Bind::In(2)));
+    binds.push(Bind::Out(0));
+    let (bias, output, uniform) = match bias {
+        Some(_) => (BIAS, "3", "4"),
+        None => ("fn bias(channel: u32) -> {{T}} { return {{T}}(0); }", "2", "3"),
+    };
+    let values = [
+        ("bias", bias),
+        ("output", output),
+        ("uniform", uniform),
+        ("narrow", narrowing(x.dtype)),
+        ("T", element),
+    ];
+    Ok(Some(GpuProgram::one(Dispatch {
+        label: "ConvTranspose".into(),
+        wgsl: render(include_str!("conv_transpose.wgsl"), &values).into(),
+        binds,
+        params,
+        groups: ctx.limits.linear(outputs, 256),
+    })))
+}
+
+const BIAS: &str = "@group(0) @binding(2) var<storage, read> b_in: array<{{T}}>;
+fn bias(channel: u32) -> {{T}} { return b_in[channel]; }";
+
+fn cases() -> Vec<Case> {
+    let ints = |values: &[i64]| Attr::Ints(values.to_vec());
+    let conv = |name, x: &[usize], w: &[usize]| Case::new(name, vec![ramp(x), ramp(w)]);
+    vec![
+        Case::new(
+            "worked by hand",
+            vec![
+                Tensor::from_slice(&[1, 1, 3], &[1.0f32, 2.0, 3.0]),
+                Tensor::from_slice(&[1, 2, 2], &[1.0f32, 10.0, -1.0, 0.0]),
+                Tensor::from_slice(&[2], &[0.0f32, 0.5]),
+            ],
+        )
+        .attr("strides", ints(&[2]))
+        .attr("pads", ints(&[1, 0]))
+        .attr("output_padding", ints(&[1]))
+        .expect(vec![Tensor::from_slice(
+            &[1, 2, 6],
+            &[10.0f32, 2.0, 20.0, 3.0, 30.0, 0.0, 0.5, -1.5, 0.5, -2.5, 0.5, 0.5],
+        )]),
+        conv("doubling", &[2, 6, 5, 40], &[6, 4, 2, 2])
+            .input(Some(ramp(&[4])))
+            .attr("strides", ints(&[2, 2])),
+        conv("padded, dilated", &[1, 3, 6, 7], &[3, 5, 3, 3])
+            .attr("strides", ints(&[2, 1]))
+            .attr("dilations", ints(&[1, 2]))
+            .attr("pads", ints(&[1, 2, 0, 1])),
+        conv("groups", &[1, 6, 4, 5], &[6, 2, 3, 3]).attr("group", Attr::Int(3)),
+        conv("stated shape", &[1, 2, 5, 5], &[2, 3, 3, 3])
+            .attr("strides", ints(&[2, 2]))
+            .attr("output_shape", ints(&[10, 9])),
+        conv("same, lower", &[1, 2, 5, 70], &[2, 3, 3, 4])
+            .attr("strides", ints(&[2, 2]))
+            .attr("auto_pad", Attr::Str("SAME_LOWER".to_owned())),
+        conv("three axes", &[1, 2, 2, 3, 4], &[2, 2, 2, 2, 3]).attr("strides", ints(&[1, 2, 2])),
+        conv("no images", &[0, 2, 5], &[2, 3, 3]),
+    ]
+}

@@ -1,0 +1,35 @@
+struct Params { n: u32, size: u32, init: u32, unused: u32 }
+
+@group(0) @binding(0) var<storage, read> x_in: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y_out: array<f32>;
+@group(0) @binding(2) var<uniform> params: Params;
+
+{{narrow}}
+
+var<workgroup> lanes: array<f32, 256>;
+
+fn join(a: f32, b: f32) -> f32 { return {{join}}; }
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let channel = group.x + group.y * groups.x;
+    if (channel >= params.n) { return; }
+    var own = bitcast<f32>(params.init);
+    for (var i = local; i < params.size; i += 256u) {
+        own = join(own, x_in[channel * params.size + i]);
+    }
+    lanes[local] = own;
+    workgroupBarrier();
+    for (var half = 128u; half > 0u; half /= 2u) {
+        if (local < half) { lanes[local] = join(lanes[local], lanes[local + half]); }
+        workgroupBarrier();
+    }
+    if (local == 0u) {
+        let best = lanes[0];
+        y_out[channel] = narrow({{finish}});
+    }
+}
