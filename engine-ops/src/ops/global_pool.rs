@@ -4,7 +4,7 @@ use crate::case::{Case, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
-use crate::ops::pool::Greatest;
+use crate::ops::pool::{Greatest, IS_NAN};
 use crate::{Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{DType, Dim, Element, Tensor};
 use half::{bf16, f16};
@@ -39,7 +39,7 @@ pub static GLOBAL_AVERAGE_POOL: OpDef = OpDef {
 };
 
 /// NaN wins, whichever side it is on.
-const MAX: &str = "select(a, b, b > a || b != b)";
+const MAX: &str = "select(a, b, b > a || is_nan(b))";
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let (dtype, x) = (ctx.dtype(0)?, ctx.shape(0)?);
@@ -124,7 +124,8 @@ fn gpu(ctx: &GpuCtx<'_>, label: &'static str, join: &str, finish: &str) -> Optio
         return None;
     }
     let least = if label == GLOBAL_MAX_POOL.name { f32::NEG_INFINITY } else { 0.0 };
-    let values = [("join", join), ("finish", finish), ("narrow", narrowing(x.dtype))];
+    let narrow = narrowing(x.dtype);
+    let values = [("join", join), ("finish", finish), ("narrow", narrow), ("is_nan", IS_NAN)];
     Some(GpuProgram::one(Dispatch {
         label: label.into(),
         wgsl: render(include_str!("global_pool.wgsl"), &values).into(),

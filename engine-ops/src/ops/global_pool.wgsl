@@ -6,6 +6,8 @@ struct Params { n: u32, size: u32, init: u32, unused: u32 }
 
 {{narrow}}
 
+{{is_nan}}
+
 var<workgroup> lanes: array<f32, 256>;
 
 fn join(a: f32, b: f32) -> f32 { return {{join}}; }

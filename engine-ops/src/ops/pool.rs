@@ -333,7 +333,7 @@ static MAX_WGSL: PoolWgsl = PoolWgsl {
         "i32" => "bitcast<i32>(params.least)",
         _ => "params.least",
     },
-    step: "select(sum, x, x > sum || (x != x && sum == sum))",
+    step: "select(sum, x, x > sum || is_nan(x))",
     finish: "sum",
 };
 static AVERAGE_WGSL: PoolWgsl = PoolWgsl {
@@ -348,6 +348,11 @@ static NORM_WGSL: PoolWgsl = PoolWgsl {
     step: "sum + pow(abs(x), f32(params.flag))",
     finish: "pow(sum, 1.0 / f32(params.flag))",
 };
+
+/// By bits, since compilers of shaders may take `x != x` for false.
+pub(super) const IS_NAN: &str =
+    "fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }";
+const NEVER_NAN: &str = "fn is_nan(x: {{T}}) -> bool { return false; }";
 
 fn gpu(ctx: &GpuCtx<'_>, pool: &PoolWgsl) -> Result<Option<GpuProgram>, OpError> {
     let (x, y) = (ctx.input(0), ctx.output());
@@ -371,6 +376,7 @@ fn gpu(ctx: &GpuCtx<'_>, pool: &PoolWgsl) -> Result<Option<GpuProgram>, OpError>
         ("step", pool.step),
         ("finish", pool.finish),
         ("narrow", narrowing(x.dtype)),
+        ("is_nan", if element == "f32" { IS_NAN } else { NEVER_NAN }),
         ("T", element),
     ];
     Ok(Some(GpuProgram::one(Dispatch {

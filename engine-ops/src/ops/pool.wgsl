@@ -11,6 +11,8 @@ struct Params {
 
 {{narrow}}
 
+{{is_nan}}
+
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = gid.x + gid.y * groups.x * 256u;
