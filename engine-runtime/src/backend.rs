@@ -1,6 +1,7 @@
 //! What a device does for a session: keep constants, lower segments, run them.
 
 use crate::error::RunError;
+use crate::gpu::Placement;
 use crate::plan::Segment;
 use engine_format::{Tensor, ValueId};
 use std::collections::BTreeMap;
@@ -32,6 +33,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Bytes of memory that a lowered segment holds on to while it is cached.
     fn cost(&self, lowered: &Self::Lowered) -> usize;
+
+    /// Where the steps of a lowered segment run; empty where there is no choice.
+    fn placement(&self, _lowered: &Self::Lowered) -> Vec<Placement> {
+        Vec::new()
+    }
 
     /// Runs a segment.
     fn run(&self, run: Run<'_, Self>) -> Result<Finished<Self::Carried>, RunError>;

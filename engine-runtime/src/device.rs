@@ -3,7 +3,7 @@
 use crate::backend::Constants;
 use crate::cpu::{CpuBackend, CpuOptions};
 use crate::error::RunError;
-use crate::gpu::{self, AdapterSummary, GpuChoice};
+use crate::gpu::{self, AdapterSummary, GpuChoice, GpuDevice, GpuError, GpuOptions};
 use crate::plan::program::Program;
 use crate::runner::{Loaded, Runner};
 use std::convert::Infallible;
@@ -71,7 +71,7 @@ impl fmt::Display for DeviceInfo {
 pub struct DeviceError {
     asked: DeviceSelector,
     found: Vec<DeviceInfo>,
-    cause: String,
+    cause: GpuError,
 }
 
 impl DeviceError {
@@ -88,18 +88,16 @@ impl DeviceError {
 
 impl fmt::Display for DeviceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found: Vec<String> = self.found.iter().map(ToString::to_string).collect();
-        write!(
-            f,
-            "no device {:?}: {}; devices: {}",
-            self.asked.to_string(),
-            self.cause,
-            found.join(", ")
-        )
+        // The cause lists the adapters that were found.
+        write!(f, "{}; the CPU is always there, as \"cpu\"", self.cause)
     }
 }
 
-impl std::error::Error for DeviceError {}
+impl std::error::Error for DeviceError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
 
 /// An opened device. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -110,6 +108,7 @@ pub struct Device {
 #[derive(Clone, Debug)]
 enum Kind {
     Cpu(CpuOptions),
+    Gpu(GpuDevice),
 }
 
 impl Device {
@@ -126,13 +125,33 @@ impl Device {
     /// Opens what is asked for. `auto` falls back to the CPU; nothing else does.
     pub fn open(selector: &DeviceSelector) -> Result<Self, DeviceError> {
         match selector {
-            DeviceSelector::Cpu | DeviceSelector::Auto => Ok(Self::cpu()),
-            DeviceSelector::Gpu(_) => Err(DeviceError {
-                asked: selector.clone(),
-                found: Self::list(),
-                cause: "whole engines run on the CPU only so far".to_owned(),
-            }),
+            DeviceSelector::Cpu => Ok(Self::cpu()),
+            DeviceSelector::Auto => Ok(Self::hardware().unwrap_or_else(Self::cpu)),
+            DeviceSelector::Gpu(choice) => {
+                GpuDevice::open(choice, GpuOptions::default()).map(Self::gpu).map_err(|cause| {
+                    DeviceError { asked: selector.clone(), found: Self::list(), cause }
+                })
+            }
         }
+    }
+
+    /// The first hardware GPU, if there is one and it opens. A software adapter is never what `auto` means: the CPU
+    /// device is faster.
+    fn hardware() -> Option<Self> {
+        // Hardware comes first in the list, so it has the first index whether or not software adapters count.
+        gpu::adapters().first().filter(|adapter| !adapter.software)?;
+        match GpuDevice::open(&GpuChoice::Index(0), GpuOptions::default()) {
+            Ok(gpu) => Some(Self::gpu(gpu)),
+            Err(error) => {
+                tracing::warn!(%error, "the GPU does not open, the CPU is used");
+                None
+            }
+        }
+    }
+
+    /// An opened GPU.
+    pub fn gpu(gpu: GpuDevice) -> Self {
+        Self { kind: Kind::Gpu(gpu) }
     }
 
     /// Every device there is, the CPU first.
@@ -145,20 +164,20 @@ impl Device {
     pub fn info(&self) -> DeviceInfo {
         match &self.kind {
             Kind::Cpu(_) => DeviceInfo::Cpu,
+            Kind::Gpu(gpu) => DeviceInfo::Gpu(gpu.adapter().clone()),
         }
     }
 
     /// Whether this is a GPU.
     pub fn is_gpu(&self) -> bool {
-        match self.kind {
-            Kind::Cpu(_) => false,
-        }
+        matches!(self.kind, Kind::Gpu(_))
     }
 
     /// How work that is done on the CPU is done, whatever the device.
     pub(crate) fn cpu_options(&self) -> CpuOptions {
         match &self.kind {
             Kind::Cpu(options) => options.clone(),
+            Kind::Gpu(_) => CpuOptions::default(),
         }
     }
 
@@ -173,6 +192,7 @@ impl Device {
                 let backend = Arc::new(CpuBackend::new(options.clone()));
                 Box::new(Loaded::new(backend, program, constants)?)
             }
+            Kind::Gpu(gpu) => Box::new(Loaded::new(Arc::new(gpu.clone()), program, constants)?),
         })
     }
 }

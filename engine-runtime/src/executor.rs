@@ -4,6 +4,7 @@ use crate::backend::Constants;
 use crate::cpu::CpuBackend;
 use crate::device::Device;
 use crate::error::{LoadError, RunError};
+use crate::gpu::Placement;
 use crate::inputs::{self, Inputs};
 use crate::plan::program::{self, Body, Program};
 use crate::runner::{self, Runner};
@@ -204,6 +205,11 @@ impl Executor {
 
     pub fn version(&self) -> Digest {
         self.version
+    }
+
+    /// Where the nodes of the plans made so far run.
+    pub fn placement(&self) -> Vec<Placement> {
+        self.runner.placement()
     }
 
     /// Checks the inputs and runs.

@@ -3,6 +3,7 @@
 use crate::backend::{Backend, Constants};
 use crate::cpu::kernel;
 use crate::error::RunError;
+use crate::gpu::Placement;
 use crate::plan::program::Program;
 use crate::plan::walk::ResidentMetas;
 use crate::session::Session;
@@ -13,6 +14,9 @@ use std::sync::Arc;
 pub(crate) trait Runner: Send + Sync {
     /// Runs over inputs in port order, already checked.
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError>;
+
+    /// Where the nodes of the plans made so far run.
+    fn placement(&self) -> Vec<Placement>;
 
     /// The constants it runs with.
     fn constants(&self) -> &Constants;
@@ -48,6 +52,10 @@ impl<B: Backend> Loaded<B> {
 impl<B: Backend> Runner for Loaded<B> {
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         self.session.run(&self.resident, inputs)
+    }
+
+    fn placement(&self) -> Vec<Placement> {
+        self.session.placement()
     }
 
     fn constants(&self) -> &Constants {

@@ -2,12 +2,14 @@
 
 use crate::backend::{Backend, Run};
 use crate::error::RunError;
+use crate::gpu::Placement;
 use crate::plan::Segment;
 use crate::plan::cache::{Cache, CacheLimits, Key};
 use crate::plan::program::Program;
 use crate::plan::walk::{Planned, ResidentMetas, Suspension};
 use engine_format::Tensor;
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -78,6 +80,18 @@ impl<B: Backend> Session<B> {
             carried = finished.carry;
             stage = next;
         }
+    }
+
+    /// Where the nodes of the plans made so far run, each line once.
+    pub fn placement(&self) -> Vec<Placement> {
+        let stages: Vec<Arc<Stage<B>>> = self.cache().items().cloned().collect();
+        let mut lines = Vec::new();
+        let mut seen = HashSet::new();
+        for stage in stages {
+            let new = self.backend.placement(&stage.lowered).into_iter();
+            lines.extend(new.filter(|line| seen.insert(line.clone())));
+        }
+        lines
     }
 
     /// The stage after stage `after` for `tensors`, planned and lowered if it is not there yet.

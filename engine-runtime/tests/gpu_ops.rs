@@ -3,36 +3,16 @@
 //! Runs under what the adapter offers and again under the WebGPU baseline. Without an adapter the tests say so and
 //! pass; `REFIT_REQUIRE_GPU=1` makes that a failure.
 
+mod support;
+
 use engine_format::{AlignedBuf, Attrs, DType, Tensor};
 use engine_ops::case::Case;
 use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
-use engine_ops::gpu::GpuCtx;
 use engine_ops::infer::{Facts, InferCtx};
 use engine_ops::{Kind, OpDef, TABLE, Tolerance};
-use engine_runtime::gpu::{GpuChoice, GpuDevice, GpuError, GpuErrorKind, GpuOptions, adapters};
+use engine_runtime::gpu::{GpuDevice, GpuOptions, Obstacle};
 use half::{bf16, f16};
-
-/// The GPU under test: a hardware one, else a software one; nothing else about the tests depends on which.
-fn device(options: GpuOptions) -> Option<GpuDevice> {
-    let software = adapters().into_iter().find(|a| a.software);
-    let named = |a: engine_runtime::gpu::AdapterSummary| GpuChoice::Named(a.name);
-    let opened = match (GpuDevice::open(&GpuChoice::First, options), software.map(named)) {
-        (Err(e), Some(choice)) if e.kind() == GpuErrorKind::NoAdapter => {
-            GpuDevice::open(&choice, options)
-        }
-        (first, _) => first,
-    };
-    match opened {
-        Ok(device) => Some(device),
-        Err(e) if e.kind() == GpuErrorKind::NoAdapter => {
-            let required = std::env::var_os("REFIT_REQUIRE_GPU").is_some_and(|v| v == "1");
-            assert!(!required, "REFIT_REQUIRE_GPU=1, but {e}");
-            println!("SKIPPED: {e}");
-            None
-        }
-        Err(e) => panic!("{e}"),
-    }
-}
+use support::device;
 
 #[test]
 fn operators_agree_with_the_cpu_under_the_adapters_limits() {
@@ -43,7 +23,7 @@ fn operators_agree_with_the_cpu_under_the_adapters_limits() {
 
 #[test]
 fn operators_agree_with_the_cpu_under_the_webgpu_baseline() {
-    if let Some(device) = device(GpuOptions { baseline: true }) {
+    if let Some(device) = device(GpuOptions { baseline: true, ..GpuOptions::default() }) {
         assert!(device.max_binding() <= 128 << 20);
         run_table(&device);
     }
@@ -54,31 +34,42 @@ fn run_table(device: &GpuDevice) {
     let (mut ran, mut on_cpu) = (0, Vec::new());
     // One operator alone, to work on it.
     let only = std::env::var("REFIT_OP").ok();
-    for def in TABLE.iter().filter(|d| only.as_ref().is_none_or(|o| o == d.name)) {
+    let wanted = |def: &&&OpDef| {
+        // Views are never copied and control flow never is a step: neither reaches a device.
+        let step = !matches!(def.kind, Kind::View | Kind::Control);
+        step && only.as_ref().is_none_or(|name| name == def.name)
+    };
+    for def in TABLE.iter().filter(wanted) {
         for case in (def.cases)() {
             let label = format!("{def:?} {:?}", case.name);
             match run_case(device, def, &case) {
-                Ok(true) => ran += 1,
-                Ok(false) => on_cpu.push(label),
+                Ok(Ok(())) => ran += 1,
+                Ok(Err(why)) => on_cpu.push(format!("{label}: {why}")),
                 Err(message) => failures.push(format!("{label}: {message}")),
             }
         }
     }
-    println!("{device:?}: {ran} cases ran, {} have no kernel here", on_cpu.len());
-    on_cpu.iter().for_each(|label| println!("  not on the GPU: {label}"));
+    println!("{device:?}: {ran} cases ran, {} did not:", on_cpu.len());
+    on_cpu.iter().for_each(|line| println!("  {line}"));
     assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
     assert!(ran > 0 || only.is_some(), "no case ran");
 }
 
-/// Whether the case has a GPU kernel; an error if it does and the kernel is wrong.
-fn run_case(device: &GpuDevice, def: &'static OpDef, case: &Case) -> Result<bool, String> {
-    if def.gpu.is_none() || def.kind == Kind::View {
-        return Ok(false);
-    }
+/// An error if the case has a GPU kernel and it is wrong.
+fn run_case(
+    device: &GpuDevice,
+    def: &'static OpDef,
+    case: &Case,
+) -> Result<Result<(), Obstacle>, String> {
     let attrs = case.attrs.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
     let attrs = def.normalise(attrs).map_err(|e| e.to_string())?;
     let metas = outputs(def, &attrs, case)?;
-    let Some(gpu) = on_gpu(device, def, &attrs, case, &metas)? else { return Ok(false) };
+    let asked: Vec<_> = metas.iter().cloned().map(Some).collect();
+    let ran = device.run_node(def, &attrs, &case.inputs, &asked).map_err(|e| e.to_string())?;
+    let gpu: Vec<Tensor> = match ran {
+        Ok(results) => results.into_iter().map(|r| r.expect("all were asked for")).collect(),
+        Err(why) => return Ok(Err(why)),
+    };
     let cpu = on_cpu(def, &attrs, case, &metas)?;
     for (i, (gpu, cpu)) in gpu.iter().zip(&cpu).enumerate() {
         compare(gpu, cpu, def.tolerance).map_err(|e| format!("result {i} against the CPU: {e}"))?;
@@ -87,7 +78,7 @@ fn run_case(device: &GpuDevice, def: &'static OpDef, case: &Case) -> Result<bool
                 .map_err(|e| format!("result {i} against what is expected: {e}"))?;
         }
     }
-    Ok(true)
+    Ok(Ok(()))
 }
 
 fn outputs(def: &OpDef, attrs: &Attrs, case: &Case) -> Result<Vec<TensorMeta>, String> {
@@ -101,42 +92,6 @@ fn outputs(def: &OpDef, attrs: &Attrs, case: &Case) -> Result<Vec<TensorMeta>, S
             Ok(TensorMeta { dtype: f.dtype, shape })
         })
         .collect()
-}
-
-fn on_gpu(
-    device: &GpuDevice,
-    def: &OpDef,
-    attrs: &Attrs,
-    case: &Case,
-    outputs: &[TensorMeta],
-) -> Result<Option<Vec<Tensor>>, String> {
-    let inputs: Vec<_> = case
-        .inputs
-        .iter()
-        .map(|t| t.as_ref().map(|t| TensorMeta { dtype: t.dtype(), shape: t.shape().to_vec() }))
-        .collect();
-    // A plan knows the contents of an operand that decides shapes; of others it may not.
-    let known = |(i, t): (usize, &Option<Tensor>)| {
-        let role = def.operand(i).map(|o| o.role);
-        t.clone().filter(|_| role == Some(engine_ops::Role::Shape))
-    };
-    let values: Vec<_> = case.inputs.iter().enumerate().map(known).collect();
-    let outputs: Vec<_> = outputs.iter().cloned().map(Some).collect();
-    let ctx = GpuCtx {
-        attrs,
-        inputs: &inputs,
-        values: &values,
-        outputs: &outputs,
-        limits: device.limits(),
-    };
-    let kernel = def.gpu.expect("only operators with a kernel come here");
-    let Some(program) = kernel(&ctx).map_err(|e| format!("kernel: {e}"))? else {
-        return Ok(None);
-    };
-    let results = device
-        .run_program(&program, &case.inputs, &outputs)
-        .map_err(|e: GpuError| e.to_string())?;
-    Ok(Some(results.into_iter().map(|r| r.expect("all were asked for")).collect()))
 }
 
 fn on_cpu(

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wgpu::{DeviceDescriptor, ErrorFilter, Features, Limits, MemoryHints, PollType};
 
 /// How a GPU is opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GpuOptions {
     /// Ask for no more than what every WebGPU implementation has, even if the adapter has more.
     pub baseline: bool,
+    /// Operators that run on the CPU although they have a GPU kernel: to find a wrong kernel by halving, and for tests.
+    pub on_cpu: Vec<String>,
 }
 
 /// Features that kernels or measurements make use of where the adapter has them; none is ever required.
@@ -31,6 +33,7 @@ struct Inner {
     limits: Limits,
     kernel_limits: GpuLimits,
     pipelines: PipelineCache,
+    on_cpu: Vec<String>,
     /// The first error that no scope caught: a lost device, or a bug.
     fault: Arc<Mutex<Option<GpuError>>>,
 }
@@ -76,6 +79,7 @@ impl GpuDevice {
                 adapter: summary,
                 limits,
                 pipelines: PipelineCache::default(),
+                on_cpu: options.on_cpu,
                 fault,
             }),
         })
@@ -99,6 +103,11 @@ impl GpuDevice {
     /// How many shaders were compiled so far.
     pub fn compiled_shaders(&self) -> usize {
         self.inner.pipelines.len()
+    }
+
+    /// Whether operator `name` runs on the CPU by [`GpuOptions::on_cpu`].
+    pub(crate) fn is_kept_off(&self, name: &str) -> bool {
+        self.inner.on_cpu.iter().any(|op| op == name)
     }
 
     pub(crate) fn wgpu_limits(&self) -> &Limits {

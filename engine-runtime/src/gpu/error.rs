@@ -1,5 +1,6 @@
 //! The error of this module.
 
+use crate::error::{RunError, RunErrorKind};
 use std::fmt;
 
 /// The class of a [`GpuError`].
@@ -64,5 +65,11 @@ impl GpuError {
     /// The class of the error.
     pub fn kind(&self) -> GpuErrorKind {
         self.0.kind
+    }
+}
+
+impl From<GpuError> for RunError {
+    fn from(error: GpuError) -> Self {
+        RunError::new(RunErrorKind::Device, error.to_string())
     }
 }

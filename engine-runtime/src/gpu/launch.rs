@@ -1,13 +1,10 @@
-//! Dispatches bound to buffers, ready to be recorded any number of times.
+//! Dispatches, compiled and with their parameters uploaded; bound to buffers and recorded any number of times.
 
 use super::device::GpuDevice;
 use super::error::{GpuError, GpuErrorKind};
-use super::pipeline::{Pipeline, pipelines};
-use super::words::gpu_len;
-use engine_format::DType;
-use engine_ops::cpu::TensorMeta;
+use super::pipeline::{Pipeline, Trust, pipelines};
 use engine_ops::gpu::{Bind, Dispatch, GpuProgram};
-use std::fmt;
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use wgpu::{
@@ -15,188 +12,135 @@ use wgpu::{
     BufferUsages, CommandEncoder, ComputePassDescriptor,
 };
 
-/// Why a node does not run on the GPU.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Obstacle {
-    /// The operator has no GPU kernel.
-    NoKernel,
-    /// The operator's GPU kernel does not take these types or shapes.
-    NotTaken,
-    /// Elements of this type are not kept on the GPU.
-    Type(DType),
-    /// A tensor is larger than a binding may be.
-    TooLarge {
-        /// Bytes on the GPU.
-        bytes: u64,
-        /// The device's limit.
-        limit: u64,
-    },
-    /// A shader binds more buffers than the device takes.
-    TooManyBuffers {
-        /// Storage buffers of the shader.
-        buffers: usize,
-        /// The device's limit.
-        limit: usize,
-    },
-    /// A dispatch has more workgroups in one dimension than the device takes.
-    TooManyWorkgroups {
-        /// Workgroups of the dispatch.
-        groups: [u32; 3],
-        /// The device's limit in each dimension.
-        limit: u32,
-    },
+/// The dispatches of several programs, one after another.
+pub(crate) struct LaunchList {
+    launches: Vec<Launch>,
+    params: Params,
+    /// By program: its launches.
+    programs: Vec<Range<usize>>,
 }
 
-impl fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Obstacle::NoKernel => f.write_str("the operator has no GPU kernel"),
-            Obstacle::NotTaken => {
-                f.write_str("the operator's GPU kernel does not take these types or shapes")
-            }
-            Obstacle::Type(dtype) => write!(f, "{dtype} is not kept on the GPU"),
-            Obstacle::TooLarge { bytes, limit } => {
-                write!(f, "a tensor takes {bytes} bytes, a binding takes at most {limit}")
-            }
-            Obstacle::TooManyBuffers { buffers, limit } => {
-                write!(f, "a shader binds {buffers} buffers, the device takes {limit}")
-            }
-            Obstacle::TooManyWorkgroups { groups, limit } => {
-                write!(f, "a dispatch has {groups:?} workgroups, a dimension takes {limit}")
-            }
+struct Launch {
+    label: Cow<'static, str>,
+    pipeline: Arc<Pipeline>,
+    program: usize,
+    binds: Vec<Bind>,
+    groups: [u32; 3],
+}
+
+impl LaunchList {
+    /// Compiles what is not compiled yet and uploads all parameters as one buffer. Dispatches without workgroups have
+    /// nothing to do and are left out.
+    pub(crate) fn new(
+        device: &GpuDevice,
+        programs: &[(&GpuProgram, Trust)],
+    ) -> Result<Self, GpuError> {
+        let mut dispatches: Vec<(usize, &Dispatch)> = Vec::new();
+        let mut ranges = Vec::with_capacity(programs.len());
+        for (i, (program, _)) in programs.iter().enumerate() {
+            let start = dispatches.len();
+            let busy = program.dispatches.iter().filter(|d| !d.groups.contains(&0));
+            dispatches.extend(busy.map(|dispatch| (i, dispatch)));
+            ranges.push(start..dispatches.len());
         }
-    }
-}
-
-/// What keeps `program` from running on `device`, if anything.
-pub(crate) fn obstacle(
-    device: &GpuDevice,
-    program: &GpuProgram,
-    inputs: &[Option<TensorMeta>],
-    outputs: &[Option<TensorMeta>],
-) -> Option<Obstacle> {
-    let limits = device.wgpu_limits();
-    let fits = |bytes: u64| {
-        let limit = device.max_binding();
-        (bytes > limit).then_some(Obstacle::TooLarge { bytes, limit })
-    };
-    let tensor = |metas: &[Option<TensorMeta>], i: usize| {
-        let meta = metas.get(i).and_then(Option::as_ref)?;
-        gpu_len(meta).map_or(Some(Obstacle::Type(meta.dtype)), fits)
-    };
-    program.dispatches.iter().find_map(|dispatch| {
-        let limit = limits.max_storage_buffers_per_shader_stage as usize;
-        if dispatch.binds.len() > limit {
-            return Some(Obstacle::TooManyBuffers { buffers: dispatch.binds.len(), limit });
-        }
-        let limit = limits.max_compute_workgroups_per_dimension;
-        if dispatch.groups.iter().any(|&n| n > limit) {
-            return Some(Obstacle::TooManyWorkgroups { groups: dispatch.groups, limit });
-        }
-        dispatch.binds.iter().find_map(|bind| match *bind {
-            Bind::In(i) => tensor(inputs, i),
-            Bind::Out(i) => tensor(outputs, i),
-            Bind::Scratch(i) => fits(program.scratch[i] as u64 * 4),
-        })
-    })
-}
-
-/// The buffers of one node. A buffer of an empty tensor is never read or written: kernels know the sizes from their
-/// parameters.
-pub(crate) struct Operands<'a> {
-    /// By operand; `None` where it is omitted.
-    pub(crate) inputs: &'a [Option<&'a Buffer>],
-    /// By result; `None` where nobody asked.
-    pub(crate) outputs: &'a [Option<&'a Buffer>],
-    /// By temporary.
-    pub(crate) scratch: &'a [&'a Buffer],
-}
-
-impl Operands<'_> {
-    fn buffer(&self, dispatch: &Dispatch, bind: Bind) -> Result<Buffer, GpuError> {
-        let found = match bind {
-            Bind::In(i) => self.inputs.get(i).copied().flatten(),
-            Bind::Out(i) => self.outputs.get(i).copied().flatten(),
-            Bind::Scratch(i) => self.scratch.get(i).copied(),
-        };
-        found.cloned().ok_or_else(|| {
-            let message = format!("binds {bind:?}, which this node does not have");
-            GpuError::new(GpuErrorKind::Launch, dispatch.label.as_ref(), message)
-        })
-    }
-}
-
-/// Collects dispatches; [`Launches::build`] compiles and binds them.
-pub(crate) struct Launches<'a> {
-    device: &'a GpuDevice,
-    dispatches: Vec<(Dispatch, Vec<Buffer>)>,
-}
-
-impl<'a> Launches<'a> {
-    pub(crate) fn new(device: &'a GpuDevice) -> Self {
-        Self { device, dispatches: Vec::new() }
+        let list: Vec<(&Dispatch, Trust)> =
+            dispatches.iter().map(|&(program, d)| (d, programs[program].1)).collect();
+        let params = Params::write(device, &list)?;
+        let pipelines = pipelines(device, &list)?;
+        let launches = dispatches
+            .into_iter()
+            .zip(pipelines)
+            .map(|((program, dispatch), pipeline)| Launch {
+                label: dispatch.label.clone(),
+                pipeline,
+                program,
+                binds: dispatch.binds.clone(),
+                groups: dispatch.groups,
+            })
+            .collect();
+        Ok(Self { launches, params, programs: ranges })
     }
 
-    /// Adds the dispatches of a node; those without workgroups have nothing to do.
-    pub(crate) fn add(
-        &mut self,
-        program: &GpuProgram,
-        operands: &Operands<'_>,
-    ) -> Result<(), GpuError> {
-        for dispatch in program.dispatches.iter().filter(|d| !d.groups.contains(&0)) {
-            let buffers = dispatch
+    /// The launches of program `i`.
+    pub(crate) fn program(&self, i: usize) -> Range<usize> {
+        self.programs[i].clone()
+    }
+
+    /// Bytes of GPU memory that parameters take.
+    pub(crate) fn param_bytes(&self) -> u64 {
+        self.params.buffer.as_ref().map_or(0, Buffer::size)
+    }
+
+    /// Bind groups over the buffers that `resolve` gives for a program's bindings.
+    pub(crate) fn bind<'b>(
+        &self,
+        device: &GpuDevice,
+        resolve: impl Fn(usize, Bind) -> Option<&'b Buffer>,
+    ) -> Result<Vec<BindGroup>, GpuError> {
+        let group = |(i, launch): (usize, &Launch)| {
+            let buffers: Vec<&Buffer> = launch
                 .binds
                 .iter()
-                .map(|&bind| operands.buffer(dispatch, bind))
-                .collect::<Result<_, _>>()?;
-            self.dispatches.push((dispatch.clone(), buffers));
-        }
-        Ok(())
+                .map(|&bind| resolve(launch.program, bind).ok_or(bind))
+                .collect::<Result<_, _>>()
+                .map_err(|bind| {
+                    let message = format!("binds {bind:?}, which its node does not have");
+                    GpuError::new(GpuErrorKind::Launch, launch.label.as_ref(), message)
+                })?;
+            launch.bind(device, &buffers, self.params.binding(i))
+        };
+        self.launches.iter().enumerate().map(group).collect()
     }
 
-    /// Compiles what is not compiled yet, puts all parameters into one buffer and makes the bind groups.
-    pub(crate) fn build(self) -> Result<BoundLaunches, GpuError> {
-        let list: Vec<&Dispatch> = self.dispatches.iter().map(|(d, _)| d).collect();
-        let pipelines = pipelines(self.device, &list)?;
-        let params = Params::write(self.device, &list)?;
-        let bound = self
-            .dispatches
-            .iter()
-            .zip(pipelines)
-            .enumerate()
-            .map(|(i, ((dispatch, buffers), pipeline))| {
-                let group = bind(self.device, dispatch, &pipeline, buffers, params.binding(i))?;
-                Ok(Bound { pipeline, group, groups: dispatch.groups })
-            })
-            .collect::<Result<_, GpuError>>()?;
-        Ok(BoundLaunches { bound })
+    /// Records some of the launches, in order, as one compute pass; wgpu adds the barriers between them.
+    pub(crate) fn record(
+        &self,
+        groups: &[BindGroup],
+        encoder: &mut CommandEncoder,
+        which: Range<usize>,
+    ) {
+        if which.is_empty() {
+            return;
+        }
+        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+        let mut current: Option<&Arc<Pipeline>> = None;
+        for (launch, group) in self.launches[which.clone()].iter().zip(&groups[which]) {
+            if !current.is_some_and(|p| Arc::ptr_eq(p, &launch.pipeline)) {
+                pass.set_pipeline(&launch.pipeline.pipeline);
+                current = Some(&launch.pipeline);
+            }
+            let [x, y, z] = launch.groups;
+            pass.set_bind_group(0, group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
     }
 }
 
-fn bind(
-    device: &GpuDevice,
-    dispatch: &Dispatch,
-    pipeline: &Pipeline,
-    buffers: &[Buffer],
-    params: Option<BufferBinding<'_>>,
-) -> Result<BindGroup, GpuError> {
-    let entries: Vec<BindGroupEntry<'_>> = buffers
-        .iter()
-        .map(Buffer::as_entire_buffer_binding)
-        .chain(params)
-        .zip(0..)
-        .map(|(buffer, binding)| BindGroupEntry {
-            binding,
-            resource: BindingResource::Buffer(buffer),
+impl Launch {
+    fn bind(
+        &self,
+        device: &GpuDevice,
+        buffers: &[&Buffer],
+        params: Option<BufferBinding<'_>>,
+    ) -> Result<BindGroup, GpuError> {
+        let entries: Vec<BindGroupEntry<'_>> = buffers
+            .iter()
+            .map(|buffer| buffer.as_entire_buffer_binding())
+            .chain(params)
+            .zip(0..)
+            .map(|(buffer, binding)| BindGroupEntry {
+                binding,
+                resource: BindingResource::Buffer(buffer),
+            })
+            .collect();
+        device.scoped(GpuErrorKind::Launch, &self.label, |gpu| {
+            gpu.create_bind_group(&BindGroupDescriptor {
+                label: Some(&self.label),
+                layout: &self.pipeline.layout,
+                entries: &entries,
+            })
         })
-        .collect();
-    device.scoped(GpuErrorKind::Launch, &dispatch.label, |gpu| {
-        gpu.create_bind_group(&BindGroupDescriptor {
-            label: Some(&dispatch.label),
-            layout: &pipeline.layout,
-            entries: &entries,
-        })
-    })
+    }
 }
 
 /// The parameters of many dispatches in one uniform buffer.
@@ -207,16 +151,18 @@ struct Params {
 }
 
 impl Params {
-    fn write(device: &GpuDevice, dispatches: &[&Dispatch]) -> Result<Self, GpuError> {
+    fn write(device: &GpuDevice, dispatches: &[(&Dispatch, Trust)]) -> Result<Self, GpuError> {
         let align = u64::from(device.wgpu_limits().min_uniform_buffer_offset_alignment);
         let mut bytes: Vec<u8> = Vec::new();
         let mut places = Vec::with_capacity(dispatches.len());
-        for dispatch in dispatches {
-            bytes.resize((bytes.len() as u64).next_multiple_of(align) as usize, 0);
-            let start = bytes.len() as u64;
+        for (dispatch, _) in dispatches {
+            if !dispatch.params.is_empty() {
+                bytes.resize((bytes.len() as u64).next_multiple_of(align) as usize, 0);
+            }
+            let start = bytes.len();
             bytes.extend_from_slice(bytemuck::cast_slice(&dispatch.params));
             bytes.resize(bytes.len().next_multiple_of(16), 0);
-            places.push((start, bytes.len() as u64 - start));
+            places.push((start as u64, (bytes.len() - start) as u64));
         }
         if bytes.is_empty() {
             return Ok(Self { buffer: None, places });
@@ -231,37 +177,5 @@ impl Params {
         let (offset, size) = self.places[i];
         let size = wgpu::BufferSize::new(size)?;
         Some(BufferBinding { buffer: self.buffer.as_ref()?, offset, size: Some(size) })
-    }
-}
-
-/// Dispatches that can be recorded.
-pub(crate) struct BoundLaunches {
-    bound: Vec<Bound>,
-}
-
-struct Bound {
-    pipeline: Arc<Pipeline>,
-    group: BindGroup,
-    groups: [u32; 3],
-}
-
-impl BoundLaunches {
-    /// How many dispatches there are.
-    pub(crate) fn len(&self) -> usize {
-        self.bound.len()
-    }
-
-    /// Records some of the dispatches, in order, as one compute pass; wgpu adds the barriers between them.
-    pub(crate) fn record(&self, encoder: &mut CommandEncoder, which: Range<usize>) {
-        if which.is_empty() {
-            return;
-        }
-        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
-        for bound in &self.bound[which] {
-            let [x, y, z] = bound.groups;
-            pass.set_pipeline(&bound.pipeline.pipeline);
-            pass.set_bind_group(0, &bound.group, &[]);
-            pass.dispatch_workgroups(x, y, z);
-        }
     }
 }

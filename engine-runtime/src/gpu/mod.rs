@@ -7,10 +7,15 @@
 //! wgpu reports becomes a [`GpuError`] that names the shader or the node, never a panic.
 
 mod adapter;
+mod backend;
+mod context;
 mod device;
 mod error;
 mod launch;
+mod lower;
+mod obstacle;
 mod pipeline;
+mod resident;
 mod single;
 mod transfer;
 mod words;
@@ -18,4 +23,5 @@ mod words;
 pub use adapter::{AdapterSummary, GpuChoice, SOFTWARE_GPU, adapters};
 pub use device::{GpuDevice, GpuOptions};
 pub use error::{GpuError, GpuErrorKind};
-pub use launch::Obstacle;
+pub use lower::Placement;
+pub use obstacle::Obstacle;

@@ -1,56 +1,106 @@
-//! One program, run by itself: the harness that operators are tested with.
+//! One node: the program it gets, and running it by itself, which is how operators are tested.
 
 use super::device::GpuDevice;
 use super::error::{GpuError, GpuErrorKind};
-use super::launch::{Launches, Operands, obstacle};
+use super::launch::LaunchList;
+use super::obstacle::{Obstacle, obstacle};
+use super::pipeline::Trust;
 use super::transfer::Readback;
 use super::words::gpu_len;
-use engine_format::Tensor;
+use crate::cpu::kernel::{meta, node_error};
+use crate::error::{RunError, RunErrorKind};
+use engine_format::{Attrs, Tensor};
 use engine_ops::cpu::{TensorMeta, TensorRef};
-use engine_ops::gpu::GpuProgram;
+use engine_ops::gpu::{Bind, GpuCtx, GpuProgram};
+use engine_ops::{OpDef, OpError, Role};
 use wgpu::{Buffer, CommandEncoderDescriptor};
 
+/// One application of an operator to operands of known types.
+pub(crate) struct Node<'a> {
+    pub(crate) def: &'static OpDef,
+    pub(crate) attrs: &'a Attrs,
+    pub(crate) inputs: &'a [Option<TensorMeta>],
+    /// Contents of operands, where they are known before the run.
+    pub(crate) values: &'a [Option<Tensor>],
+    pub(crate) outputs: &'a [Option<TensorMeta>],
+}
+
+impl Node<'_> {
+    /// Its GPU program, or what keeps it off this GPU.
+    pub(crate) fn program(
+        &self,
+        device: &GpuDevice,
+    ) -> Result<Result<GpuProgram, Obstacle>, OpError> {
+        let Self { def, attrs, inputs, values, outputs } = *self;
+        let Some(kernel) = def.gpu else { return Ok(Err(Obstacle::NoKernel)) };
+        if device.is_kept_off(def.name) {
+            return Ok(Err(Obstacle::KeptOff));
+        }
+        let ctx = GpuCtx { attrs, inputs, values, outputs, limits: device.limits() };
+        let Some(program) = kernel(&ctx)? else { return Ok(Err(Obstacle::NotTaken)) };
+        Ok(match obstacle(device, &program, inputs, outputs) {
+            Some(why) => Err(why),
+            None => Ok(program),
+        })
+    }
+}
+
 impl GpuDevice {
-    /// Runs the dispatches of one node over host tensors and reads its results back; `None` for those not asked for.
-    pub fn run_program(
+    /// Runs one operator over host tensors and reads its results back, `None` for those not asked for; or says what
+    /// keeps it off this GPU. Attributes are normalised; of the operands' contents the kernel's maker sees those that
+    /// decide shapes.
+    pub fn run_node(
+        &self,
+        def: &'static OpDef,
+        attrs: &Attrs,
+        inputs: &[Option<Tensor>],
+        outputs: &[Option<TensorMeta>],
+    ) -> Result<Result<Vec<Option<Tensor>>, Obstacle>, RunError> {
+        let metas: Vec<Option<TensorMeta>> = inputs.iter().map(|t| t.as_ref().map(meta)).collect();
+        let decides = |i: usize| def.operand(i).is_some_and(|o| o.role == Role::Shape);
+        let values: Vec<Option<Tensor>> =
+            inputs.iter().enumerate().map(|(i, t)| t.clone().filter(|_| decides(i))).collect();
+        let node = Node { def, attrs, inputs: &metas, values: &values, outputs };
+        let made = node
+            .program(self)
+            .map_err(|why| node_error(RunErrorKind::Node, def, def.name, &metas, &why))?;
+        let program = match made {
+            Ok(program) => program,
+            Err(why) => return Ok(Err(why)),
+        };
+        Ok(Ok(self.run_program(&program, Trust::of(def), inputs, &metas, outputs)?))
+    }
+
+    fn run_program(
         &self,
         program: &GpuProgram,
+        trust: Trust,
         inputs: &[Option<Tensor>],
+        metas: &[Option<TensorMeta>],
         outputs: &[Option<TensorMeta>],
     ) -> Result<Vec<Option<Tensor>>, GpuError> {
         let label = program.dispatches.first().map_or("empty program", |d| &d.label);
-        let metas: Vec<Option<TensorMeta>> = inputs.iter().map(|t| t.as_ref().map(meta)).collect();
-        if let Some(reason) = obstacle(self, program, &metas, outputs) {
-            return Err(GpuError::new(GpuErrorKind::TooLarge, label, reason.to_string()));
-        }
-        let ins = self.buffers(label, &metas)?;
+        let ins = self.buffers(label, metas)?;
         for (tensor, buffer) in inputs.iter().zip(&ins) {
             if let (Some(tensor), Some(buffer)) = (tensor, buffer) {
                 self.write(buffer, TensorRef::from(tensor));
             }
         }
         let outs = self.buffers(label, outputs)?;
-        let scratch = program
-            .scratch
-            .iter()
-            .map(|&words| self.storage(label, words as u64 * 4))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut launches = Launches::new(self);
-        launches.add(
-            program,
-            &Operands {
-                inputs: &ins.iter().map(Option::as_ref).collect::<Vec<_>>(),
-                outputs: &outs.iter().map(Option::as_ref).collect::<Vec<_>>(),
-                scratch: &scratch.iter().collect::<Vec<_>>(),
-            },
-        )?;
-        let launches = launches.build()?;
+        let temporary = |&words: &usize| self.storage(label, words as u64 * 4);
+        let scratch = program.scratch.iter().map(temporary).collect::<Result<Vec<_>, _>>()?;
+        let launches = LaunchList::new(self, &[(program, trust)])?;
+        let groups = launches.bind(self, |_, bind| match bind {
+            Bind::In(i) => ins.get(i)?.as_ref(),
+            Bind::Out(i) => outs.get(i)?.as_ref(),
+            Bind::Scratch(i) => scratch.get(i),
+        })?;
         let asked: Vec<TensorMeta> = outputs.iter().flatten().cloned().collect();
         let readback = Readback::new(self, &asked)?;
         let submission = self.scoped(GpuErrorKind::Launch, label, |gpu| {
             let descriptor = CommandEncoderDescriptor { label: Some(label) };
             let mut encoder = gpu.create_command_encoder(&descriptor);
-            launches.record(&mut encoder, 0..launches.len());
+            launches.record(&groups, &mut encoder, launches.program(0));
             for (i, buffer) in outs.iter().flatten().enumerate() {
                 readback.record(&mut encoder, i, buffer);
             }
@@ -60,20 +110,14 @@ impl GpuDevice {
         Ok(outputs.iter().map(|o| o.as_ref().and_then(|_| results.next())).collect())
     }
 
+    /// A buffer for each tensor. One that is not kept on the GPU gets a buffer that no program binds: binding it is an
+    /// obstacle.
     fn buffers(
         &self,
         label: &str,
         metas: &[Option<TensorMeta>],
     ) -> Result<Vec<Option<Buffer>>, GpuError> {
-        let make = |meta: &TensorMeta| {
-            // A type without a word layout is an operand that the program does not bind (an axis known to the plan):
-            // binding one was refused before.
-            self.storage(label, gpu_len(meta).unwrap_or(0))
-        };
-        metas.iter().map(|m| m.as_ref().map(make).transpose()).collect()
+        let make = |meta: &TensorMeta| gpu_len(meta).map(|bytes| self.storage(label, bytes));
+        metas.iter().map(|m| m.as_ref().and_then(make).transpose()).collect()
     }
-}
-
-fn meta(tensor: &Tensor) -> TensorMeta {
-    TensorMeta { dtype: tensor.dtype(), shape: tensor.shape().to_vec() }
 }

@@ -5,6 +5,7 @@ use super::error::{GpuError, GpuErrorKind};
 use super::words::{gpu_len, narrow, widen};
 use engine_format::Tensor;
 use engine_ops::cpu::{TensorMeta, TensorRef};
+use engine_ops::gpu::words;
 use std::sync::mpsc;
 use wgpu::{Buffer, BufferDescriptor, BufferUsages, CommandEncoder, MapMode};
 
@@ -39,6 +40,16 @@ impl GpuDevice {
             let words = widen(tensor.dtype, tensor.bytes);
             self.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&words));
         }
+    }
+
+    /// Queues as much of the start of `tensor` as takes `bytes` in `buffer`.
+    pub(crate) fn write_start(&self, buffer: &Buffer, bytes: u64, tensor: &Tensor) {
+        let dtype = tensor.dtype();
+        let per =
+            words(dtype).expect("kernels bind only types that are kept on the GPU") as u64 * 4;
+        let len = tensor.bytes().len().min((bytes / per) as usize * dtype.size());
+        let start = TensorRef { dtype, shape: tensor.shape(), bytes: &tensor.bytes()[..len] };
+        self.write(buffer, start);
     }
 }
 

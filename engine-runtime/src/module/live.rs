@@ -4,6 +4,7 @@ use super::{Module, Ports, RefitOptions, State, missing_weights};
 use crate::device::Device;
 use crate::error::{LoadError, RefitError, RunError};
 use crate::executor::{Executor, Outputs, Programs};
+use crate::gpu::Placement;
 use crate::inputs::Inputs;
 use engine_format::{Digest, Engine, EngineFlags, FormatError, Port, SerializeFlags, WeightSource};
 use std::fmt;
@@ -123,6 +124,10 @@ impl Module for LiveModule {
 
     fn serialize(&self, wish: SerializeFlags) -> Result<Vec<u8>, FormatError> {
         self.current().engine.serialize(wish)
+    }
+
+    fn placement(&self) -> Vec<Placement> {
+        self.current().executor.as_ref().map(Executor::placement).unwrap_or_default()
     }
 
     fn device(&self) -> &Device {

@@ -13,6 +13,7 @@ pub use packed::PackedModule;
 use crate::device::Device;
 use crate::error::{RefitError, RunError, RunErrorKind};
 use crate::executor::Outputs;
+use crate::gpu::Placement;
 use crate::inputs::Inputs;
 use engine_format::{
     Digest, Engine, EngineFlags, FitPolicy, FormatError, Port, SerializeFlags, WeightSource,
@@ -75,6 +76,10 @@ pub trait Module: Send + Sync {
     /// # Errors
     /// Those of [`Engine::serialize`].
     fn serialize(&self, wish: SerializeFlags) -> Result<Vec<u8>, FormatError>;
+
+    /// Which nodes run on the GPU and which on the CPU, and why, for the shapes that were run so far, each line once.
+    /// Empty on the CPU, where there is no choice.
+    fn placement(&self) -> Vec<Placement>;
 
     /// Where it runs.
     fn device(&self) -> &Device;

@@ -4,6 +4,7 @@ use super::{Module, Ports, RefitOptions, State, missing_weights};
 use crate::device::Device;
 use crate::error::{LoadError, RefitError, RunError};
 use crate::executor::{Executor, Outputs, Programs};
+use crate::gpu::Placement;
 use crate::inputs::Inputs;
 use engine_format::{
     Bytes, Digest, Engine, EngineFlags, FormatError, Port, SerializeFlags, WeightSource,
@@ -155,6 +156,10 @@ impl Module for PackedModule {
 
     fn serialize(&self, wish: SerializeFlags) -> Result<Vec<u8>, FormatError> {
         Engine::read(self.current().bytes.clone())?.serialize(wish)
+    }
+
+    fn placement(&self) -> Vec<Placement> {
+        self.current().executor.as_ref().map(Executor::placement).unwrap_or_default()
     }
 
     fn device(&self) -> &Device {

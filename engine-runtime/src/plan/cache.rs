@@ -98,6 +98,11 @@ impl<T> Cache<T> {
         item
     }
 
+    /// The plans, the most recently used last.
+    pub fn items(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.entries.iter().map(|entry| &entry.item)
+    }
+
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -1,0 +1,287 @@
+//! Running segments on a GPU.
+
+use super::context::Lease;
+use super::device::GpuDevice;
+use super::error::{GpuError, GpuErrorKind};
+use super::lower::{GpuLowered, Op, Placement};
+use super::resident::GpuResident;
+use super::transfer::Readback;
+use crate::backend::{Backend, Constants, Finished, Run};
+use crate::cpu::kernel::{evaluate, node_error, tensor};
+use crate::error::{RunError, RunErrorKind};
+use crate::plan::{Operand, Place, Segment};
+use engine_format::{Bytes, Tensor};
+use engine_ops::cpu::{TensorMeta, TensorRef};
+use std::sync::Arc;
+use wgpu::{Buffer, CommandEncoder, CommandEncoderDescriptor, SubmissionIndex};
+
+/// A value handed from one segment to the next: on the device, on the host, or both.
+#[derive(Clone)]
+pub struct Carried {
+    meta: TensorMeta,
+    host: Option<Tensor>,
+    device: Option<OnDevice>,
+}
+
+/// A buffer and the context it belongs to, which no other run may use before this value is gone.
+#[derive(Clone)]
+struct OnDevice {
+    buffer: Buffer,
+    _lease: Arc<Lease>,
+}
+
+impl Backend for GpuDevice {
+    type Resident = GpuResident;
+    type Lowered = GpuLowered;
+    type Carried = Carried;
+
+    fn load(
+        &self,
+        constants: &Constants,
+        previous: Option<(&Constants, &GpuResident)>,
+    ) -> Result<GpuResident, RunError> {
+        Ok(GpuResident::load(self, constants, previous.map(|(_, resident)| resident))?)
+    }
+
+    fn lower(&self, segment: &Arc<Segment>) -> Result<GpuLowered, RunError> {
+        GpuLowered::new(self, segment)
+    }
+
+    fn cost(&self, lowered: &GpuLowered) -> usize {
+        lowered.cost()
+    }
+
+    fn placement(&self, lowered: &GpuLowered) -> Vec<Placement> {
+        lowered.placement.clone()
+    }
+
+    fn run(&self, run: Run<'_, Self>) -> Result<Finished<Carried>, RunError> {
+        let lease = Lease::take(self, run.segment, run.lowered)?;
+        let carried = on_host(self, &run)?;
+        let host = vec![None; run.segment.buffers.len()];
+        let values = Values { run, carried, host };
+        let mut going = Going { device: self, values, lease, launched: 0, pending: 0 };
+        going.upload()?;
+        going.steps()?;
+        let results = going.results()?;
+        going.finish(results)
+    }
+}
+
+/// Carried values, those that the host reads brought there.
+fn on_host(device: &GpuDevice, run: &Run<'_, GpuDevice>) -> Result<Vec<Carried>, GpuError> {
+    let mut carried = run.carried.to_vec();
+    let wanted: Vec<usize> =
+        run.lowered.fetch_carried.iter().copied().filter(|&i| carried[i].host.is_none()).collect();
+    if wanted.is_empty() {
+        return Ok(carried);
+    }
+    let metas: Vec<TensorMeta> = wanted.iter().map(|&i| carried[i].meta.clone()).collect();
+    let readback = Readback::new(device, &metas)?;
+    let submission = submit(device, |encoder| {
+        for (part, &i) in wanted.iter().enumerate() {
+            if let Some(on_device) = &carried[i].device {
+                readback.record(encoder, part, &on_device.buffer);
+            }
+        }
+    })?;
+    for (i, tensor) in wanted.into_iter().zip(readback.read(device, submission)?) {
+        carried[i].host = Some(tensor);
+    }
+    Ok(carried)
+}
+
+fn submit(
+    device: &GpuDevice,
+    record: impl FnOnce(&mut CommandEncoder),
+) -> Result<SubmissionIndex, GpuError> {
+    device.scoped(GpuErrorKind::Launch, "a run", |gpu| {
+        let mut encoder = gpu.create_command_encoder(&CommandEncoderDescriptor::default());
+        record(&mut encoder);
+        device.queue().submit([encoder.finish()])
+    })
+}
+
+/// What a run has on the host.
+struct Values<'a> {
+    run: Run<'a, GpuDevice>,
+    carried: Vec<Carried>,
+    /// By buffer of the segment: its value, if it is on the host.
+    host: Vec<Option<Tensor>>,
+}
+
+impl Values<'_> {
+    /// An operand on the host. The schedule brought it there.
+    fn get(&self, operand: &Operand) -> Result<Tensor, RunError> {
+        let Operand { place, meta, .. } = operand;
+        if meta.is_empty() {
+            return Ok(Tensor::zeros(meta.dtype, &meta.shape));
+        }
+        let absent = || {
+            let what = format!("internal error: {place:?} is not on the host where it is read");
+            RunError::new(RunErrorKind::Device, what)
+        };
+        let bytes: &Bytes = match *place {
+            Place::Input(i) => self.run.inputs[i].bytes(),
+            Place::Resident(id) => self.run.resident.host(id).bytes(),
+            Place::Constant(i) => self.run.segment.constants[i].tensor.bytes(),
+            Place::Carried(i) => self.carried[i].host.as_ref().ok_or_else(absent)?.bytes(),
+            Place::Buffer(b) => self.host[b].as_ref().ok_or_else(absent)?.bytes(),
+        };
+        // A view may have another type than what it views, never a longer one.
+        tensor(meta, bytes.slice(0, meta.byte_len()))
+            .map_err(|why| RunError::new(RunErrorKind::Node, format!("a value: {why}")))
+    }
+
+    /// What the next segment reads of `operand`. Values in this run's memory keep its context from other runs.
+    fn carry(&self, operand: &Operand, lease: &Arc<Lease>) -> Result<Carried, RunError> {
+        let meta = operand.meta.clone();
+        match operand.place {
+            Place::Carried(i) => Ok(Carried { meta, ..self.carried[i].clone() }),
+            Place::Buffer(b) if self.host[b].is_none() && !meta.is_empty() => {
+                let buffer = lease.buffer(self.run.lowered.homes[b]).cloned();
+                let device = buffer.map(|buffer| OnDevice { buffer, _lease: lease.clone() });
+                Ok(Carried { meta, host: None, device })
+            }
+            _ => Ok(Carried { meta, host: Some(self.get(operand)?), device: None }),
+        }
+    }
+}
+
+/// A run under way.
+struct Going<'a> {
+    device: &'a GpuDevice,
+    values: Values<'a>,
+    lease: Lease,
+    /// Launches submitted so far.
+    launched: usize,
+    /// Launches to be submitted next end here.
+    pending: usize,
+}
+
+impl Going<'_> {
+    /// Sends what kernels read from the host and makes the bind groups.
+    fn upload(&mut self) -> Result<(), GpuError> {
+        let Run { segment, lowered, resident, inputs, .. } = self.values.run;
+        for (&i, &bytes) in &lowered.memory.inputs {
+            self.device.write_start(&self.lease.inputs[&i], bytes, &inputs[i]);
+        }
+        let mut bound = vec![None; self.values.carried.len()];
+        for (&i, &bytes) in &lowered.memory.carried {
+            bound[i] = Some(match &self.values.carried[i] {
+                Carried { device: Some(on_device), .. } => on_device.buffer.clone(),
+                Carried { host, .. } => {
+                    let buffer = self.lease.carried_buffer(self.device, i, bytes)?;
+                    if let Some(tensor) = host {
+                        self.device.write_start(&buffer, bytes, tensor);
+                    }
+                    buffer
+                }
+            });
+        }
+        self.lease.bind(self.device, segment, lowered, resident, bound)
+    }
+
+    fn steps(&mut self) -> Result<(), RunError> {
+        let mut fetches = 0;
+        for op in &self.values.run.lowered.ops {
+            match op {
+                Op::Launch(end) => self.pending = *end,
+                Op::Fetch(buffers) => {
+                    self.fetch(fetches, buffers)?;
+                    fetches += 1;
+                }
+                Op::Host(step) => self.on_cpu(*step)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits the launches that wait, as one compute pass, and the copies of `buffers` to `readback` after them.
+    fn flush(
+        &self,
+        readback: &Readback,
+        buffers: &[Option<&Buffer>],
+    ) -> Result<SubmissionIndex, GpuError> {
+        let waiting = self.launched..self.pending;
+        submit(self.device, |encoder| {
+            self.values.run.lowered.launches.record(self.lease.groups(), encoder, waiting);
+            for (part, buffer) in buffers.iter().enumerate() {
+                if let Some(buffer) = buffer {
+                    readback.record(encoder, part, buffer);
+                }
+            }
+        })
+    }
+
+    fn fetch(&mut self, which: usize, buffers: &[usize]) -> Result<(), GpuError> {
+        let homes = &self.values.run.lowered.homes;
+        let sources: Vec<_> = buffers.iter().map(|&b| self.lease.buffer(homes[b])).collect();
+        let readback = &self.lease.fetches[which];
+        let submission = self.flush(readback, &sources)?;
+        let tensors = readback.read(self.device, submission)?;
+        self.launched = self.pending;
+        for (&b, tensor) in buffers.iter().zip(tensors) {
+            self.values.host[b] = Some(tensor);
+        }
+        Ok(())
+    }
+
+    fn on_cpu(&mut self, step: usize) -> Result<(), RunError> {
+        let Run { segment, lowered, .. } = self.values.run;
+        let step = &segment.steps[step];
+        let inputs = step
+            .inputs
+            .iter()
+            .map(|o| o.as_ref().map(|o| self.values.get(o)).transpose())
+            .collect::<Result<Vec<_>, _>>()?;
+        let results =
+            evaluate(step.def, &step.attrs, &inputs, &step.output_metas()).map_err(|why| {
+                node_error(RunErrorKind::Node, step.def, &step.path, &step.input_metas(), &why)
+            })?;
+        for (output, result) in step.outputs.iter().zip(results) {
+            let (Some(output), Some(result)) = (output, result) else { continue };
+            if let Some(buffer) = self.lease.buffer(lowered.homes[output.buffer]) {
+                self.device.write(buffer, TensorRef::from(&result));
+            }
+            self.values.host[output.buffer] = Some(result);
+        }
+        Ok(())
+    }
+
+    /// Submits the rest and reads the results that are on the device.
+    fn results(&self) -> Result<Vec<Tensor>, GpuError> {
+        let Run { segment, lowered, .. } = self.values.run;
+        if self.launched == self.pending && lowered.results.is_empty() {
+            return Ok(Vec::new());
+        }
+        let source = |&i: &usize| match segment.host[i].place {
+            Place::Buffer(b) => self.lease.buffer(lowered.homes[b]),
+            _ => None,
+        };
+        let sources: Vec<_> = lowered.results.iter().map(source).collect();
+        let submission = self.flush(&self.lease.results, &sources)?;
+        if sources.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.lease.results.read(self.device, submission)
+        }
+    }
+
+    fn finish(self, read: Vec<Tensor>) -> Result<Finished<Carried>, RunError> {
+        let Self { values, mut lease, .. } = self;
+        let segment = values.run.segment;
+        let mut read = values.run.lowered.results.iter().zip(read).peekable();
+        let mut host = Vec::with_capacity(segment.host.len());
+        for (i, operand) in segment.host.iter().enumerate() {
+            host.push(match read.next_if(|(at, _)| **at == i) {
+                Some((_, tensor)) => tensor,
+                None => values.get(operand)?,
+            });
+        }
+        lease.finished();
+        let lease = Arc::new(lease);
+        let carry = segment.carry.iter().map(|o| values.carry(o, &lease));
+        Ok(Finished { host, carry: carry.collect::<Result<_, _>>()? })
+    }
+}

@@ -1,0 +1,353 @@
+//! Segments made ready to run on a GPU: where each step runs, where each value lives, in which order things happen.
+
+use super::context::Pool;
+use super::device::GpuDevice;
+use super::error::GpuError;
+use super::launch::LaunchList;
+use super::obstacle::Obstacle;
+use super::pipeline::Trust;
+use super::resident::upload;
+use super::single::Node;
+use super::words::gpu_len;
+use crate::cpu::kernel::node_error;
+use crate::error::{RunError, RunErrorKind};
+use crate::plan::{Operand, Place, Segment, Step, assign};
+use engine_ops::cpu::TensorMeta;
+use engine_ops::gpu::{Bind, GpuProgram};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use wgpu::Buffer;
+
+/// Where one step of a plan runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Placement {
+    /// Path of the node in the model.
+    pub path: Arc<str>,
+    /// Name of the operator.
+    pub op: &'static str,
+    /// Why it runs on the CPU; `None` if it runs on the GPU.
+    pub obstacle: Option<Obstacle>,
+}
+
+/// One thing that a run does.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    /// Runs the launches that come after those before it, up to this one.
+    Launch(usize),
+    /// Brings buffers to the host: what was launched so far is submitted and waited for.
+    Fetch(Vec<usize>),
+    /// Runs a step on the CPU; results that kernels read go to the device.
+    Host(usize),
+}
+
+/// Where a buffer of a segment lives on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// Nowhere: no kernel reads or writes it.
+    Host,
+    /// In memory it shares with buffers of other lives.
+    Slot(usize),
+    /// In memory of its own: it outlives the segment, is empty, or is written by the host. The host writes before
+    /// everything that is not submitted yet, so such memory must not have another use in the same run.
+    Own(usize),
+}
+
+/// Memory that one run needs, by use, in bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) slots: Vec<u64>,
+    pub(crate) own: Vec<u64>,
+    pub(crate) scratch: Vec<u64>,
+    /// Of the inputs that kernels read.
+    pub(crate) inputs: BTreeMap<usize, u64>,
+    /// Of the carried values that kernels read.
+    pub(crate) carried: BTreeMap<usize, u64>,
+}
+
+impl Memory {
+    fn total(&self) -> u64 {
+        let lists = self.slots.iter().chain(&self.own).chain(&self.scratch);
+        lists.chain(self.inputs.values()).sum()
+    }
+}
+
+/// A segment ready to run.
+pub struct GpuLowered {
+    pub(crate) launches: LaunchList,
+    /// The step of each program of `launches`.
+    pub(crate) steps: Vec<usize>,
+    pub(crate) ops: Vec<Op>,
+    pub(crate) homes: Vec<Home>,
+    pub(crate) memory: Memory,
+    /// The plan's constants that kernels read.
+    pub(crate) constants: BTreeMap<usize, Buffer>,
+    /// Carried values that the host reads.
+    pub(crate) fetch_carried: BTreeSet<usize>,
+    /// Which of the segment's results are read back from the device.
+    pub(crate) results: Vec<usize>,
+    pub(crate) placement: Vec<Placement>,
+    pub(crate) pool: Arc<Pool>,
+}
+
+impl GpuLowered {
+    pub(crate) fn new(device: &GpuDevice, segment: &Segment) -> Result<Self, RunError> {
+        let placed = segment
+            .steps
+            .iter()
+            .map(|step| Placed::of(device, step))
+            .collect::<Result<Vec<_>, _>>()?;
+        let uses = Uses::of(segment, &placed);
+        let (homes, mut memory) = homes(segment, &uses);
+        memory.add_scratch(&placed);
+        memory.add_operands(segment, &placed);
+        let programs = placed.iter().enumerate().filter_map(|(i, p)| Some((i, p.program()?)));
+        let programs = programs.map(|(i, p)| (i, (p, Trust::of(segment.steps[i].def))));
+        let (steps, programs): (Vec<usize>, Vec<_>) = programs.unzip();
+        let launches = LaunchList::new(device, &programs)?;
+        let constants = upload_constants(device, segment, &placed)?;
+        let placement =
+            segment.steps.iter().zip(&placed).filter_map(|(s, p)| p.report(s)).collect();
+        let on_device = |o: &Operand| match o.place {
+            Place::Buffer(b) => uses.by_kernels.contains(&b) && !o.meta.is_empty(),
+            _ => false,
+        };
+        Ok(Self {
+            ops: schedule(segment, &placed, &uses, &launches),
+            results: (0..segment.host.len()).filter(|&i| on_device(&segment.host[i])).collect(),
+            fetch_carried: host_carried(segment, &placed),
+            launches,
+            steps,
+            homes,
+            memory,
+            constants,
+            placement,
+            pool: Arc::default(),
+        })
+    }
+
+    /// Bytes of device memory that a run takes, without weights.
+    pub(crate) fn cost(&self) -> usize {
+        let bytes = self.memory.total() + self.launches.param_bytes();
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+}
+
+/// Where a step runs.
+enum Placed {
+    /// Nowhere: all its results are empty.
+    Skipped,
+    Gpu(GpuProgram),
+    Host(Obstacle),
+}
+
+impl Placed {
+    fn of(device: &GpuDevice, step: &Step) -> Result<Self, RunError> {
+        if step.outputs.iter().flatten().all(|o| o.meta.is_empty()) {
+            return Ok(Placed::Skipped);
+        }
+        let (inputs, outputs) = (step.input_metas(), step.output_metas());
+        let node = Node {
+            def: step.def,
+            attrs: &step.attrs,
+            inputs: &inputs,
+            values: &step.input_values(),
+            outputs: &outputs,
+        };
+        let made = node
+            .program(device)
+            .map_err(|why| node_error(RunErrorKind::Node, step.def, &step.path, &inputs, &why))?;
+        Ok(match made {
+            Ok(program) => Placed::Gpu(program),
+            Err(why) => Placed::Host(why),
+        })
+    }
+
+    fn program(&self) -> Option<&GpuProgram> {
+        match self {
+            Placed::Gpu(program) => Some(program),
+            Placed::Skipped | Placed::Host(_) => None,
+        }
+    }
+
+    fn report(&self, step: &Step) -> Option<Placement> {
+        let obstacle = match self {
+            Placed::Skipped => return None,
+            Placed::Gpu(_) => None,
+            Placed::Host(why) => Some(why.clone()),
+        };
+        Some(Placement { path: step.path.clone(), op: step.def.name, obstacle })
+    }
+
+    /// The operands of `step` that kernels bind.
+    fn bound<'s>(&self, step: &'s Step) -> impl Iterator<Item = &'s Operand> {
+        let mut indices = BTreeSet::new();
+        for dispatch in self.program().into_iter().flat_map(|p| &p.dispatches) {
+            indices.extend(dispatch.binds.iter().filter_map(|bind| match bind {
+                Bind::In(i) => Some(*i),
+                Bind::Out(_) | Bind::Scratch(_) => None,
+            }));
+        }
+        indices.into_iter().filter_map(|i| step.inputs.get(i)?.as_ref())
+    }
+}
+
+/// Who writes and reads the buffers of a segment.
+struct Uses {
+    /// Written by kernels.
+    by_kernels: BTreeSet<usize>,
+    /// Written by the host.
+    by_host: BTreeSet<usize>,
+    /// Read by kernels.
+    to_kernels: BTreeSet<usize>,
+}
+
+impl Uses {
+    fn of(segment: &Segment, placed: &[Placed]) -> Self {
+        let mut uses = Self {
+            by_kernels: BTreeSet::new(),
+            by_host: BTreeSet::new(),
+            to_kernels: BTreeSet::new(),
+        };
+        for (step, placed) in segment.steps.iter().zip(placed) {
+            let written = step.outputs.iter().flatten().map(|o| o.buffer);
+            match placed {
+                Placed::Gpu(_) => uses.by_kernels.extend(written),
+                Placed::Host(_) => uses.by_host.extend(written),
+                Placed::Skipped => {}
+            }
+            uses.to_kernels.extend(placed.bound(step).filter_map(|o| match o.place {
+                Place::Buffer(b) => Some(b),
+                _ => None,
+            }));
+        }
+        uses
+    }
+}
+
+fn homes(segment: &Segment, uses: &Uses) -> (Vec<Home>, Memory) {
+    let size = |meta: &TensorMeta| gpu_len(meta).unwrap_or(0);
+    let slots = assign(segment, |meta| usize::try_from(size(meta)).unwrap_or(usize::MAX));
+    let mut memory = Memory::default();
+    // Slots that only the host's values were given stay without memory, so slots are numbered anew.
+    let mut renumbered: BTreeMap<usize, usize> = BTreeMap::new();
+    let home = |(b, buffer): (usize, &crate::plan::Buffer)| {
+        if !uses.by_kernels.contains(&b) && !uses.to_kernels.contains(&b) {
+            return Home::Host;
+        }
+        let bytes = size(&buffer.meta);
+        match slots.of[b].filter(|_| !uses.by_host.contains(&b)) {
+            Some(slot) => {
+                let slot = *renumbered.entry(slot).or_insert_with(|| {
+                    memory.slots.push(0);
+                    memory.slots.len() - 1
+                });
+                memory.slots[slot] = memory.slots[slot].max(bytes);
+                Home::Slot(slot)
+            }
+            None => {
+                memory.own.push(bytes);
+                Home::Own(memory.own.len() - 1)
+            }
+        }
+    };
+    let homes = segment.buffers.iter().enumerate().map(home).collect();
+    (homes, memory)
+}
+
+impl Memory {
+    /// Temporaries are shared by all steps: each step's contents are dead when the next one starts.
+    fn add_scratch(&mut self, placed: &[Placed]) {
+        for program in placed.iter().filter_map(Placed::program) {
+            for (i, &words) in program.scratch.iter().enumerate() {
+                if i == self.scratch.len() {
+                    self.scratch.push(0);
+                }
+                self.scratch[i] = self.scratch[i].max(words as u64 * 4);
+            }
+        }
+    }
+
+    fn add_operands(&mut self, segment: &Segment, placed: &[Placed]) {
+        for (step, placed) in segment.steps.iter().zip(placed) {
+            for operand in placed.bound(step) {
+                let (map, i) = match operand.place {
+                    Place::Input(i) => (&mut self.inputs, i),
+                    Place::Carried(i) => (&mut self.carried, i),
+                    Place::Resident(_) | Place::Constant(_) | Place::Buffer(_) => continue,
+                };
+                let bytes = map.entry(i).or_insert(0);
+                *bytes = (*bytes).max(gpu_len(&operand.meta).unwrap_or(0));
+            }
+        }
+    }
+}
+
+fn upload_constants(
+    device: &GpuDevice,
+    segment: &Segment,
+    placed: &[Placed],
+) -> Result<BTreeMap<usize, Buffer>, GpuError> {
+    let mut constants = BTreeMap::new();
+    for (step, placed) in segment.steps.iter().zip(placed) {
+        for operand in placed.bound(step) {
+            if let Place::Constant(i) = operand.place
+                && !constants.contains_key(&i)
+                && let Some(buffer) = upload(device, &segment.constants[i].tensor)?
+            {
+                constants.insert(i, buffer);
+            }
+        }
+    }
+    Ok(constants)
+}
+
+/// The operands that steps on the host read.
+fn host_reads<'s>(step: &'s Step, placed: &Placed) -> impl Iterator<Item = &'s Operand> {
+    let host = matches!(placed, Placed::Host(_));
+    step.inputs.iter().flatten().filter(move |_| host)
+}
+
+fn host_carried(segment: &Segment, placed: &[Placed]) -> BTreeSet<usize> {
+    let steps = segment.steps.iter().zip(placed).flat_map(|(s, p)| host_reads(s, p));
+    steps
+        .chain(&segment.host)
+        .filter_map(|o| match o.place {
+            Place::Carried(i) => Some(i),
+            _ => None,
+        })
+        .collect()
+}
+
+fn schedule(segment: &Segment, placed: &[Placed], uses: &Uses, launches: &LaunchList) -> Vec<Op> {
+    let mut ops = Vec::new();
+    let mut fetched: BTreeSet<usize> = BTreeSet::new();
+    let mut program = 0;
+    for (i, (step, placed)) in segment.steps.iter().zip(placed).enumerate() {
+        match placed {
+            Placed::Skipped => {}
+            Placed::Gpu(_) => {
+                let end = launches.program(program).end;
+                program += 1;
+                match ops.last_mut() {
+                    Some(Op::Launch(last)) => *last = end,
+                    _ => ops.push(Op::Launch(end)),
+                }
+            }
+            Placed::Host(_) => {
+                let missing: BTreeSet<usize> = host_reads(step, placed)
+                    .filter_map(|o| match o.place {
+                        Place::Buffer(b) if !o.meta.is_empty() => Some(b),
+                        _ => None,
+                    })
+                    .filter(|b| uses.by_kernels.contains(b) && !fetched.contains(b))
+                    .collect();
+                if !missing.is_empty() {
+                    fetched.extend(&missing);
+                    ops.push(Op::Fetch(missing.into_iter().collect()));
+                }
+                ops.push(Op::Host(i));
+            }
+        }
+    }
+    ops
+}

@@ -1,0 +1,101 @@
+//! What keeps a node off the GPU.
+
+use super::device::GpuDevice;
+use super::words::gpu_len;
+use engine_format::DType;
+use engine_ops::cpu::TensorMeta;
+use engine_ops::gpu::{Bind, Dispatch, GpuProgram};
+use std::fmt;
+
+/// Why a node does not run on the GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Obstacle {
+    /// The operator has no GPU kernel.
+    NoKernel,
+    /// [`super::GpuOptions::on_cpu`] names the operator.
+    KeptOff,
+    /// The operator's GPU kernel does not take these types or shapes.
+    NotTaken,
+    /// Elements of this type are not kept on the GPU.
+    Type(DType),
+    /// A tensor is larger than a binding may be.
+    TooLarge {
+        /// Bytes on the GPU.
+        bytes: u64,
+        /// The device's limit.
+        limit: u64,
+    },
+    /// A shader binds more buffers than the device takes.
+    TooManyBuffers {
+        /// Storage buffers of the shader.
+        buffers: usize,
+        /// The device's limit.
+        limit: usize,
+    },
+    /// A dispatch has more workgroups in one dimension than the device takes.
+    TooManyWorkgroups {
+        /// Workgroups of the dispatch.
+        groups: [u32; 3],
+        /// The device's limit in each dimension.
+        limit: u32,
+    },
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Obstacle::NoKernel => f.write_str("the operator has no GPU kernel"),
+            Obstacle::KeptOff => f.write_str("the operator was asked to run on the CPU"),
+            Obstacle::NotTaken => {
+                f.write_str("the operator's GPU kernel does not take these types or shapes")
+            }
+            Obstacle::Type(dtype) => write!(f, "{dtype} is not kept on the GPU"),
+            Obstacle::TooLarge { bytes, limit } => {
+                write!(f, "a tensor takes {bytes} bytes, a binding takes at most {limit}")
+            }
+            Obstacle::TooManyBuffers { buffers, limit } => {
+                write!(f, "a shader binds {buffers} buffers, the device takes {limit}")
+            }
+            Obstacle::TooManyWorkgroups { groups, limit } => {
+                write!(f, "a dispatch has {groups:?} workgroups, a dimension takes {limit}")
+            }
+        }
+    }
+}
+
+/// What keeps `program` from running on `device`, if anything.
+pub(crate) fn obstacle(
+    device: &GpuDevice,
+    program: &GpuProgram,
+    inputs: &[Option<TensorMeta>],
+    outputs: &[Option<TensorMeta>],
+) -> Option<Obstacle> {
+    let fits = |bytes: u64| {
+        let limit = device.max_binding();
+        (bytes > limit).then_some(Obstacle::TooLarge { bytes, limit })
+    };
+    let tensor = |metas: &[Option<TensorMeta>], i: usize| {
+        let meta = metas.get(i).and_then(Option::as_ref)?;
+        gpu_len(meta).map_or(Some(Obstacle::Type(meta.dtype)), fits)
+    };
+    program.dispatches.iter().find_map(|dispatch| {
+        let binding = |bind: &Bind| match *bind {
+            Bind::In(i) => tensor(inputs, i),
+            Bind::Out(i) => tensor(outputs, i),
+            Bind::Scratch(i) => fits(program.scratch.get(i).map_or(0, |&words| words as u64 * 4)),
+        };
+        over_limits(device, dispatch).or_else(|| dispatch.binds.iter().find_map(binding))
+    })
+}
+
+fn over_limits(device: &GpuDevice, dispatch: &Dispatch) -> Option<Obstacle> {
+    let limits = device.wgpu_limits();
+    let buffers = dispatch.binds.len();
+    let limit = limits.max_storage_buffers_per_shader_stage as usize;
+    if buffers > limit {
+        return Some(Obstacle::TooManyBuffers { buffers, limit });
+    }
+    let limit = limits.max_compute_workgroups_per_dimension;
+    let groups = dispatch.groups;
+    groups.iter().any(|&n| n > limit).then_some(Obstacle::TooManyWorkgroups { groups, limit })
+}
