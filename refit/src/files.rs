@@ -70,7 +70,7 @@ impl FillOptions {
 
 /// Writes `engine` with the weights of `source` to `out`, holding little more than one weight in memory.
 ///
-/// Everything is checked before anything is written, and `out` appears whole or not at all. It may be the engine's own
+/// Everything is checked before a byte is written, and `out` appears whole or not at all. It may be the engine's own
 /// path.
 ///
 /// # Errors
@@ -86,10 +86,6 @@ pub fn fill_file(
     let opened = open_engine(engine)?;
     let mut wish = compression(&opened);
     wish.set(SerializeFlags::INCLUDE_REFIT, !options.freeze);
-    let report = check_fit(&opened, source, options.policy())?;
-    if !report.is_fit() {
-        return Err(RefitError::from(report).at(engine.display()));
-    }
     write_atomically(out, weight_bytes(&opened), progress, |file| {
         fill_to(&opened, source, options.policy(), wish, file)
             .map_err(|error| RefitError::from(error).at(engine.display()))

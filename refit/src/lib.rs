@@ -10,6 +10,7 @@
 mod diff;
 mod error;
 mod files;
+pub mod npy;
 mod output;
 mod report;
 mod source;
