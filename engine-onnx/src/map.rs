@@ -1,7 +1,7 @@
 //! The one place where a file is mapped into memory.
 
 use engine_format::Bytes;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use std::path::Path;
 /// ends the process when the lost pages are touched. Map files that you own (engines), and copy what you keep from files
 /// that others write.
 pub fn map_file(path: &Path) -> io::Result<Bytes> {
+    // Asked before opening too: opening a pipe waits for a writer.
+    check_regular(&std::fs::metadata(path)?)?;
     let file = File::open(path)?;
     let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
+    check_regular(&meta)?;
     // An empty file cannot be mapped.
     if meta.len() == 0 {
         return Ok(Bytes::from(Vec::new()));
@@ -24,6 +24,13 @@ pub fn map_file(path: &Path) -> io::Result<Bytes> {
     // documented condition of this function.
     let map = unsafe { memmap2::Mmap::map(&file)? };
     Ok(Bytes::from_owner(map))
+}
+
+fn check_regular(meta: &Metadata) -> io::Result<()> {
+    match meta.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+    }
 }
 
 #[cfg(test)]

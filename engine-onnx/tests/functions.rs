@@ -185,3 +185,19 @@ fn inlining_that_explodes_is_stopped() {
     let error = parse(&with(functions, vec![call("c", "f0", &["x"], &["y"])])).unwrap_err();
     assert_eq!(error.kind(), OnnxErrorKind::LimitExceeded, "{error}");
 }
+
+#[test]
+fn chains_of_calls_are_capped_before_the_stack_is() {
+    let chain = |length: usize| {
+        let level = |i: usize| {
+            let next = call("", &format!("f{}", i + 1), &["a"], &["r"]);
+            function(&format!("f{i}"), &["a"], &["r"], vec![next])
+        };
+        let mut functions: Vec<_> = (0..length - 1).map(level).collect();
+        let last = vec![node("Neg", &["a"], &["r"])];
+        functions.push(function(&format!("f{}", length - 1), &["a"], &["r"], last));
+        parse(&with(functions, vec![call("c", "f0", &["x"], &["y"])]))
+    };
+    assert_eq!(chain(100).unwrap().graph.nodes.len(), 1);
+    assert_eq!(chain(101).unwrap_err().kind(), OnnxErrorKind::LimitExceeded);
+}
