@@ -222,6 +222,11 @@ impl Import {
         for default in &proto.attribute_proto {
             let path = format!("{}/{}", call.name, default.name);
             let value = self.attr(default, &defaults, &path)?;
+            if value.as_ref().is_some_and(|value| !value.graphs().is_empty()) {
+                return Err(OnnxError::invalid("default of a function's attribute")
+                    .expected("anything but a graph, whose names would have no meaning")
+                    .found(format_args!("{:?}", default.name)));
+            }
             attrs.insert(default.name.clone(), value);
         }
         for (name, value) in &call.attrs {

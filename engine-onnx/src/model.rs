@@ -177,6 +177,7 @@ fn collect(graph: &Graph, out: &mut Vec<Constant>) {
         if node.is_constant()
             && let (Some(AttrValue::Tensor(data)), [output]) =
                 (node.attrs.get("value"), node.outputs.as_slice())
+            && !output.is_empty()
         {
             out.push(Constant { name: graph.qualify(output), data: data.clone() });
         }

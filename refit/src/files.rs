@@ -140,6 +140,8 @@ pub fn extract_file(
 
 /// The header of a safetensors file, padded so that the data is aligned.
 fn header(weights: &[&Weight]) -> Result<Vec<u8>, RefitError> {
+    // The format's own entry in the header; a tensor of that name would be taken for it.
+    const RESERVED: &str = "__metadata__";
     let mut end = 0;
     let tensors = weights.iter().map(|weight| {
         let start = end;
@@ -151,8 +153,15 @@ fn header(weights: &[&Weight]) -> Result<Vec<u8>, RefitError> {
         };
         (weight.name.clone(), info)
     });
-    let unwritable =
-        |why: String| RefitError::source(format!("not writable as safetensors: {why}"));
+    let unwritable = |why: String| {
+        RefitError::new(
+            RefitErrorKind::InvalidEngine,
+            format!("not writable as safetensors: {why}"),
+        )
+    };
+    if weights.iter().any(|weight| weight.name == RESERVED) {
+        return Err(unwritable(format!("a weight is called {RESERVED:?}")));
+    }
     let metadata =
         Metadata::new(None, tensors.collect()).map_err(|error| unwritable(error.to_string()))?;
     let mut header =

@@ -285,3 +285,22 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn an_engine_brings_its_named_constants_so_that_another_graph_is_noticed() {
+    let with_axis = |axis: i64| {
+        let mut parts = engine(EngineFlags::REFIT, &weights(0.0)).parts().clone();
+        let tensor = Tensor::from_slice(&[1], &[axis]);
+        parts.source_literals = vec![engine_format::SourceLiteral { name: "axis".into(), tensor }];
+        engine_format::Engine::new(parts).unwrap()
+    };
+    let source = refit::EngineSource::new(with_axis(1), "memory");
+    assert_eq!(contents(&source).len(), weights(0.0).len() + 1);
+    let policy = engine_format::FitPolicy::default();
+    let fit = |axis| engine_format::check_fit(&with_axis(axis), &source, policy).unwrap();
+    assert!(fit(1).is_fit());
+    let kinds: Vec<_> = fit(2).misfits.iter().map(|misfit| misfit.kind()).collect();
+    assert_eq!(kinds, ["literal"]);
+    let stripped = refit::EngineSource::new(with_axis(1).strip().unwrap(), "memory");
+    assert_eq!(stripped.names(), ["axis"]);
+}

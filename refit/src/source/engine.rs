@@ -3,7 +3,7 @@
 use super::onnx::copied;
 use super::stream_copies;
 use crate::{RefitError, open_engine};
-use engine_format::{Engine, SourceError, Tensor, TensorInfo, WeightSource};
+use engine_format::{Engine, SourceError, Tensor, TensorInfo, Weight, WeightData, WeightSource};
 use std::path::Path;
 
 /// The weights and named program constants of an engine, under their own names (aliases are not listed). Weights that
@@ -38,6 +38,10 @@ impl EngineSource {
     }
 }
 
+fn is_stored(weight: &Weight) -> bool {
+    weight.data != WeightData::Missing
+}
+
 impl WeightSource for EngineSource {
     fn origin(&self) -> String {
         self.origin.clone()
@@ -45,7 +49,7 @@ impl WeightSource for EngineSource {
 
     fn names(&self) -> Vec<String> {
         let parts = self.engine.parts();
-        let stored = parts.weights.iter().filter(|weight| weight.tensor().is_some());
+        let stored = parts.weights.iter().filter(|weight| is_stored(weight));
         let literals = parts.source_literals.iter().map(|literal| literal.name.clone());
         let mut names: Vec<_> = stored.map(|w| w.name.clone()).chain(literals).collect();
         names.sort();
@@ -53,8 +57,13 @@ impl WeightSource for EngineSource {
     }
 
     fn info(&self, name: &str) -> Option<TensorInfo> {
-        let tensor = self.tensor(name)?;
-        Some(TensorInfo { dtype: tensor.dtype(), shape: tensor.shape().to_vec() })
+        match self.engine.weight(name) {
+            Some(weight) => is_stored(weight).then(|| weight.info()),
+            None => self.tensor(name).map(|literal| TensorInfo {
+                dtype: literal.dtype(),
+                shape: literal.shape().to_vec(),
+            }),
+        }
     }
 
     fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
