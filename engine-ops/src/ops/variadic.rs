@@ -206,7 +206,7 @@ fn gpu(ctx: &GpuCtx<'_>, label: &'static str, wgsl: &Wgsl) -> Result<Option<GpuP
 fn mean_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let (dtype, count) = (ctx.output().dtype, ctx.inputs.len());
     chain(ctx, "Mean", &Wgsl { float: "a + b", ..Wgsl::NONE }, |y| {
-        rounded(dtype, &format!("({y} / {count}.0)"))
+        rounded(dtype, &format!("(({y}) / {count}.0)"))
     })
 }
 
