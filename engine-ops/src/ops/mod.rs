@@ -3,11 +3,14 @@
 use crate::OpDef;
 
 mod binary;
+mod cast;
+mod clip;
 mod compare;
 mod concat;
 mod control;
 mod conv;
 mod conv_transpose;
+mod cumsum;
 mod elementwise;
 mod expand;
 mod gather;
@@ -17,6 +20,7 @@ mod logic;
 mod matmul;
 mod pad;
 mod pool;
+mod pow;
 mod resize;
 mod shape;
 mod slice;
@@ -36,6 +40,7 @@ pub static TABLE: &[&OpDef] = &[
     &binary::DIV,
     &binary::MOD,
     &binary::PRELU,
+    &pow::POW,
     &compare::EQUAL,
     &compare::GREATER,
     &compare::GREATER_OR_EQUAL,
@@ -54,7 +59,12 @@ pub static TABLE: &[&OpDef] = &[
     &variadic::SUM,
     &variadic::MEAN,
     &r#where::WHERE,
+    // Along axes.
+    &cumsum::CUM_SUM,
     // One operand, elementwise.
+    &cast::CAST,
+    &cast::CAST_LIKE,
+    &clip::CLIP,
     &unary::RELU,
     &unary::SIGMOID,
     &unary::TANH,
