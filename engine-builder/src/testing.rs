@@ -1,6 +1,6 @@
 //! Small ONNX models for tests, in a few words each.
 
-use engine_format::Engine;
+use engine_format::{Attr, Engine, Node, Tensor, ValueId};
 use engine_onnx::Model;
 use engine_onnx::proto::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
@@ -8,6 +8,7 @@ use engine_onnx::proto::{
     data_type,
 };
 use prost::Message;
+use std::collections::BTreeMap;
 
 /// A model or nested graph being written.
 #[derive(Clone, Default)]
@@ -43,6 +44,19 @@ fn type_proto(text: &str) -> TypeProto {
 pub(crate) fn int(name: &str, i: i64) -> AttributeProto {
     let r#type = attribute_type::INT;
     AttributeProto { name: name.into(), i: Some(i), r#type, ..Default::default() }
+}
+
+/// A float attribute.
+pub(crate) fn float(name: &str, f: f32) -> AttributeProto {
+    let r#type = attribute_type::FLOAT;
+    AttributeProto { name: name.into(), f: Some(f), r#type, ..Default::default() }
+}
+
+/// A string attribute.
+pub(crate) fn text(name: &str, s: &str) -> AttributeProto {
+    let r#type = attribute_type::STRING;
+    let s = Some(s.as_bytes().to_vec().into());
+    AttributeProto { name: name.into(), s, r#type, ..Default::default() }
 }
 
 /// A list of integers.
@@ -162,4 +176,44 @@ pub(crate) fn classes(engine: &Engine) -> String {
         literals.join(" "),
         parts.ignored.join(" ")
     )
+}
+
+/// Runs an engine node by node with the table's kernels: `prepare`, then `execute`. Outputs in port order.
+pub(crate) fn run(engine: &Engine, inputs: &[(&str, Tensor)]) -> Vec<Tensor> {
+    let parts = engine.parts();
+    let mut values = BTreeMap::new();
+    for literal in &parts.literals {
+        values.insert(literal.value, literal.tensor.clone());
+    }
+    for weight in &parts.weights {
+        values.insert(weight.value, weight.tensor().unwrap());
+    }
+    run_nodes(&parts.prepare.nodes, &mut values);
+    for port in &parts.inputs {
+        let (_, tensor) = inputs.iter().find(|(name, _)| *name == port.name).unwrap();
+        values.insert(port.value, tensor.clone());
+    }
+    run_nodes(&parts.execute.nodes, &mut values);
+    parts.outputs.iter().map(|port| values[&port.value].clone()).collect()
+}
+
+fn run_nodes(nodes: &[Node], values: &mut BTreeMap<ValueId, Tensor>) {
+    for node in nodes {
+        let inputs: Vec<Option<Tensor>> =
+            node.inputs.iter().map(|id| id.map(|id| values[&id].clone())).collect();
+        let results = if node.op == "If" {
+            let taken = inputs[0].as_ref().unwrap().bytes()[0] != 0;
+            let name = if taken { "then_branch" } else { "else_branch" };
+            let Some(Attr::Block(block)) = node.attrs.get(name) else { panic!("no {name}") };
+            run_nodes(&block.nodes, values);
+            block.outputs.iter().map(|id| values[id].clone()).collect()
+        } else {
+            let def = engine_ops::lookup(&node.op, node.version).unwrap();
+            engine_ops::eval(def, &node.attrs, &inputs, node.outputs.len())
+                .unwrap_or_else(|error| panic!("{}: {error}", node.name))
+        };
+        for (id, tensor) in node.outputs.iter().zip::<Vec<Tensor>>(results) {
+            id.map(|id| values.insert(id, tensor));
+        }
+    }
 }

@@ -21,17 +21,10 @@ static ELEMENT_TYPES: &[(i64, DType)] = &[
     (16, DType::BF16),
 ];
 
-/// Attributes that hold an element type: a number in ONNX, a name in engines.
-static TYPE_ATTRS: &[&str] = &["to", "dtype", "output_dtype"];
-
-/// The element type of an ONNX number.
-pub(super) fn element_type(number: i64) -> Result<DType, OpError> {
-    let found = ELEMENT_TYPES.iter().find(|(n, _)| *n == number);
-    found.map(|&(_, dtype)| dtype).ok_or_else(|| {
-        let known: Vec<String> =
-            ELEMENT_TYPES.iter().map(|(n, dtype)| format!("{n} ({dtype})")).collect();
-        OpError::new(format!("element type {number} is not known; takes {}", known.join(", ")))
-    })
+/// The ONNX number of an element type, as the table's Cast takes it.
+pub(super) fn element_number(dtype: DType) -> i64 {
+    let row = ELEMENT_TYPES.iter().find(|(_, d)| *d == dtype);
+    row.expect("the table lists every element type").0
 }
 
 /// A plain attribute; nested graphs are imported by the caller, tensors have no form in engines.
@@ -55,16 +48,25 @@ fn unread(name: &str, what: &str) -> OpError {
     OpError::new(format!("attribute {name:?} is {what}, which this operator does not take"))
 }
 
-/// Brings an attribute to the kind that the table's row has: element types become names, and a list that the file left
-/// without a kind gets the right one.
-pub(super) fn fit(def: &OpDef, name: &str, attr: Attr) -> Result<Attr, OpError> {
-    let Some(row) = def.attrs.iter().find(|row| row.name == name) else { return Ok(attr) };
-    Ok(match (row.kind, attr) {
-        (AttrKind::Str, Attr::Int(number)) if TYPE_ATTRS.contains(&name) => {
-            Attr::Str(element_type(number)?.name().to_owned())
-        }
-        (AttrKind::Floats, Attr::Ints(list)) if list.is_empty() => Attr::Floats(Vec::new()),
-        (AttrKind::Strs, Attr::Ints(list)) if list.is_empty() => Attr::Strs(Vec::new()),
+/// Gives a list that the file left without a kind the one that the table's row has.
+pub(super) fn fit(def: &OpDef, name: &str, attr: Attr) -> Attr {
+    let row = def.attrs.iter().find(|row| row.name == name);
+    match (row.map(|row| row.kind), attr) {
+        (Some(AttrKind::Floats), Attr::Ints(list)) if list.is_empty() => Attr::Floats(Vec::new()),
+        (Some(AttrKind::Strs), Attr::Ints(list)) if list.is_empty() => Attr::Strs(Vec::new()),
         (_, attr) => attr,
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_element_type_has_a_number_of_its_own() {
+        let mut numbers: Vec<i64> = DType::ALL.into_iter().map(element_number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), DType::ALL.len());
+    }
 }

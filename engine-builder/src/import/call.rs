@@ -203,6 +203,14 @@ impl<'a> Call<'a> {
         Ok(output)
     }
 
+    /// `value` in another element type.
+    pub(super) fn cast(&mut self, value: ValueId, dtype: DType) -> Result<ValueId, OpError> {
+        if self.facts(value).dtype == dtype {
+            return Ok(value);
+        }
+        self.emit("Cast", [value], vec![("to", Attr::Int(attrs::element_number(dtype)))])
+    }
+
     /// The node that gives the results.
     pub(super) fn last(
         &self,
@@ -225,6 +233,12 @@ impl<'a> Call<'a> {
         self.last(op, inputs.map(Some).to_vec(), attrs)
     }
 
+    /// A conversion that gives the results.
+    pub(super) fn finish_cast(&self, value: ValueId, dtype: DType) -> Result<Last, OpError> {
+        let to = attrs::element_number(dtype);
+        self.finish("Cast", [value], vec![("to", Attr::Int(to))])
+    }
+
     /// The newest form of the same operator, with `inputs` and all attributes that were not read.
     pub(super) fn same(&mut self, inputs: Vec<Option<ValueId>>) -> Result<Last, OpError> {
         self.same_as(self.op(), inputs)
@@ -242,7 +256,7 @@ impl<'a> Call<'a> {
             if self.read.contains(name.as_str()) {
                 continue;
             }
-            let attr = attrs::fit(def, name, attrs::plain(name, value)?)?;
+            let attr = attrs::fit(def, name, attrs::plain(name, value)?);
             attrs.insert(name.clone(), attr);
             if let Some(row) = def.attrs.iter().find(|row| row.name == name) {
                 self.read.insert(row.name);

@@ -228,7 +228,7 @@ impl Importer {
         for (name, value) in &node.attrs {
             let attr = match value {
                 AttrValue::Graph(graph) => Ok(Attr::Block(self.block(graph)?)),
-                value => attrs::plain(name, value).and_then(|attr| attrs::fit(def, name, attr)),
+                value => attrs::plain(name, value).map(|attr| attrs::fit(def, name, attr)),
             };
             let attr = attr.map_err(|error| self.node_error(node, path, inputs, &error))?;
             out.insert(name.clone(), attr);

@@ -1,13 +1,14 @@
 //! Moves nodes that depend on weights and literals alone from `execute` to `prepare`.
 //!
 //! This is how folding works here: nothing is computed at build, the node runs again at every refit. A node inside a
-//! branch moves too if it cannot fail: its results have known shapes, so its rule has accepted its operands.
+//! branch moves too if it cannot fail, for the branch may never be taken: its results have known shapes, so its rule has
+//! accepted its operands, and it takes no indices, which only the kernel checks.
 
 use super::is_deterministic;
 use crate::error::BuildError;
 use crate::graph::{Graph, blocks_mut};
 use engine_format::{Node, ValueId};
-use engine_ops::{Kind, lookup};
+use engine_ops::{Kind, Role, lookup};
 use std::collections::BTreeSet;
 
 pub(super) fn run(graph: &mut Graph) -> Result<bool, BuildError> {
@@ -15,7 +16,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool, BuildError> {
     constant.extend(graph.prepare.iter().flat_map(|node| node.outputs.iter().flatten()));
     let mut moved = Vec::new();
     let mut nodes = std::mem::take(&mut graph.execute);
-    take(graph, &mut nodes, &mut constant, &mut moved);
+    take(graph, &mut nodes, false, &mut constant, &mut moved);
     graph.execute = nodes;
     let changed = !moved.is_empty();
     graph.prepare.extend(moved);
@@ -25,15 +26,17 @@ pub(super) fn run(graph: &mut Graph) -> Result<bool, BuildError> {
 fn take(
     graph: &Graph,
     nodes: &mut Vec<Node>,
+    in_branch: bool,
     constant: &mut BTreeSet<ValueId>,
     moved: &mut Vec<Node>,
 ) {
     let mut stay = Vec::with_capacity(nodes.len());
     for mut node in std::mem::take(nodes) {
         for block in blocks_mut(&mut node) {
-            take(graph, &mut block.nodes, constant, moved);
+            take(graph, &mut block.nodes, true, constant, moved);
         }
-        if is_movable(graph, &node, constant) {
+        let may_fail = in_branch && takes_indices(&node);
+        if !may_fail && is_movable(graph, &node, constant) {
             constant.extend(node.outputs.iter().flatten());
             moved.push(node);
         } else {
@@ -41,6 +44,11 @@ fn take(
         }
     }
     *nodes = stay;
+}
+
+fn takes_indices(node: &Node) -> bool {
+    lookup(&node.op, node.version)
+        .is_none_or(|def| def.inputs.iter().any(|operand| operand.role == Role::Index))
 }
 
 fn is_movable(graph: &Graph, node: &Node, constant: &BTreeSet<ValueId>) -> bool {

@@ -2,7 +2,7 @@
 
 use super::{Adapter, row};
 use crate::import::call::{Call, Last};
-use engine_format::{Attr, ValueId};
+use engine_format::{DType, ValueId};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
@@ -21,8 +21,11 @@ pub(super) static ROWS: &[Adapter] = &[
     row("Gemm", (1, 6), &["Gemm"], gemm),
     row("Clip", (1, 10), &["Clip"], clip),
     row("Cast", (1, 5), &["Cast"], cast),
-    row("Max", (1, 5), &["Max"], in_place_hint),
-    row("Min", (1, 5), &["Min"], in_place_hint),
+    row("PRelu", (7, 8), &["PRelu"], in_place_hint),
+    row("Max", (1, 7), &["Max"], in_place_hint),
+    row("Mean", (1, 7), &["Mean"], in_place_hint),
+    row("Min", (1, 7), &["Min"], in_place_hint),
+    row("Sum", (1, 7), &["Sum"], in_place_hint),
     row("Abs", (1, 5), &["Abs"], in_place_hint),
     row("Ceil", (1, 5), &["Ceil"], in_place_hint),
     row("Elu", (1, 5), &["Elu"], in_place_hint),
@@ -40,7 +43,8 @@ pub(super) static ROWS: &[Adapter] = &[
     row("Tanh", (1, 5), &["Tanh"], in_place_hint),
 ];
 
-/// Until opset 5 elementwise operators carried a hint about memory.
+/// Until opset 5 elementwise operators carried a hint about memory; what later opsets added is more types and
+/// broadcasting, which old models do not use.
 fn in_place_hint(call: &mut Call<'_>) -> Result<Last, OpError> {
     call.ignore("consumed_inputs");
     let inputs = call.inputs();
@@ -106,20 +110,27 @@ fn clip(call: &mut Call<'_>) -> Result<Last, OpError> {
 
 /// Until opset 5 the type was a word.
 fn cast(call: &mut Call<'_>) -> Result<Last, OpError> {
-    let to = match call.str("to", "")?.to_ascii_uppercase().as_str() {
-        "FLOAT" => "f32",
-        "DOUBLE" => "f64",
-        "FLOAT16" => "f16",
-        "INT8" => "i8",
-        "INT16" => "i16",
-        "INT32" => "i32",
-        "INT64" => "i64",
-        "UINT8" => "u8",
-        "UINT16" => "u16",
-        "UINT32" => "u32",
-        "UINT64" => "u64",
-        "BOOL" => "bool",
-        other => return Err(OpError::new(format!("attribute \"to\" is {other:?}, not a type"))),
-    };
-    call.finish("Cast", [call.input(0)?], vec![("to", Attr::Str(to.into()))])
+    let word = call.str("to", "")?;
+    let row = TYPE_WORDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(word));
+    let (_, dtype) = row.ok_or_else(|| {
+        let known: Vec<&str> = TYPE_WORDS.iter().map(|(known, _)| *known).collect();
+        OpError::new(format!("attribute \"to\" is {word:?}, expected one of {known:?}"))
+    })?;
+    call.finish_cast(call.input(0)?, *dtype)
 }
+
+/// Element types as opset 5 wrote them.
+static TYPE_WORDS: &[(&str, DType)] = &[
+    ("FLOAT", DType::F32),
+    ("DOUBLE", DType::F64),
+    ("FLOAT16", DType::F16),
+    ("INT8", DType::I8),
+    ("INT16", DType::I16),
+    ("INT32", DType::I32),
+    ("INT64", DType::I64),
+    ("UINT8", DType::U8),
+    ("UINT16", DType::U16),
+    ("UINT32", DType::U32),
+    ("UINT64", DType::U64),
+    ("BOOL", DType::Bool),
+];

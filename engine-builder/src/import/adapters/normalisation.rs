@@ -85,10 +85,7 @@ fn per_channel(call: &mut Call<'_>, x: ValueId, vector: ValueId) -> Result<Value
 /// `value` in the element type of `like`: newer opsets keep statistics in another one.
 fn cast_like(call: &mut Call<'_>, value: ValueId, like: ValueId) -> Result<ValueId, OpError> {
     let dtype = call.facts(like).dtype;
-    if call.facts(value).dtype == dtype {
-        return Ok(value);
-    }
-    call.emit("Cast", [value], vec![("to", Attr::Str(dtype.name().to_owned()))])
+    call.cast(value, dtype)
 }
 
 /// Until opset 12 all axes from `axis` on were one.

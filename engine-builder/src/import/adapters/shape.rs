@@ -8,7 +8,7 @@ use engine_ops::OpError;
 pub(super) static ROWS: &[Adapter] = &[
     row("Reshape", (1, 4), &["Reshape"], reshape),
     row("Concat", (1, 3), &["Concat"], concat),
-    row("Tile", (1, 5), &["Tile"], tile),
+    row("Tile", (1, 5), &["Tile", "Reshape", "Cast", "Concat"], tile),
     row("Pad", (1, 10), &["Pad"], pad),
     row("ConstantOfShape", ALL, &["Expand"], constant_of_shape),
     row("Dropout", ALL, &["Identity"], dropout),
@@ -43,7 +43,7 @@ fn tile(call: &mut Call<'_>) -> Result<Last, OpError> {
     let (left, right) = (call.vector(&vec![1; before]), call.vector(&vec![1; rank - before - 1]));
     let one = call.vector(&[1]);
     let tiles = call.emit("Reshape", [tiles, one], vec![])?;
-    let tiles = call.emit("Cast", [tiles], vec![("to", Attr::Str("i64".into()))])?;
+    let tiles = call.cast(tiles, DType::I64)?;
     let repeats = call.emit("Concat", [left, tiles, right], vec![("axis", Attr::Int(0))])?;
     call.finish("Tile", [x, repeats], vec![])
 }

@@ -1,0 +1,111 @@
+//! What adapters compute, over small tensors, with and without passes.
+
+use super::*;
+use crate::testing::{Onnx, float, floats, int, ints, run, text};
+use crate::{BuildOptions, build};
+use engine_format::Tensor;
+
+#[test]
+fn every_row_covers_an_opset_that_the_table_does_not() {
+    for row in FAMILIES.iter().copied().flatten() {
+        let covered = |opset| engine_ops::lookup_onnx("", row.op, opset).is_some();
+        let all = (row.since..=row.until).all(covered);
+        assert!(!all, "{} {}..={} is never used", row.op, row.since, row.until);
+    }
+}
+
+#[test]
+fn no_two_rows_cover_the_same_opset() {
+    let rows: Vec<&Adapter> = FAMILIES.iter().copied().flatten().collect();
+    for (i, a) in rows.iter().enumerate() {
+        assert!(a.since <= a.until, "{}: {}..={}", a.op, a.since, a.until);
+        for b in &rows[i + 1..] {
+            let apart = a.op != b.op || a.until < b.since || b.until < a.since;
+            assert!(apart, "{} twice at opset {}", a.op, a.since.max(b.since));
+        }
+    }
+}
+
+fn f32s(shape: &[usize], values: &[f32]) -> Tensor {
+    Tensor::from_slice(shape, values)
+}
+
+/// Builds with and without passes, runs both over `x`, compares with what is expected within a few roundings.
+fn check(model: Onnx, x: &Tensor, expected: &Tensor) {
+    let model = model.output("y").model();
+    for optimise in [true, false] {
+        let options = BuildOptions { optimise, ..BuildOptions::default() };
+        let engine = build(&model, &options).unwrap();
+        let y = run(&engine, &[("x", x.clone())]).remove(0);
+        assert_eq!((y.shape(), y.dtype()), (expected.shape(), expected.dtype()));
+        let pairs = y.as_slice::<f32>().unwrap().iter().zip(expected.as_slice::<f32>().unwrap());
+        for (found, expected) in pairs {
+            let close = (found - expected).abs() <= 1e-6 + 1e-5 * expected.abs();
+            assert!(close, "found {y:?} {found}, expected {expected} (passes: {optimise})");
+        }
+    }
+}
+
+#[test]
+fn batch_normalization_is_scale_and_shift() {
+    let model = Onnx::new(15)
+        .input("x: f32[n, 2, k]")
+        .constant(floats("scale", &[2], 2.0))
+        .constant(floats("shift", &[2], 0.5))
+        .constant(floats("mean", &[2], 1.0))
+        .constant(floats("var", &[2], 4.0))
+        .node("y = BatchNormalization(x, scale, shift, mean, var)", vec![float("epsilon", 0.0)]);
+    // Channel 0: (x − 1) / 2 · 2 + 0.5; channel 1: (x − 2) / √5 · 3 + 1.5.
+    let x = f32s(&[1, 2, 2], &[1.0, 3.0, 2.0, 4.0]);
+    let second = 2.0 / 5f32.sqrt() * 3.0 + 1.5;
+    check(model, &x, &f32s(&[1, 2, 2], &[0.5, 2.5, 1.5, second]));
+}
+
+#[test]
+fn what_a_batch_normalization_makes_of_weights_is_prepared() {
+    let model = Onnx::new(15)
+        .input("x: f32[n, 2, k]")
+        .constant(floats("scale", &[2], 2.0))
+        .constant(floats("shift", &[2], 0.5))
+        .constant(floats("mean", &[2], 1.0))
+        .constant(floats("var", &[2], 4.0))
+        .node("y = BatchNormalization(x, scale, shift, mean, var)", vec![])
+        .output("y");
+    let engine = build(&model.model(), &BuildOptions::default()).unwrap();
+    let ops: Vec<&str> = engine.parts().execute.nodes.iter().map(|node| node.op.as_str()).collect();
+    assert_eq!(ops, ["Mul", "Add"]);
+}
+
+#[test]
+fn before_opset_7_the_second_operand_was_stretched_at_an_axis() {
+    let model = Onnx::new(6)
+        .input("x: f32[n, 2, 2]")
+        .constant(floats("b", &[2], 10.0))
+        .node("y = Add(x, b)", vec![int("broadcast", 1), int("axis", 1)]);
+    let x = f32s(&[1, 2, 2], &[0.0, 1.0, 2.0, 3.0]);
+    check(model, &x, &f32s(&[1, 2, 2], &[10.0, 11.0, 13.0, 14.0]));
+}
+
+#[test]
+fn clip_and_pad_bounds_that_were_attributes() {
+    let x = f32s(&[3], &[-5.0, 0.5, 5.0]);
+    let model = || Onnx::new(9).input("x: f32[3]");
+    let clip = |attrs| model().node("y = Clip(x)", attrs);
+    check(clip(vec![float("min", -1.0)]), &x, &f32s(&[3], &[-1.0, 0.5, 5.0]));
+    check(clip(vec![float("max", 1.0)]), &x, &f32s(&[3], &[-5.0, 0.5, 1.0]));
+    let attrs = vec![ints("pads", &[1, 0]), float("value", 9.0), text("mode", "constant")];
+    let pad = model().node("y = Pad(x)", attrs);
+    check(pad, &x, &f32s(&[4], &[9.0, -5.0, 0.5, 5.0]));
+}
+
+#[test]
+fn upsample_repeats_elements() {
+    let model = Onnx::new(9)
+        .input("x: f32[1, 1, 2]")
+        .constant(floats("scales", &[3], 1.0))
+        .node("y = Upsample(x, scales)", vec![text("mode", "nearest")]);
+    // Scales 1, 2, 3: every element six times.
+    let x = f32s(&[1, 1, 2], &[7.0, 8.0]);
+    let row = [7.0, 7.0, 7.0, 8.0, 8.0, 8.0];
+    check(model, &x, &f32s(&[1, 2, 6], &[row, row].concat()));
+}
