@@ -316,6 +316,8 @@ pub trait AttrsExt {
     fn str(&self, name: &str) -> &str;
     /// A list of integers, if present.
     fn ints(&self, name: &str) -> Option<&[i64]>;
+    /// A list of floats, if present.
+    fn floats(&self, name: &str) -> Option<&[f32]>;
     /// An optional integer, if present.
     fn opt_int(&self, name: &str) -> Option<i64>;
 }
@@ -342,6 +344,14 @@ impl AttrsExt for Attrs {
     fn ints(&self, name: &str) -> Option<&[i64]> {
         match self.get(name) {
             Some(Attr::Ints(v)) => Some(v),
+            None => None,
+            other => panic!("attribute {name:?} was not normalised: {other:?}"),
+        }
+    }
+
+    fn floats(&self, name: &str) -> Option<&[f32]> {
+        match self.get(name) {
+            Some(Attr::Floats(v)) => Some(v),
             None => None,
             other => panic!("attribute {name:?} was not normalised: {other:?}"),
         }

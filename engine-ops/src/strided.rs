@@ -1,7 +1,7 @@
 //! Copies between strided layouts: the one mover behind Transpose, Slice, Expand, Tile, Concat, Split and their kin.
 //! An operator says which loops its copy has; this file simplifies them and runs them on both devices.
 
-use crate::gpu::{Bind, Dispatch, GpuLimits, GpuProgram, words};
+use crate::gpu::{Bind, Dispatch, GpuLimits, GpuProgram, render, words};
 use engine_format::DType;
 use rayon::prelude::*;
 
@@ -99,9 +99,11 @@ impl StridedCopy {
             return true;
         }
         let Some(params) = self.wide(width).params() else { return false };
+        // What the same program writes is bound for writing wherever it is read.
+        let access = if matches!(from, Bind::Scratch(_)) { "read_write" } else { "read" };
         program.dispatches.push(Dispatch {
             label: label.into(),
-            wgsl: include_str!("strided.wgsl").into(),
+            wgsl: render(include_str!("strided.wgsl"), &[("access", access)]).into(),
             binds: vec![from, to],
             groups: limits.linear(self.len() * width, 256),
             params,

@@ -21,6 +21,7 @@ mod matmul;
 mod pad;
 mod pool;
 mod pow;
+mod recurrent;
 mod resize;
 mod shape;
 mod slice;
@@ -91,6 +92,10 @@ pub static TABLE: &[&OpDef] = &[
     &gather::GATHER,
     &pad::PAD,
     &resize::RESIZE,
+    // Recurrence.
+    &recurrent::LSTM,
+    &recurrent::GRU,
+    &recurrent::RNN,
     // Control.
     &control::IF,
     // Products.

@@ -1,0 +1,288 @@
+//! Recurrent layers in ONNX's form: LSTM, GRU, RNN. They differ in how a step makes the new state from its gates; directions,
+//! layouts, lengths and initial states are the same for all.
+
+mod activation;
+mod cases;
+mod cpu;
+mod gpu;
+
+use crate::cpu::Cpu;
+use crate::def::AttrsExt;
+use crate::infer::{Facts, InferCtx, InferError};
+use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, OpError, Operand, Role, Tolerance};
+use activation::Activation;
+use engine_format::{Attrs, DType, Dim};
+
+/// LSTM.
+pub static LSTM: OpDef = OpDef {
+    name: "LSTM",
+    doc: "Long short-term memory over a sequence: with gates i, o, f, c (their order in W, R, B), `C = f(F)·C + f(I)·g(C~)` and \
+          `H = f(O)·h(C)`; peepholes P let the cell act on i, f and o.",
+    onnx: &[OnnxName::since("LSTM", 7)],
+    attrs: &[
+        ALPHA,
+        BETA,
+        ACTIVATIONS,
+        CLIP,
+        DIRECTION,
+        HIDDEN_SIZE,
+        AttrDef::int("input_forget", 0),
+        LAYOUT,
+    ],
+    inputs: &[
+        Operand::data("X"),
+        Operand::data("W"),
+        Operand::data("R"),
+        Operand::opt_data("B"),
+        LENGTHS,
+        Operand::opt_data("initial_h"),
+        Operand::opt_data("initial_c"),
+        Operand::opt_data("P"),
+    ],
+    outputs: &["Y", "Y_h", "Y_c"],
+    infer: |ctx| infer(ctx, Cell::Lstm),
+    cpu: Cpu::Kernel {
+        run: |ctx| cpu::run(ctx, Cell::Lstm),
+        scratch: |shapes| cpu::scratch(shapes, Cell::Lstm),
+    },
+    gpu: Some(|ctx| gpu::program(ctx, Cell::Lstm)),
+    tolerance: Tolerance::SUMS,
+    cases: cases::lstm,
+    ..OpDef::BASE
+};
+
+/// GRU.
+pub static GRU: OpDef = OpDef {
+    name: "GRU",
+    doc: "Gated recurrent unit over a sequence: with gates z, r, h (their order in W, R, B), `H = (1 - f(Z))·g(H~) + f(Z)·H`, where \
+          f(R) scales the state before its product with R_h or, with `linear_before_reset`, that product.",
+    onnx: &[OnnxName::since("GRU", 7)],
+    attrs: &[
+        ALPHA,
+        BETA,
+        ACTIVATIONS,
+        CLIP,
+        DIRECTION,
+        HIDDEN_SIZE,
+        LAYOUT,
+        AttrDef::int("linear_before_reset", 0),
+    ],
+    inputs: &SIMPLE,
+    outputs: &["Y", "Y_h"],
+    infer: |ctx| infer(ctx, Cell::Gru),
+    cpu: Cpu::Kernel {
+        run: |ctx| cpu::run(ctx, Cell::Gru),
+        scratch: |shapes| cpu::scratch(shapes, Cell::Gru),
+    },
+    gpu: Some(|ctx| gpu::program(ctx, Cell::Gru)),
+    tolerance: Tolerance::SUMS,
+    cases: cases::gru,
+    ..OpDef::BASE
+};
+
+/// RNN.
+pub static RNN: OpDef = OpDef {
+    name: "RNN",
+    doc: "Plain recurrence over a sequence: `H = f(X·W' + H·R' + B)`.",
+    onnx: &[OnnxName::since("RNN", 7)],
+    attrs: &[ALPHA, BETA, ACTIVATIONS, CLIP, DIRECTION, HIDDEN_SIZE, LAYOUT],
+    inputs: &SIMPLE,
+    outputs: &["Y", "Y_h"],
+    infer: |ctx| infer(ctx, Cell::Rnn),
+    cpu: Cpu::Kernel {
+        run: |ctx| cpu::run(ctx, Cell::Rnn),
+        scratch: |shapes| cpu::scratch(shapes, Cell::Rnn),
+    },
+    gpu: Some(|ctx| gpu::program(ctx, Cell::Rnn)),
+    tolerance: Tolerance::SUMS,
+    cases: cases::rnn,
+    ..OpDef::BASE
+};
+
+const ALPHA: AttrDef =
+    AttrDef { name: "activation_alpha", kind: AttrKind::Floats, default: Default::Absent };
+const BETA: AttrDef =
+    AttrDef { name: "activation_beta", kind: AttrKind::Floats, default: Default::Absent };
+const ACTIVATIONS: AttrDef =
+    AttrDef { name: "activations", kind: AttrKind::Strs, default: Default::Absent };
+const CLIP: AttrDef = AttrDef { name: "clip", kind: AttrKind::Float, default: Default::Absent };
+const DIRECTION: AttrDef = AttrDef::str("direction", "forward");
+const HIDDEN_SIZE: AttrDef =
+    AttrDef { name: "hidden_size", kind: AttrKind::Int, default: Default::Absent };
+const LAYOUT: AttrDef = AttrDef::int("layout", 0);
+/// Lengths say which elements are read, not how many results there are.
+const LENGTHS: Operand = Operand { name: "sequence_lens", role: Role::Index, optional: true };
+const SIMPLE: [Operand; 6] = [
+    Operand::data("X"),
+    Operand::data("W"),
+    Operand::data("R"),
+    Operand::opt_data("B"),
+    LENGTHS,
+    Operand::opt_data("initial_h"),
+];
+
+/// Positions of the operands.
+const X: usize = 0;
+const W: usize = 1;
+const R: usize = 2;
+const B: usize = 3;
+const LENS: usize = 4;
+const INITIAL_H: usize = 5;
+const INITIAL_C: usize = 6;
+const P: usize = 7;
+
+/// What a step computes. The numbers are the shader's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cell {
+    Lstm = 0,
+    Gru = 1,
+    Rnn = 2,
+}
+
+impl Cell {
+    fn gates(self) -> usize {
+        match self {
+            Cell::Lstm => 4,
+            Cell::Gru => 3,
+            Cell::Rnn => 1,
+        }
+    }
+
+    /// The activation functions of one direction, where the node names none.
+    fn activations(self) -> &'static [&'static str] {
+        match self {
+            Cell::Lstm => &["Sigmoid", "Tanh", "Tanh"],
+            Cell::Gru => &["Sigmoid", "Tanh"],
+            Cell::Rnn => &["Tanh"],
+        }
+    }
+}
+
+fn directions(attrs: &Attrs) -> Result<&'static [bool], OpError> {
+    match attrs.str("direction") {
+        "forward" => Ok(&[false]),
+        "reverse" => Ok(&[true]),
+        "bidirectional" => Ok(&[false, true]),
+        other => Err(OpError::new(format!(
+            "direction {other:?}, expected \"forward\", \"reverse\" or \"bidirectional\""
+        ))),
+    }
+}
+
+fn infer(ctx: &InferCtx<'_>, cell: Cell) -> Result<Vec<Facts>, InferError> {
+    for i in (0..ctx.inputs.len()).filter(|&i| i != LENS) {
+        if let Some(dtype) = ctx.opt(i).map(|f| f.dtype).filter(|&d| d != DType::F32) {
+            return Err(InferError::invalid(format!("operand {i} is {dtype}, expected f32")));
+        }
+    }
+    if let Some(dtype) = ctx.opt(LENS).map(|f| f.dtype).filter(|&d| d != DType::I32) {
+        return Err(InferError::invalid(format!("sequence_lens is {dtype}, expected i32")));
+    }
+    let ([first, second, _], [dirs, rows, hidden]) = (ctx.shape(X)?, ctx.shape(R)?) else {
+        return Err(InferError::invalid(format!(
+            "X has shape {:?} and R {:?}, expected rank 3",
+            ctx.shape(X)?,
+            ctx.shape(R)?
+        )));
+    };
+    let count = directions(ctx.attrs)?.len();
+    Activation::all(ctx.attrs, cell.activations(), count)?;
+    let gates = hidden * &Dim::from(cell.gates());
+    let stated = ctx.attrs.opt_int("hidden_size").map(Dim::from);
+    let differs = |a: &Dim, b: &Dim| matches!((a.known(), b.known()), (Some(a), Some(b)) if a != b);
+    if differs(dirs, &Dim::from(count))
+        || differs(rows, &gates)
+        || stated.is_some_and(|s| differs(&s, hidden))
+    {
+        return Err(InferError::invalid(format!(
+            "R has shape {:?}, expected [{count}, {}·hidden_size, hidden_size]",
+            ctx.shape(R)?,
+            cell.gates()
+        )));
+    }
+    let dirs = Dim::from(count);
+    let (whole, last) = if ctx.attrs.int("layout") == 0 {
+        ([first, &dirs, second, hidden].map(Dim::clone), [&dirs, second, hidden].map(Dim::clone))
+    } else {
+        ([first, second, &dirs, hidden].map(Dim::clone), [first, &dirs, hidden].map(Dim::clone))
+    };
+    let last = Facts::new(DType::F32, last.to_vec());
+    let mut out = vec![Facts::new(DType::F32, whole.to_vec()), last.clone(), last];
+    out.truncate(ctx.outputs);
+    Ok(out)
+}
+
+/// A layer over operands of known shapes.
+struct Layer {
+    cell: Cell,
+    seq: usize,
+    batch: usize,
+    input: usize,
+    hidden: usize,
+    /// Per direction, whether it runs backwards.
+    reversed: &'static [bool],
+    /// Axes of X and Y begin with the batch.
+    batch_first: bool,
+    clip: Option<f32>,
+    /// Activations of all directions.
+    activations: Vec<Activation>,
+    linear_before_reset: bool,
+    input_forget: bool,
+}
+
+impl Layer {
+    fn new(cell: Cell, attrs: &Attrs, x: &[usize], r: &[usize]) -> Result<Self, OpError> {
+        let reversed = directions(attrs)?;
+        let batch_first = attrs.int("layout") != 0;
+        let (seq, batch) = if batch_first { (x[1], x[0]) } else { (x[0], x[1]) };
+        Ok(Self {
+            cell,
+            seq,
+            batch,
+            input: x[2],
+            hidden: r[2],
+            reversed,
+            batch_first,
+            clip: attrs.contains_key("clip").then(|| attrs.float("clip")),
+            activations: Activation::all(attrs, cell.activations(), reversed.len())?,
+            linear_before_reset: attrs.opt_int("linear_before_reset").unwrap_or(0) != 0,
+            input_forget: attrs.opt_int("input_forget").unwrap_or(0) != 0,
+        })
+    }
+
+    fn dirs(&self) -> usize {
+        self.reversed.len()
+    }
+
+    /// Rows of a direction's weights.
+    fn gates(&self) -> usize {
+        self.cell.gates() * self.hidden
+    }
+
+    /// Activations of a direction.
+    fn activations(&self, dir: usize) -> &[Activation] {
+        let n = self.activations.len() / self.dirs();
+        &self.activations[dir * n..][..n]
+    }
+
+    /// Which row of X holds step `t` of sequence `b`.
+    fn row(&self, t: usize, b: usize) -> usize {
+        if self.batch_first { b * self.seq + t } else { t * self.batch + b }
+    }
+
+    /// Where the state of step `t` of sequence `b` begins in Y.
+    fn y_at(&self, t: usize, dir: usize, b: usize) -> usize {
+        let row = if self.batch_first {
+            (b * self.seq + t) * self.dirs() + dir
+        } else {
+            (t * self.dirs() + dir) * self.batch + b
+        };
+        row * self.hidden
+    }
+
+    /// Where the state of sequence `b` begins in initial_h, Y_h and their likes.
+    fn state_at(&self, dir: usize, b: usize) -> usize {
+        let row = if self.batch_first { b * self.dirs() + dir } else { dir * self.batch + b };
+        row * self.hidden
+    }
+}
