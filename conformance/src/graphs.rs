@@ -147,35 +147,52 @@ fn conv() -> Vec<u8> {
     g.finish(&["y"])
 }
 
-/// The same model with every float constant of more than 64 bytes given other values: what a training step would leave.
-pub fn with_other_weights(onnx: &[u8]) -> Vec<u8> {
-    fn change(graph: &mut GraphProto) {
-        let in_nodes = graph.node.iter_mut().flat_map(|n| &mut n.attribute);
-        for attribute in in_nodes {
-            attribute.t.iter_mut().for_each(|t| perturb(t));
-            attribute.g.iter_mut().for_each(|g| change(g));
-        }
-        graph.initializer.iter_mut().for_each(perturb);
-    }
-    fn perturb(tensor: &mut TensorProto) {
-        if tensor.data_type != data_type::FLOAT {
-            return;
-        }
-        let raw = tensor.raw_data.take().unwrap_or_default();
-        let mut values: Vec<f32> =
-            raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        values.append(&mut tensor.float_data);
-        if values.len() > 16 {
-            for (i, value) in values.iter_mut().enumerate() {
-                *value = 0.9 * *value + 0.001 * ((i % 7) as f32 - 3.0);
+/// The same model with the float constants of more than 64 bytes that `chosen` picks by name given other values: what a training
+/// step would leave.
+pub fn with_other_weights(onnx: &[u8], chosen: &dyn Fn(&str) -> bool) -> Vec<u8> {
+    let mut model = ModelProto::decode(onnx).expect("the models of this crate are ONNX files");
+    change(model.graph.as_mut().expect("an ONNX file has a graph"), "", chosen);
+    model.encode_to_vec()
+}
+
+/// Changes the constants of `graph`, whose names within the model begin with `scope`.
+fn change(graph: &mut GraphProto, scope: &str, chosen: &dyn Fn(&str) -> bool) {
+    for node in &mut graph.node {
+        let constant = node.op_type == "Constant";
+        for attribute in &mut node.attribute {
+            if let Some(tensor) = attribute
+                .t
+                .as_mut()
+                .filter(|_| constant && chosen(&format!("{scope}{}", node.output[0])))
+            {
+                perturb(tensor);
+            }
+            if let Some(inner) = &mut attribute.g {
+                change(inner, &format!("{scope}{}/{}/", node.name, attribute.name), chosen);
             }
         }
-        tensor.raw_data =
-            Some(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into());
     }
-    let mut model = ModelProto::decode(onnx).expect("the models of this crate are ONNX files");
-    change(model.graph.as_mut().expect("an ONNX file has a graph"));
-    model.encode_to_vec()
+    for tensor in &mut graph.initializer {
+        if chosen(&format!("{scope}{}", tensor.name)) {
+            perturb(tensor);
+        }
+    }
+}
+
+fn perturb(tensor: &mut TensorProto) {
+    if tensor.data_type != data_type::FLOAT {
+        return;
+    }
+    let raw = tensor.raw_data.take().unwrap_or_default();
+    let mut values: Vec<f32> =
+        raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    values.append(&mut tensor.float_data);
+    if values.len() > 16 {
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = 0.9 * *value + 0.001 * ((i % 7) as f32 - 3.0);
+        }
+    }
+    tensor.raw_data = Some(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into());
 }
 
 /// Puts a model together node by node.
@@ -288,7 +305,13 @@ mod tests {
     fn every_sketch_has_weights_and_other_weights() {
         for sketch in SKETCHES {
             let onnx = (sketch.onnx)();
-            let other = with_other_weights(&onnx);
+            let other = with_other_weights(&onnx, &|_| true);
+            assert_eq!(
+                onnx,
+                with_other_weights(&onnx, &|_| false),
+                "{}: nothing was chosen",
+                sketch.name
+            );
             assert_eq!(onnx.len(), other.len(), "{}: only values differ", sketch.name);
             assert_ne!(onnx, other, "{}", sketch.name);
             let model = engine_onnx::Model::parse(onnx.into(), None).unwrap();

@@ -4,5 +4,26 @@ pub mod assets;
 pub mod compare;
 pub mod graphs;
 pub mod inputs;
+pub mod matrix;
 pub mod models;
 pub mod oracle;
+pub mod verify;
+
+use engine_runtime::{Device, DeviceSelector};
+
+/// The devices that tests run on: the CPU, and a GPU if there is one. Without one the skip is printed, and is a failure where
+/// `REFIT_REQUIRE_GPU` is set.
+///
+/// # Panics
+/// If `REFIT_REQUIRE_GPU` is set and there is no GPU.
+pub fn devices() -> Vec<Device> {
+    let gpu: DeviceSelector = "gpu".parse().unwrap_or_default();
+    match Device::open(&gpu) {
+        Ok(gpu) => vec![Device::cpu(), gpu],
+        Err(why) => {
+            assert!(std::env::var_os("REFIT_REQUIRE_GPU").is_none(), "a GPU is required: {why}");
+            eprintln!("SKIPPED: everything on a GPU: {why}");
+            vec![Device::cpu()]
+        }
+    }
+}

@@ -66,6 +66,12 @@ impl fmt::Display for DeviceInfo {
     }
 }
 
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.info().fmt(f)
+    }
+}
+
 /// There is no such device, or it does not open. Lists what was found.
 #[derive(Clone, Debug)]
 pub struct DeviceError {

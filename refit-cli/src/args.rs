@@ -226,7 +226,8 @@ pub struct Bench {
 
 fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let (name, dims) = text.rsplit_once('=').ok_or("expected NAME=1x3x224x224")?;
-    let dims: Result<Vec<usize>, _> = dims.split('x').filter(|d| !d.is_empty()).map(str::parse).collect();
+    let dims: Result<Vec<usize>, _> =
+        dims.split('x').filter(|d| !d.is_empty()).map(str::parse).collect();
     Ok((name.to_owned(), dims.map_err(|e| format!("a dimension is not a number: {e}"))?))
 }
 

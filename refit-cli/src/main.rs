@@ -1,2 +1,20 @@
-//! The program refit: build, inspect, strip, fill, check, extract, run, verify, diff, bench.
-fn main() {}
+//! The program `refit`: compiles ONNX models to engines whose weights can be stripped out and refitted.
+
+use clap::Parser;
+use std::process::ExitCode;
+
+mod args;
+mod commands;
+mod failure;
+mod progress;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    match commands::run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}

@@ -21,7 +21,7 @@ pub use error::{RefitError, RefitErrorKind};
 pub use files::{
     FillOptions, check_file, extract_file, fill_file, open_engine, strip_file, write_engine,
 };
-pub use output::Progress;
+pub use output::{Progress, write_file};
 pub use report::{FitSummary, MisfitSummary, TakenSummary};
 pub use source::{
     BoxedSource, Combined, EngineSource, OnnxSource, SafetensorsSource, ShardedSource, open_source,

@@ -8,6 +8,16 @@ use std::path::Path;
 /// Called while a file is written, with the bytes done and the bytes to do. May be called often.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
+/// Writes `bytes` to a file that appears whole or not at all.
+///
+/// # Errors
+/// `Io`.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RefitError> {
+    write_atomically(path, bytes.len() as u64, None, |file| {
+        file.write_all(bytes).map_err(|error| RefitError::io("writing a file", path, &error))
+    })
+}
+
 /// Writes the file at `path` through a temporary one in the same folder, which is synced and renamed when `write` is
 /// done. After an error nothing is left behind and an older file is still there.
 pub(crate) fn write_atomically<T>(

@@ -1,9 +1,12 @@
 //! Chores of this repository, one file per verb: `cargo xtask VERB`.
 
 use clap::{Parser, Subcommand};
-use miette::Result;
+use engine_runtime::{Device, DeviceInfo};
+use miette::{Result, ensure};
 use std::path::Path;
 
+mod conformance;
+mod demo;
 mod test;
 mod vulkan;
 
@@ -16,11 +19,23 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Builds, strips, fills and runs a real model, and shows each step.
+    Demo {
+        /// The variables of the GPU are set already.
+        #[arg(long, hide = true)]
+        inner: bool,
+    },
     /// Runs every test of the workspace; brings a software Vulkan adapter where there is none.
     Test {
         /// Passed on to `cargo test`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+    /// Holds every engine flag, wish, module path and device against one another.
+    Conformance {
+        /// The variables of the GPU are set already.
+        #[arg(long, hide = true)]
+        inner: bool,
     },
     /// Lists the GPU adapters that this process sees; ends with 1 if there is none.
     #[command(hide = true)]
@@ -31,7 +46,18 @@ fn main() -> Result<()> {
     let root =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository");
     match Arguments::parse().verb {
+        Verb::Demo { inner } => demo::run(root, inner),
         Verb::Test { arguments } => test::run(root, &arguments),
+        Verb::Conformance { inner } => conformance::run(root, inner),
         Verb::Adapters => adapters(),
     }
+}
+
+fn adapters() -> Result<()> {
+    let found = Device::list()
+        .into_iter()
+        .filter(|device| *device != DeviceInfo::Cpu)
+        .inspect(|gpu| println!("{gpu}"));
+    ensure!(found.count() > 0, "no GPU adapter is seen");
+    Ok(())
 }

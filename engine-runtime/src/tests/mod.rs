@@ -1,8 +1,5 @@
 //! Tests over small engines made by hand.
 
-mod concurrent;
-mod layers;
 mod paths;
-mod planning;
 mod suspend;
 mod toy;

@@ -1,0 +1,18 @@
+//! The flag matrix as a test: its table is a snapshot that a person can read.
+
+use conformance::matrix::{LEGEND, evaluate, subjects};
+
+#[test]
+fn every_flag_every_wish_every_path_every_device() {
+    let devices = conformance::devices();
+    let mut table = format!("{LEGEND}\n");
+    let mut failures = Vec::new();
+    for subject in subjects().expect("the models are fetched or made") {
+        let outcome =
+            evaluate(&subject, &devices).unwrap_or_else(|e| panic!("{}: {e}", subject.name));
+        table = format!("{table}\n{}", outcome.table);
+        failures.extend(outcome.failures);
+    }
+    assert!(failures.is_empty(), "{} checks failed:\n{}", failures.len(), failures.join("\n"));
+    insta::assert_snapshot!(table);
+}

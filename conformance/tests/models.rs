@@ -1,0 +1,92 @@
+//! Real models, on every device and through both module paths, against ONNX Runtime.
+
+use conformance::compare::{Agreement, compare};
+use conformance::models::{MODELS, ModelCase};
+use conformance::oracle::Tensors;
+use engine_builder::{BuildOptions, build};
+use engine_format::{Bytes, Engine, SerializeFlags};
+use engine_onnx::Model;
+use engine_runtime::{LiveModule, Module, PackedModule};
+
+/// Runs every input in order, handing state on, and holds each output against the oracle's.
+fn agreement(
+    case: &ModelCase,
+    module: &dyn Module,
+    runs: &[Tensors],
+    expected: &[Tensors],
+) -> Agreement {
+    let mut worst = Agreement::default();
+    let mut carried = Tensors::new();
+    for (i, (inputs, expected)) in runs.iter().zip(expected).enumerate() {
+        let mut inputs = inputs.clone();
+        inputs.append(&mut carried);
+        let found =
+            module.run(&inputs).unwrap_or_else(|e| panic!("{}, run {i}: {e}", case.name)).tensors;
+        for (name, expected) in expected {
+            let result = compare(&found[name], expected, case.tolerance);
+            worst = worst.join(
+                result.unwrap_or_else(|e| panic!("{}, run {i}, output {name}: {e}", case.name)),
+            );
+        }
+        carried =
+            case.carry.iter().map(|&(from, to)| (to.to_owned(), found[from].clone())).collect();
+    }
+    worst
+}
+
+fn check(name: &str) {
+    let case = MODELS.iter().find(|case| case.name == name).expect("the table has the model");
+    let path = case.asset.path().expect("the model is fetched or cached");
+    let model = Model::open(&path).expect("a published model reads");
+    let engine = build(&model, &BuildOptions::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let full: Bytes =
+        engine.serialize(SerializeFlags::default()).expect("a full engine serializes").into();
+
+    // What is run has gone through a stripped file and back.
+    let stripped =
+        Engine::read(engine.serialize(SerializeFlags::EXCLUDE_WEIGHTS).unwrap().into()).unwrap();
+    let filled =
+        stripped.fill(&refit::OnnxSource::open(&path).unwrap(), Default::default()).unwrap();
+    let bytes: Bytes = filled.serialize(SerializeFlags::default()).unwrap().into();
+    assert_eq!(full, bytes, "{name}: strip, then fill, is the full build");
+
+    let runs = (case.runs)().expect("the inputs are made");
+    let expected = case.expected(&runs).expect("ONNX Runtime runs the model");
+    for device in conformance::devices() {
+        let live =
+            LiveModule::load(filled.clone(), &device).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let packed =
+            PackedModule::load(bytes.clone(), &device).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let agreed = agreement(case, &live, &runs, &expected);
+        println!("{name} on {device}: {agreed}");
+        agreement(case, &packed, &runs, &expected);
+        let inputs = &runs[0];
+        let (a, b) = (live.run(inputs).unwrap(), packed.run(inputs).unwrap());
+        assert_eq!(a.tensors, b.tensors, "{name}: both paths give the same bits");
+    }
+}
+
+#[test]
+fn magika() {
+    check("magika");
+}
+
+#[test]
+fn yunet() {
+    check("yunet");
+}
+
+#[test]
+fn minilm_l3() {
+    check("minilm-l3");
+}
+
+#[test]
+fn silero_vad_ifless() {
+    check("silero-vad-ifless");
+}
+
+#[test]
+fn silero_vad() {
+    check("silero-vad");
+}

@@ -1,0 +1,82 @@
+//! `refit bench`: times loading, refitting and running an engine.
+
+use super::{open_engine, open_sources, print_json};
+use crate::args::Bench;
+use crate::failure::Failure;
+use conformance::verify::run_at_some_size;
+use engine_format::FitPolicy;
+use engine_runtime::{Device, LiveModule, Module, State};
+use serde::Serialize;
+use std::time::Instant;
+
+/// Runs before the timed ones.
+const WARM_UP: u32 = 3;
+
+/// The object that `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    device: String,
+    iterations: u32,
+    median_ms: f64,
+    min_ms: f64,
+    load_ms: f64,
+    /// Null if no weights were given.
+    refit_ms: Option<f64>,
+}
+
+pub fn run(args: Bench) -> Result<(), Failure> {
+    let device = Device::open(&args.device.device)?;
+    let begun = Instant::now();
+    let module = LiveModule::load(open_engine(&args.file)?, &device)?;
+    let load_ms = milliseconds(begun);
+    let refit_ms = match open_sources(&args.weights.sources)? {
+        Some(source) => {
+            let begun = Instant::now();
+            module.refit(&*source, FitPolicy::default())?;
+            Some(milliseconds(begun))
+        }
+        None => None,
+    };
+    if let State::NeedsWeights(_) = module.state() {
+        module.run(&Default::default())?;
+    }
+    let (inputs, _) = run_at_some_size(&module, 1)?;
+    for _ in 0..WARM_UP {
+        module.run(&inputs)?;
+    }
+    let mut times = Vec::new();
+    for _ in 0..args.iterations {
+        let begun = Instant::now();
+        module.run(&inputs)?;
+        times.push(milliseconds(begun));
+    }
+    times.sort_by(f64::total_cmp);
+    let report = Report {
+        device: device.to_string(),
+        iterations: args.iterations,
+        median_ms: times[times.len() / 2],
+        min_ms: times[0],
+        load_ms,
+        refit_ms,
+    };
+    if args.json {
+        return print_json(&report);
+    }
+    for (name, tensor) in &inputs {
+        println!("input {name}: seeded random {tensor:?}");
+    }
+    println!("device  {}", report.device);
+    println!(
+        "run     median {:.3} ms, min {:.3} ms, {} runs",
+        report.median_ms, report.min_ms, report.iterations
+    );
+    println!("load    {:.3} ms", report.load_ms);
+    if let Some(refit_ms) = report.refit_ms {
+        println!("refit   {refit_ms:.3} ms");
+    }
+    Ok(())
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}

@@ -1,0 +1,54 @@
+//! `refit diff`: compares two engines.
+
+use super::{open_engine, print_json};
+use crate::args::Diff;
+use crate::failure::{Exit, Failure};
+use refit::EngineDiff;
+
+pub fn run(args: Diff) -> Result<(), Failure> {
+    let diff = refit::diff(&open_engine(&args.a)?, &open_engine(&args.b)?);
+    if args.json {
+        print_json(&diff)?;
+    } else {
+        print(&diff);
+    }
+    if diff.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Different,
+        format!("{} and {} differ", args.a.display(), args.b.display()),
+    ))
+}
+
+fn print(diff: &EngineDiff) {
+    let EngineDiff { flags, graph, changed, retyped, only_in_a, only_in_b, unknown } = diff;
+    if let Some(flags) = flags {
+        println!("flags      {:?} | {:?}", flags.a, flags.b);
+    }
+    for part in graph {
+        println!("graph      {part}");
+    }
+    for weight in changed {
+        let number =
+            |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |v| format!("{v:.3e}"));
+        println!(
+            "changed    {}: {} of {} elements, max {}, mean {}",
+            weight.name,
+            weight.elements,
+            weight.of,
+            number(weight.max_abs),
+            number(weight.mean_abs)
+        );
+    }
+    for weight in retyped {
+        println!("retyped    {}: {} | {}", weight.name, weight.a, weight.b);
+    }
+    for (label, names) in [("only in A", only_in_a), ("only in B", only_in_b), ("unknown", unknown)]
+    {
+        names.iter().for_each(|name| println!("{label:<10} {name}"));
+    }
+    if diff.is_empty() {
+        println!("no difference");
+    }
+}

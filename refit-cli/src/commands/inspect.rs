@@ -1,0 +1,172 @@
+//! `refit inspect`: what an engine file holds.
+
+use super::{human, open_engine, print_json};
+use crate::args::Inspect;
+use crate::failure::Failure;
+use engine_format::{Engine, Header, Port, Weight, WeightClass, WeightData};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The object that `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    format: String,
+    flags: Vec<String>,
+    state: &'static str,
+    version: Option<String>,
+    inputs: Vec<PortReport>,
+    outputs: Vec<PortReport>,
+    metadata: BTreeMap<String, String>,
+    prepare: BTreeMap<String, usize>,
+    execute: BTreeMap<String, usize>,
+    weights: Vec<WeightReport>,
+    bytes: BTreeMap<String, u64>,
+}
+
+#[derive(Serialize)]
+struct PortReport {
+    name: String,
+    dtype: String,
+    /// Numbers and symbols; null if not even the rank is known.
+    shape: Option<Vec<serde_json::Value>>,
+}
+
+#[derive(Serialize)]
+struct WeightReport {
+    name: String,
+    aliases: Vec<String>,
+    dtype: String,
+    shape: Vec<usize>,
+    bytes: usize,
+    class: &'static str,
+    pinned: Option<String>,
+    refittable: bool,
+    stored: bool,
+    digest: Option<String>,
+}
+
+pub fn run(args: Inspect) -> Result<(), Failure> {
+    let engine = open_engine(&args.file)?;
+    let bytes = engine_onnx::map_file(&args.file)?;
+    let header = Header::parse(&bytes)?;
+    let report = report(&engine, &header);
+    if args.json {
+        return print_json(&report);
+    }
+    print(&report);
+    Ok(())
+}
+
+fn report(engine: &Engine, header: &Header) -> Report {
+    let parts = engine.parts();
+    let sections =
+        header.sections.iter().map(|s| (s.kind.to_string().replace(" section", ""), s.length));
+    Report {
+        format: format!("{}.{}", header.major, header.minor),
+        flags: engine.flags().flag_names(),
+        state: if engine.is_full() { "ready" } else { "needs-weights" },
+        version: engine.version().map(|v| v.to_string()),
+        inputs: parts.inputs.iter().map(port).collect(),
+        outputs: parts.outputs.iter().map(port).collect(),
+        metadata: parts.metadata.clone(),
+        prepare: operators(&parts.prepare),
+        execute: operators(&parts.execute),
+        weights: parts.weights.iter().map(weight).collect(),
+        bytes: sections.chain([("total".to_owned(), header.file_length)]).collect(),
+    }
+}
+
+/// How often each operator stands in a block, nested blocks included.
+fn operators(block: &engine_format::Block) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    let mut blocks = vec![block];
+    while let Some(block) = blocks.pop() {
+        for node in &block.nodes {
+            *counts.entry(node.op.clone()).or_default() += 1;
+            blocks.extend(node.attrs.values().filter_map(|attr| match attr {
+                engine_format::Attr::Block(inner) => Some(inner),
+                _ => None,
+            }));
+        }
+    }
+    counts
+}
+
+fn port(port: &Port) -> PortReport {
+    let dim = |dim: &engine_format::Dim| match dim.known() {
+        Some(n) => n.into(),
+        None => dim.to_string().into(),
+    };
+    PortReport {
+        name: port.name.clone(),
+        dtype: port.dtype.to_string(),
+        shape: port.shape.as_ref().map(|dims| dims.iter().map(dim).collect()),
+    }
+}
+
+fn weight(weight: &Weight) -> WeightReport {
+    WeightReport {
+        name: weight.name.clone(),
+        aliases: weight.aliases.clone(),
+        dtype: weight.dtype.to_string(),
+        shape: weight.shape.clone(),
+        bytes: weight.byte_len(),
+        class: match weight.class {
+            WeightClass::Weight => "weight",
+            WeightClass::Parameter => "parameter",
+        },
+        pinned: weight.pinned.clone(),
+        refittable: weight.refittable,
+        stored: weight.data != WeightData::Missing,
+        digest: weight.digest.map(|d| d.to_string()),
+    }
+}
+
+fn print(report: &Report) {
+    let list = |ports: &[PortReport]| {
+        for port in ports {
+            let dims = port.shape.as_ref().map(|dims| {
+                dims.iter().map(|d| d.to_string().replace('"', "")).collect::<Vec<_>>()
+            });
+            println!(
+                "  {:<32} {}{}",
+                port.name,
+                port.dtype,
+                dims.map_or_else(|| "[?]".to_owned(), |d| format!("[{}]", d.join(", ")))
+            );
+        }
+    };
+    let operators = |counts: &BTreeMap<String, usize>| {
+        counts.iter().map(|(op, n)| format!("{op} ×{n}")).collect::<Vec<_>>().join(", ")
+    };
+    let flags = if report.flags.is_empty() { "frozen".to_owned() } else { report.flags.join(", ") };
+    println!("format   {}\nflags    {flags}\nstate    {}", report.format, report.state);
+    println!("version  {}", report.version.as_deref().unwrap_or("–"));
+    println!("inputs");
+    list(&report.inputs);
+    println!("outputs");
+    list(&report.outputs);
+    for (key, value) in &report.metadata {
+        println!("metadata {key} = {value}");
+    }
+    println!("prepare  {}", operators(&report.prepare));
+    println!("execute  {}", operators(&report.execute));
+    println!("weights  {:>10}  {:<9} {:<10} {:<6} type", "bytes", "class", "refittable", "stored");
+    for w in &report.weights {
+        let mark = |yes: bool| if yes { "yes" } else { "no" };
+        println!(
+            "         {:>10}  {:<9} {:<10} {:<6} {}{:?} {}{}",
+            w.bytes,
+            w.class,
+            mark(w.refittable),
+            mark(w.stored),
+            w.dtype,
+            w.shape,
+            w.name,
+            w.pinned.as_ref().map_or_else(String::new, |why| format!(" (pinned: {why})")),
+        );
+    }
+    let sections: Vec<String> =
+        report.bytes.iter().map(|(name, n)| format!("{name} {}", human(*n))).collect();
+    println!("bytes    {}", sections.join(", "));
+}

@@ -1,0 +1,94 @@
+//! One file per command.
+
+use crate::args::Command;
+use crate::failure::{Context, Exit, Failure};
+use engine_format::{Engine, FitPolicy, WeightSource, Written};
+use engine_onnx::Model;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+mod bench;
+mod build;
+mod check;
+mod diff;
+mod extract;
+mod fill;
+mod inspect;
+mod run;
+mod strip;
+mod verify;
+
+/// Runs a command.
+pub fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Build(args) => build::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Strip(args) => strip::run(args),
+        Command::Fill(args) => fill::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Extract(args) => extract::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Diff(args) => diff::run(args),
+        Command::Bench(args) => bench::run(args),
+    }
+}
+
+/// Opens an engine file.
+fn open_engine(path: &Path) -> Result<Engine, Failure> {
+    Ok(refit::open_engine(path)?)
+}
+
+/// Opens an ONNX file.
+fn open_model(path: &Path) -> Result<Model, Failure> {
+    Model::open(path).map_err(|error| Failure::new(Exit::File, error))
+}
+
+/// Opens the sources of one command as one; `None` if there are none.
+fn open_sources(paths: &[PathBuf]) -> Result<Option<Box<dyn WeightSource + Send>>, Failure> {
+    match paths {
+        [] => Ok(None),
+        paths => Ok(Some(refit::open_sources(paths)?)),
+    }
+}
+
+/// Opens an engine file and fills it from the sources, if there are any.
+fn open_filled(path: &Path, sources: &[PathBuf]) -> Result<Engine, Failure> {
+    let engine = open_engine(path)?;
+    match open_sources(sources)? {
+        Some(source) => {
+            engine.fill(&*source, FitPolicy::default()).doing(format!("filling {}", path.display()))
+        }
+        None => Ok(engine),
+    }
+}
+
+/// Says what was written.
+fn report_written(path: &Path, written: &Written) {
+    let version = written
+        .version
+        .map_or_else(|| "no weights".to_owned(), |version| format!("weights {version}"));
+    eprintln!("{}: {}, {}, {version}", path.display(), written.flags, human(written.length));
+}
+
+/// Prints one JSON object.
+fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::new(Exit::File, e))?;
+    println!("{text}");
+    Ok(())
+}
+
+/// `1234567` as `1.23 MB`.
+fn human(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64 / 1000.0;
+    if value < 1.0 {
+        return format!("{bytes} B");
+    }
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.2} {}", UNITS[unit])
+}

@@ -1,0 +1,142 @@
+//! `refit run`: runs an engine once.
+
+use super::{human, open_filled, print_json};
+use crate::args::{Path as ModulePath, Run};
+use crate::failure::{Context, Exit, Failure};
+use conformance::inputs::{FREE_SIZES, Sizes, seeded};
+use engine_format::{Engine, SerializeFlags, Tensor};
+use engine_runtime::{
+    Device, Inputs, LiveModule, Module, Outputs, PackedModule, RunError, RunErrorKind,
+};
+use refit::npy;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Seed of the inputs that are not given.
+const SEED: u64 = 1;
+
+/// The object that `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    device: String,
+    path: &'static str,
+    version: String,
+    milliseconds: f64,
+    random_inputs: Vec<String>,
+    outputs: Vec<OutputReport>,
+}
+
+#[derive(Serialize)]
+struct OutputReport {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+    file: Option<PathBuf>,
+}
+
+pub fn run(args: Run) -> Result<(), Failure> {
+    let engine = open_filled(&args.file, &args.weights.sources)?;
+    let device = Device::open(&args.device.device)?;
+    let module = load(engine, &device, args.path)?;
+    if let engine_runtime::State::NeedsWeights(_) = module.state() {
+        // Running names the weights that are missing.
+        module.run(&Inputs::new()).doing(format!("running {}", args.file.display()))?;
+    }
+    let mut inputs = Inputs::new();
+    for (name, file) in &args.input {
+        inputs.insert(name.clone(), read_npy(file)?);
+    }
+    let (outputs, random_inputs, milliseconds) = run_completed(&*module, inputs)?;
+    if let Some(folder) = &args.out {
+        std::fs::create_dir_all(folder).doing(format!("making {}", folder.display()))?;
+    }
+    let mut report = Report {
+        device: module.device().to_string(),
+        path: match args.path {
+            ModulePath::Live => "live",
+            ModulePath::Packed => "packed",
+        },
+        version: outputs.version.to_string(),
+        milliseconds,
+        random_inputs,
+        outputs: Vec::new(),
+    };
+    for port in module.outputs() {
+        let tensor = &outputs.tensors[&port.name];
+        let file =
+            args.out.as_deref().map(|folder| write_npy(folder, &port.name, tensor)).transpose()?;
+        let (name, dtype, shape) =
+            (port.name.clone(), tensor.dtype().to_string(), tensor.shape().to_vec());
+        report.outputs.push(OutputReport { name, dtype, shape, file });
+    }
+    if args.json { print_json(&report) } else { print(&report, &outputs) }
+}
+
+/// Loads an engine by the path asked for.
+pub fn load(engine: Engine, device: &Device, path: ModulePath) -> Result<Box<dyn Module>, Failure> {
+    Ok(match path {
+        ModulePath::Live => Box::new(LiveModule::load(engine, device)?),
+        ModulePath::Packed => {
+            let mut wish = SerializeFlags::INCLUDE_REFIT;
+            wish.set(SerializeFlags::EXCLUDE_WEIGHTS, !engine.is_full());
+            Box::new(PackedModule::load(engine.serialize(wish)?.into(), device)?)
+        }
+    })
+}
+
+/// Runs with seeded inputs in the place of those that are not given. Sizes that the model leaves open are tried from
+/// small to large.
+fn run_completed(
+    module: &dyn Module,
+    given: Inputs,
+) -> Result<(Outputs, Vec<String>, f64), Failure> {
+    let mut first: Option<RunError> = None;
+    for free in FREE_SIZES {
+        let made = seeded(module.inputs(), &given, &Sizes::new(), free, SEED);
+        for (name, tensor) in &made {
+            eprintln!("input {name:?} is not given: seeded random {tensor:?}");
+        }
+        let names: Vec<String> = made.keys().cloned().collect();
+        let mut inputs = given.clone();
+        inputs.extend(made);
+        let begun = Instant::now();
+        match module.run(&inputs) {
+            Ok(outputs) => return Ok((outputs, names, begun.elapsed().as_secs_f64() * 1e3)),
+            Err(error) if names.is_empty() || error.kind() != RunErrorKind::Node => {
+                return Err(error.into());
+            }
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    Err(first.expect("at least one size was tried").into())
+}
+
+fn read_npy(file: &Path) -> Result<Tensor, Failure> {
+    let doing = || format!("reading {}", file.display());
+    let bytes = std::fs::read(file).doing(doing())?;
+    npy::decode(&bytes.into()).map_err(|error| Failure::new(Exit::File, error).context(doing()))
+}
+
+fn write_npy(folder: &Path, name: &str, tensor: &Tensor) -> Result<PathBuf, Failure> {
+    let file = folder.join(format!("{}.npy", name.replace(['/', ':'], "_")));
+    let doing = || format!("writing {}", file.display());
+    let bytes =
+        npy::encode(tensor).map_err(|error| Failure::new(Exit::File, error).context(doing()))?;
+    refit::write_file(&file, &bytes)?;
+    Ok(file)
+}
+
+fn print(report: &Report, outputs: &Outputs) -> Result<(), Failure> {
+    println!(
+        "{} on {} in {:.2} ms, weights {}",
+        report.path, report.device, report.milliseconds, report.version
+    );
+    for output in &report.outputs {
+        let tensor = &outputs.tensors[&output.name];
+        let place =
+            output.file.as_ref().map_or_else(String::new, |file| format!(" → {}", file.display()));
+        println!("  {} {tensor:?}, {}{place}", output.name, human(tensor.bytes().len() as u64));
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! A progress bar for work that takes over a second, on a terminal; none in a pipe.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// How long work goes on before a bar appears.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Follows one piece of work in bytes.
+pub struct Progress {
+    what: &'static str,
+    begun: Instant,
+    terminal: bool,
+    bar: OnceLock<ProgressBar>,
+}
+
+impl Progress {
+    /// Begins following `what`.
+    pub fn new(what: &'static str) -> Self {
+        Self {
+            what,
+            begun: Instant::now(),
+            terminal: std::io::stderr().is_terminal(),
+            bar: OnceLock::new(),
+        }
+    }
+
+    /// Shows how far the work is, once it has taken long enough to be worth a bar.
+    pub fn update(&self, done: u64, total: u64) {
+        if !self.terminal || self.begun.elapsed() < PATIENCE {
+            return;
+        }
+        let bar = self.bar.get_or_init(|| {
+            let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {eta}")
+                .expect("the template is well-formed");
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            bar.set_style(style);
+            bar.set_message(self.what);
+            bar
+        });
+        bar.set_position(done);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}

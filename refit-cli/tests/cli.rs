@@ -1,0 +1,335 @@
+//! The program's interface, as scripts see it: exit codes, stdout, files.
+
+use conformance::graphs::{SKETCHES, with_other_weights};
+use engine_format::{Bytes, DType, MapSource, Tensor, WeightSource};
+use refit::npy;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder with the model `mlp` in it, and the program run there.
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self { folder: tempfile::tempdir().unwrap() };
+        std::fs::write(bench.at("model.onnx"), sketch("mlp")).unwrap();
+        bench
+    }
+
+    /// With the full, the stripped and the frozen engine built.
+    fn built() -> Self {
+        let bench = Self::new();
+        bench.ok(&["build", "model.onnx", "-o", "full"]);
+        bench.ok(&["strip", "full", "-o", "stripped"]);
+        bench.ok(&["build", "model.onnx", "-o", "frozen", "--refit", "none"]);
+        bench
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.at(name)).unwrap()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_refit"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap()
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs, expects this exit code and gives what was said on stderr, with line breaks and frames taken out.
+    fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        assert!(!stderr.trim().is_empty(), "{arguments:?}: an error is explained");
+        stderr.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(arguments)).unwrap()
+    }
+
+    /// Writes a safetensors file.
+    fn write_safetensors(&self, name: &str, tensors: &BTreeMap<String, Tensor>) {
+        let mut header = serde_json::Map::new();
+        let mut data = Vec::new();
+        for (name, tensor) in tensors {
+            let start = data.len();
+            data.extend_from_slice(tensor.bytes());
+            let entry = serde_json::json!({
+                "dtype": tensor.dtype().name().to_uppercase(),
+                "shape": tensor.shape(),
+                "data_offsets": [start, data.len()],
+            });
+            header.insert(name.clone(), entry);
+        }
+        let header = serde_json::to_vec(&header).unwrap();
+        let file =
+            [&(header.len() as u64).to_le_bytes(), header.as_slice(), data.as_slice()].concat();
+        std::fs::write(self.at(name), file).unwrap();
+    }
+}
+
+fn sketch(name: &str) -> Vec<u8> {
+    (SKETCHES.iter().find(|sketch| sketch.name == name).unwrap().onnx)()
+}
+
+/// The weights of an engine file by name.
+fn weights(path: &Path) -> BTreeMap<String, Tensor> {
+    let engine = refit::open_engine(path).unwrap();
+    engine.parts().weights.iter().map(|w| (w.name.clone(), w.tensor().unwrap())).collect()
+}
+
+#[test]
+fn a_stripped_engine_does_not_run_and_names_what_it_needs() {
+    let bench = Bench::built();
+    for path in ["live", "packed"] {
+        let said =
+            bench.fails(4, &["run", "stripped", "--path", path, "--device", "cpu", "--out", "out"]);
+        for name in ["fc1.weight", "fc1.bias", "fc2.weight"] {
+            assert!(said.contains(name), "{name} in {said}");
+        }
+        assert!(!bench.at("out").exists(), "nothing is written");
+    }
+    let said = bench.fails(4, &["bench", "stripped", "--device", "cpu"]);
+    assert!(said.contains("fc1.weight"), "{said}");
+}
+
+#[test]
+fn fill_gives_the_full_build_from_every_kind_of_source() {
+    let bench = Bench::built();
+    bench.ok(&["extract", "full", "-o", "weights.safetensors"]);
+    for source in ["model.onnx", "weights.safetensors", "full"] {
+        bench.ok(&["fill", "stripped", "--weights", source, "-o", "filled"]);
+        assert!(bench.bytes("filled") == bench.bytes("full"), "from {source}");
+        bench.ok(&["check", "stripped", "--weights", source]);
+    }
+    let frozen = ["fill", "stripped", "--weights", "full", "-o", "filled", "--freeze"];
+    bench.ok(&frozen);
+    assert_eq!(bench.json(&["inspect", "filled", "--json"])["flags"], serde_json::json!([]));
+    let said = bench.fails(4, &["fill", "filled", "--weights", "full", "-o", "again"]);
+    assert!(said.contains("frozen"), "{said}");
+}
+
+#[test]
+fn everything_that_does_not_fit_is_listed_and_nothing_is_written() {
+    let bench = Bench::built();
+    let mut tensors = weights(&bench.at("full"));
+    let transposed = tensors["fc1.weight"].clone();
+    let half = tensors["fc2.weight"].shape().to_vec();
+    tensors.remove("fc1.bias");
+    tensors.insert("stranger".to_owned(), Tensor::zeros(DType::F32, &[3]));
+    let reversed: Vec<usize> = transposed.shape().iter().rev().copied().collect();
+    tensors.insert("fc1.weight".to_owned(), transposed.reshaped(&reversed).unwrap());
+    tensors.insert("fc2.weight".to_owned(), Tensor::zeros(DType::F16, &half));
+    bench.write_safetensors("bad.safetensors", &tensors);
+    let said =
+        bench.fails(4, &["fill", "stripped", "--weights", "bad.safetensors", "-o", "filled"]);
+    for part in [
+        "missing \"fc1.bias\"",
+        "extra \"stranger\"",
+        "wrong shape of \"fc1.weight\"",
+        "wrong dtype of \"fc2.weight\"",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    let left: Vec<_> =
+        std::fs::read_dir(bench.folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(
+        !left.iter().any(
+            |f| f.to_string_lossy().contains("filled") || f.to_string_lossy().ends_with(".tmp")
+        ),
+        "{left:?}"
+    );
+
+    let output = bench.run(&["check", "stripped", "--weights", "bad.safetensors", "--json"]);
+    assert_eq!(output.status.code(), Some(4));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["fits"], false);
+    assert_eq!(report["misfits"].as_array().unwrap().len(), 4);
+    let allowed =
+        ["fill", "stripped", "--weights", "bad.safetensors", "-o", "filled", "--allow-extra"];
+    assert!(!bench.fails(4, &allowed).contains("stranger"));
+}
+
+#[test]
+fn damaged_and_foreign_files_are_refused_with_a_place() {
+    let bench = Bench::built();
+    let full = bench.bytes("full");
+    let mut cases = vec![
+        ("empty".to_owned(), Vec::new()),
+        ("trailing".to_owned(), [full.as_slice(), &[0]].concat()),
+    ];
+    for cut in [1, 7, 100, 511, 512, full.len() / 2, full.len() - 1] {
+        cases.push((format!("cut at {cut}"), full[..cut].to_vec()));
+    }
+    for at in (0..full.len()).step_by(full.len() / 40) {
+        let mut flipped = full.clone();
+        flipped[at] ^= 1 << (at % 8);
+        cases.push((format!("bit flipped in byte {at}"), flipped));
+    }
+    for (what, bytes) in cases {
+        std::fs::write(bench.at("damaged"), bytes).unwrap();
+        let said = bench.fails(3, &["inspect", "damaged"]);
+        assert!(said.contains("offset") || said.contains(" at "), "{what}: {said}");
+    }
+    let said = bench.fails(3, &["inspect", "nowhere"]);
+    assert!(said.contains("nowhere"), "{said}");
+    std::fs::write(bench.at("bad.onnx"), b"not protobuf at all").unwrap();
+    bench.fails(3, &["build", "bad.onnx", "-o", "out"]);
+    assert!(!bench.at("out").exists());
+}
+
+#[test]
+fn inspect_prints_one_object_with_every_field() {
+    let bench = Bench::built();
+    let report = bench.json(&["inspect", "stripped", "--json"]);
+    assert_eq!(report["flags"], serde_json::json!(["REFIT", "EXCLUDE_WEIGHTS"]));
+    assert_eq!(report["state"], "needs-weights");
+    assert_eq!(report["format"], "1.0");
+    assert_eq!(report["inputs"][0]["shape"], serde_json::json!(["batch", 6]));
+    assert_eq!(report["metadata"]["made"], "by hand");
+    assert_eq!(report["bytes"]["total"], bench.bytes("stripped").len());
+    let weights = report["weights"].as_array().unwrap();
+    let named = |name: &str| weights.iter().find(|w| w["name"] == name).unwrap();
+    assert_eq!(named("fc1.weight")["stored"], false);
+    assert_eq!(
+        named("fc1.weight")["digest"],
+        Value::Null,
+        "a stripped file knows nothing of values"
+    );
+    assert_eq!(named("fc1.weight")["class"], "weight");
+    assert_eq!(named("scale")["class"], "parameter");
+    assert_eq!(named("scale")["stored"], true);
+    for key in ["name", "dtype", "shape", "bytes", "class", "refittable", "stored", "digest"] {
+        assert!(weights.iter().all(|w| w.get(key).is_some()), "{key}");
+    }
+    assert_eq!(bench.json(&["inspect", "full", "--json"])["state"], "ready");
+    assert!(bench.ok(&["inspect", "full"]).contains("fc2.weight"));
+}
+
+#[test]
+fn run_takes_and_leaves_numpy_arrays_and_both_paths_agree() {
+    let bench = Bench::built();
+    let x = Tensor::from_slice(&[2, 6], &[0.5f32; 12]);
+    std::fs::write(bench.at("x.npy"), npy::encode(&x).unwrap()).unwrap();
+    let mut results = Vec::new();
+    for (path, engine, weights) in
+        [("live", "full", None), ("packed", "full", None), ("live", "stripped", Some("model.onnx"))]
+    {
+        let out = format!("out-{}", results.len());
+        let mut arguments = vec![
+            "run", engine, "--input", "x=x.npy", "--out", &out, "--path", path, "--device", "cpu",
+            "--json",
+        ];
+        arguments.extend(weights.iter().flat_map(|w| ["--weights", w]));
+        let report = bench.json(&arguments);
+        assert_eq!(report["random_inputs"], serde_json::json!([]));
+        results.push(npy::decode(&Bytes::from(bench.bytes(&format!("{out}/y.npy")))).unwrap());
+    }
+    assert_eq!(results[0].shape(), [2, 5]);
+    assert!(results.iter().all(|r| *r == results[0]));
+    let output = bench.run(&["run", "full", "--device", "cpu"]);
+    assert!(output.status.success());
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("random"),
+        "made-up inputs are announced"
+    );
+    std::fs::write(bench.at("bad.npy"), npy::encode(&Tensor::zeros(DType::I64, &[2, 7])).unwrap())
+        .unwrap();
+    let said = bench.fails(2, &["run", "full", "--input", "x=bad.npy", "--device", "cpu"]);
+    assert!(said.contains("i64") && said.contains("f32"), "{said}");
+    bench.fails(3, &["run", "full", "--input", "x=model.onnx", "--device", "cpu"]);
+}
+
+#[test]
+fn wrong_usage_and_wrong_devices_have_their_own_codes() {
+    let bench = Bench::built();
+    bench.fails(2, &["build", "model.onnx", "-o", "out", "--strip", "--refit", "none"]);
+    bench.fails(2, &["build", "model.onnx"]);
+    bench.fails(2, &["frobnicate"]);
+    bench.fails(2, &["build", "model.onnx", "-o", "out", "--refit-only", "no such weight"]);
+    bench.fails(4, &["strip", "frozen", "-o", "out"]);
+    let said = bench.fails(5, &["run", "full", "--device", "no such adapter"]);
+    assert!(said.contains("cpu"), "what was found is listed: {said}");
+    assert!(!bench.at("out").exists());
+}
+
+#[test]
+fn verify_and_diff_tell_the_same_from_the_different() {
+    let bench = Bench::built();
+    std::fs::write(bench.at("other.onnx"), with_other_weights(&sketch("mlp"), &|_| true)).unwrap();
+    bench.ok(&["verify", "full", "--onnx", "model.onnx", "--device", "cpu"]);
+    bench.ok(&[
+        "verify",
+        "stripped",
+        "--onnx",
+        "model.onnx",
+        "--weights",
+        "model.onnx",
+        "--device",
+        "cpu",
+    ]);
+    bench.fails(1, &["verify", "full", "--onnx", "other.onnx", "--device", "cpu"]);
+    bench.ok(&["fill", "stripped", "--weights", "other.onnx", "-o", "other"]);
+    bench.ok(&["verify", "other", "--onnx", "other.onnx", "--device", "cpu"]);
+    bench.ok(&["diff", "full", "full"]);
+    bench.fails(1, &["diff", "full", "other"]);
+    let output = bench.run(&["diff", "full", "other", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = report.to_string();
+    assert!(text.contains("fc1.weight") && !text.contains("scale"), "{text}");
+}
+
+#[test]
+fn bench_prints_times() {
+    let bench = Bench::built();
+    let report = bench.json(&[
+        "bench",
+        "stripped",
+        "--weights",
+        "model.onnx",
+        "--device",
+        "cpu",
+        "--iterations",
+        "3",
+        "--json",
+    ]);
+    for key in ["median_ms", "min_ms", "load_ms", "refit_ms"] {
+        assert!(report[key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    assert_eq!(report["device"].as_str().unwrap().to_lowercase(), "cpu");
+}
+
+#[test]
+fn extracted_weights_are_the_engines() {
+    let bench = Bench::built();
+    bench.ok(&["extract", "full", "-o", "weights.safetensors"]);
+    let source = refit::open_source(&bench.at("weights.safetensors")).unwrap();
+    let expected: MapSource = weights(&bench.at("full")).into_iter().collect();
+    assert_eq!(source.names(), expected.names());
+    for name in expected.names() {
+        assert_eq!(source.read(&name).unwrap(), expected.read(&name).unwrap(), "{name}");
+    }
+    bench.fails(4, &["extract", "stripped", "-o", "nothing.safetensors"]);
+    assert!(!bench.at("nothing.safetensors").exists());
+}
