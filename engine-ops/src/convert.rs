@@ -83,6 +83,57 @@ calc!(u8:
     Bool => u8, |v| v, |v| v;
 );
 
+/// Writes values of a calculating type to a slice of any element type, as [`cast`] says.
+type Narrow<W> = fn(DType, &[W], &mut [u8]);
+
+/// Declares the conversion from one calculating type to every element type. `as` between numbers does what is wanted:
+/// it saturates from floats to integers and wraps between integers.
+macro_rules! cast_from {
+    ($name:ident, $w:ty, $zero:expr) => {
+        fn $name(dtype: DType, values: &[$w], bytes: &mut [u8]) {
+            match dtype {
+                DType::F32 => write(bytes, values, |v| v as f32),
+                DType::F64 => write(bytes, values, |v| v as f64),
+                DType::F16 => write(bytes, values, |v| f16::from_f64(v as f64)),
+                DType::BF16 => write(bytes, values, |v| bf16::from_f64(v as f64)),
+                DType::I8 => write(bytes, values, |v| v as i8),
+                DType::I16 => write(bytes, values, |v| v as i16),
+                DType::I32 => write(bytes, values, |v| v as i32),
+                DType::I64 => write(bytes, values, |v| v as i64),
+                DType::U8 => write(bytes, values, |v| v as u8),
+                DType::U16 => write(bytes, values, |v| v as u16),
+                DType::U32 => write(bytes, values, |v| v as u32),
+                DType::U64 => write(bytes, values, |v| v as u64),
+                DType::Bool => write(bytes, values, |v| u8::from(v != $zero)),
+            }
+        }
+    };
+}
+cast_from!(from_f32, f32, 0.0);
+cast_from!(from_f64, f64, 0.0);
+cast_from!(from_i64, i64, 0);
+cast_from!(from_u64, u64, 0);
+
+/// Converts elements to the type of `y`, which has as many: floats are rounded to nearest even, to integers they are cut
+/// towards zero and saturate (NaN gives 0), integers wrap, everything but 0 is true.
+pub(crate) fn cast(x: TensorRef<'_>, y: &mut TensorMut<'_>) {
+    fn through<W: Calc>(x: TensorRef<'_>, y: &mut TensorMut<'_>, narrow: Narrow<W>) {
+        let dtype = y.dtype;
+        blocks(y, &|start, n, block| {
+            let mut values = [W::default(); BLOCK];
+            W::load(x.dtype, x.bytes, start, &mut values[..n]);
+            narrow(dtype, &values[..n], block);
+        });
+    }
+    match x.dtype {
+        same if same == y.dtype => y.bytes.copy_from_slice(x.bytes),
+        DType::F32 | DType::F16 | DType::BF16 => through(x, y, from_f32),
+        DType::F64 => through(x, y, from_f64),
+        DType::U64 => through(x, y, from_u64),
+        _ => through(x, y, from_i64),
+    }
+}
+
 /// Reads elements `start..start + out.len()` of the result's shape from an operand that broadcasts to it.
 fn load_range<W: Calc>(walk: &Broadcast<1>, x: TensorRef<'_>, start: usize, out: &mut [W]) {
     let [stride] = walk.axes()[0].strides;
@@ -111,6 +162,21 @@ fn blocks(y: &mut TensorMut<'_>, work: &(dyn Fn(usize, usize, &mut [u8]) + Sync)
 
 /// A kernel over a block of two operands.
 pub(crate) type Pairs<'a, W, Y> = &'a (dyn Fn(&[W], &[W], &mut [Y]) + Sync);
+
+/// `y = kernel(x)` for operands of any type that `W` stands for.
+pub(crate) fn map_blocks<W: Calc, Y: Calc>(
+    x: TensorRef<'_>,
+    y: &mut TensorMut<'_>,
+    kernel: &(dyn Fn(&[W], &mut [Y]) + Sync),
+) {
+    let dtype = y.dtype;
+    blocks(y, &|start, n, block| {
+        let (mut xs, mut ys) = ([W::default(); BLOCK], [Y::default(); BLOCK]);
+        W::load(x.dtype, x.bytes, start, &mut xs[..n]);
+        kernel(&xs[..n], &mut ys[..n]);
+        Y::store(dtype, &ys[..n], block);
+    });
+}
 
 /// `y = kernel(a, b)` with broadcasting, for operands of any type that `W` stands for.
 pub(crate) fn zip_blocks<W: Calc, Y: Calc>(

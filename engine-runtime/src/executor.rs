@@ -28,7 +28,7 @@ pub(crate) struct Programs {
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
     prepare: Block,
-    execute: Arc<Program>,
+    pub execute: Arc<Program>,
     /// Values `execute` reads that are not its own: weights and prepared values.
     residents: BTreeSet<ValueId>,
     known: Arc<BTreeMap<ValueId, Tensor>>,
@@ -190,6 +190,12 @@ impl Executor {
         let runner = self.runner.with(constants)?;
         let (device, programs) = (self.device.clone(), self.programs.clone());
         Ok(Self { engine, version, device, programs, runner })
+    }
+
+    /// The constants that `execute` runs with.
+    #[cfg(test)]
+    pub fn constants(&self) -> &Constants {
+        self.runner.constants()
     }
 
     /// A copy that shares nothing that changes.

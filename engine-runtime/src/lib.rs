@@ -1,4 +1,7 @@
 //! Runs engines on the CPU and, through wgpu, on any GPU; refits them while they serve.
+//!
+//! [`Device::open`] takes a device, [`LiveModule`] or [`PackedModule`] puts an engine on it, the trait [`Module`] runs and
+//! refits it. [`layer`] runs single operators. The README of this crate shows the whole way.
 
 pub mod backend;
 mod cpu;
@@ -7,6 +10,7 @@ mod error;
 mod executor;
 pub mod gpu;
 mod inputs;
+pub mod layer;
 mod module;
 pub mod plan;
 mod runner;
@@ -20,3 +24,8 @@ pub use error::{LoadError, RefitError, RunError, RunErrorKind};
 pub use executor::Outputs;
 pub use inputs::Inputs;
 pub use module::{LiveModule, Module, PackedModule, RefitOptions, State};
+
+/// The examples of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -8,7 +8,7 @@ use crate::error::{RunError, RunErrorKind};
 use engine_format::{Dim, Tensor, ValueId};
 use engine_ops::cpu::{Cpu, TensorMeta};
 use engine_ops::infer::{Facts, InferCtx, InferError, Known};
-use engine_ops::{Kind, OpError};
+use engine_ops::{Kind, OpError, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -239,6 +239,11 @@ fn hand_over(state: &mut State, wants: &Wants) -> Vec<Val> {
         if !matches!(val.origin, Origin::Buffer(_) | Origin::Carried(_)) {
             continue;
         }
+        if matches!(wants, Wants::Contents(wanted) if *wanted == id) {
+            // The next plan is made for these contents: to it they are a constant.
+            val.origin = Origin::Known(None);
+            continue;
+        }
         let at = carry.iter().position(|c| c.origin == val.origin).unwrap_or_else(|| {
             carry.push(val.clone());
             carry.len() - 1
@@ -254,6 +259,10 @@ fn node(op: &Op, env: &mut [Option<Val>], builder: &mut Builder) -> Result<Flow,
         op.inputs.iter().map(|i| i.map(|id| get(env, id).clone())).collect();
     if op.def.kind == Kind::Control {
         return branch(op, &inputs);
+    }
+    // Kernels rely on the contents of such operands too, even where the shape rule does not ask for them.
+    if let Some(id) = undecided(op, &inputs) {
+        return Ok(Flow::Suspend(Wants::Contents(id)));
     }
     let metas = || inputs.iter().map(|i| i.as_ref().map(|i| i.meta.clone())).collect::<Vec<_>>();
     let fail = |why: &OpError| node_error(op, &metas(), why);
@@ -290,6 +299,14 @@ fn node(op: &Op, env: &mut [Option<Val>], builder: &mut Builder) -> Result<Flow,
         }
     }
     Ok(Flow::Next)
+}
+
+/// An operand that decides shapes or axes and whose contents are not known yet.
+fn undecided(op: &Op, inputs: &[Option<Val>]) -> Option<ValueId> {
+    let shape = |i: usize| op.def.operand(i).is_some_and(|operand| operand.role == Role::Shape);
+    let unknown = |v: &Option<Val>| v.as_ref().is_some_and(|v| v.value.is_none());
+    let at = inputs.iter().enumerate().position(|(i, v)| shape(i) && unknown(v))?;
+    op.inputs[at]
 }
 
 fn bind(env: &mut [Option<Val>], op: &Op, result: usize, val: Val) {

@@ -1,5 +1,8 @@
 //! Tests over small engines made by hand.
 
+mod concurrent;
+mod layers;
 mod paths;
+mod planning;
 mod suspend;
 mod toy;

@@ -1,0 +1,292 @@
+//! Conversion between element types.
+
+use super::elementwise::{Formula, INT64, PRELUDE, element_type, program, rounded};
+use crate::case::{Case, ramp};
+use crate::convert::cast;
+use crate::cpu::{Cpu, CpuCtx};
+use crate::def::{AttrKind, AttrsExt};
+use crate::gpu::{GpuCtx, GpuProgram};
+use crate::infer::{Facts, InferCtx, InferError, Known};
+use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Role, Tolerance};
+use engine_format::{Attr, DType, Dim, Tensor};
+use half::{bf16, f16};
+
+pub static CAST: OpDef = OpDef {
+    name: "Cast",
+    doc: "Converts each element to the type `to` (ONNX's number of it). Floats are rounded to nearest even; to integers \
+          they are cut towards zero and saturate, NaN giving 0; integers wrap; everything but 0 is true. `saturate` and \
+          `round_mode` concern 8-bit floats only.",
+    onnx: &[OnnxName::since("Cast", 6)],
+    attrs: &[
+        AttrDef::required("to", AttrKind::Int),
+        AttrDef::int("saturate", 1),
+        AttrDef::str("round_mode", "up"),
+    ],
+    inputs: &[Operand::data("input")],
+    outputs: &["output"],
+    infer: |ctx| infer(ctx, onnx_dtype(ctx.attrs.int("to"))?),
+    cpu: Cpu::kernel(run),
+    gpu: Some(gpu),
+    tolerance: Tolerance::EXACT,
+    cases,
+    ..OpDef::BASE
+};
+
+pub static CAST_LIKE: OpDef = OpDef {
+    name: "CastLike",
+    doc: "As Cast, to the type of the second operand, whose contents decide nothing.",
+    onnx: &[OnnxName::since("CastLike", 15)],
+    attrs: &[AttrDef::int("saturate", 1), AttrDef::str("round_mode", "up")],
+    inputs: &[
+        Operand::data("input"),
+        Operand { name: "target_type", role: Role::Type, optional: false },
+    ],
+    infer: |ctx| infer(ctx, ctx.dtype(1)?),
+    cases: || {
+        let like = Tensor::zeros(DType::I32, &[1]);
+        let x = Tensor::from_slice(&[3], &[1.5f32, -1.5, 7.0]);
+        vec![
+            Case::new("to i32", vec![x, like])
+                .expect(vec![Tensor::from_slice(&[3], &[1i32, -1, 7])]),
+        ]
+    },
+    ..CAST
+};
+
+/// The element type that ONNX's `TensorProto.DataType` gives this number.
+fn onnx_dtype(number: i64) -> Result<DType, OpError> {
+    Ok(match number {
+        1 => DType::F32,
+        2 => DType::U8,
+        3 => DType::I8,
+        4 => DType::U16,
+        5 => DType::I16,
+        6 => DType::I32,
+        7 => DType::I64,
+        9 => DType::Bool,
+        10 => DType::F16,
+        11 => DType::F64,
+        12 => DType::U32,
+        13 => DType::U64,
+        16 => DType::BF16,
+        other => {
+            return Err(OpError::new(format!(
+                "`to` is {other}, expected ONNX's number of one of {:?}",
+                DType::ALL
+            )));
+        }
+    })
+}
+
+fn infer(ctx: &InferCtx<'_>, to: DType) -> Result<Vec<Facts>, InferError> {
+    let x = ctx.facts(0)?;
+    let same = to == x.dtype || (to == DType::I64 && x.dtype == DType::I32);
+    // Sizes stay what they are in any integer type that holds them; only i64 is followed further.
+    let value = match &x.value {
+        Some(Known::Dims(dims)) if same => Some(Known::Dims(dims.clone())),
+        Some(Known::Tensor(t)) if to == DType::I64 && t.shape().len() <= 1 => t
+            .to_i64s()
+            .filter(|v| v.len() <= super::binary::MAX_DIMS)
+            .map(|v| Known::Dims(v.into_iter().map(Dim::from).collect())),
+        _ => None,
+    };
+    Ok(vec![Facts { dtype: to, shape: x.shape.clone(), value }])
+}
+
+fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let x = ctx.input(0);
+    cast(x, ctx.output());
+    Ok(())
+}
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (from, to) = (ctx.input(0).dtype, ctx.output().dtype);
+    if element_type(from).is_none() || element_type(to).is_none() {
+        return Ok(None);
+    }
+    let y = expression(from, to);
+    let functions = &[PRELUDE, INT64, include_str!("cast.wgsl")];
+    program(ctx, &Formula { label: "Cast", operands: [0], functions, y: &y, params: [0; 3] })
+}
+
+/// How elements lie in words.
+#[derive(Clone, Copy, PartialEq)]
+enum Word {
+    Float,
+    Signed,
+    Unsigned,
+    Pair,
+}
+
+fn word(dtype: DType) -> Word {
+    match dtype {
+        d if d.is_float() => Word::Float,
+        DType::I8 | DType::I16 | DType::I32 => Word::Signed,
+        DType::I64 | DType::U64 => Word::Pair,
+        _ => Word::Unsigned,
+    }
+}
+
+/// The WGSL expression that converts `a`.
+fn expression(from: DType, to: DType) -> String {
+    let wide = if from == DType::U64 { "u64" } else { "i64" };
+    if to == DType::Bool {
+        return match word(from) {
+            // By its bits: a subnormal number may compare equal to 0.
+            Word::Float => "u32((bitcast<u32>(a) & 0x7fffffffu) != 0u)".to_owned(),
+            Word::Signed => "u32(a != 0)".to_owned(),
+            Word::Unsigned => "u32(a != 0u)".to_owned(),
+            Word::Pair => "u32((a.x | a.y) != 0u)".to_owned(),
+        };
+    }
+    match (word(from), word(to)) {
+        (Word::Float, Word::Float) => rounded(to, "a"),
+        (Word::Pair, Word::Float) => rounded(to, &format!("{wide}_to_f32(a)")),
+        (_, Word::Float) => rounded(to, "f32(a)"),
+        (Word::Float, Word::Signed) => {
+            let most = (1i64 << (to.size() * 8 - 1)) - 1;
+            format!("clamp(f32_to_i32(a), -{most} - 1, {most})")
+        }
+        (Word::Float, Word::Unsigned) => {
+            let most = u32::MAX >> (32 - to.size() * 8);
+            format!("min(f32_to_u32(a), {most}u)")
+        }
+        (Word::Float, Word::Pair) if to == DType::U64 => "f32_to_u64(a)".to_owned(),
+        (Word::Float, Word::Pair) => "f32_to_i64(a)".to_owned(),
+        (Word::Pair, Word::Pair) => "a".to_owned(),
+        (Word::Signed, Word::Pair) => {
+            "vec2<u32>(bitcast<u32>(a), select(0u, 0xffffffffu, a < 0))".to_owned()
+        }
+        (Word::Unsigned, Word::Pair) => "vec2<u32>(a, 0u)".to_owned(),
+        (Word::Pair, Word::Signed) => rounded(to, "bitcast<i32>(a.x)"),
+        (Word::Pair, Word::Unsigned) => rounded(to, "a.x"),
+        (_, Word::Signed) => rounded(to, "bitcast<i32>(a)"),
+        (_, Word::Unsigned) => rounded(to, "bitcast<u32>(a)"),
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let to = |name, number, x: Tensor, y: Tensor| {
+        Case::new(name, vec![x]).attr("to", Attr::Int(number)).expect(vec![y])
+    };
+    let n = f32::NAN;
+    let floats = Tensor::from_slice(&[7], &[1.9f32, -1.9, 300.0, -3e9, 3e9, n, f32::NEG_INFINITY]);
+    let exact = [16_777_217i64, -16_777_219, (1 << 40) + (1 << 16), i64::MIN, i64::MAX, 0, -1];
+    let longs = || Tensor::from_slice(&[7], &exact);
+    let halves = |v: &[f32]| {
+        Tensor::from_slice(&[v.len()], &v.iter().map(|&v| f16::from_f32(v)).collect::<Vec<_>>())
+    };
+    let brains = |v: &[f32]| {
+        Tensor::from_slice(&[v.len()], &v.iter().map(|&v| bf16::from_f32(v)).collect::<Vec<_>>())
+    };
+    let near = [1.000_488_3f32, 1.001_464_8, 65_520.0, 65_519.0, 3e-8, 2e-8, n, -0.1];
+    let mut cases = vec![
+        to(
+            "f32 to i32",
+            6,
+            floats.clone(),
+            Tensor::from_slice(&[7], &[1, -1, 300, i32::MIN, i32::MAX, 0, i32::MIN]),
+        ),
+        to("f32 to u8", 2, floats.clone(), Tensor::from_slice(&[7], &[1u8, 0, 255, 0, 255, 0, 0])),
+        to(
+            "f32 to i8",
+            3,
+            floats.clone(),
+            Tensor::from_slice(&[7], &[1i8, -1, 127, -128, 127, 0, -128]),
+        ),
+        to(
+            "f32 to i64",
+            7,
+            floats.clone(),
+            Tensor::from_slice(&[7], &[1, -1, 300, -3_000_000_000, 3_000_000_000, 0, i64::MIN]),
+        ),
+        to(
+            "f32 to u64",
+            13,
+            floats.clone(),
+            Tensor::from_slice(&[7], &[1u64, 0, 300, 0, 3_000_000_000, 0, 0]),
+        ),
+        to(
+            "f32 to bool",
+            9,
+            Tensor::from_slice(&[4], &[0.0f32, -0.0, n, 1e-40]),
+            Tensor::from_bools(&[4], &[false, false, true, true]),
+        ),
+        to("i64 to f32", 1, longs(), Tensor::from_slice(&[7], &exact.map(|v| v as f32))),
+        to("i64 to i32", 6, longs(), Tensor::from_slice(&[7], &exact.map(|v| v as i32))),
+        to("i64 to u8", 2, longs(), Tensor::from_slice(&[7], &exact.map(|v| v as u8))),
+        to("i64 to f64", 11, longs(), Tensor::from_slice(&[7], &exact.map(|v| v as f64))),
+        to("i64 to bool", 9, longs(), Tensor::from_bools(&[7], &exact.map(|v| v != 0))),
+        to(
+            "i32 to i64",
+            7,
+            Tensor::from_slice(&[2], &[-5i32, i32::MAX]),
+            Tensor::from_slice(&[2], &[-5i64, i64::from(i32::MAX)]),
+        ),
+        to(
+            "u8 to i8",
+            3,
+            Tensor::from_slice(&[3], &[200u8, 5, 128]),
+            Tensor::from_slice(&[3], &[-56i8, 5, -128]),
+        ),
+        to(
+            "bool to f32",
+            1,
+            Tensor::from_bools(&[2], &[true, false]),
+            Tensor::from_slice(&[2], &[1.0f32, 0.0]),
+        ),
+        to(
+            "bool to i64",
+            7,
+            Tensor::from_bools(&[2], &[true, false]),
+            Tensor::from_slice(&[2], &[1i64, 0]),
+        ),
+        to("f32 to f16", 10, Tensor::from_slice(&[8], &near), halves(&near)),
+        to("f32 to bf16", 16, Tensor::from_slice(&[8], &near), brains(&near)),
+        to(
+            "f16 to f32",
+            1,
+            halves(&[0.1, -2.5, f32::INFINITY]),
+            Tensor::from_slice(&[3], &[0.099_975_586f32, -2.5, f32::INFINITY]),
+        ),
+    ];
+    cases.push(Case::new("matrix", vec![ramp(&[7, 90])]).attr("to", Attr::Int(7)));
+    cases.push(Case::new("to its own type", vec![ramp(&[5])]).attr("to", Attr::Int(1)));
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval;
+    use engine_format::Attrs;
+
+    /// Small numbers are the same in every type, whichever way they come.
+    #[test]
+    fn every_pair_of_types_converts_small_numbers() {
+        let numbers =
+            [(1, DType::F32), (2, DType::U8), (3, DType::I8), (4, DType::U16), (5, DType::I16)];
+        let more = [(6, DType::I32), (7, DType::I64), (10, DType::F16), (11, DType::F64)];
+        let last = [(12, DType::U32), (13, DType::U64), (16, DType::BF16), (9, DType::Bool)];
+        let all: Vec<_> = numbers.into_iter().chain(more).chain(last).collect();
+        assert_eq!(all.len(), DType::ALL.len());
+        let to = |t: &Tensor, number: i64| {
+            let attrs = Attrs::from([("to".to_owned(), Attr::Int(number))]);
+            eval(&CAST, &CAST.normalise(attrs).unwrap(), &[Some(t.clone())], 1).unwrap().remove(0)
+        };
+        for &(_, from) in &all {
+            let limit = if from == DType::Bool { 1 } else { 100 };
+            let start = Tensor::from_slice(&[3], &[0i64, 1, limit]);
+            let number = |d: DType| all.iter().find(|a| a.1 == d).unwrap().0;
+            let source = to(&start, number(from));
+            assert_eq!(source.dtype(), from);
+            for &(target, dtype) in &all {
+                let there = to(&source, target);
+                assert_eq!(there.dtype(), dtype);
+                let back = to(&there, 7).to_i64s().unwrap();
+                let most = if dtype == DType::Bool { 1 } else { limit };
+                assert_eq!(back, [0, 1, most], "{from} to {dtype}");
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Running sums along an axis.
+
+use super::elementwise::{INT64, PRELUDE, element_type, rounded};
+use crate::case::{Case, ramp};
+use crate::convert::Calc;
+use crate::cpu::{Cpu, CpuCtx, TensorMut, TensorRef};
+use crate::def::AttrsExt;
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
+use engine_format::{Attr, DType, Tensor};
+
+pub static CUM_SUM: OpDef = OpDef {
+    name: "CumSum",
+    doc: "The sum of the elements up to each position along `axis`; without the element itself if `exclusive`, from the end if \
+          `reverse`.",
+    onnx: &[OnnxName::since("CumSum", 11)],
+    attrs: &[AttrDef::int("exclusive", 0), AttrDef::int("reverse", 0)],
+    inputs: &[Operand::data("x"), Operand::shape("axis")],
+    outputs: &["y"],
+    infer,
+    cpu: Cpu::kernel(run),
+    gpu: Some(gpu),
+    tolerance: Tolerance::SUMS,
+    cases,
+    ..OpDef::BASE
+};
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let x = ctx.facts(0)?;
+    if x.dtype == DType::Bool {
+        return Err(InferError::invalid("operand x is bool, expected numbers"));
+    }
+    if let (Some(shape), Ok([along])) = (&x.shape, ctx.ints(1).as_deref()) {
+        axis(*along, shape.len())?;
+    }
+    Ok(vec![Facts { value: None, ..x.clone() }])
+}
+
+/// Rows before the axis, elements along it, elements after it.
+fn split(shape: &[usize], along: &[i64]) -> Result<[usize; 3], OpError> {
+    let &[along] = along else {
+        return Err(OpError::new(format!("operand axis holds {along:?}, expected one number")));
+    };
+    let at = axis(along, shape.len())?;
+    Ok([shape[..at].iter().product(), shape[at], shape[at + 1..].iter().product()])
+}
+
+fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let (x, along) = (ctx.input(0), ctx.input(1));
+    let along = match along.dtype {
+        DType::I32 => along.slice::<i32>().iter().map(|&a| i64::from(a)).collect(),
+        _ => along.slice::<i64>().to_vec(),
+    };
+    let sizes = split(x.shape, &along)?;
+    let order = (ctx.attrs.int("exclusive") != 0, ctx.attrs.int("reverse") != 0);
+    let y = ctx.output();
+    match x.dtype {
+        DType::F64 => sums(x, y, sizes, order, |a: f64, b| a + b),
+        DType::U64 => sums(x, y, sizes, order, u64::wrapping_add),
+        dtype if dtype.is_float() => sums(x, y, sizes, order, |a: f32, b| a + b),
+        _ => sums(x, y, sizes, order, i64::wrapping_add),
+    }
+    Ok(())
+}
+
+/// One running sum for each position beside the axis, kept in the calculating type.
+fn sums<W: Calc>(
+    x: TensorRef<'_>,
+    y: &mut TensorMut<'_>,
+    [outer, along, inner]: [usize; 3],
+    (exclusive, reverse): (bool, bool),
+    add: fn(W, W) -> W,
+) {
+    let size = y.dtype.size();
+    for row in 0..outer * inner {
+        let start = row / inner * along * inner + row % inner;
+        let mut sum = W::default();
+        for step in 0..along {
+            let at = start + inner * if reverse { along - 1 - step } else { step };
+            let mut next = [W::default()];
+            W::load(x.dtype, x.bytes, at, &mut next);
+            let with = add(sum, next[0]);
+            let out = if exclusive { sum } else { with };
+            W::store(y.dtype, &[out], &mut y.bytes[at * size..(at + 1) * size]);
+            sum = with;
+        }
+    }
+}
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let x = ctx.input(0);
+    let Some(word) = element_type(x.dtype) else { return Ok(None) };
+    let Some(along) = ctx.values[1].as_ref().and_then(Tensor::to_i64s) else { return Ok(None) };
+    let [outer, along, inner] = split(&x.shape, &along)?;
+    let zero = match word {
+        "vec2<u32>" => "vec2<u32>(0u, 0u)",
+        "f32" => "0.0",
+        "i32" => "0",
+        _ => "0u",
+    };
+    let add = if word == "vec2<u32>" { "add64(sum, next)" } else { "sum + next" };
+    let wgsl = render(
+        include_str!("cumsum.wgsl"),
+        &[
+            ("functions", &[PRELUDE, INT64].concat()),
+            ("word", word),
+            ("zero", zero),
+            ("add", add),
+            ("sum", &rounded(x.dtype, "sum")),
+            ("with", &rounded(x.dtype, "with_next")),
+        ],
+    );
+    let flags = ctx.attrs.int("exclusive") != 0;
+    let reverse = ctx.attrs.int("reverse") != 0;
+    let rows = if along == 0 { 0 } else { outer * inner };
+    Ok(Some(GpuProgram::one(Dispatch {
+        label: "CumSum".into(),
+        wgsl: wgsl.into(),
+        binds: vec![Bind::In(0), Bind::Out(0)],
+        params: vec![rows as u32, along as u32, inner as u32, flags.into(), reverse.into()],
+        groups: ctx.limits.linear(rows, 64),
+    })))
+}
+
+fn cases() -> Vec<Case> {
+    let x = || Tensor::from_slice(&[2, 3], &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let axis = |v: i64| Tensor::from_slice(&[], &[v]);
+    let y = |v: [f32; 6]| vec![Tensor::from_slice(&[2, 3], &v)];
+    let (one, wide) = (Attr::Int(1), Tensor::from_slice(&[3], &[u32::MAX as i64, 1, -7]));
+    vec![
+        Case::new("rows", vec![x(), axis(1)]).expect(y([1.0, 3.0, 6.0, 4.0, 9.0, 15.0])),
+        Case::new("columns", vec![x(), axis(0)]).expect(y([1.0, 2.0, 3.0, 5.0, 7.0, 9.0])),
+        Case::new("exclusive", vec![x(), axis(-1)])
+            .attr("exclusive", one.clone())
+            .expect(y([0.0, 1.0, 3.0, 0.0, 4.0, 9.0])),
+        Case::new("from the end", vec![x(), axis(1)])
+            .attr("reverse", one.clone())
+            .expect(y([6.0, 5.0, 3.0, 15.0, 11.0, 6.0])),
+        Case::new("from the end, exclusive", vec![x(), axis(1)])
+            .attr("reverse", one.clone())
+            .attr("exclusive", one)
+            .expect(y([5.0, 3.0, 0.0, 11.0, 6.0, 0.0])),
+        Case::new("i64", vec![wide, Tensor::from_slice(&[1], &[0i32])])
+            .expect(vec![Tensor::from_slice(&[3], &[u32::MAX as i64, 1 << 32, (1 << 32) - 7])]),
+        Case::new("middle axis", vec![ramp(&[3, 40, 5]), axis(1)]),
+        Case::new("empty", vec![ramp(&[3, 0]), axis(1)]),
+    ]
+}
