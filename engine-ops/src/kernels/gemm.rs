@@ -9,7 +9,7 @@ mod pack;
 pub(crate) mod tile;
 
 use crate::kernels::simd::{Kernels, kernels};
-pub use pack::{MatRef, PackB};
+pub use pack::{MatRef, PackB, Slivers};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,11 @@ const BLOCK_N: usize = 512;
 /// Most rows of a task.
 const BLOCK_M: usize = 384;
 /// Block of `k` where the right operand is read in place by few rows: as many memory streams as it has rows.
-const BLOCK_K_STREAM: usize = 16;
+const BLOCK_K_STREAM: usize = 8;
+/// Most columns of a task then: long streams.
+const BLOCK_N_STREAM: usize = 4096;
+/// Elements of a right operand that is read in place by any number of rows: it stays in the first or second level cache.
+const SMALL: usize = 16 * 1024;
 /// Multiplications below which starting threads costs more than it saves.
 const PARALLEL: usize = 192 * 1024;
 /// Tasks wanted per thread, so that an uneven end is short.
@@ -82,7 +86,7 @@ impl<'a> PackedB<'a> {
         assert_eq!(out.len(), Self::len(k, n), "a packed {k} × {n} operand has another length");
         if k > 0 {
             out.par_chunks_mut(k * width).enumerate().for_each(|(s, sliver)| {
-                b.pack(0, s * width..n.min((s + 1) * width), width, sliver);
+                pack::pack_b(b, width, (0, k), s * width..n.min((s + 1) * width), sliver);
             });
         }
     }
@@ -95,12 +99,14 @@ impl<'a> PackedB<'a> {
 }
 
 impl PackB for PackedB<'_> {
-    fn pack(&self, k: usize, cols: Range<usize>, width: usize, out: &mut [f32]) {
+    fn pack<const WIDTH: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, WIDTH>) {
         let own = kernels().cols;
-        for (i, row) in out.chunks_exact_mut(width).enumerate() {
-            row.fill(0.0);
-            for (to, j) in row.iter_mut().zip(cols.start..cols.end.min(self.n)) {
-                *to = self.data[(j / own * self.k + k + i) * own + j % own];
+        for (s, rows) in out.rows.chunks_exact_mut(out.height).enumerate() {
+            for (i, row) in rows.iter_mut().enumerate() {
+                row.fill(0.0);
+                for (to, j) in row.iter_mut().zip(cols.start + s * WIDTH..cols.end.min(self.n)) {
+                    *to = self.data[(j / own * self.k + k + i) * own + j % own];
+                }
             }
         }
     }
@@ -123,14 +129,24 @@ impl Gemm {
     /// Bytes of scratch that [`Gemm::run`] wants: a slot for each thread that can have work. With less (one slot at
     /// least) it uses fewer threads.
     pub fn scratch(&self) -> usize {
-        let cut = Cut::new(self, kernels(), rayon::current_num_threads());
-        let slots = cut.tasks(self).min(rayon::current_num_threads()).max(1);
-        slots * self.slot(&cut) * size_of::<f32>() + 64
+        let (kernels, threads) = (kernels(), rayon::current_num_threads());
+        let slots = |mode| {
+            let cut = Cut::new(self, kernels, mode, threads);
+            cut.tasks(self).clamp(1, threads) * self.slot(kernels, mode, &cut)
+        };
+        slots(Mode::Pack).max(slots(Mode::Stream)) * size_of::<f32>() + 64
     }
 
-    /// Elements of a task's slot.
-    fn slot(&self, cut: &Cut) -> usize {
-        (self.k.min(BLOCK_K) * cut.cols).next_multiple_of(16)
+    /// Elements of a task's slot: a few packed rows of the left operand, and what is packed of the right.
+    fn slot(&self, kernels: &Kernels, mode: Mode, cut: &Cut) -> usize {
+        let k = self.k.min(BLOCK_K);
+        let cols = match mode {
+            Mode::Dots => return 0,
+            Mode::Pack => cut.cols,
+            Mode::Direct | Mode::Stream => kernels.cols,
+            Mode::Packed => 0,
+        };
+        left_slot(kernels, k) + (k * cols).next_multiple_of(16)
     }
 
     /// `out[i] = A[i]·B[i]` for every product of the batch; `operands` gives the operands of one. `out` is dense.
@@ -159,15 +175,13 @@ impl Gemm {
         if out.is_empty() {
             return;
         }
-        let cut = Cut::new(self, kernels, rayon::current_num_threads());
-        let call = Call { gemm: self, kernels, cut, out: Output(out.as_mut_ptr()), epilogue };
-        let scratch = aligned(scratch);
-        let slot = self.slot(&cut);
-        assert!(
-            scratch.len() >= slot,
-            "{} elements of scratch for {self:?}, needs {slot}",
-            scratch.len()
-        );
+        let (a, b) = operands(0);
+        let mode = self.mode(kernels, &a, &b);
+        let cut = Cut::new(self, kernels, mode, rayon::current_num_threads());
+        let call = Call { gemm: self, kernels, mode, cut, out: Output(out.as_mut_ptr()), epilogue };
+        let (scratch, slot) = (aligned(scratch), self.slot(kernels, mode, &cut));
+        let found = scratch.len();
+        assert!(found >= slot, "{found} elements of scratch for {self:?}, needs {slot}");
         let tasks = cut.tasks(self);
         if tasks == 1 || self.batch * self.m * self.n * self.k.max(1) < PARALLEL {
             for task in 0..tasks {
@@ -186,11 +200,45 @@ impl Gemm {
             }
         };
         if slot == 0 {
-            drain(&mut []);
+            (0..tasks).into_par_iter().for_each(|task| call.task(task, &operands, &mut []));
         } else {
             scratch.par_chunks_exact_mut(slot).for_each(drain);
         }
     }
+
+    /// Follows from sizes and layouts alone.
+    fn mode(&self, kernels: &Kernels, a: &MatRef<'_>, b: &impl PackB) -> Mode {
+        let Gemm { m, n, k, .. } = *self;
+        if b.packed().is_some() {
+            return Mode::Packed;
+        }
+        let Some(b) = b.matrix() else { return Mode::Pack };
+        let along_k = a.col == 1 && b.row == 1;
+        if along_k && k >= 2 * kernels.lanes && (n == 1 || b.col != 1) && m.min(n) <= DOTS {
+            return Mode::Dots;
+        }
+        match b.col == 1 && n >= kernels.lanes {
+            true if m * WIDE <= kernels.rows * 2 => Mode::Stream,
+            true if m <= 2 * kernels.rows || k * n <= SMALL => Mode::Direct,
+            _ => Mode::Pack,
+        }
+    }
+
+    /// Whether the operands of one product have the sizes that they should.
+    fn check(&self, kernels: &Kernels, a: &MatRef<'_>, b: &impl PackB) {
+        let Gemm { m, n, k, .. } = *self;
+        assert!(a.holds(m, k), "the left operand of {self:?} is too short");
+        if let Some(packed) = b.packed() {
+            assert_eq!(packed.len(), k * n.next_multiple_of(kernels.cols), "a packed operand");
+        } else if let Some(b) = b.matrix() {
+            assert!(b.holds(k, n), "the right operand of {self:?} is too short");
+        }
+    }
+}
+
+/// Elements of a slot that packed rows of the left operand take.
+fn left_slot(kernels: &Kernels, k: usize) -> usize {
+    (kernels.rows * k).next_multiple_of(16)
 }
 
 /// The scratch as elements, from its first 64-byte boundary.
@@ -208,12 +256,16 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(gemm: &Gemm, kernels: &Kernels, threads: usize) -> Self {
+    fn new(gemm: &Gemm, kernels: &Kernels, mode: Mode, threads: usize) -> Self {
         let least = Cut { rows: 4 * kernels.rows, cols: 4 * kernels.cols };
+        let widest = if mode == Mode::Stream { BLOCK_N_STREAM } else { BLOCK_N };
         let mut cut = Cut {
             rows: BLOCK_M.min(gemm.m.max(1)),
-            cols: BLOCK_N.min(gemm.n.max(1)).next_multiple_of(kernels.cols),
+            cols: widest.min(gemm.n.max(1)).next_multiple_of(kernels.cols),
         };
+        if threads == 1 {
+            return cut;
+        }
         while cut.tasks(gemm) < threads * TASKS_PER_THREAD {
             // Narrower blocks pack the left operand more often, lower ones the right, which costs less.
             if cut.rows >= 2 * least.rows && cut.rows * 2 > cut.cols {
@@ -234,13 +286,10 @@ impl Cut {
     }
 }
 
-/// A few packed rows of the left operand.
-#[repr(align(64))]
-struct Rows([f32; 12 * BLOCK_K]);
-
 struct Call<'a> {
     gemm: &'a Gemm,
     kernels: &'static Kernels,
+    mode: Mode,
     cut: Cut,
     out: Output,
     epilogue: Option<Epilogue<'a>>,
@@ -263,12 +312,12 @@ impl Call<'_> {
         operands: &(impl Fn(usize) -> (MatRef<'a>, B) + Sync),
         slot: &mut [f32],
     ) {
-        let Gemm { m, n, k, .. } = *self.gemm;
+        let Gemm { m, n, .. } = *self.gemm;
         let (down, across) = (m.div_ceil(self.cut.rows), n.div_ceil(self.cut.cols));
         let (batch, within) = (task / (down * across), task % (down * across));
         let (row, col) = (within / across * self.cut.rows, within % across * self.cut.cols);
         let (a, b) = operands(batch);
-        assert!(a.holds(m, k), "the left operand of {:?} is too short", self.gemm);
+        self.gemm.check(self.kernels, &a, &b);
         let block = Block {
             batch,
             a,
@@ -276,29 +325,9 @@ impl Call<'_> {
             rows: row..m.min(row + self.cut.rows),
             cols: col..n.min(col + self.cut.cols),
         };
-        match self.mode(&a, &b) {
+        match self.mode {
             Mode::Dots => self.dots(&block),
-            mode => self.sums(mode, &block, slot),
-        }
-    }
-
-    /// Follows from sizes and layouts alone.
-    fn mode(&self, a: &MatRef<'_>, b: &impl PackB) -> Mode {
-        let Gemm { m, n, k, .. } = *self.gemm;
-        if let Some(packed) = b.packed() {
-            assert_eq!(packed.len(), k * n.next_multiple_of(self.kernels.cols), "a packed operand");
-            return Mode::Packed;
-        }
-        let Some(b) = b.matrix() else { return Mode::Pack };
-        assert!(b.holds(k, n), "the right operand of {:?} is too short", self.gemm);
-        let along_k = a.col == 1 && b.row == 1;
-        if along_k && k >= 2 * self.kernels.lanes && (n == 1 || b.col != 1) && m.min(n) <= DOTS {
-            return Mode::Dots;
-        }
-        match b.col == 1 && n >= self.kernels.cols {
-            true if m * WIDE <= self.kernels.rows * 2 => Mode::Stream,
-            true if m <= 2 * self.kernels.rows => Mode::Direct,
-            _ => Mode::Pack,
+            _ => self.sums(&block, slot),
         }
     }
 
@@ -324,15 +353,15 @@ impl Call<'_> {
             c: self.at(block.batch, block.rows.start, block.cols.start),
             c_stride: self.gemm.n,
         };
-        // SAFETY: `mode` checked the operands' sizes and that both lie along `k`; the block is this task's own.
+        // SAFETY: the operands' sizes were checked, both lie along `k`, and the block is this task's own.
         unsafe { (self.kernels.dots)(&dots) };
         self.finish(block, block.rows.clone());
     }
 
-    fn sums<B: PackB>(&self, mode: Mode, block: &Block<'_, B>, slot: &mut [f32]) {
+    fn sums<B: PackB>(&self, block: &Block<'_, B>, slot: &mut [f32]) {
         let Gemm { k, .. } = *self.gemm;
-        let mut rows = Rows([0.0; 12 * BLOCK_K]);
-        let step = if mode == Mode::Stream { BLOCK_K_STREAM } else { BLOCK_K };
+        let (left, right) = slot.split_at_mut(left_slot(self.kernels, k.min(BLOCK_K)));
+        let step = if self.mode == Mode::Stream { BLOCK_K_STREAM } else { BLOCK_K };
         let slivers = block.rows.len().div_ceil(self.kernels.rows);
         if k == 0 {
             for row in block.rows.clone() {
@@ -342,12 +371,12 @@ impl Call<'_> {
         }
         for from in (0..k).step_by(step) {
             let len = step.min(k - from);
-            let strips = self.strips(mode, block, from..from + len, slot);
+            let strips = self.strips(block, from..from + len, right);
             for s in 0..slivers {
                 // Slivers of as equal heights as possible: low ones waste registers.
                 let edge = |s: usize| block.rows.start + s * block.rows.len() / slivers;
                 let (top, height) = (edge(s), edge(s + 1) - edge(s));
-                let packed = &mut rows.0[..height * len];
+                let packed = &mut left[..height * len];
                 pack::pack_a(&block.a, top, height, from, packed);
                 for strip in strips.iter().flatten() {
                     let panel = Panel {
@@ -372,42 +401,40 @@ impl Call<'_> {
     /// The right operand over a block of `k`: as at most three strips of slivers of one kind.
     fn strips<B: PackB>(
         &self,
-        mode: Mode,
         block: &Block<'_, B>,
         k: Range<usize>,
         slot: &mut [f32],
     ) -> [Option<Strip>; 3] {
-        let width = self.kernels.cols;
+        let Kernels { cols: width, lanes, .. } = *self.kernels;
         let cols = block.cols.clone();
-        if mode == Mode::Packed {
+        if self.mode == Mode::Packed {
             let data = block.b.packed().expect("the mode says that the right operand is packed");
             let from = (cols.start / width * self.gemm.k + k.start) * width;
-            let b = data[from.min(data.len())..].as_ptr();
+            let b = data[from..].as_ptr();
             return [Strip::new(cols, b, width, self.gemm.k * width, width), None, None];
         }
-        // What is read in place: wide slivers, then narrow ones.
+        // What is read in place, in whole registers: wide slivers, then narrow ones.
         let mut strips = [None, None, None];
         let mut done = cols.start;
-        if let (Mode::Stream | Mode::Direct, Some(b)) = (mode, block.b.matrix()) {
-            let wide = if mode == Mode::Stream { WIDE * self.kernels.lanes } else { width };
-            for (strip, sliver) in strips.iter_mut().zip([wide, width]) {
-                let end = done + (cols.end - done) / sliver * sliver;
-                let data = b.data[k.start * b.row + done..].as_ptr();
-                *strip = Strip::new(done..end, data, sliver, sliver, b.row);
+        if let (Mode::Stream | Mode::Direct, Some(b)) = (self.mode, block.b.matrix()) {
+            let kinds = [(WIDE * lanes, WIDE * lanes), (width, lanes)];
+            let wide = usize::from(self.mode == Mode::Direct);
+            for (strip, (sliver, whole)) in strips.iter_mut().zip(&kinds[wide..]) {
+                let end = done + (cols.end - done) / whole * whole;
+                if done < end {
+                    let data = b.data[k.start * b.row + done..].as_ptr();
+                    *strip = Strip::new(done..end, data, *sliver, *sliver, b.row);
+                }
                 done = end;
             }
         }
-        let sliver = width * k.len();
-        if done < cols.end && sliver > 0 {
-            for (s, out) in slot.chunks_exact_mut(sliver).enumerate() {
-                let from = done + s * width;
-                if from >= cols.end {
-                    break;
-                }
-                block.b.pack(k.start, from..cols.end.min(from + width), width, out);
-            }
+        if done < cols.end {
+            let height = k.len();
+            let rest = (cols.end - done).next_multiple_of(width) * height;
+            pack::pack_b(block.b, width, (k.start, height), done..cols.end, &mut slot[..rest]);
+            let data = slot.as_ptr();
+            strips[2] = Strip::new(done..cols.end, data, width, width * height, width);
         }
-        strips[2] = Strip::new(done..cols.end, slot.as_ptr(), width, sliver, width);
         strips
     }
 

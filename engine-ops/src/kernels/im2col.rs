@@ -1,7 +1,7 @@
 //! The input of a convolution as the right operand of a matrix product, a row for each tap of each channel and a column for
 //! each output, unrolled only while it is packed.
 
-use crate::kernels::gemm::PackB;
+use crate::kernels::gemm::{PackB, Slivers};
 use crate::kernels::window::Axis;
 use std::ops::Range;
 
@@ -73,22 +73,32 @@ impl Im2col<'_> {
 }
 
 impl PackB for Im2col<'_> {
-    fn pack(&self, k: usize, cols: Range<usize>, width: usize, out: &mut [f32]) {
-        assert!(width <= MAX_RUNS, "slivers of {width} columns");
+    fn pack<const WIDTH: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, WIDTH>) {
+        const { assert!(WIDTH <= MAX_RUNS) };
+        for (s, rows) in out.rows.chunks_exact_mut(out.height).enumerate() {
+            let first = cols.start + s * WIDTH;
+            self.sliver(k, first..cols.end.min(first + WIDTH), rows);
+        }
+    }
+}
+
+impl Im2col<'_> {
+    /// Packs one sliver, a row for each tap from `k` on.
+    fn sliver<const WIDTH: usize>(&self, k: usize, cols: Range<usize>, rows: &mut [[f32; WIDTH]]) {
         let [d, h, w] = self.axes;
         let none = Run { depth: 0, height: 0, width: Span { start: 0, end: 0 }, to: 0 };
         let mut runs = [none; MAX_RUNS];
         let used = cols.len();
         let count = self.runs(cols, &mut runs);
-        let (kernels, plane) = ([d.kernel, h.kernel, w.kernel], d.input * h.input * w.input);
-        for (i, out) in out.chunks_exact_mut(width).enumerate() {
+        let plane = d.input * h.input * w.input;
+        for (i, out) in rows.iter_mut().enumerate() {
             let mut rest = k + i;
             let mut next = |size: usize| {
                 let digit = rest % size;
                 rest /= size;
                 digit
             };
-            let (kw, kh, kd) = (next(kernels[2]), next(kernels[1]), next(kernels[0]));
+            let (kw, kh, kd) = (next(w.kernel), next(h.kernel), next(d.kernel));
             let channel = &self.data[rest * plane..(rest + 1) * plane];
             out[used..].fill(0.0);
             for run in &runs[..count] {

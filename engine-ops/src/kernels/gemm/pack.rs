@@ -1,5 +1,7 @@
 //! Operands and their packing.
 
+use std::ops::Range;
+
 /// A matrix in memory: element `(i, j)` is `data[i * row + j * col]`.
 #[derive(Clone, Copy, Debug)]
 pub struct MatRef<'a> {
@@ -29,10 +31,18 @@ impl<'a> MatRef<'a> {
     }
 }
 
+/// Where a block of a right operand goes: side by side slivers of `WIDTH` columns, each a row for every `k`.
+pub struct Slivers<'a, const WIDTH: usize> {
+    /// Rows of all slivers, sliver by sliver.
+    pub rows: &'a mut [[f32; WIDTH]],
+    /// Rows of one sliver.
+    pub height: usize,
+}
+
 /// A right operand that can be packed into slivers.
 pub trait PackB: Sync {
-    /// Writes rows `k..k + out.len() / width` of columns `cols`, `width` elements a row; those past `cols` are zero.
-    fn pack(&self, k: usize, cols: std::ops::Range<usize>, width: usize, out: &mut [f32]);
+    /// Writes rows `k..k + height` of columns `cols`; what is past `cols` in the last sliver becomes zero.
+    fn pack<const WIDTH: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, WIDTH>);
 
     /// The operand as it lies in memory, if it is a matrix.
     fn matrix(&self) -> Option<MatRef<'_>> {
@@ -45,29 +55,82 @@ pub trait PackB: Sync {
     }
 }
 
-impl PackB for MatRef<'_> {
-    fn pack(&self, k: usize, cols: std::ops::Range<usize>, width: usize, out: &mut [f32]) {
-        let n = cols.len();
-        if self.col == 1 {
-            for (i, row) in out.chunks_exact_mut(width).enumerate() {
-                let from = (k + i) * self.row + cols.start;
-                row[..n].copy_from_slice(&self.data[from..from + n]);
-                row[n..].fill(0.0);
+/// Packs `height` rows into `out`, which has whole slivers of `width` columns.
+pub(crate) fn pack_b<B: PackB>(
+    b: &B,
+    width: usize,
+    (k, height): (usize, usize),
+    cols: Range<usize>,
+    out: &mut [f32],
+) {
+    fn of<const WIDTH: usize>(out: &mut [f32], height: usize) -> Slivers<'_, WIDTH> {
+        Slivers { rows: out.as_chunks_mut().0, height }
+    }
+    match width {
+        8 => b.pack(k, cols, of::<8>(out, height)),
+        16 => b.pack(k, cols, of::<16>(out, height)),
+        32 => b.pack(k, cols, of::<32>(out, height)),
+        other => unreachable!("no table has slivers of {other} columns"),
+    }
+}
+
+/// Elements that lie along `k` are taken in runs of a cache line.
+const LINE: usize = 16;
+
+impl MatRef<'_> {
+    /// Columns are neighbours: whole rows are read, and dealt out to the slivers.
+    fn pack_rows<const W: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, W>) {
+        for i in 0..out.height {
+            let row = &self.data[(k + i) * self.row + cols.start..][..cols.len()];
+            let (whole, rest) = row.as_chunks::<W>();
+            for (s, chunk) in whole.iter().enumerate() {
+                out.rows[s * out.height + i] = *chunk;
             }
-            return;
+            if !rest.is_empty() {
+                let last = &mut out.rows[whole.len() * out.height + i];
+                *last = [0.0; W];
+                last[..rest.len()].copy_from_slice(rest);
+            }
         }
-        if n < width {
-            out.fill(0.0);
-        }
-        // Along `k` in runs of eight, so that each cache line that is read is used whole.
-        for (b, block) in out.chunks_mut(width * 8).enumerate() {
-            let rows = block.len() / width;
-            for j in 0..n {
-                let from = (k + b * 8) * self.row + (cols.start + j) * self.col;
-                for i in 0..rows {
-                    block[i * width + j] = self.data[from + i * self.row];
+    }
+
+    /// Any strides: a line of each column after the other.
+    fn pack_columns<const W: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, W>) {
+        for (s, sliver) in out.rows.chunks_exact_mut(out.height).enumerate() {
+            let first = cols.start + s * W;
+            let used = W.min(cols.end - first);
+            if used < W {
+                sliver.fill([0.0; W]);
+            }
+            for (b, rows) in sliver.chunks_mut(LINE).enumerate() {
+                let from = (k + b * LINE) * self.row + first * self.col;
+                match rows.as_chunks_mut::<LINE>() {
+                    ([rows], _) if self.row == 1 && used == W => {
+                        for j in 0..W {
+                            let line = &self.data[from + j * self.col..].as_chunks::<LINE>().0[0];
+                            for (row, &x) in rows.iter_mut().zip(line) {
+                                row[j] = x;
+                            }
+                        }
+                    }
+                    _ => {
+                        for (i, row) in rows.iter_mut().enumerate() {
+                            for (j, out) in row[..used].iter_mut().enumerate() {
+                                *out = self.data[from + i * self.row + j * self.col];
+                            }
+                        }
+                    }
                 }
             }
+        }
+    }
+}
+
+impl PackB for MatRef<'_> {
+    fn pack<const WIDTH: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, WIDTH>) {
+        match self.col {
+            1 => self.pack_rows(k, cols, out),
+            _ => self.pack_columns(k, cols, out),
         }
     }
 
@@ -88,16 +151,11 @@ pub(crate) fn pack_a(a: &MatRef<'_>, i: usize, rows: usize, k: usize, out: &mut 
     let len = out.len() / rows;
     for r in 0..rows {
         let from = (i + r) * a.row + k * a.col;
+        let out = out[r..].iter_mut().step_by(rows);
         if a.col == 1 {
-            for (out, &x) in out[r..].iter_mut().step_by(rows).zip(&a.data[from..from + len]) {
-                *out = x;
-            }
+            out.zip(&a.data[from..from + len]).for_each(|(out, &x)| *out = x);
         } else {
-            for (out, x) in
-                out[r..].iter_mut().step_by(rows).zip(a.data[from..].iter().step_by(a.col))
-            {
-                *out = *x;
-            }
+            out.zip(a.data[from..].iter().step_by(a.col)).for_each(|(out, &x)| *out = x);
         }
     }
 }
