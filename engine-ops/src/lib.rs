@@ -6,6 +6,7 @@
 //!
 //! This crate knows no GPU library and does no I/O: a GPU kernel is data ([`gpu::GpuProgram`]).
 
+mod approx;
 mod broadcast;
 pub mod case;
 mod convert;
@@ -13,12 +14,14 @@ pub mod cpu;
 pub mod def;
 pub mod demand;
 mod eval;
+mod float;
 pub mod gpu;
 pub mod infer;
 pub mod kernels;
 mod mapped;
 mod ops;
 mod parallel;
+mod reduction;
 mod strided;
 mod wide;
 

@@ -2,6 +2,9 @@
 
 use crate::OpDef;
 
+mod activation;
+mod arg;
+mod batch_norm;
 mod binary;
 mod cast;
 mod clip;
@@ -18,15 +21,20 @@ mod gemm;
 mod global_pool;
 mod logic;
 mod matmul;
+mod norm;
+mod numeric;
 mod pad;
 mod pool;
 mod pow;
 mod recurrent;
+mod reduce;
 mod resize;
 mod shape;
 mod slice;
+mod softmax;
 mod split;
 mod transpose;
+mod trigonometry;
 mod unary;
 mod variadic;
 mod view;
@@ -62,17 +70,71 @@ pub static TABLE: &[&OpDef] = &[
     &r#where::WHERE,
     // Along axes.
     &cumsum::CUM_SUM,
+    &reduce::SUM,
+    &reduce::MEAN,
+    &reduce::MAX,
+    &reduce::MIN,
+    &reduce::PROD,
+    &reduce::L1,
+    &reduce::L2,
+    &reduce::LOG_SUM,
+    &reduce::LOG_SUM_EXP,
+    &reduce::SUM_SQUARE,
+    &arg::ARG_MAX,
+    &arg::ARG_MIN,
+    &softmax::SOFTMAX,
+    &softmax::LOG_SOFTMAX,
+    &norm::LAYER_NORMALIZATION,
+    &norm::RMS_NORMALIZATION,
+    &norm::INSTANCE_NORMALIZATION,
+    &norm::GROUP_NORMALIZATION,
+    &batch_norm::BATCH_NORMALIZATION,
     // One operand, elementwise.
     &cast::CAST,
     &cast::CAST_LIKE,
     &clip::CLIP,
-    &unary::RELU,
+    &numeric::RELU,
+    &numeric::ABS,
+    &numeric::NEG,
+    &numeric::SIGN,
+    &numeric::NOT,
+    &numeric::BITWISE_NOT,
+    &numeric::IS_NAN,
+    &numeric::IS_INF,
     &unary::SIGMOID,
-    &unary::TANH,
     &unary::EXP,
+    &unary::LOG,
     &unary::SQRT,
     &unary::RECIPROCAL,
     &unary::ERF,
+    &unary::CEIL,
+    &unary::FLOOR,
+    &unary::ROUND,
+    &trigonometry::SIN,
+    &trigonometry::COS,
+    &trigonometry::TAN,
+    &trigonometry::ASIN,
+    &trigonometry::ACOS,
+    &trigonometry::ATAN,
+    &trigonometry::SINH,
+    &trigonometry::COSH,
+    &trigonometry::TANH,
+    &trigonometry::ASINH,
+    &trigonometry::ACOSH,
+    &trigonometry::ATANH,
+    &activation::SOFTPLUS,
+    &activation::SOFTSIGN,
+    &activation::HARD_SIGMOID,
+    &activation::HARD_SWISH,
+    &activation::ELU,
+    &activation::SELU,
+    &activation::CELU,
+    &activation::LEAKY_RELU,
+    &activation::THRESHOLDED_RELU,
+    &activation::GELU,
+    &activation::MISH,
+    &activation::SWISH,
+    &activation::SHRINK,
     // The same bytes under another shape.
     &view::RESHAPE,
     &view::SQUEEZE,
