@@ -1,4 +1,5 @@
 //! Real models, on every device and through both module paths, against ONNX Runtime.
+#![expect(clippy::unwrap_used, reason = "a test panics with the error")]
 
 use conformance::compare::{Agreement, compare};
 use conformance::models::{MODELS, ModelCase};

@@ -1,4 +1,5 @@
 //! What a stripped file holds, and what fills it.
+#![expect(clippy::unwrap_used, reason = "a test panics with the error")]
 
 use conformance::graphs::{SKETCHES, with_other_weights};
 use conformance::{assets, oracle};

@@ -1,4 +1,5 @@
 //! The program's interface, as scripts see it: exit codes, stdout, files.
+#![expect(clippy::unwrap_used, reason = "a test panics with the error")]
 
 use conformance::graphs::{SKETCHES, with_other_weights};
 use engine_format::{Bytes, DType, MapSource, Tensor, WeightSource};
