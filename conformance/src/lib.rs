@@ -7,6 +7,7 @@ pub mod inputs;
 pub mod matrix;
 pub mod models;
 pub mod oracle;
+pub mod suite;
 pub mod verify;
 
 use engine_runtime::{Device, DeviceSelector};

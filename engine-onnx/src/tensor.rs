@@ -4,6 +4,7 @@ use crate::external::{Location, Origin};
 use crate::proto::{self, SparseTensorProto, TensorProto, data_type};
 use crate::{OnnxError, OnnxErrorKind};
 use engine_format::{AlignedBuf, Bytes, DType, Tensor, TensorInfo};
+use prost::Message;
 use std::fmt;
 use std::sync::Arc;
 
@@ -51,6 +52,20 @@ enum Typed {
 }
 
 impl TensorData {
+    /// Decodes a file that holds one tensor message, as ONNX's own tests keep their inputs and outputs.
+    pub fn parse(bytes: Bytes) -> Result<Self, OnnxError> {
+        let shared = prost::bytes::Bytes::from_owner(bytes);
+        let proto = TensorProto::decode(shared).map_err(|error| {
+            OnnxError::new(OnnxErrorKind::Corrupt, format!("not an ONNX tensor: {error}"))
+        })?;
+        Self::from_proto(&proto.name, &proto, &Arc::new(Origin::new(None, None)))
+    }
+
+    /// The name in the file; may be empty.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
     /// The element type, or an error that names the tensor and the type if this stack does not have it.
     pub fn dtype(&self) -> Result<DType, OnnxError> {
         dtype_of(self.inner.elem).ok_or_else(|| {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 mod conformance;
 mod demo;
+mod suite;
 mod test;
 mod vulkan;
 
@@ -31,15 +32,24 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Holds every engine flag, wish, module path and device against one another.
+    /// Holds every engine flag, wish, module path and device against one another; or runs a suite of others on all of them.
     Conformance {
-        /// The variables of the GPU are set already.
-        #[arg(long, hide = true)]
-        inner: bool,
+        /// The suite instead of the flag matrix.
+        #[arg(long)]
+        suite: Option<Suite>,
+        #[command(flatten)]
+        arguments: suite::Arguments,
     },
     /// Lists the GPU adapters that this process sees; ends with 1 if there is none.
     #[command(hide = true)]
     Adapters,
+}
+
+/// The suites there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Suite {
+    /// The tests of the ONNX standard, against two-way expectations.
+    Onnx,
 }
 
 fn main() -> Result<()> {
@@ -48,7 +58,8 @@ fn main() -> Result<()> {
     match Arguments::parse().verb {
         Verb::Demo { inner } => demo::run(root, inner),
         Verb::Test { arguments } => test::run(root, &arguments),
-        Verb::Conformance { inner } => conformance::run(root, inner),
+        Verb::Conformance { suite: None, arguments } => conformance::run(root, arguments.inner),
+        Verb::Conformance { suite: Some(Suite::Onnx), arguments } => suite::run(root, &arguments),
         Verb::Adapters => adapters(),
     }
 }

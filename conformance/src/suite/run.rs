@@ -1,0 +1,257 @@
+//! Runs cases, many at a time, each on every runtime.
+
+use super::case::Case;
+use super::failure::{Failure, Stage};
+use super::value::{self, Run};
+use crate::compare::compare;
+use engine_builder::{BuildOptions, build};
+use engine_format::{Engine, FitPolicy, MapSource, SerializeFlags};
+use engine_onnx::{AttrValue, Graph, Model};
+use engine_runtime::gpu::Placement;
+use engine_runtime::{Device, Inputs, LiveModule, Module, PackedModule};
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What runs the cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Runtime {
+    /// A live module on the CPU.
+    CpuLive,
+    /// A packed module on the CPU, made from a stripped file and filled.
+    CpuPacked,
+    /// A live module on a GPU; nodes without a GPU kernel run on the CPU.
+    Gpu,
+}
+
+impl Runtime {
+    /// Every runtime.
+    pub const ALL: [Self; 3] = [Self::CpuLive, Self::CpuPacked, Self::Gpu];
+
+    /// The name in expectations and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CpuLive => "cpu-live",
+            Self::CpuPacked => "cpu-packed",
+            Self::Gpu => "gpu",
+        }
+    }
+}
+
+/// How cases are run.
+#[derive(Debug)]
+pub struct Options {
+    /// The GPU, if there is one.
+    pub gpu: Option<Device>,
+    /// Longest time of a case on one runtime.
+    pub limit: Duration,
+    /// Cases at a time.
+    pub threads: usize,
+}
+
+impl Options {
+    /// The runtimes that there are.
+    pub fn runtimes(&self) -> Vec<Runtime> {
+        let there = |runtime: &Runtime| *runtime != Runtime::Gpu || self.gpu.is_some();
+        Runtime::ALL.into_iter().filter(there).collect()
+    }
+}
+
+/// What came of a case.
+#[derive(Debug)]
+pub struct Outcome {
+    /// [`Case::path`].
+    pub case: String,
+    /// Types of the model's nodes, those of nested graphs too.
+    pub operators: BTreeSet<String>,
+    /// One result for each runtime.
+    pub results: Vec<(Runtime, Result<(), Failure>)>,
+    /// Operators that ran on the CPU although the runtime was a GPU, with the reason.
+    pub fallbacks: BTreeSet<(&'static str, String)>,
+    /// Time over all runtimes.
+    pub time: Duration,
+}
+
+impl Outcome {
+    /// Whether the case passed on `runtime`.
+    pub fn passed(&self, runtime: Runtime) -> bool {
+        self.results.iter().any(|(r, result)| *r == runtime && result.is_ok())
+    }
+}
+
+/// Runs `cases`; outcomes are in the order of cases. A panic is a failure of its case; a case that takes longer than the limit
+/// is one too, and is left to itself.
+pub fn run(cases: &[Case], options: &Options) -> Vec<Outcome> {
+    let next = Mutex::new(cases.iter().enumerate());
+    let done = Mutex::new(Vec::with_capacity(cases.len()));
+    let hook = std::panic::take_hook();
+    // The payload becomes the case's failure; printed in between it would only confuse.
+    std::panic::set_hook(Box::new(|_| {}));
+    thread::scope(|scope| {
+        for _ in 0..options.threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let Some((i, case)) = lock(&next).next() else { break };
+                    let outcome = run_case(case, options);
+                    lock(&done).push((i, outcome));
+                }
+            });
+        }
+    });
+    std::panic::set_hook(hook);
+    let mut done = done.into_inner().expect("no worker panics while it holds the lock");
+    done.sort_by_key(|(i, _)| *i);
+    done.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("no worker panics while it holds the lock")
+}
+
+/// What the thread of a case reports.
+enum Report {
+    Operators(BTreeSet<String>),
+    Fallbacks(Vec<Placement>),
+    Result(Runtime, Result<(), Failure>),
+}
+
+fn run_case(case: &Case, options: &Options) -> Outcome {
+    let start = Instant::now();
+    let runtimes = options.runtimes();
+    let (sender, receiver) = channel();
+    let (owned, gpu, wanted) = (case.clone(), options.gpu.clone(), runtimes.clone());
+    let name = case.path();
+    // Deep graphs and kernels' small buffers on the stack fit the usual size of a main thread.
+    let spawned = thread::Builder::new()
+        .name(name.clone())
+        .stack_size(8 << 20)
+        .spawn(move || guarded(&owned, gpu.as_ref(), &wanted, &sender));
+    let mut operators = BTreeSet::new();
+    let mut results = Vec::new();
+    let mut fallbacks = BTreeSet::new();
+    let mut missing = match spawned {
+        Ok(_) => Failure::new(Stage::Panic, "the case's thread ended without a result"),
+        Err(error) => Failure::new(Stage::Panic, format!("starting a thread: {error}")),
+    };
+    while results.len() < runtimes.len() {
+        match receiver.recv_timeout(options.limit) {
+            Ok(Report::Operators(found)) => operators = found,
+            Ok(Report::Fallbacks(placement)) => {
+                let fallen = |p: Placement| Some((p.op, p.obstacle?.to_string()));
+                fallbacks.extend(placement.into_iter().filter_map(fallen));
+            }
+            Ok(Report::Result(runtime, result)) => results.push((runtime, result)),
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = options.limit.as_secs_f32();
+                missing = Failure::new(Stage::Time, format!("no result within {seconds} s"));
+                break;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let absent = runtimes.into_iter().skip(results.len()).map(|r| (r, Err(missing.clone())));
+    let absent: Vec<_> = absent.collect();
+    results.extend(absent);
+    Outcome { case: name, operators, results, fallbacks, time: start.elapsed() }
+}
+
+/// Runs a case on every runtime. Nobody may be listening any more.
+fn guarded(case: &Case, gpu: Option<&Device>, runtimes: &[Runtime], sender: &Sender<Report>) {
+    let made = caught(|| make(case, sender));
+    for &runtime in runtimes {
+        let result = match &made {
+            Ok((engine, sets)) => caught(|| {
+                let module = load(engine, runtime, gpu)?;
+                let result = sets.iter().try_for_each(|set| check(case, &*module, set));
+                let _ = sender.send(Report::Fallbacks(module.placement()));
+                result
+            }),
+            Err(failure) => Err(failure.clone()),
+        };
+        let _ = sender.send(Report::Result(runtime, result));
+    }
+}
+
+fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|payload| Err(Failure::new(Stage::Panic, text(&*payload))))
+}
+
+fn text(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
+}
+
+/// What is the same on every runtime: the engine, and the data.
+fn make(case: &Case, sender: &Sender<Report>) -> Result<(Engine, Vec<Run>), Failure> {
+    let model = Model::open(&case.model).map_err(at(Stage::Read))?;
+    let mut operators = BTreeSet::new();
+    collect(&model.graph, &mut operators);
+    let _ = sender.send(Report::Operators(operators));
+    let sets = case.sets.iter().map(|set| value::read(&model, set)).collect::<Result<_, _>>();
+    let engine = build(&model, &BuildOptions::default()).map_err(at(Stage::Build))?;
+    Ok((engine, sets?))
+}
+
+fn collect(graph: &Graph, out: &mut BTreeSet<String>) {
+    for node in &graph.nodes {
+        let domain =
+            if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
+        out.insert(format!("{domain}{}", node.op_type));
+        node.attrs.values().flat_map(AttrValue::graphs).for_each(|inner| collect(inner, out));
+    }
+}
+
+/// The engine on a runtime.
+fn load(
+    engine: &Engine,
+    runtime: Runtime,
+    gpu: Option<&Device>,
+) -> Result<Box<dyn Module>, Failure> {
+    Ok(match runtime {
+        Runtime::CpuLive => live(engine, &Device::cpu())?,
+        Runtime::CpuPacked => Box::new(packed(engine)?),
+        Runtime::Gpu => live(engine, gpu.expect("asked for only if there is one"))?,
+    })
+}
+
+fn live(engine: &Engine, device: &Device) -> Result<Box<dyn Module>, Failure> {
+    Ok(Box::new(LiveModule::load(engine.clone(), device).map_err(at(Stage::Load))?))
+}
+
+/// A module of a stripped file, filled with the weights that were left out.
+fn packed(engine: &Engine) -> Result<PackedModule, Failure> {
+    let stripped = engine.serialize(SerializeFlags::EXCLUDE_WEIGHTS).map_err(at(Stage::Load))?;
+    let module = PackedModule::load(stripped.into(), &Device::cpu()).map_err(at(Stage::Load))?;
+    let left_out = module.engine().missing();
+    let weight = |name: String| {
+        let tensor = engine.weight(&name).and_then(|weight| weight.tensor());
+        Some((name, tensor?))
+    };
+    let weights: MapSource = left_out.into_iter().filter_map(weight).collect();
+    module
+        .refit(&weights, FitPolicy { partial: true, ..FitPolicy::default() })
+        .map_err(at(Stage::Load))?;
+    Ok(module)
+}
+
+fn check(case: &Case, module: &dyn Module, run: &Run) -> Result<(), Failure> {
+    let inputs: Inputs = run.inputs.iter().cloned().collect();
+    let outputs = module.run(&inputs).map_err(at(Stage::Run))?;
+    for (name, expected) in &run.expected {
+        let wrong =
+            |why: &dyn Display| Failure::new(Stage::Compare, format!("output {name:?}: {why}"));
+        let found = outputs.tensors.get(name).ok_or_else(|| wrong(&"not there"))?;
+        compare(found, expected, case.tolerance).map_err(|why| wrong(&why))?;
+    }
+    Ok(())
+}
+
+fn at<E: Display>(stage: Stage) -> impl FnOnce(E) -> Failure {
+    move |error| Failure::new(stage, error.to_string())
+}
