@@ -7,7 +7,7 @@ use engine_onnx::{AttrValue, Node as OnnxNode};
 use engine_ops::infer::Facts;
 use engine_ops::{OpDef, OpError, TABLE};
 use half::{bf16, f16};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The node that gives the results of the ONNX node: what an adapter ends with.
 pub(super) struct Last {
@@ -24,6 +24,7 @@ pub(super) struct Call<'a> {
     inputs: Vec<Option<ValueId>>,
     read: BTreeSet<&'static str>,
     made: usize,
+    given: BTreeMap<usize, ValueId>,
 }
 
 impl<'a> Call<'a> {
@@ -33,7 +34,15 @@ impl<'a> Call<'a> {
         path: &'a str,
         inputs: Vec<Option<ValueId>>,
     ) -> Self {
-        Self { importer, node, path, inputs, read: BTreeSet::new(), made: 0 }
+        Self {
+            importer,
+            node,
+            path,
+            inputs,
+            read: BTreeSet::new(),
+            made: 0,
+            given: BTreeMap::new(),
+        }
     }
 
     /// The ONNX operator's name.
@@ -54,6 +63,21 @@ impl<'a> Call<'a> {
     /// An optional operand.
     pub(super) fn opt(&self, i: usize) -> Option<ValueId> {
         self.inputs.get(i).copied().flatten()
+    }
+
+    /// Whether the model uses result `i`.
+    pub(super) fn asks_for(&self, i: usize) -> bool {
+        self.node.outputs.get(i).is_some_and(|name| !name.is_empty())
+    }
+
+    /// Says that result `i`, which must not be the first, is a value that was written already.
+    pub(super) fn give(&mut self, i: usize, value: ValueId) {
+        self.given.insert(i, value);
+    }
+
+    /// Results beside the first that were written already.
+    pub(super) fn given(self) -> BTreeMap<usize, ValueId> {
+        self.given
     }
 
     /// What is known of a value.
@@ -80,6 +104,19 @@ impl<'a> Call<'a> {
     fn attr(&mut self, name: &'static str) -> Option<&'a AttrValue> {
         self.read.insert(name);
         self.node.attrs.get(name)
+    }
+
+    /// Whether the node has an attribute.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.node.attrs.contains_key(name)
+    }
+
+    /// An attribute that is ONNX's number of an element type; absent or 0 for none.
+    pub(super) fn element_type(&mut self, name: &'static str) -> Result<Option<DType>, OpError> {
+        match self.int(name, 0)? {
+            0 => Ok(None),
+            number => attrs::element_type(number).map(Some),
+        }
     }
 
     /// An integer attribute.
@@ -175,6 +212,25 @@ impl<'a> Call<'a> {
     pub(super) fn scalar_like(&mut self, like: ValueId, value: f64) -> Result<ValueId, OpError> {
         let tensor = scalar(self.facts(like).dtype, value)?;
         Ok(self.literal(tensor))
+    }
+
+    /// A scalar of an element type.
+    pub(super) fn scalar_of(&mut self, dtype: DType, value: f64) -> Result<ValueId, OpError> {
+        let tensor = scalar(dtype, value)?;
+        Ok(self.literal(tensor))
+    }
+
+    /// Sizes of the axes `from..to` of a value, as a vector.
+    pub(super) fn sizes(&mut self, x: ValueId, from: i64, to: i64) -> Result<ValueId, OpError> {
+        self.emit("Shape", [x], vec![("start", Attr::Int(from)), ("end", Attr::Int(to))])
+    }
+
+    /// A value in another element type.
+    pub(super) fn cast(&mut self, x: ValueId, dtype: DType) -> Result<ValueId, OpError> {
+        if self.facts(x).dtype == dtype {
+            return Ok(x);
+        }
+        self.emit("Cast", [x], vec![("to", Attr::Str(dtype.name().to_owned()))])
     }
 
     fn next_name(&mut self) -> String {

@@ -159,13 +159,14 @@ impl Importer {
         match engine_ops::lookup_onnx(&node.domain, &node.op_type, node.opset) {
             Some(def) => {
                 let attrs = self.attrs(def, node, &path, &inputs)?;
-                self.write(def, node, &path, inputs, attrs)
+                self.write(def, node, &path, inputs, attrs, &BTreeMap::new())
             }
             None => self.adapt(node, &path, inputs),
         }
     }
 
-    /// Writes the node that gives an ONNX node's results, with their names and declared types.
+    /// Writes the node that gives an ONNX node's results, with their names and declared types, but for those that are `given`
+    /// by other nodes.
     fn write(
         &mut self,
         def: &'static OpDef,
@@ -173,13 +174,22 @@ impl Importer {
         path: &str,
         inputs: Vec<Option<ValueId>>,
         attrs: Attrs,
+        given: &BTreeMap<usize, ValueId>,
     ) -> Result<(), BuildError> {
         let described = inputs.clone();
-        let asked = node.outputs.iter().rposition(|name| !name.is_empty()).map_or(1, |i| i + 1);
+        for (&i, &value) in given {
+            if let Some(name) = node.outputs.get(i).filter(|name| !name.is_empty()) {
+                self.bind(name, value);
+            }
+        }
+        let own = |(i, name): (usize, &String)| !name.is_empty() && !given.contains_key(&i);
+        let asked = node.outputs.iter().enumerate().filter(|&(i, name)| own((i, name)));
+        let asked = asked.last().map_or(1, |(i, _)| i + 1);
         let mut outputs = Vec::with_capacity(asked);
         for (i, name) in node.outputs.iter().take(asked).enumerate() {
             // The first result always has a value: kernels write it whether it is read or not.
             outputs.push(match name.as_str() {
+                _ if given.contains_key(&i) => None,
                 "" if i > 0 => None,
                 "" => Some(self.new_value(format!("{path}.0"))),
                 name => {
@@ -211,9 +221,10 @@ impl Importer {
         });
         let fail =
             |importer: &Self, error: &OpError| importer.node_error(node, path, &inputs, error);
+        let given = call.given();
         let last = result.map_err(|error| fail(self, &error))?;
         let attrs = last.def.normalise(last.attrs).map_err(|error| fail(self, &error))?;
-        self.write(last.def, node, path, last.inputs, attrs)
+        self.write(last.def, node, path, last.inputs, attrs, &given)
     }
 
     /// Attributes as the table's row takes them, nested graphs imported.

@@ -2,7 +2,9 @@
 //! is a row and a function.
 
 mod arithmetic;
+mod attention;
 mod axes;
+mod loss;
 mod normalisation;
 mod resize;
 mod shape;
@@ -39,8 +41,15 @@ const fn row(
 const ALL: (i64, i64) = (1, engine_ops::OnnxName::LATEST);
 
 /// The rows of all families. The operator table is asked first, so a row may overlap with what the table takes.
-static FAMILIES: &[&[Adapter]] =
-    &[arithmetic::ROWS, axes::ROWS, normalisation::ROWS, resize::ROWS, shape::ROWS];
+static FAMILIES: &[&[Adapter]] = &[
+    arithmetic::ROWS,
+    attention::ROWS,
+    axes::ROWS,
+    loss::ROWS,
+    normalisation::ROWS,
+    resize::ROWS,
+    shape::ROWS,
+];
 
 /// The row for an operator of an opset.
 pub(super) fn find(domain: &str, op: &str, opset: i64) -> Option<&'static Adapter> {

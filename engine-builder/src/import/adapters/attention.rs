@@ -1,0 +1,360 @@
+//! Attention and what goes with it, in terms of matrix products and softmax.
+
+use super::{ALL, Adapter, row};
+use crate::import::call::{Call, Last};
+use engine_format::{Attr, DType, Tensor, ValueId};
+use engine_ops::OpError;
+
+pub(super) static ROWS: &[Adapter] = &[
+    row(
+        "Attention",
+        ALL,
+        &[
+            "Add",
+            "Cast",
+            "Concat",
+            "CumSum",
+            "Div",
+            "Expand",
+            "Less",
+            "LessOrEqual",
+            "MatMul",
+            "Mul",
+            "Pad",
+            "Reshape",
+            "Shape",
+            "Softmax",
+            "Sub",
+            "Tanh",
+            "Transpose",
+            "Unsqueeze",
+            "Where",
+        ],
+        attention,
+    ),
+    row(
+        "RotaryEmbedding",
+        ALL,
+        &[
+            "Add",
+            "Concat",
+            "Gather",
+            "Mul",
+            "Reshape",
+            "Shape",
+            "Slice",
+            "Sub",
+            "Transpose",
+            "Unsqueeze",
+        ],
+        rotary_embedding,
+    ),
+    row(
+        "CausalConvWithState",
+        ALL,
+        &["Concat", "Conv", "Mul", "Pad", "Sigmoid", "Slice"],
+        causal_conv,
+    ),
+];
+
+/// (batch, length, heads·size) ↔ (batch, heads, length, size).
+const SWAP: [i64; 4] = [0, 2, 1, 3];
+
+fn swapped(call: &mut Call<'_>, x: ValueId) -> Result<ValueId, OpError> {
+    call.emit("Transpose", [x], vec![("perm", Attr::Ints(SWAP.to_vec()))])
+}
+
+fn split_heads(call: &mut Call<'_>, x: ValueId, heads: i64) -> Result<ValueId, OpError> {
+    if heads <= 0 {
+        return Err(OpError::new("operands of rank 3 need the number of heads as an attribute"));
+    }
+    let shape = call.vector(&[0, 0, heads, -1]);
+    let x = call.emit("Reshape", [x, shape], vec![])?;
+    swapped(call, x)
+}
+
+/// `softmax(scale · Q·Kᵀ, capped, + bias) · V` for each head; the intermediate product, which a model may ask for, is taken
+/// after as many of these steps as `qk_matmul_output_mode` says.
+fn attention(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let (q, k, v) = (call.input(0)?, call.input(1)?, call.input(2)?);
+    let flat = call.rank(q)? == 3;
+    let (q_heads, kv_heads) = (call.int("q_num_heads", 0)?, call.int("kv_num_heads", 0)?);
+    let (q, mut k, mut v) = match flat {
+        true => {
+            let q = split_heads(call, q, q_heads)?;
+            (q, split_heads(call, k, kv_heads)?, split_heads(call, v, kv_heads)?)
+        }
+        false => (q, k, v),
+    };
+    let dtype = call.facts(q).dtype;
+    if let (Some(past_key), Some(past_value)) = (call.opt(4), call.opt(5)) {
+        k = call.emit("Concat", [past_key, k], vec![("axis", Attr::Int(2))])?;
+        v = call.emit("Concat", [past_value, v], vec![("axis", Attr::Int(2))])?;
+    }
+    for (result, present) in [(1, k), (2, v)] {
+        if call.asks_for(result) {
+            let copy = call.emit("Identity", [present], vec![])?;
+            call.give(result, copy);
+        }
+    }
+    let mode = call.int("qk_matmul_output_mode", 0)?;
+    let mut scores = raw_scores(call, q, k)?;
+    give_scores(call, mode == 0, scores);
+    let cap = call.float("softcap", 0.0)?;
+    if cap > 0.0 {
+        let cap = call.scalar_like(scores, f64::from(cap))?;
+        let share = call.emit("Div", [scores, cap], vec![])?;
+        let bent = call.emit("Tanh", [share], vec![])?;
+        scores = call.emit("Mul", [bent, cap], vec![])?;
+    }
+    give_scores(call, mode == 1, scores);
+    if let Some(bias) = bias(call, q, k, dtype)? {
+        scores = call.emit("Add", [scores, bias], vec![])?;
+    }
+    give_scores(call, mode == 2, scores);
+    let precision = call.element_type("softmax_precision")?.unwrap_or(dtype);
+    let scores = call.cast(scores, precision)?;
+    let shares = call.emit("Softmax", [scores], vec![("axis", Attr::Int(-1))])?;
+    let shares = call.cast(shares, dtype)?;
+    give_scores(call, mode == 3, shares);
+    let v = repeated_heads(call, v, q)?;
+    if !flat {
+        return call.finish("MatMul", [shares, v], vec![]);
+    }
+    let y = call.emit("MatMul", [shares, v], vec![])?;
+    let y = swapped(call, y)?;
+    let shape = call.vector(&[0, 0, -1]);
+    call.finish("Reshape", [y, shape], vec![])
+}
+
+fn give_scores(call: &mut Call<'_>, here: bool, scores: ValueId) {
+    if here && call.asks_for(3) {
+        call.give(3, scores);
+    }
+}
+
+/// `Q·Kᵀ · scale`, half of the scale on either side as the standard has it, so that f16 does not overflow.
+fn raw_scores(call: &mut Call<'_>, q: ValueId, k: ValueId) -> Result<ValueId, OpError> {
+    let scale = match call.float("scale", 0.0)? {
+        0.0 => {
+            let size = call.facts(q).shape.as_ref().and_then(|shape| shape.last()?.known());
+            let size = size.ok_or_else(|| {
+                OpError::new("without attribute \"scale\" the size of a head must be known")
+            })?;
+            1.0 / (size as f64).sqrt()
+        }
+        scale => f64::from(scale),
+    };
+    let half = call.scalar_like(q, scale.sqrt())?;
+    let k = repeated_heads(call, k, q)?;
+    let q = call.emit("Mul", [q, half], vec![])?;
+    let k = call.emit("Mul", [k, half], vec![])?;
+    let turned = call.emit("Transpose", [k], vec![("perm", Attr::Ints(vec![0, 1, 3, 2]))])?;
+    call.emit("MatMul", [q, turned], vec![])
+}
+
+/// Keys or values with each head repeated for the queries that share it.
+fn repeated_heads(call: &mut Call<'_>, x: ValueId, q: ValueId) -> Result<ValueId, OpError> {
+    let heads = |call: &Call<'_>, id| call.facts(id).shape.as_ref()?.get(1)?.known();
+    if let (Some(own), Some(all)) = (heads(call, x), heads(call, q))
+        && own == all
+    {
+        return Ok(x);
+    }
+    let (own, all) = (call.sizes(x, 1, 2)?, call.sizes(q, 1, 2)?);
+    let times = call.emit("Div", [all, own], vec![])?;
+    let (batch, rest) = (call.sizes(x, 0, 2)?, call.sizes(x, 2, 4)?);
+    let wide = call.emit("Concat", [batch, times, rest], vec![("axis", Attr::Int(0))])?;
+    let batch = call.sizes(x, 0, 1)?;
+    let shape = call.emit("Concat", [batch, all, rest], vec![("axis", Attr::Int(0))])?;
+    let axis = call.vector(&[2]);
+    let x = call.emit("Unsqueeze", [x, axis], vec![])?;
+    let x = call.emit("Expand", [x, wide], vec![])?;
+    call.emit("Reshape", [x, shape], vec![])
+}
+
+/// What is added to the scores: the mask, and −∞ where a query must not look.
+fn bias(
+    call: &mut Call<'_>,
+    q: ValueId,
+    k: ValueId,
+    dtype: DType,
+) -> Result<Option<ValueId>, OpError> {
+    let mut parts = Vec::new();
+    if let Some(mask) = call.opt(3) {
+        parts.push(full_mask(call, mask, k, dtype)?);
+    }
+    let keys = call.sizes(k, 2, 3)?;
+    if call.int("is_causal", 0)? != 0 {
+        let queries = call.sizes(q, 2, 3)?;
+        let mut own = iota(call, queries)?;
+        if let Some(past) = call.opt(4) {
+            let past = call.sizes(past, 2, 3)?;
+            own = call.emit("Add", [own, past], vec![])?;
+        }
+        let column = call.vector(&[1]);
+        let own = call.emit("Unsqueeze", [own, column], vec![])?;
+        let others = iota(call, keys)?;
+        let allowed = call.emit("LessOrEqual", [others, own], vec![])?;
+        parts.push(as_bias(call, allowed, dtype)?);
+    }
+    if let Some(lengths) = call.opt(6) {
+        let axes = call.vector(&[1, 2, 3]);
+        let lengths = call.emit("Unsqueeze", [lengths, axes], vec![])?;
+        let others = iota(call, keys)?;
+        let real = call.emit("Less", [others, lengths], vec![])?;
+        parts.push(as_bias(call, real, dtype)?);
+    }
+    let mut parts = parts.into_iter();
+    let Some(mut sum) = parts.next() else { return Ok(None) };
+    for part in parts {
+        sum = call.emit("Add", [sum, part], vec![])?;
+    }
+    Ok(Some(sum))
+}
+
+/// The mask as a bias, with −∞ for keys beyond those it speaks of.
+fn full_mask(
+    call: &mut Call<'_>,
+    mask: ValueId,
+    k: ValueId,
+    dtype: DType,
+) -> Result<ValueId, OpError> {
+    let last =
+        call.rank(mask)?.checked_sub(1).ok_or_else(|| OpError::new("the mask is a scalar"))?;
+    let known =
+        |call: &Call<'_>, id, axis: usize| call.facts(id).shape.as_ref()?.get(axis)?.known();
+    let same = known(call, mask, last).is_some_and(|n| known(call, k, 2) == Some(n));
+    let mask =
+        if call.facts(mask).dtype == DType::Bool { as_bias(call, mask, dtype)? } else { mask };
+    if same {
+        return Ok(mask);
+    }
+    let (has, all) = (call.sizes(mask, last as i64, last as i64 + 1)?, call.sizes(k, 2, 3)?);
+    let lacks = call.emit("Sub", [all, has], vec![])?;
+    let zero = call.vector(&[0]);
+    let pads = call.emit("Concat", [zero, lacks], vec![("axis", Attr::Int(0))])?;
+    let (never, axis) = (call.scalar_like(mask, f64::NEG_INFINITY)?, call.vector(&[last as i64]));
+    call.emit("Pad", [mask, pads, never, axis], vec![])
+}
+
+/// 0 where `allowed`, else −∞.
+fn as_bias(call: &mut Call<'_>, allowed: ValueId, dtype: DType) -> Result<ValueId, OpError> {
+    let (zero, never) = (call.scalar_of(dtype, 0.0)?, call.scalar_of(dtype, f64::NEG_INFINITY)?);
+    call.emit("Where", [allowed, zero, never], vec![])
+}
+
+/// `0, 1, 2 …`, as many as the vector `count` of one element says.
+pub(super) fn iota(call: &mut Call<'_>, count: ValueId) -> Result<ValueId, OpError> {
+    let one = call.literal(Tensor::from_slice(&[], &[1i64]));
+    let ones = call.emit("Expand", [one, count], vec![])?;
+    let axis = call.literal(Tensor::from_slice(&[], &[0i64]));
+    call.emit("CumSum", [ones, axis], vec![("exclusive", Attr::Int(1))])
+}
+
+/// Turns pairs of elements by the angles whose cosines and sines are given: neighbours if interleaved, else those half a head
+/// apart.
+fn rotary_embedding(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let (x, cos, sin) = (call.input(0)?, call.input(1)?, call.input(2)?);
+    let (heads, turned) = (call.int("num_heads", 0)?, call.int("rotary_embedding_dim", 0)?);
+    let interleaved = call.int("interleaved", 0)? != 0;
+    let flat = call.rank(x)? == 3;
+    let split = if flat { split_heads(call, x, heads)? } else { x };
+    let (cos, sin) = (angles(call, cos)?, angles(call, sin)?);
+    let whole = i64::MAX;
+    let (part, rest) = match turned {
+        0 => (split, None),
+        n => (slice(call, split, 0, n, 1)?, Some(slice(call, split, n, whole, 1)?)),
+    };
+    let (a, b) = if interleaved {
+        (slice(call, part, 0, whole, 2)?, slice(call, part, 1, whole, 2)?)
+    } else {
+        let size = match turned {
+            0 => call.facts(part).shape.as_ref().and_then(|shape| shape.last()?.known()),
+            n => Some(n),
+        };
+        let half = size.ok_or_else(|| OpError::new("the size of a head must be known"))? / 2;
+        (slice(call, part, 0, half, 1)?, slice(call, part, half, whole, 1)?)
+    };
+    let product = |call: &mut Call<'_>, a, b| call.emit("Mul", [a, b], vec![]);
+    let (ca, sb) = (product(call, cos, a)?, product(call, sin, b)?);
+    let (sa, cb) = (product(call, sin, a)?, product(call, cos, b)?);
+    let real = call.emit("Sub", [ca, sb], vec![])?;
+    let imaginary = call.emit("Add", [sa, cb], vec![])?;
+    let mut y = match interleaved {
+        false => call.emit("Concat", [real, imaginary], vec![("axis", Attr::Int(-1))])?,
+        true => {
+            let (axis, shape) = (call.vector(&[4]), call.vector(&[0, 0, 0, -1]));
+            let real = call.emit("Unsqueeze", [real, axis], vec![])?;
+            let imaginary = call.emit("Unsqueeze", [imaginary, axis], vec![])?;
+            let pairs = call.emit("Concat", [real, imaginary], vec![("axis", Attr::Int(-1))])?;
+            call.emit("Reshape", [pairs, shape], vec![])?
+        }
+    };
+    if let Some(rest) = rest {
+        y = call.emit("Concat", [y, rest], vec![("axis", Attr::Int(-1))])?;
+    }
+    if !flat {
+        return call.finish("Identity", [y], vec![]);
+    }
+    let y = swapped(call, y)?;
+    let shape = call.vector(&[0, 0, -1]);
+    call.finish("Reshape", [y, shape], vec![])
+}
+
+/// Cosines or sines as (batch, 1, length, half a head), looked up by position if there are positions.
+fn angles(call: &mut Call<'_>, cache: ValueId) -> Result<ValueId, OpError> {
+    let rows = match call.opt(3) {
+        Some(positions) => call.emit("Gather", [cache, positions], vec![("axis", Attr::Int(0))])?,
+        None => cache,
+    };
+    let axis = call.vector(&[1]);
+    call.emit("Unsqueeze", [rows, axis], vec![])
+}
+
+/// Elements `from..to` of the last of four axes, each `step`-th.
+fn slice(
+    call: &mut Call<'_>,
+    x: ValueId,
+    from: i64,
+    to: i64,
+    step: i64,
+) -> Result<ValueId, OpError> {
+    let [from, to, axis, step] = [from, to, 3, step].map(|n| call.vector(&[n]));
+    call.emit("Slice", [x, from, to, axis, step], vec![])
+}
+
+/// A convolution along the length, one filter for each channel, that sees only what came before; what it saw last is the state.
+fn causal_conv(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let (x, weight, shift) = (call.input(0)?, call.input(1)?, call.opt(2));
+    let sizes = call.facts(weight).concrete();
+    let Some(&[channels, _, length]) = sizes.as_deref() else {
+        return Err(OpError::new("the shape of the weight must be known and of rank 3"));
+    };
+    let before = length as i64 - 1;
+    let padded = match call.opt(3) {
+        Some(past) => call.emit("Concat", [past, x], vec![("axis", Attr::Int(2))])?,
+        None => {
+            let (pads, zero) = (call.vector(&[0, 0, before, 0, 0, 0]), call.scalar_like(x, 0.0)?);
+            call.emit("Pad", [x, pads, zero], vec![])?
+        }
+    };
+    if call.asks_for(1) {
+        // With a filter of one element the state is empty; counting from the end would take all of it.
+        let (from, to) = if before == 0 { (0, 0) } else { (-before, i64::MAX) };
+        let [from, to, axis] = [from, to, 2].map(|n| call.vector(&[n]));
+        let state = call.emit("Slice", [padded, from, to, axis], vec![])?;
+        call.give(1, state);
+    }
+    let operands = vec![Some(padded), Some(weight), shift];
+    let conv = call.last("Conv", operands, vec![("group", Attr::Int(channels as i64))])?;
+    match call.str("activation", "none")? {
+        "none" => Ok(conv),
+        "silu" | "swish" => {
+            let y = call.emit_last(conv)?;
+            let share = call.emit("Sigmoid", [y], vec![])?;
+            call.finish("Mul", [y, share], vec![])
+        }
+        other => Err(OpError::new(format!("activation {other:?}, expected none, silu or swish"))),
+    }
+}
