@@ -27,6 +27,13 @@ pub(super) fn element_number(dtype: DType) -> i64 {
     row.expect("the table lists every element type").0
 }
 
+/// The element type of an ONNX number.
+pub(super) fn element_type(number: i64) -> Result<DType, OpError> {
+    let row = ELEMENT_TYPES.iter().find(|(n, _)| *n == number);
+    row.map(|(_, dtype)| *dtype)
+        .ok_or_else(|| OpError::new(format!("element type {number} is not known")))
+}
+
 /// A plain attribute; nested graphs are imported by the caller, tensors have no form in engines.
 pub(super) fn plain(name: &str, value: &AttrValue) -> Result<Attr, OpError> {
     Ok(match value {

@@ -225,14 +225,6 @@ impl<'a> Call<'a> {
         self.emit("Shape", [x], vec![("start", Attr::Int(from)), ("end", Attr::Int(to))])
     }
 
-    /// A value in another element type.
-    pub(super) fn cast(&mut self, x: ValueId, dtype: DType) -> Result<ValueId, OpError> {
-        if self.facts(x).dtype == dtype {
-            return Ok(x);
-        }
-        self.emit("Cast", [x], vec![("to", Attr::Str(dtype.name().to_owned()))])
-    }
-
     fn next_name(&mut self) -> String {
         self.made += 1;
         format!("{}#{}", self.path, self.made)

@@ -182,9 +182,8 @@ impl Importer {
                 self.bind(name, value);
             }
         }
-        let own = |(i, name): (usize, &String)| !name.is_empty() && !given.contains_key(&i);
-        let asked = node.outputs.iter().enumerate().filter(|&(i, name)| own((i, name)));
-        let asked = asked.last().map_or(1, |(i, _)| i + 1);
+        let own = |&i: &usize| !node.outputs[i].is_empty() && !given.contains_key(&i);
+        let asked = (0..node.outputs.len()).rev().find(own).map_or(1, |i| i + 1);
         let mut outputs = Vec::with_capacity(asked);
         for (i, name) in node.outputs.iter().take(asked).enumerate() {
             // The first result always has a value: kernels write it whether it is read or not.

@@ -6,6 +6,7 @@ mod attention;
 mod axes;
 mod loss;
 mod normalisation;
+mod quantize;
 mod resize;
 mod shape;
 #[cfg(test)]
@@ -47,6 +48,7 @@ static FAMILIES: &[&[Adapter]] = &[
     axes::ROWS,
     loss::ROWS,
     normalisation::ROWS,
+    quantize::ROWS,
     resize::ROWS,
     shape::ROWS,
 ];
