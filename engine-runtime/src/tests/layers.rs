@@ -1,14 +1,10 @@
 //! Single operators against the same thing written out.
 
-use super::toy::{poisoned, seeded};
-use crate::layer::{Conv, ConvOptions, Layer, LayerError, Linear};
+use super::toy::{close, floats, poisoned, seeded};
+use crate::layer::{Conv, ConvOptions, Layer, LayerError, LayerNorm, Linear};
 use crate::{LoadError, RunErrorKind};
 use engine_format::{Attr, Attrs, Tensor};
 use engine_ops::case::ramp;
-
-fn floats(tensor: &Tensor) -> Vec<f32> {
-    tensor.as_slice::<f32>().unwrap().to_vec()
-}
 
 fn attrs(name: &str, value: Attr) -> Attrs {
     Attrs::from([(name.to_owned(), value)])
@@ -27,12 +23,6 @@ fn product(x: &Tensor, w: &Tensor, b: &[f32]) -> Vec<f32> {
                 .map(move |(w, b)| b + row.iter().zip(w).map(|(x, w)| x * w).sum::<f32>())
         })
         .collect()
-}
-
-fn close(a: &[f32], b: &[f32]) {
-    assert_eq!(a.len(), b.len());
-    let far = a.iter().zip(b).position(|(a, b)| (a - b).abs() > 1e-5 + 1e-4 * b.abs());
-    assert_eq!(far, None, "{a:?} {b:?}");
 }
 
 #[test]
@@ -90,6 +80,28 @@ fn a_convolution_takes_new_weights() {
 }
 
 #[test]
+fn a_normalisation_takes_new_weights() {
+    let mut layer = LayerNorm::new(seeded("s", 0, &[6]), None, -1, 1e-5, &poisoned()).unwrap();
+    let (scale, bias) = (seeded("s", 1, &[6]), seeded("b", 1, &[6]));
+    layer.set_scale(scale.clone()).unwrap();
+    layer.set_bias(bias.clone()).unwrap();
+    let x = ramp(&[2, 3, 6]);
+    let y = layer.run(&x).unwrap();
+    assert_eq!(y.shape(), x.shape());
+    let expected: Vec<f32> = floats(&x)
+        .chunks(6)
+        .flat_map(|row| {
+            let mean = row.iter().sum::<f32>() / 6.0;
+            let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / 6.0;
+            let row = row.iter().map(move |x| (x - mean) / (variance + 1e-5).sqrt());
+            let affine = floats(&scale).into_iter().zip(floats(&bias));
+            row.zip(affine).map(|(x, (s, b))| x * s + b).collect::<Vec<_>>()
+        })
+        .collect();
+    close(&floats(&y), &expected);
+}
+
+#[test]
 fn set_operands_may_be_weights_or_part_of_the_program() {
     let mut reshape = Layer::new("Reshape", Attrs::new(), &poisoned()).unwrap();
     let x = ramp(&[2, 6]);
@@ -138,7 +150,8 @@ fn misuse_is_told() {
     assert_eq!(many.to_string(), "Relu was given 2 inputs, but only 1 operands are not set");
     let none = relu.run(&[]).unwrap_err();
     assert!(matches!(none, LayerError::Load(LoadError::Unsupported(_))), "{none}");
-    let ints = relu.run(&[Tensor::from_slice(&[1], &[1i64])]).unwrap_err();
+    let exp = new("Exp", Attrs::new()).unwrap();
+    let ints = exp.run(&[Tensor::from_slice(&[1], &[1i64])]).unwrap_err();
     let LayerError::Run(error) = ints else { panic!("{ints}") };
     assert_eq!(error.kind(), RunErrorKind::Node);
 }

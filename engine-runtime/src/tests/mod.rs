@@ -4,5 +4,6 @@ mod concurrent;
 mod layers;
 mod paths;
 mod planning;
+mod random;
 mod suspend;
 mod toy;

@@ -95,6 +95,10 @@ impl Toy {
         self.parts.execute.nodes.push(node);
     }
 
+    pub fn push_prepare(&mut self, node: Node) {
+        self.parts.prepare.nodes.push(node);
+    }
+
     /// Adds a node to `prepare`.
     pub fn prepare(&mut self, op: &str, inputs: &[ValueId], attrs: &[(&str, Attr)]) -> ValueId {
         let node = self.node(op, inputs, attrs);
@@ -201,4 +205,16 @@ pub fn bits(outputs: &Outputs) -> Vec<Vec<u8>> {
 
 pub fn run(module: &dyn Module, inputs: &Inputs) -> Outputs {
     module.run(inputs).unwrap()
+}
+
+pub fn floats(tensor: &Tensor) -> Vec<f32> {
+    tensor.as_slice::<f32>().unwrap().to_vec()
+}
+
+/// Kernels approximate functions in their own way; this holds them against the standard library's.
+#[track_caller]
+pub fn close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 + 1e-4 * b.abs();
+    assert!(found.iter().zip(expected).all(near), "{found:?}, expected {expected:?}");
 }
