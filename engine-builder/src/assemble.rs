@@ -2,10 +2,10 @@
 
 use crate::classify::Sources;
 use crate::error::BuildError;
-use crate::graph::{Constant, ConstantClass, Graph, for_each_use};
+use crate::graph::{Constant, ConstantClass, FRESH, Graph, for_each_use};
 use crate::options::RefitMode;
 use engine_format::{
-    Attr, Block, Bytes, Digest, Engine, EngineFlags, EngineParts, Literal, Node, Port,
+    Attr, Block, Bytes, Digest, Dim, Engine, EngineFlags, EngineParts, Literal, Node, Port,
     SourceLiteral, Tensor, ValueId, Weight, WeightClass, WeightData,
 };
 use engine_onnx::Model;
@@ -39,9 +39,10 @@ pub(crate) fn assemble(
     let prepare_outputs = prepared_values(&graph);
     let prepare = numbers.nodes(&graph.prepare);
     let execute = numbers.nodes(&graph.execute);
-    let outputs = graph.outputs.iter().map(|output| {
-        let port = port(&graph, output.name.clone(), output.value);
-        Port { value: numbers.of(port.value), ..port }
+    let outputs = graph.outputs.iter().zip(&model.graph.outputs).map(|(output, declared)| {
+        let Port { name, value, dtype, shape } = port(&graph, output.name.clone(), output.value);
+        let shape = readable_shape(&name, shape, declared.shape.as_deref());
+        Port { name, value: numbers.of(value), dtype, shape }
     });
     let outputs: Vec<Port> = outputs.collect();
     let results = outputs.iter().map(|port| port.value).collect();
@@ -116,6 +117,28 @@ impl Numbers {
 fn port(graph: &Graph, name: String, value: ValueId) -> Port {
     let facts = graph.facts(value);
     Port { name, value, dtype: facts.dtype, shape: facts.shape.clone() }
+}
+
+/// The shape of an output with the model's own symbols where inference has only made-up ones. Sizes are those inferred:
+/// exporters write down those of their example.
+fn readable_shape(
+    output: &str,
+    inferred: Option<Vec<Dim>>,
+    declared: Option<&[Dim]>,
+) -> Option<Vec<Dim>> {
+    let rank = inferred.as_ref().map(Vec::len).or(declared.map(<[Dim]>::len))?;
+    let dim = |axis: usize| {
+        let inferred = inferred.as_ref().map(|dims| &dims[axis]);
+        if let Some(dim) = inferred.filter(|dim| !dim.to_string().contains(FRESH)) {
+            return dim.clone();
+        }
+        let declared = declared.and_then(|dims| dims.get(axis));
+        match declared.filter(|dim| dim.as_symbol().is_some()) {
+            Some(symbol) => symbol.clone(),
+            None => Dim::symbol(&format!("{output}[{axis}]")),
+        }
+    };
+    Some((0..rank).map(dim).collect())
 }
 
 fn literals(graph: &Graph, numbers: &mut Numbers) -> Vec<Literal> {

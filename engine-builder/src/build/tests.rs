@@ -144,3 +144,20 @@ fn without_passes_everything_runs_per_call() {
     assert_eq!((parts.prepare.nodes.len(), parts.execute.nodes.len()), (1, 1));
     assert_eq!(parts.prepare.outputs.len(), 1);
 }
+
+#[test]
+fn outputs_have_the_models_symbols_where_sizes_are_not_inferred() {
+    let model = Onnx::new(17)
+        .input("x: f32[n, 4]")
+        .input("s: i64[2]")
+        .node("y = Reshape(x, s)", vec![])
+        .output("y: f32[rows, 2]")
+        .node("z = Concat(x, x)", vec![int("axis", 0)])
+        .output("z: f32[m, 5]")
+        .model();
+    let engine = build(&model, &BuildOptions::default()).unwrap();
+    let shapes: Vec<String> =
+        engine.parts().outputs.iter().map(|port| format!("{:?}", port.shape)).collect();
+    // The 2 of `y` is only a claim, `m` and 5 are contradicted by the rule.
+    assert_eq!(shapes, ["Some([rows, y[1]])", "Some([2*n, 4])"]);
+}

@@ -3,7 +3,7 @@
 use super::{Graph, Value};
 use engine_format::{Attr, Block, DType, Dim, Node, ValueId};
 use engine_ops::infer::{Facts, InferCtx, InferError, Known};
-use engine_ops::{Kind, OpError, lookup};
+use engine_ops::{Kind, OpDef, OpError, lookup};
 
 /// Operands longer than this do not stand for a shape.
 const LONGEST_SHAPE: usize = 64;
@@ -59,33 +59,13 @@ impl Graph {
         done
     }
 
-    fn infer_by_rule(&self, node: &Node, def: &engine_ops::OpDef) -> Result<Vec<Facts>, OpError> {
-        let known: Vec<Option<Facts>> =
+    fn infer_by_rule(&self, node: &Node, def: &OpDef) -> Result<Vec<Facts>, OpError> {
+        let inputs: Vec<Option<Facts>> =
             node.inputs.iter().map(|input| input.map(|id| self.facts(id).clone())).collect();
-        let mut inputs = known.clone();
         let first = node.outputs.iter().flatten().next();
-        let stem = first.map_or("", |&id| self.value(id).name.as_str());
-        let mut guessed = false;
-        loop {
-            let outputs = node.outputs.len();
-            let ctx = InferCtx { attrs: &node.attrs, inputs: &inputs, outputs };
-            match (def.infer)(&ctx) {
-                Ok(mut facts) => {
-                    if guessed {
-                        // Contents were made up to learn the rank, so contents are not known.
-                        facts.iter_mut().for_each(|f| f.value = None);
-                    }
-                    return Ok(facts);
-                }
-                Err(InferError::Invalid(error)) => return Err(error),
-                Err(InferError::NeedsValue(i)) if stand_in(&mut inputs, i, stem) => guessed = true,
-                Err(
-                    InferError::NeedsValue(_)
-                    | InferError::NeedsRank(_)
-                    | InferError::DataDependent,
-                ) => return Ok(self.fall_back(node, &known)),
-            }
-        }
+        let name = first.map_or("", |&id| self.value(id).name.as_str());
+        let found = Rule { node, def, name }.apply(inputs.clone(), 0)?;
+        Ok(found.unwrap_or_else(|| self.fall_back(node, &inputs)))
     }
 
     /// Facts of the results of a node whose rule gave none: what the model declares, else the element type that the
@@ -158,6 +138,77 @@ fn join(a: &Facts, b: &Facts, name: &str) -> Result<Facts, OpError> {
     Ok(Facts { dtype: a.dtype, shape, value: None })
 }
 
+/// One use of an operator's rule.
+struct Rule<'a> {
+    node: &'a Node,
+    def: &'a OpDef,
+    /// Name of the first result, which symbols that are made up carry.
+    name: &'a str,
+}
+
+impl Rule<'_> {
+    /// What the rule says, with what it lacks made up where that helps: symbolic contents for an operand of which it needs
+    /// the contents, every rank in turn for one of which it needs the rank. `None` if it lacks something else.
+    fn apply(
+        &self,
+        mut inputs: Vec<Option<Facts>>,
+        guessed_ranks: usize,
+    ) -> Result<Option<Vec<Facts>>, OpError> {
+        let mut guessed = guessed_ranks > 0;
+        loop {
+            let (attrs, outputs) = (&self.node.attrs, self.node.outputs.len());
+            match (self.def.infer)(&InferCtx { attrs, inputs: &inputs, outputs }) {
+                Ok(mut facts) => {
+                    if guessed {
+                        facts.iter_mut().for_each(|f| f.value = None);
+                    }
+                    return Ok(Some(facts));
+                }
+                Err(InferError::Invalid(error)) => return Err(error),
+                Err(InferError::NeedsValue(i)) if stand_in(&mut inputs, i, self.name) => {
+                    guessed = true;
+                }
+                Err(InferError::NeedsRank(i)) if guessed_ranks < MOST_GUESSED_RANKS => {
+                    return Ok(self.try_ranks(&inputs, i, guessed_ranks + 1));
+                }
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// What the results have in common over all ranks of operand `i` that the operator takes.
+    fn try_ranks(
+        &self,
+        inputs: &[Option<Facts>],
+        i: usize,
+        guessed_ranks: usize,
+    ) -> Option<Vec<Facts>> {
+        let unknown = inputs.get(i)?.as_ref().filter(|facts| facts.shape.is_none())?;
+        let mut common: Option<Vec<Facts>> = None;
+        for rank in 0..=HIGHEST_RANK {
+            let mut inputs = inputs.to_vec();
+            let shape = fresh_shape(&format!("{}.{i}", self.name), rank);
+            inputs[i] = Some(Facts::new(unknown.dtype, shape));
+            let Ok(found) = self.apply(inputs, guessed_ranks) else { continue };
+            let found = found?;
+            common = Some(match common {
+                None => found,
+                Some(before) => {
+                    let pairs = before.iter().zip(&found);
+                    pairs.map(|(a, b)| join(a, b, self.name)).collect::<Result<_, _>>().ok()?
+                }
+            });
+        }
+        common
+    }
+}
+
+/// Ranks that are tried where one is not known.
+const HIGHEST_RANK: usize = 8;
+
+/// Operands of one node whose ranks are tried; their combinations multiply.
+const MOST_GUESSED_RANKS: usize = 2;
+
 /// Gives operand `i` made-up symbolic contents if it is a short integer vector or scalar: a rule that only needs
 /// to know how many there are then gives a rank. `false` if it cannot help.
 fn stand_in(inputs: &mut [Option<Facts>], i: usize, stem: &str) -> bool {
@@ -184,7 +235,7 @@ pub(crate) fn fresh_shape(name: &str, rank: usize) -> Vec<Dim> {
 /// The element type of a result whose rule needs more than is known: the operand's that the operator keeps.
 fn kept_dtype(op: &str, inputs: &[Option<Facts>]) -> DType {
     let keeps = match op {
-        "NonZero" => return DType::I64,
+        "NonZero" | "Shape" | "Size" | "ArgMax" | "ArgMin" => return DType::I64,
         "Where" => 1,
         "OneHot" => 2,
         _ => 0,

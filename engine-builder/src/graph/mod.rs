@@ -13,7 +13,7 @@ pub(crate) use rewrite::{blocks_mut, for_each_use};
 pub(crate) use signature::check_operands;
 pub use verify::VerifyError;
 
-use engine_format::{Block, Dim, Node, Tensor, ValueId};
+use engine_format::{Block, DType, Dim, Node, Tensor, ValueId};
 use engine_ops::infer::{Facts, Known};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ pub struct Value {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Declared {
     /// Element type.
-    pub dtype: engine_format::DType,
+    pub dtype: DType,
     /// Number of axes, if stated. Sizes are not taken over: exporters write those of their example.
     pub rank: Option<usize>,
 }
@@ -167,6 +167,8 @@ impl Graph {
         let facts = self.facts(id);
         match facts.value.as_ref()? {
             Known::Tensor(tensor) => Some(tensor.clone()),
+            // Rules follow symbolic contents as i64 only.
+            Known::Dims(_) if facts.dtype != DType::I64 => None,
             Known::Dims(dims) => {
                 let numbers: Option<Vec<i64>> = dims.iter().map(Dim::known).collect();
                 Some(Tensor::from_slice(&facts.concrete()?, &numbers?))

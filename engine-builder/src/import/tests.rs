@@ -97,6 +97,27 @@ fn a_shape_that_only_a_run_knows_still_has_a_rank() {
 }
 
 #[test]
+fn where_not_even_the_rank_is_known_the_types_still_are() {
+    let then = Onnx::default().node("a = Relu(x)", vec![]).output("a");
+    let other = Onnx::default().node("b = Reshape(x, flat)", vec![]).output("b");
+    insta::assert_snapshot!(imported(
+        Onnx::new(17)
+            .input("x: f32[n, 3]")
+            .input("c: bool[]")
+            .constant(longs("flat", &[1], &[-1]))
+            .constant(longs("four", &[], &[4]))
+            .node("y = If(c)", vec![graph("then_branch", then), graph("else_branch", other)])
+            .node("size = Size(y)", vec![])
+            .node("small = Less(size, four)", vec![])
+            .node("shape = Shape(y)", vec![])
+            .node("z = Add(y, y)", vec![])
+            .output("small")
+            .output("shape")
+            .output("z")
+    ));
+}
+
+#[test]
 fn every_unsupported_operator_is_listed_with_its_nodes() {
     let inner =
         || Onnx::default().node("a = Mystery(x)", vec![]).node("b = Other(a)", vec![]).output("b");

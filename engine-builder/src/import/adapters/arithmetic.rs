@@ -22,6 +22,8 @@ pub(super) static ROWS: &[Adapter] = &[
     row("Clip", (1, 10), &["Clip"], clip),
     row("Cast", (1, 5), &["Cast"], cast),
     row("PRelu", (7, 8), &["PRelu"], in_place_hint),
+    row("ArgMax", (1, 12), &["ArgMax"], in_place_hint),
+    row("ArgMin", (1, 12), &["ArgMin"], in_place_hint),
     row("Max", (1, 7), &["Max"], in_place_hint),
     row("Mean", (1, 7), &["Mean"], in_place_hint),
     row("Min", (1, 7), &["Min"], in_place_hint),

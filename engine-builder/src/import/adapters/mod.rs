@@ -4,6 +4,7 @@
 mod arithmetic;
 mod attention;
 mod axes;
+mod layers;
 mod loss;
 mod normalisation;
 mod quantize;
@@ -46,6 +47,7 @@ static FAMILIES: &[&[Adapter]] = &[
     arithmetic::ROWS,
     attention::ROWS,
     axes::ROWS,
+    layers::ROWS,
     loss::ROWS,
     normalisation::ROWS,
     quantize::ROWS,

@@ -1,44 +1,21 @@
-//! Normalisations as compositions, so that what depends on weights alone moves to `prepare`.
+//! Normalisations: older forms of those in the table, and compositions.
 
 use super::{ALL, Adapter, row};
 use crate::import::call::{Call, Last};
-use engine_format::{Attr, DType, ValueId};
+use engine_format::{Attr, ValueId};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
-    row(
-        "BatchNormalization",
-        ALL,
-        &["Add", "Sqrt", "Div", "Mul", "Sub", "Unsqueeze", "Cast"],
-        batch_normalization,
-    ),
-    row(
-        "InstanceNormalization",
-        ALL,
-        &["ReduceMean", "Add", "Sqrt", "Div", "Mul", "Sub", "Unsqueeze"],
-        instance_normalization,
-    ),
-    row(
-        "RMSNormalization",
-        ALL,
-        &["Add", "Cast", "Div", "Mul", "ReduceMean", "Sqrt"],
-        rms_normalization,
-    ),
+    row("BatchNormalization", (1, 13), &["BatchNormalization"], batch_normalization),
+    row("InstanceNormalization", (1, 5), &["InstanceNormalization"], |call| {
+        call.ignore("consumed_inputs");
+        let inputs = call.inputs();
+        call.same(inputs)
+    }),
     row(
         "GroupNormalization",
-        (21, ALL.1),
-        &[
-            "Add",
-            "Cast",
-            "Div",
-            "Mul",
-            "ReduceMean",
-            "Reshape",
-            "Shape",
-            "Sqrt",
-            "Sub",
-            "Unsqueeze",
-        ],
+        (18, 20),
+        &["GroupNormalization", "Unsqueeze", "Expand", "Reshape"],
         group_normalization,
     ),
     row(
@@ -63,88 +40,43 @@ pub(super) static ROWS: &[Adapter] = &[
     row("LogSoftmax", (1, 12), &["LogSoftmax", "Flatten", "Shape", "Reshape"], flat_softmax),
 ];
 
-/// `x · a + b` with `a = scale / √(var + ε)` and `b = B − mean · a`, one of each per channel.
+/// Until opset 13 training was asked for by the number of results, and statistics could be per element.
 fn batch_normalization(call: &mut Call<'_>) -> Result<Last, OpError> {
-    for name in ["momentum", "is_test", "consumed_inputs"] {
+    for name in ["is_test", "consumed_inputs"] {
         call.ignore(name);
-    }
-    if call.int("training_mode", 0)? != 0 {
-        return Err(OpError::new("training_mode is 1; engines are for inference"));
     }
     if call.int("spatial", 1)? != 1 {
         return Err(OpError::new("spatial is 0: statistics per element are not taken"));
     }
-    let epsilon = call.float("epsilon", 1e-5)?;
-    let (x, scale, shift) = (call.input(0)?, call.input(1)?, call.input(2)?);
-    let (mean, variance) = (call.input(3)?, call.input(4)?);
-    let deviation = deviation(call, variance, epsilon)?;
-    let (scale, shift) = (cast_like(call, scale, mean)?, cast_like(call, shift, mean)?);
-    let a = call.emit("Div", [scale, deviation], vec![])?;
-    let moved = call.emit("Mul", [mean, a], vec![])?;
-    let b = call.emit("Sub", [shift, moved], vec![])?;
-    let (a, b) = (per_channel(call, x, a)?, per_channel(call, x, b)?);
-    let (a, b) = (cast_like(call, a, x)?, cast_like(call, b, x)?);
-    let scaled = call.emit("Mul", [x, a], vec![])?;
-    call.finish("Add", [scaled, b], vec![])
+    let inputs = call.inputs();
+    call.same(inputs)
 }
 
-fn instance_normalization(call: &mut Call<'_>) -> Result<Last, OpError> {
-    call.ignore("consumed_inputs");
-    let epsilon = call.float("epsilon", 1e-5)?;
-    let (x, scale, shift) = (call.input(0)?, call.input(1)?, call.input(2)?);
-    let axes: Vec<i64> = (2..call.rank(x)? as i64).collect();
-    let axes = call.vector(&axes);
-    let mean = call.emit("ReduceMean", [x, axes], vec![])?;
-    let centred = call.emit("Sub", [x, mean], vec![])?;
-    let squares = call.emit("Mul", [centred, centred], vec![])?;
-    let variance = call.emit("ReduceMean", [squares, axes], vec![])?;
-    let deviation = deviation(call, variance, epsilon)?;
-    let unit = call.emit("Div", [centred, deviation], vec![])?;
-    let (scale, shift) = (per_channel(call, x, scale)?, per_channel(call, x, shift)?);
-    let scaled = call.emit("Mul", [unit, scale], vec![])?;
-    call.finish("Add", [scaled, shift], vec![])
-}
-
-/// `x / √(mean(x²) + ε) · scale` over the axes from `axis` on, computed in `stash_type`.
-fn rms_normalization(call: &mut Call<'_>) -> Result<Last, OpError> {
-    let (x, scale) = (call.input(0)?, call.input(1)?);
-    let epsilon = call.float("epsilon", 1e-5)?;
-    let stash = call.element_type("stash_type")?.unwrap_or(DType::F32);
-    let rank = call.rank(x)?;
-    let axis = engine_ops::infer::axis(call.int("axis", -1)?, rank)?;
-    let axes: Vec<i64> = (axis as i64..rank as i64).collect();
-    let axes = call.vector(&axes);
-    let wide = call.cast(x, stash)?;
-    let squares = call.emit("Mul", [wide, wide], vec![])?;
-    let mean = call.emit("ReduceMean", [squares, axes], vec![])?;
-    let size = deviation(call, mean, epsilon)?;
-    let unit = call.emit("Div", [wide, size], vec![])?;
-    let unit = cast_like(call, unit, x)?;
-    // Where the scale is wider than the operand the product is formed in the wider type.
-    let dtype = call.facts(scale).dtype;
-    let unit = call.cast(unit, dtype)?;
-    let y = call.emit("Mul", [unit, scale], vec![])?;
-    let y = cast_like(call, y, x)?;
-    call.finish("Identity", [y], vec![])
-}
-
-/// Each group of channels on its own, then scale and shift by channel.
+/// Until opset 20 scale and bias were per group; now they are per channel.
 fn group_normalization(call: &mut Call<'_>) -> Result<Last, OpError> {
-    let (x, scale, shift) = (call.input(0)?, call.input(1)?, call.input(2)?);
-    let epsilon = call.float("epsilon", 1e-5)?;
-    let stash = call.element_type("stash_type")?.unwrap_or(DType::F32);
-    let groups = call.int("num_groups", 0)?;
-    let shape = call.sizes(x, 0, i64::MAX)?;
-    let grouped = call.vector(&[0, groups, -1]);
-    let wide = call.cast(x, stash)?;
-    let wide = call.emit("Reshape", [wide, grouped], vec![])?;
-    let axes = call.vector(&[2]);
-    let unit = unit(call, wide, axes, epsilon)?;
-    let unit = call.emit("Reshape", [unit, shape], vec![])?;
-    let unit = cast_like(call, unit, x)?;
-    let (scale, shift) = (per_channel(call, x, scale)?, per_channel(call, x, shift)?);
-    let scaled = call.emit("Mul", [unit, scale], vec![])?;
-    call.finish("Add", [scaled, shift], vec![])
+    let x = call.input(0)?;
+    let shape = call.facts(x).shape.clone().unwrap_or_default();
+    let channels = shape.get(1).and_then(engine_format::Dim::known);
+    let channels =
+        channels.ok_or_else(|| OpError::new("the number of channels is needed and not known"))?;
+    let groups = call.int("num_groups", 1)?;
+    if groups <= 0 || channels % groups != 0 {
+        return Err(OpError::new(format!("{channels} channels in {groups} groups of equal size")));
+    }
+    let scale = per_channel(call, 1, groups, channels / groups)?;
+    let shift = per_channel(call, 2, groups, channels / groups)?;
+    let mut last = call.same(vec![Some(x), Some(scale), Some(shift)])?;
+    last.attrs.insert("num_groups".to_owned(), Attr::Int(groups));
+    Ok(last)
+}
+
+/// Operand `i`, of one element per group, with each element repeated for the group's channels.
+fn per_channel(call: &mut Call<'_>, i: usize, groups: i64, size: i64) -> Result<ValueId, OpError> {
+    let (axis, target) = (call.vector(&[1]), call.vector(&[groups, size]));
+    let column = call.emit("Unsqueeze", [call.input(i)?, axis], vec![])?;
+    let table = call.emit("Expand", [column, target], vec![])?;
+    let flat = call.vector(&[-1]);
+    call.emit("Reshape", [table, flat], vec![])
 }
 
 /// `(x − mean) / √(variance + ε)` over `axes`.
@@ -212,23 +144,6 @@ fn deviation(call: &mut Call<'_>, variance: ValueId, epsilon: f32) -> Result<Val
     let epsilon = call.scalar_like(variance, f64::from(epsilon))?;
     let shifted = call.emit("Add", [variance, epsilon], vec![])?;
     call.emit("Sqrt", [shifted], vec![])
-}
-
-/// A vector over channels with axes of size 1 behind, so that it meets axis 1 of `x`.
-fn per_channel(call: &mut Call<'_>, x: ValueId, vector: ValueId) -> Result<ValueId, OpError> {
-    let behind = call.rank(x)?.saturating_sub(2) as i64;
-    if behind == 0 {
-        return Ok(vector);
-    }
-    let axes: Vec<i64> = (1..=behind).collect();
-    let axes = call.vector(&axes);
-    call.emit("Unsqueeze", [vector, axes], vec![])
-}
-
-/// `value` in the element type of `like`: newer opsets keep statistics in another one.
-fn cast_like(call: &mut Call<'_>, value: ValueId, like: ValueId) -> Result<ValueId, OpError> {
-    let dtype = call.facts(like).dtype;
-    call.cast(value, dtype)
 }
 
 /// Until opset 12 all axes from `axis` on were one.

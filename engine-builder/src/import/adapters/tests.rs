@@ -47,8 +47,8 @@ fn check(model: Onnx, x: &Tensor, expected: &Tensor) {
 }
 
 #[test]
-fn batch_normalization_is_scale_and_shift() {
-    let model = Onnx::new(15)
+fn batch_normalization_before_opset_14_is_scale_and_shift() {
+    let model = Onnx::new(9)
         .input("x: f32[n, 2, k]")
         .constant(floats("scale", &[2], 2.0))
         .constant(floats("shift", &[2], 0.5))
@@ -62,18 +62,56 @@ fn batch_normalization_is_scale_and_shift() {
 }
 
 #[test]
-fn what_a_batch_normalization_makes_of_weights_is_prepared() {
-    let model = Onnx::new(15)
+fn group_normalization_before_opset_21_scales_groups() {
+    let model = Onnx::new(18)
+        .input("x: f32[n, 4, 1]")
+        .constant(floats("scale", &[2], 1.0))
+        .constant(floats("shift", &[2], 0.0))
+        .node(
+            "y = GroupNormalization(x, scale, shift)",
+            vec![float("epsilon", 0.0), int("num_groups", 2)],
+        );
+    let x = f32s(&[1, 4, 1], &[1.0, 3.0, 10.0, 30.0]);
+    check(model, &x, &f32s(&[1, 4, 1], &[-1.0, 1.0, -1.0, 3.0]));
+}
+
+#[test]
+fn instance_normalization_before_opset_6_centres_and_scales_each_channel() {
+    let model = Onnx::new(5)
         .input("x: f32[n, 2, k]")
-        .constant(floats("scale", &[2], 2.0))
-        .constant(floats("shift", &[2], 0.5))
-        .constant(floats("mean", &[2], 1.0))
-        .constant(floats("var", &[2], 4.0))
-        .node("y = BatchNormalization(x, scale, shift, mean, var)", vec![])
-        .output("y");
-    let engine = build(&model.model(), &BuildOptions::default()).unwrap();
-    let ops: Vec<&str> = engine.parts().execute.nodes.iter().map(|node| node.op.as_str()).collect();
-    assert_eq!(ops, ["Mul", "Add"]);
+        .constant(floats("scale", &[2], 1.0))
+        .constant(floats("shift", &[2], 0.0))
+        .node("y = InstanceNormalization(x, scale, shift)", vec![float("epsilon", 0.0)]);
+    let x = f32s(&[1, 2, 2], &[1.0, 3.0, 10.0, 30.0]);
+    check(model, &x, &f32s(&[1, 2, 2], &[-1.0, 1.0, -1.0, 3.0]));
+}
+
+#[test]
+fn softmax_before_opset_13_takes_all_axes_from_one_on() {
+    let model = || Onnx::new(9).input("x: f32[n, 2, 2]");
+    let x = f32s(&[1, 2, 2], &[0.0; 4]);
+    let quarters = f32s(&[1, 2, 2], &[0.25; 4]);
+    check(model().node("y = Softmax(x)", vec![int("axis", 1)]), &x, &quarters);
+    let halves = f32s(&[1, 2, 2], &[0.5; 4]);
+    check(model().node("y = Softmax(x)", vec![int("axis", 2)]), &x, &halves);
+}
+
+#[test]
+fn reductions_with_attributes_for_axes() {
+    let x = f32s(&[2, 2], &[3.0, -4.0, 1.0, 2.0]);
+    let table: &[(&str, [f32; 2])] = &[
+        ("ReduceSum", [-1.0, 3.0]),
+        ("ReduceMean", [-0.5, 1.5]),
+        ("ReduceMax", [3.0, 2.0]),
+        ("ReduceL1", [7.0, 3.0]),
+        ("ReduceL2", [5.0, 5f32.sqrt()]),
+        ("ReduceSumSquare", [25.0, 5.0]),
+    ];
+    for (op, expected) in table {
+        let attrs = vec![ints("axes", &[1]), int("keepdims", 0)];
+        let model = Onnx::new(11).input("x: f32[n, 2]").node(&format!("y = {op}(x)"), attrs);
+        check(model, &x, &f32s(&[2], expected));
+    }
 }
 
 #[test]
