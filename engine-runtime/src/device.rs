@@ -134,7 +134,7 @@ impl Device {
             DeviceSelector::Cpu => Ok(Self::cpu()),
             DeviceSelector::Auto => Ok(Self::hardware().unwrap_or_else(Self::cpu)),
             DeviceSelector::Gpu(choice) => {
-                GpuDevice::open(choice, GpuOptions::default()).map(Self::gpu).map_err(|cause| {
+                GpuDevice::open(choice, GpuOptions::from_env()).map(Self::gpu).map_err(|cause| {
                     DeviceError { asked: selector.clone(), found: Self::list(), cause }
                 })
             }
@@ -146,7 +146,7 @@ impl Device {
     fn hardware() -> Option<Self> {
         // Hardware comes first in the list, so it has the first index whether or not software adapters count.
         gpu::adapters().first().filter(|adapter| !adapter.software)?;
-        match GpuDevice::open(&GpuChoice::Index(0), GpuOptions::default()) {
+        match GpuDevice::open(&GpuChoice::Index(0), GpuOptions::from_env()) {
             Ok(gpu) => Some(Self::gpu(gpu)),
             Err(error) => {
                 tracing::warn!(%error, "the GPU does not open, the CPU is used");

@@ -17,6 +17,17 @@ pub struct GpuOptions {
     pub on_cpu: Vec<String>,
 }
 
+/// Name of the environment variable that sets [`GpuOptions::baseline`] when it is `1`.
+pub const GPU_BASELINE: &str = "REFIT_GPU_BASELINE";
+
+impl GpuOptions {
+    /// The defaults, changed by what the environment asks for.
+    pub fn from_env() -> Self {
+        let baseline = std::env::var_os(GPU_BASELINE).is_some_and(|v| v == "1");
+        Self { baseline, ..Self::default() }
+    }
+}
+
 /// Features that kernels or measurements make use of where the adapter has them; none is ever required.
 const USEFUL: Features = Features::SUBGROUP.union(Features::TIMESTAMP_QUERY);
 

@@ -21,7 +21,7 @@ mod transfer;
 mod words;
 
 pub use adapter::{AdapterSummary, GpuChoice, SOFTWARE_GPU, adapters};
-pub use device::{GpuDevice, GpuOptions};
+pub use device::{GPU_BASELINE, GpuDevice, GpuOptions};
 pub use error::{GpuError, GpuErrorKind};
 pub use lower::Placement;
 pub use obstacle::Obstacle;
