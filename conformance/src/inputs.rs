@@ -31,6 +31,11 @@ pub const FREE_SIZES: [usize; 4] = [8, 64, 256, 576];
 pub fn seeded(ports: &[Port], given: &Tensors, sizes: &Sizes, free: usize, seed: u64) -> Tensors {
     let mut known = sizes.clone();
     known.extend(sizes_of(ports, given));
+    // A symbol that is a first axis anywhere is a batch everywhere.
+    let first_axes = ports.iter().filter_map(|port| port.shape.as_ref()?.first()?.as_symbol());
+    for batch in first_axes {
+        known.entry(batch.to_owned()).or_insert(1);
+    }
     let lacking = ports.iter().filter(|port| !given.contains_key(&port.name));
     let mut made = Tensors::new();
     for port in lacking {

@@ -5,7 +5,7 @@ use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, OpError, Operand, Role};
-use engine_format::{Attr, Attrs, Dim, Tensor};
+use engine_format::{Attr, Attrs, DType, Dim, Tensor};
 use std::ops::Range;
 
 /// Shape.
@@ -21,7 +21,9 @@ pub static SHAPE: OpDef = OpDef {
     inputs: &[Operand { name: "data", role: Role::Type, optional: false }],
     outputs: &["shape"],
     infer: |ctx| {
-        let shape = ctx.shape(0)?;
+        let Some(shape) = &ctx.facts(0)?.shape else {
+            return Ok(vec![Facts::unranked(DType::I64)]);
+        };
         Ok(vec![Facts::vector(shape[range(ctx.attrs, shape.len())].to_vec())])
     },
     cpu: Cpu::kernel(shape_cpu),
@@ -60,8 +62,11 @@ fn shape_cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
 }
 
 fn size(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
-    let product = ctx.shape(0)?.iter().fold(Dim::from(1), |a, b| &a * b);
-    Ok(vec![Facts::scalar(product)])
+    // Even of an operand of unknown rank the size is a scalar of i64.
+    Ok(vec![match &ctx.facts(0)?.shape {
+        Some(shape) => Facts::scalar(shape.iter().fold(Dim::from(1), |a, b| &a * b)),
+        None => Facts::new(DType::I64, Vec::new()),
+    }])
 }
 
 fn size_cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
