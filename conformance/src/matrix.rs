@@ -123,7 +123,10 @@ pub fn evaluate(
         let engine = engine_with(flags, &modes);
         let cells: Vec<String> =
             wishes().map(|wish| matrix.cell(&engine, flags, wish, &modes)).collect();
-        let row: String = cells.iter().map(|cell| format!(" {cell:<28}")).collect();
+        let row: String = match cells.iter().all(|cell| *cell == cells[0]) {
+            true => format!(" {} whatever the wish", cells[0]),
+            false => cells.iter().map(|cell| format!(" {cell:<28}")).collect(),
+        };
         writeln!(matrix.outcome.table, "{:<6}{}", letters(bits, "RINXC"), row.trim_end())?;
     }
     Ok(matrix.outcome)
