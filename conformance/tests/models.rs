@@ -61,6 +61,9 @@ fn check(name: &str) {
         let agreed = agreement(case, &live, &runs, &expected);
         println!("{name} on {device}: {agreed}");
         agreement(case, &packed, &runs, &expected);
+        let fell_back: Vec<_> =
+            live.placement().into_iter().filter(|line| line.obstacle.is_some()).collect();
+        assert!(fell_back.is_empty(), "{name}: not on the GPU: {fell_back:?}");
         let inputs = &runs[0];
         let (a, b) = (live.run(inputs).unwrap(), packed.run(inputs).unwrap());
         assert_eq!(a.tensors, b.tensors, "{name}: both paths give the same bits");
