@@ -40,7 +40,7 @@ pub static RELU: OpDef = OpDef {
     gpu: Some(|ctx| {
         let zero = "vec2<u32>(0u, 0u)";
         let pair = format!("select(a, {zero}, negative64(a))");
-        gpu(ctx, "Relu", "select(a, 0.0, a < 0.0)", "max(a, 0)", "a", &pair)
+        gpu(ctx, "Relu", "select(select(a, 0.0, a < 0.0), a, is_nan(a))", "max(a, 0)", "a", &pair)
     }),
     cases: || cases([0.0, 3.5, f32::NAN, f32::INFINITY], [0, 5], [0, 1 << 40]),
     ..ROW
