@@ -42,3 +42,8 @@ pub fn lookup_onnx(domain: &str, name: &str, opset: i64) -> Option<&'static OpDe
         |o: &OnnxName| o.domain == domain && o.name == name && (o.since..=o.until).contains(&opset);
     TABLE.iter().copied().find(|def| def.onnx.iter().any(matches))
 }
+
+/// The README's examples are compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
