@@ -53,22 +53,36 @@ impl Im2col<'_> {
     fn copy(&self, row: &[f32], run: &Run, tap: usize, out: &mut [f32]) {
         let axis = &self.axes[2];
         let Span { start, end } = run.width;
-        let inside = axis.outputs(tap);
-        let (from, to) = (inside.start.clamp(start, end), inside.end.clamp(start, end));
+        let shift = tap * axis.dilation;
+        let whole = start * axis.stride + shift >= axis.before
+            && (end - 1) * axis.stride + shift < axis.before + axis.input;
+        let (from, to) = match whole {
+            true => (start, end),
+            false => {
+                let inside = axis.outputs(tap);
+                (inside.start.clamp(start, end), inside.end.clamp(start, end))
+            }
+        };
         out[..from - start].fill(0.0);
         out[to.max(from) - start..].fill(0.0);
-        if from >= to {
-            return;
+        if from < to {
+            let first = from * axis.stride + shift - axis.before;
+            take(&row[first..], axis.stride, &mut out[from - start..to - start]);
         }
-        let first = from * axis.stride + tap * axis.dilation - axis.before;
-        let out = &mut out[from - start..to - start];
-        if axis.stride == 1 {
-            out.copy_from_slice(&row[first..first + out.len()]);
-        } else {
-            for (out, x) in out.iter_mut().zip(row[first..].iter().step_by(axis.stride)) {
-                *out = *x;
-            }
+    }
+}
+
+/// Copies elements that are `stride` apart.
+fn take(row: &[f32], stride: usize, out: &mut [f32]) {
+    match (stride, out.split_last_mut()) {
+        (1, _) => out.copy_from_slice(&row[..out.len()]),
+        // Pairs, so that the compiler has vectors to shuffle; the last one may be half.
+        (2, Some((last, rest))) => {
+            let pairs = row.as_chunks::<2>().0;
+            *last = row[2 * rest.len()];
+            rest.iter_mut().zip(pairs).for_each(|(out, pair)| *out = pair[0]);
         }
+        _ => out.iter_mut().zip(row.iter().step_by(stride)).for_each(|(out, x)| *out = *x),
     }
 }
 
@@ -91,15 +105,12 @@ impl Im2col<'_> {
         let used = cols.len();
         let count = self.runs(cols, &mut runs);
         let plane = d.input * h.input * w.input;
-        for (i, out) in rows.iter_mut().enumerate() {
-            let mut rest = k + i;
-            let mut next = |size: usize| {
-                let digit = rest % size;
-                rest /= size;
-                digit
-            };
-            let (kw, kh, kd) = (next(w.kernel), next(h.kernel), next(d.kernel));
-            let channel = &self.data[rest * plane..(rest + 1) * plane];
+        let (kw, rest) = (k % w.kernel, k / w.kernel);
+        let (kh, rest) = (rest % h.kernel, rest / h.kernel);
+        let mut tap = [kw, kh, rest % d.kernel, rest / d.kernel];
+        for out in rows {
+            let [kw, kh, kd, c] = tap;
+            let channel = &self.data[c * plane..(c + 1) * plane];
             out[used..].fill(0.0);
             for run in &runs[..count] {
                 let out = &mut out[run.to..run.to + run.width.end - run.width.start];
@@ -111,6 +122,19 @@ impl Im2col<'_> {
                     _ => out.fill(0.0),
                 }
             }
+            next(&mut tap, [w.kernel, h.kernel, d.kernel]);
         }
     }
+}
+
+/// Counts on by one, the first digit fastest; the last one has no end.
+fn next(digits: &mut [usize; 4], sizes: [usize; 3]) {
+    for (i, size) in sizes.into_iter().enumerate() {
+        digits[i] += 1;
+        if digits[i] < size {
+            return;
+        }
+        digits[i] = 0;
+    }
+    digits[3] += 1;
 }

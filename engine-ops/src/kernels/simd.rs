@@ -45,6 +45,12 @@ pub(crate) trait Simd: 'static {
             Self::load(lanes.as_ptr())
         }
     }
+    /// `LANES` values from memory, every other one.
+    #[inline(always)]
+    unsafe fn load_alternate(from: *const f32) -> Self::V {
+        // SAFETY: passed on from the caller.
+        unsafe { Self::load_apart(from, 2) }
+    }
     /// `LANES` values to memory, of any alignment.
     unsafe fn store(to: *mut f32, v: Self::V);
     /// The first `n < LANES` lanes to memory.

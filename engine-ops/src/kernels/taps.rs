@@ -1,91 +1,139 @@
-//! One row of a convolution that has few channels to sum over: each input row is added tap by tap.
+//! One row of a convolution that has few channels to sum over: every output of the row in registers until all taps are in.
 
 use crate::kernels::simd::Simd;
 use crate::kernels::window::Axis;
+use std::ops::Range;
 
-/// Adds the taps of one input row to one output row.
+/// One row of outputs.
 pub(crate) struct Taps<'a> {
-    /// The input row.
-    pub(crate) x: &'a [f32],
-    /// A weight per tap.
+    /// Channels of the input, each `depth × height × width`.
+    pub(crate) image: &'a [f32],
+    /// For each channel a weight per tap.
     pub(crate) weights: &'a [f32],
-    /// How the rows relate.
-    pub(crate) axis: &'a Axis,
-    /// The output row.
+    /// The window.
+    pub(crate) axes: &'a [Axis; 3],
+    /// Depth and height of the row.
+    pub(crate) at: [usize; 2],
+    /// What every sum begins with.
+    pub(crate) bias: f32,
+    /// The row.
     pub(crate) y: &'a mut [f32],
 }
 
 /// Registers of outputs that are summed at once.
 const AT_ONCE: usize = 4;
 
-/// Computes `y[o] += Σₜ weights[t] · x[o·stride + t·dilation − before]`, taps in order.
+/// Computes the row: `bias + Σ weight · input`, channels and taps in order.
 ///
 /// # Safety
 /// The CPU has `S`.
 #[inline(always)]
 pub(crate) unsafe fn taps<S: Simd>(t: &mut Taps<'_>) {
-    let axis = t.axis;
-    assert!(t.x.len() == axis.input && t.y.len() == axis.output && t.weights.len() == axis.kernel);
-    // Outputs all of whose taps are inside.
-    let last = axis.outputs(axis.kernel - 1);
-    let (from, to) = (axis.outputs(0).start, last.end.min(axis.outputs(0).end));
-    let (from, to) = if from < to && last.start <= from { (from, to) } else { (0, 0) };
-    edge(t, 0..from);
-    edge(t, to..axis.output);
+    let [d, h, w] = t.axes;
+    let (plane, taps) = (d.input * h.input * w.input, d.kernel * h.kernel * w.kernel);
+    assert!(t.y.len() == w.output && t.image.len().is_multiple_of(plane.max(1)));
+    assert!(t.weights.len() * plane == t.image.len() * taps);
+    // Outputs all of whose taps along the row are inside.
+    let (first, last) = (w.outputs(0), w.outputs(w.kernel - 1));
+    let (from, to) = (first.start.max(last.start), first.end.min(last.end));
+    let (from, to) = if from < to { (from, to) } else { (0, 0) };
+    let rows = [d.inside(t.at[0]), h.inside(t.at[1])];
+    for o in (0..from).chain(to..w.output) {
+        t.y[o] = edge(t, &rows, o);
+    }
     let mut at = from;
-    // SAFETY: every tap of the outputs `from..to` is inside the input row.
+    // SAFETY: every tap of the outputs `from..to` in the lines `rows` is inside the image.
     unsafe {
         while to - at >= AT_ONCE * S::LANES {
-            block::<S, AT_ONCE>(t, at);
+            block::<S, AT_ONCE>(t, &rows, at, S::LANES);
             at += AT_ONCE * S::LANES;
         }
         while to - at >= S::LANES {
-            block::<S, 1>(t, at);
+            block::<S, 1>(t, &rows, at, S::LANES);
             at += S::LANES;
         }
+        if w.stride == 1 && at < to {
+            block::<S, 1>(t, &rows, at, to - at);
+            at = to;
+        }
     }
-    edge(t, at..to);
+    for o in at..to {
+        t.y[o] = edge(t, &rows, o);
+    }
 }
 
-/// Outputs one by one, some of whose taps may be on padding.
+/// Calls `line` with the offsets of each line of the image that the row needs, and of its weights.
 #[inline(always)]
-fn edge(t: &mut Taps<'_>, outputs: std::ops::Range<usize>) {
-    for o in outputs {
-        let mut sum = t.y[o];
-        for (tap, weight) in t.weights.iter().enumerate() {
-            if let Some(i) = t.axis.at(o, tap) {
-                sum += weight * t.x[i];
+fn lines(t: &Taps<'_>, rows: &[Range<usize>; 2], mut line: impl FnMut(usize, usize)) {
+    let [d, h, w] = t.axes;
+    let plane = d.input * h.input * w.input;
+    let taps = d.kernel * h.kernel * w.kernel;
+    for c in 0..t.weights.len() / taps {
+        for kd in rows[0].clone() {
+            let z = t.at[0] * d.stride + kd * d.dilation - d.before;
+            for kh in rows[1].clone() {
+                let v = t.at[1] * h.stride + kh * h.dilation - h.before;
+                line(
+                    c * plane + (z * h.input + v) * w.input,
+                    c * taps + (kd * h.kernel + kh) * w.kernel,
+                );
             }
         }
-        t.y[o] = sum;
     }
 }
 
-/// `N` registers of outputs.
+/// One output, some of whose taps may be on padding.
+#[inline(always)]
+fn edge(t: &Taps<'_>, rows: &[Range<usize>; 2], output: usize) -> f32 {
+    let axis = &t.axes[2];
+    let inside = axis.inside(output);
+    let mut sum = t.bias;
+    lines(t, rows, |x, weights| {
+        for tap in inside.clone() {
+            let i = output * axis.stride + tap * axis.dilation - axis.before;
+            sum += t.weights[weights + tap] * t.image[x + i];
+        }
+    });
+    sum
+}
+
+/// `N` registers of outputs, `used` lanes of each.
 ///
 /// # Safety
-/// The CPU has `S`, and every tap of these outputs is inside the input row.
+/// The CPU has `S`; every tap of these outputs is inside the image; all lanes are used unless the stride is 1.
 #[inline(always)]
-unsafe fn block<S: Simd, const N: usize>(t: &mut Taps<'_>, at: usize) {
-    let Axis { stride, dilation, before, .. } = *t.axis;
-    // SAFETY: the outputs are within `y`; their taps are within `x`, as the caller vouches.
+unsafe fn block<S: Simd, const N: usize>(
+    t: &mut Taps<'_>,
+    rows: &[Range<usize>; 2],
+    at: usize,
+    used: usize,
+) {
+    let Axis { stride, dilation, before, kernel, .. } = t.axes[2];
+    // SAFETY: the outputs are within `y`; their taps are within the image, as the caller vouches.
     unsafe {
-        let y = t.y.as_mut_ptr().add(at);
-        let mut sums = [S::splat(0.0); N];
-        for (n, sum) in sums.iter_mut().enumerate() {
-            *sum = S::load(y.add(n * S::LANES));
-        }
-        for (tap, &weight) in t.weights.iter().enumerate() {
-            let x = t.x.as_ptr().add(at * stride + tap * dilation - before);
-            let weight = S::splat(weight);
-            for (n, sum) in sums.iter_mut().enumerate() {
-                let from = x.add(n * S::LANES * stride);
-                let column = if stride == 1 { S::load(from) } else { S::load_apart(from, stride) };
-                *sum = S::fma(weight, column, *sum);
+        let mut sums = [S::splat(t.bias); N];
+        lines(t, rows, |x, weights| {
+            for tap in 0..kernel {
+                let x = t.image.as_ptr().add(x + at * stride + tap * dilation - before);
+                let weight = S::splat(*t.weights.as_ptr().add(weights + tap));
+                for (n, sum) in sums.iter_mut().enumerate() {
+                    let from = x.add(n * S::LANES * stride);
+                    let column = match stride {
+                        1 if used < S::LANES => S::load_first(from, used),
+                        1 => S::load(from),
+                        2 => S::load_alternate(from),
+                        _ => S::load_apart(from, stride),
+                    };
+                    *sum = S::fma(weight, column, *sum);
+                }
             }
-        }
+        });
+        let y = t.y.as_mut_ptr().add(at);
         for (n, &sum) in sums.iter().enumerate() {
-            S::store(y.add(n * S::LANES), sum);
+            match used < S::LANES {
+                true => S::store_first(y, used, sum),
+                false => S::store(y.add(n * S::LANES), sum),
+            }
         }
     }
 }

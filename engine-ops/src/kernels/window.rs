@@ -195,9 +195,13 @@ impl Axis {
         from.min(end)..end
     }
 
-    /// Taps at an output that are not on padding.
-    pub(crate) fn taps(&self, output: usize) -> usize {
-        (0..self.kernel).filter(|&k| self.at(output, k).is_some()).count()
+    /// The taps at an output that are not on padding.
+    pub(crate) fn inside(&self, output: usize) -> std::ops::Range<usize> {
+        let first = output * self.stride;
+        let from = self.before.saturating_sub(first).div_ceil(self.dilation);
+        let end = (self.input + self.before).saturating_sub(first).div_ceil(self.dilation);
+        let end = end.min(self.kernel);
+        from.min(end)..end
     }
 
     /// Taps at an output that are on the input or its padding (the last window of a pool may reach beyond).
@@ -280,6 +284,10 @@ mod tests {
             for tap in 0..kernel {
                 let inside: Vec<usize> = (0..6).filter(|&o| axis.at(o, tap).is_some()).collect();
                 assert_eq!(axis.outputs(tap).collect::<Vec<_>>(), inside, "{axis:?} tap {tap}");
+            }
+            for o in 0..6 {
+                let inside: Vec<usize> = (0..kernel).filter(|&t| axis.at(o, t).is_some()).collect();
+                assert_eq!(axis.inside(o).collect::<Vec<_>>(), inside, "{axis:?} output {o}");
             }
         }
     }

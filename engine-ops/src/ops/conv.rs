@@ -224,21 +224,17 @@ fn rows(plan: &Plan, x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32]
             let row = chunk * at_once + r;
             let (filter, at) = (row / planes, row % planes);
             let (product, own) = (filter / plan.filters, filter % plan.filters);
-            let image = plan.image(x, product);
-            let channel = filter % (plan.groups * plan.filters);
-            y.fill(bias.map_or(0.0, |b| b[channel]));
             let size = plan.channels * plan.taps();
-            let weights = &plan.weights(w, product)[own * size..(own + 1) * size];
-            for (line, weights) in weights.chunks_exact(width.kernel).enumerate() {
-                let (kh, rest) = (line % h.kernel, line / h.kernel);
-                let (kd, c) = (rest % d.kernel, rest / d.kernel);
-                if let (Some(z), Some(v)) = (d.at(at / h.output, kd), h.at(at % h.output, kh)) {
-                    let from = ((c * d.input + z) * h.input + v) * width.input;
-                    let x = &image[from..from + width.input];
-                    // SAFETY: the table was chosen for this CPU.
-                    unsafe { (kernels.taps)(&mut Taps { x, weights, axis: width, y }) };
-                }
-            }
+            let mut row = Taps {
+                image: plan.image(x, product),
+                weights: &plan.weights(w, product)[own * size..(own + 1) * size],
+                axes: &plan.axes,
+                at: [at / h.output, at % h.output],
+                bias: bias.map_or(0.0, |b| b[filter % (plan.groups * plan.filters)]),
+                y,
+            };
+            // SAFETY: the table was chosen for this CPU.
+            unsafe { (kernels.taps)(&mut row) };
         }
     });
 }

@@ -259,7 +259,7 @@ fn average(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let count = |at: [usize; 3]| {
         let along = |i: usize| match padding {
             true => axes[i].padded_taps(at[i]),
-            false => axes[i].taps(at[i]),
+            false => axes[i].inside(at[i]).len(),
         };
         along(0) * along(1) * along(2)
     };
