@@ -41,6 +41,28 @@ pub(crate) fn strides(shape: &[usize]) -> Vec<usize> {
     out
 }
 
+/// Where each element of a tensor of shape `shape`, in row-major order, lies under these distances.
+pub(crate) fn offsets<'a>(
+    shape: &'a [usize],
+    distances: &'a [usize],
+) -> impl Iterator<Item = usize> + 'a {
+    let mut at = vec![0; shape.len()];
+    let mut offset = 0;
+    (0..shape.iter().product()).map(move |_| {
+        let here = offset;
+        for axis in (0..shape.len()).rev() {
+            at[axis] += 1;
+            offset += distances[axis];
+            if at[axis] < shape[axis] {
+                break;
+            }
+            offset -= distances[axis] * at[axis];
+            at[axis] = 0;
+        }
+        here
+    })
+}
+
 impl StridedCopy {
     /// The copy with these loops that starts at these elements.
     pub fn new(from: isize, to: usize, loops: impl IntoIterator<Item = Loop>) -> Self {
@@ -281,6 +303,14 @@ mod tests {
         }
         check(&StridedCopy::gather(&[100_000], 0, &[2]), 200_000, 100_000);
         check(&StridedCopy::gather(&[3, 40, 50, 7], 0, &[1, 3, 840, 120]), 42_000, 42_000);
+    }
+
+    #[test]
+    fn offsets_follow_the_distances() {
+        let found: Vec<usize> = offsets(&[2, 3], &[1, 10]).collect();
+        assert_eq!(found, [0, 10, 20, 1, 11, 21]);
+        assert_eq!(offsets(&[], &[]).collect::<Vec<_>>(), [0]);
+        assert_eq!(offsets(&[2, 0], &[1, 1]).count(), 0);
     }
 
     #[test]

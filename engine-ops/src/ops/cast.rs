@@ -54,7 +54,7 @@ pub static CAST_LIKE: OpDef = OpDef {
 };
 
 /// The element type that ONNX's `TensorProto.DataType` gives this number.
-fn onnx_dtype(number: i64) -> Result<DType, OpError> {
+pub(super) fn onnx_dtype(number: i64) -> Result<DType, OpError> {
     Ok(match number {
         1 => DType::F32,
         2 => DType::U8,

@@ -14,28 +14,41 @@ mod control;
 mod conv;
 mod conv_transpose;
 mod cumsum;
+mod depth_space;
 mod elementwise;
 mod expand;
+mod eye_like;
 mod gather;
+mod gather_elements;
+mod gather_nd;
 mod gemm;
 mod global_pool;
 mod logic;
 mod matmul;
+mod non_zero;
 mod norm;
 mod numeric;
+mod one_hot;
+mod order;
 mod pad;
 mod pool;
 mod pow;
+mod range;
 mod recurrent;
 mod reduce;
 mod resize;
+mod reverse_sequence;
+mod scatter;
 mod shape;
 mod slice;
 mod softmax;
 mod split;
+mod top_k;
 mod transpose;
 mod trigonometry;
+mod trilu;
 mod unary;
+mod unique;
 mod variadic;
 mod view;
 mod r#where;
@@ -152,8 +165,25 @@ pub static TABLE: &[&OpDef] = &[
     &split::SPLIT,
     &slice::SLICE,
     &gather::GATHER,
+    &gather_elements::GATHER_ELEMENTS,
+    &gather_nd::GATHER_ND,
+    &gather_elements::SCATTER_ELEMENTS,
+    &gather_nd::SCATTER_ND,
     &pad::PAD,
     &resize::RESIZE,
+    &depth_space::DEPTH_TO_SPACE,
+    &depth_space::SPACE_TO_DEPTH,
+    &trilu::TRILU,
+    &one_hot::ONE_HOT,
+    &reverse_sequence::REVERSE_SEQUENCE,
+    // Made from shapes and scalars.
+    &range::RANGE,
+    &eye_like::EYE_LIKE,
+    // Sorted, or as many as the data says.
+    &top_k::TOP_K,
+    &non_zero::NON_ZERO,
+    &non_zero::COMPRESS,
+    &unique::UNIQUE,
     // Recurrence.
     &recurrent::LSTM,
     &recurrent::GRU,

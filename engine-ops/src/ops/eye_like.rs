@@ -1,0 +1,75 @@
+//! EyeLike: ones on a diagonal.
+
+use super::cast::onnx_dtype;
+use crate::case::{Case, ramp};
+use crate::convert::cast;
+use crate::cpu::{Cpu, CpuCtx, TensorMut, TensorRef};
+use crate::def::AttrsExt;
+use crate::infer::{Facts, InferCtx, InferError};
+use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, OpError, Operand, Role};
+use engine_format::{Attr, DType, Tensor};
+
+/// EyeLike.
+pub static EYE_LIKE: OpDef = OpDef {
+    name: "EyeLike",
+    doc: "A matrix of the operand's shape, of type `dtype` (ONNX's number of it; the operand's, if absent), with ones on the `k`-th \
+          diagonal and zeros elsewhere.",
+    onnx: &[OnnxName::since("EyeLike", 9)],
+    attrs: &[
+        AttrDef { name: "dtype", kind: AttrKind::Int, default: Default::Absent },
+        AttrDef::int("k", 0),
+    ],
+    inputs: &[Operand { name: "input", role: Role::Type, optional: false }],
+    outputs: &["output"],
+    infer,
+    cpu: Cpu::kernel(cpu),
+    cases,
+    ..OpDef::BASE
+};
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let shape = ctx.shape(0)?;
+    if shape.len() != 2 {
+        return Err(InferError::invalid(format!("input of shape {shape:?}, expected a matrix")));
+    }
+    let dtype = match ctx.attrs.opt_int("dtype") {
+        Some(number) => onnx_dtype(number)?,
+        None => ctx.dtype(0)?,
+    };
+    Ok(vec![Facts::new(dtype, shape.to_vec())])
+}
+
+fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let k = ctx.attrs.int("k");
+    let y = ctx.output();
+    let (rows, columns) = (y.shape[0] as i64, y.shape[1] as i64);
+    let size = y.dtype.size();
+    let mut one = [0; 8];
+    cast(
+        TensorRef { dtype: DType::F32, shape: &[], bytes: &1f32.to_le_bytes() },
+        &mut TensorMut { dtype: y.dtype, shape: &[], bytes: &mut one[..size] },
+    );
+    y.bytes.fill(0);
+    for row in 0..rows {
+        let column = row.saturating_add(k);
+        if (0..columns).contains(&column) {
+            let at = (row * columns + column) as usize * size;
+            y.bytes[at..at + size].copy_from_slice(&one[..size]);
+        }
+    }
+    Ok(())
+}
+
+fn cases() -> Vec<Case> {
+    vec![
+        Case::new("one up", vec![ramp(&[2, 3])])
+            .attr("k", Attr::Int(1))
+            .expect(vec![Tensor::from_slice(&[2, 3], &[0f32, 1.0, 0.0, 0.0, 0.0, 1.0])]),
+        Case::new("of another type", vec![ramp(&[2, 2])])
+            .attr("dtype", Attr::Int(7))
+            .expect(vec![Tensor::from_slice(&[2, 2], &[1i64, 0, 0, 1])]),
+        Case::new("outside", vec![Tensor::zeros(DType::Bool, &[2, 1])])
+            .attr("k", Attr::Int(-2))
+            .expect(vec![Tensor::from_bools(&[2, 1], &[false; 2])]),
+    ]
+}

@@ -1,0 +1,37 @@
+// For every position of the indices: the place that it and its index mean, read or written word by word. Axes are stored
+// innermost first: size in the indices, distance in the data, size in the data where the index stands (0 elsewhere).
+struct Params {
+    n: u32,
+    axes: u32,
+    width: u32,
+    index_width: u32,
+    by: array<vec4<u32>, 8>,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read> indices: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<u32>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = gid.x + gid.y * groups.x * 256u;
+    if (i >= params.n) { return; }
+    let element = i / params.width;
+    var rest = element;
+    var place = 0u;
+    for (var a = 0u; a < params.axes; a++) {
+        let by = params.by[a];
+        let outer = rest / by.x;
+        var at = rest - outer * by.x;
+        if (by.z != 0u) {
+            let size = i32(by.z);
+            let index = bitcast<i32>(indices[element * params.index_width]);
+            at = u32(clamp(select(index, index + size, index < 0), 0, size - 1));
+        }
+        place += at * by.y;
+        rest = outer;
+    }
+    let there = place * params.width + i - element * params.width;
+    {{act}}
+}

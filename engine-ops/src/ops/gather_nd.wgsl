@@ -1,0 +1,33 @@
+// For every word of every slice: the place that its tuple of indices means, read or written. Per index of a tuple: size of its
+// axis, distance in words.
+struct Params {
+    n: u32,
+    len: u32,
+    tuple: u32,
+    index_width: u32,
+    each: u32,
+    per_batch: u32,
+    unused0: u32,
+    unused1: u32,
+    by: array<vec4<u32>, 8>,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read> indices: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<u32>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = gid.x + gid.y * groups.x * 256u;
+    if (i >= params.n) { return; }
+    let slice = i / params.len;
+    var there = slice / params.per_batch * params.each + i - slice * params.len;
+    for (var a = 0u; a < params.tuple; a++) {
+        let by = params.by[a];
+        let size = i32(by.x);
+        let index = bitcast<i32>(indices[(slice * params.tuple + a) * params.index_width]);
+        there += u32(clamp(select(index, index + size, index < 0), 0, size - 1)) * by.y;
+    }
+    {{act}}
+}

@@ -1,0 +1,134 @@
+//! OneHot: indices as vectors with one element set.
+
+use crate::case::{Case, ints};
+use crate::cpu::{Cpu, CpuCtx, TensorRef};
+use crate::def::AttrsExt;
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, words};
+use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
+use engine_format::{Attr, DType, Dim, Tensor};
+
+/// OneHot.
+pub static ONE_HOT: OpDef = OpDef {
+    name: "OneHot",
+    doc: "A new axis of size `depth` in place `axis`, along which the element that the index names is `values[1]` and every other \
+          one `values[0]`. Negative indices count from the end; one outside sets nothing.",
+    onnx: &[OnnxName::since("OneHot", 9)],
+    attrs: &[AttrDef::int("axis", -1)],
+    inputs: &[Operand::index("indices"), Operand::shape("depth"), Operand::data("values")],
+    outputs: &["output"],
+    kind: Kind::Move,
+    infer,
+    cpu: Cpu::kernel(cpu),
+    gpu: Some(gpu),
+    cases,
+    ..OpDef::BASE
+};
+
+/// The elements of a tensor of any integer type, or of floats that stand for integers.
+fn integers(t: TensorRef<'_>) -> Result<Vec<i64>, OpError> {
+    Ok(match t.dtype {
+        DType::F32 => t.slice::<f32>().iter().map(|&v| v as i64).collect(),
+        DType::F64 => t.slice::<f64>().iter().map(|&v| v as i64).collect(),
+        DType::I64 => t.slice::<i64>().to_vec(),
+        DType::I32 => t.slice::<i32>().iter().map(|&v| v.into()).collect(),
+        DType::U8 => t.slice::<u8>().iter().map(|&v| v.into()).collect(),
+        DType::U32 => t.slice::<u32>().iter().map(|&v| v.into()).collect(),
+        other => {
+            return Err(OpError::new(format!(
+                "indices or depth are {other}, expected f32, f64, i32, i64, u8 or u32"
+            )));
+        }
+    })
+}
+
+/// The new axis, in a result with one axis more than the indices.
+fn new_axis(at: i64, rank: usize) -> Result<usize, OpError> {
+    axis(at, rank + 1)
+}
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let shape = ctx.shape(0)?;
+    let at = new_axis(ctx.attrs.int("axis"), shape.len())?;
+    let depth = match ctx.dtype(1)? {
+        DType::F32 | DType::F64 => integers(ctx.tensor(1)?.into())?.first().map(|&n| Dim::from(n)),
+        _ => ctx.dims(1)?.first().cloned(),
+    };
+    let depth = depth.filter(|d| d.known().is_none_or(|d| d >= 0));
+    let depth = depth.ok_or_else(|| InferError::invalid("depth, expected one number from 0 on"))?;
+    let mut out = shape.to_vec();
+    out.insert(at, depth);
+    Ok(vec![Facts::new(ctx.dtype(2)?, out)])
+}
+
+fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let which = integers(ctx.input(0))?;
+    let values = ctx.input(2);
+    let at = new_axis(ctx.attrs.int("axis"), ctx.input(0).shape.len())?;
+    let y = ctx.output();
+    let depth = y.shape[at];
+    let inner: usize = y.shape[at + 1..].iter().product();
+    for_size!(values.dtype, T => {
+        let values = values.raw::<T>();
+        let to = y.raw::<T>();
+        to.fill(values[0]);
+        for (i, &index) in which.iter().enumerate() {
+            let index = if index < 0 { index.saturating_add(depth as i64) } else { index };
+            if (0..depth as i64).contains(&index) {
+                to[(i / inner * depth + index as usize) * inner + i % inner] = values[1];
+            }
+        }
+    });
+    Ok(())
+}
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (which, y) = (ctx.input(0), ctx.output());
+    let at = new_axis(ctx.attrs.int("axis"), which.shape.len())?;
+    if y.is_empty() {
+        return Ok(Some(GpuProgram { dispatches: Vec::new(), scratch: Vec::new() }));
+    }
+    let index_width = match which.dtype {
+        DType::I32 => 1,
+        DType::I64 => 2,
+        _ => return Ok(None),
+    };
+    let Some(width) = words(y.dtype) else { return Ok(None) };
+    let inner: usize = y.shape[at + 1..].iter().product();
+    let numbers = [y.len() * width, y.shape[at], inner, width, index_width];
+    let Ok(params) = numbers.into_iter().map(u32::try_from).collect() else { return Ok(None) };
+    Ok(Some(GpuProgram::one(Dispatch {
+        label: "OneHot".into(),
+        wgsl: include_str!("one_hot.wgsl").into(),
+        binds: vec![Bind::In(0), Bind::In(2), Bind::Out(0)],
+        params,
+        groups: ctx.limits.linear(y.len() * width, 256),
+    })))
+}
+
+fn cases() -> Vec<Case> {
+    let depth = |n: i64| Tensor::from_slice(&[], &[n]);
+    let bits = || Tensor::from_slice(&[2], &[0f32, 1.0]);
+    vec![
+        Case::new("rows", vec![ints(&[1, -1, 5]), depth(3), bits()]).expect(vec![
+            Tensor::from_slice(&[3, 3], &[0f32, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]),
+        ]),
+        Case::new(
+            "in front, of two words",
+            vec![
+                Tensor::from_slice(&[2], &[0i32, 1]),
+                Tensor::from_slice(&[1], &[2f32]),
+                ints(&[-7, 9]),
+            ],
+        )
+        .attr("axis", Attr::Int(0))
+        .expect(vec![Tensor::from_slice(&[2, 2], &[9i64, -7, -7, 9])]),
+        Case::new("float indices", vec![Tensor::from_slice(&[1], &[2f32]), depth(3), bits()])
+            .expect(vec![Tensor::from_slice(&[1, 3], &[0f32, 0.0, 1.0])]),
+        Case::new("nothing", vec![ints(&[]), depth(3), bits()]).expect(vec![Tensor::from_slice::<
+            f32,
+        >(
+            &[0, 3], &[]
+        )]),
+    ]
+}

@@ -1,0 +1,145 @@
+//! Range: numbers at equal distances.
+
+use crate::case::Case;
+use crate::cpu::{Cpu, CpuCtx};
+use crate::infer::{Facts, InferCtx, InferError, Known};
+use crate::{OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
+use engine_format::{DType, Dim, Tensor};
+
+/// Range.
+pub static RANGE: OpDef = OpDef {
+    name: "Range",
+    doc: "`start + i·delta` for every i from 0 on that stays before `limit`.",
+    onnx: &[OnnxName::since("Range", 11)],
+    inputs: &[Operand::shape("start"), Operand::shape("limit"), Operand::shape("delta")],
+    outputs: &["output"],
+    infer,
+    cpu: Cpu::kernel(cpu),
+    tolerance: Tolerance::ELEMENTWISE,
+    cases,
+    ..OpDef::BASE
+};
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let dtype = ctx.dtype(0)?;
+    if ctx.dtype(1)? != dtype || ctx.dtype(2)? != dtype {
+        return Err(InferError::invalid(format!(
+            "start is {dtype}, limit {} and delta {}, expected one type",
+            ctx.dtype(1)?,
+            ctx.dtype(2)?
+        )));
+    }
+    let count = match dtype {
+        DType::F32 | DType::F64 => Dim::from(floats(ctx)?),
+        DType::I64 | DType::I32 | DType::I16 => integers(ctx)?,
+        other => {
+            return Err(InferError::invalid(format!(
+                "operands are {other}, expected f32, f64, i16, i32 or i64"
+            )));
+        }
+    };
+    Ok(vec![Facts::new(dtype, vec![count])])
+}
+
+/// How many steps fit.
+fn steps(start: f64, limit: f64, delta: f64) -> Result<usize, OpError> {
+    let steps = ((limit - start) / delta).ceil().max(0.0);
+    // The largest length that any device could hold.
+    if !steps.is_finite() || steps > 2f64.powi(48) {
+        return Err(OpError::new(format!(
+            "a range from {start} to {limit} by {delta}, expected finitely many steps"
+        )));
+    }
+    Ok(steps as usize)
+}
+
+fn floats(ctx: &InferCtx<'_>) -> Result<usize, InferError> {
+    let one = |i: usize| match &ctx.facts(i)?.value {
+        Some(Known::Tensor(t)) => match (t.as_slice::<f32>(), t.as_slice::<f64>()) {
+            (Ok(&[v]), _) => Ok(f64::from(v)),
+            (_, Ok(&[v])) => Ok(v),
+            _ => Err(InferError::invalid(format!("operand {i} is {t:?}, expected a scalar"))),
+        },
+        _ => Err(InferError::NeedsValue(i)),
+    };
+    Ok(steps(one(0)?, one(1)?, one(2)?)?)
+}
+
+fn integers(ctx: &InferCtx<'_>) -> Result<Dim, InferError> {
+    let one = |i: usize| match ctx.dims(i)?.as_slice() {
+        [dim] => Ok(dim.clone()),
+        other => Err(InferError::invalid(format!("operand {i} is {other:?}, expected a scalar"))),
+    };
+    let (start, limit, delta) = (one(0)?, one(1)?, one(2)?);
+    match (start.known(), limit.known(), delta.known()) {
+        (_, _, Some(0)) => Err(InferError::invalid("delta is 0")),
+        (Some(start), Some(limit), Some(delta)) => {
+            let distance = if delta > 0 {
+                i128::from(limit) - i128::from(start)
+            } else {
+                i128::from(start) - i128::from(limit)
+            };
+            let by = i128::from(delta.unsigned_abs());
+            let count = (distance.max(0) + by - 1) / by;
+            let count = usize::try_from(count).ok().filter(|&n| n <= 1 << 48);
+            count.map(Dim::from).ok_or_else(|| {
+                InferError::invalid(format!("a range from {start} to {limit} by {delta}"))
+            })
+        }
+        // A symbolic limit is supposed not to lie before the start.
+        (_, _, Some(delta)) if delta > 0 => {
+            let up = &(&limit - &start) + &Dim::from(delta - 1);
+            Ok(up.floor_div(&Dim::from(delta)))
+        }
+        (_, _, Some(_)) => Err(InferError::NeedsValue(0)),
+        _ => Err(InferError::NeedsValue(2)),
+    }
+}
+
+/// `start + i·delta`; integers wrap.
+trait Number: Copy {
+    fn at(start: Self, i: usize, delta: Self) -> Self;
+}
+
+macro_rules! numbers {
+    ($($t:ty: |$start:ident, $i:ident, $delta:ident| $e:expr),*) => {$(
+        impl Number for $t {
+            fn at($start: Self, $i: usize, $delta: Self) -> Self { $e }
+        }
+    )*};
+}
+numbers!(
+    f32: |start, i, delta| start + i as f32 * delta,
+    f64: |start, i, delta| start + i as f64 * delta,
+    i16: |start, i, delta| start.wrapping_add((i as i16).wrapping_mul(delta)),
+    i32: |start, i, delta| start.wrapping_add((i as i32).wrapping_mul(delta)),
+    i64: |start, i, delta| start.wrapping_add((i as i64).wrapping_mul(delta))
+);
+
+fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let (start, delta) = (ctx.input(0), ctx.input(2));
+    let y = ctx.output();
+    for_dtype!(y.dtype, [F32 => f32, F64 => f64, I16 => i16, I32 => i32, I64 => i64], T => {
+        let (start, delta) = (start.slice::<T>()[0], delta.slice::<T>()[0]);
+        for (i, y) in y.slice::<T>().iter_mut().enumerate() {
+            *y = T::at(start, i, delta);
+        }
+        Ok(())
+    })
+}
+
+fn cases() -> Vec<Case> {
+    fn range<T: engine_format::Element>(name: &'static str, of: [T; 3], expected: &[T]) -> Case {
+        let scalar = |v: &T| Tensor::from_slice(&[], &[*v]);
+        Case::new(name, of.iter().map(scalar).collect())
+            .expect(vec![Tensor::from_slice(&[expected.len()], expected)])
+    }
+    vec![
+        range("upwards", [1i64, 8, 3], &[1, 4, 7]),
+        range("downwards", [10i32, 4, -2], &[10, 8, 6]),
+        range("fractions", [0.5f32, 2.0, 0.5], &[0.5, 1.0, 1.5]),
+        range("doubles", [0f64, -1.0, -0.25], &[0.0, -0.25, -0.5, -0.75]),
+        range("short", [-1i16, 2, 1], &[-1, 0, 1]),
+        range("nothing", [3i64, 3, 1], &[]),
+    ]
+}
