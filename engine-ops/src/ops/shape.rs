@@ -21,9 +21,7 @@ pub static SHAPE: OpDef = OpDef {
     inputs: &[Operand { name: "data", role: Role::Type, optional: false }],
     outputs: &["shape"],
     infer: |ctx| {
-        let Some(shape) = &ctx.facts(0)?.shape else {
-            return Ok(vec![Facts::unranked(DType::I64)]);
-        };
+        let shape = ctx.shape(0)?;
         Ok(vec![Facts::vector(shape[range(ctx.attrs, shape.len())].to_vec())])
     },
     cpu: Cpu::kernel(shape_cpu),
