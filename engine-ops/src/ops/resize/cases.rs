@@ -11,6 +11,11 @@ fn vector(values: &[f32]) -> Tensor {
     Tensor::from_slice(&[values.len()], values)
 }
 
+fn halves(values: &[f32]) -> Tensor {
+    let values: Vec<half::f16> = values.iter().map(|&v| half::f16::from_f32(v)).collect();
+    Tensor::from_slice(&[values.len()], &values)
+}
+
 /// 1, 2, 3 … in this shape.
 fn counted(shape: &[usize]) -> Tensor {
     let n: usize = shape.iter().product();
@@ -138,6 +143,8 @@ fn mixtures() -> Vec<Case> {
         shrunk("cubic, smoothed", "cubic", &[2.518_071_2, 4.285_886, 9.589_33, 11.357_143]),
         shrunk("linear, smoothed inside", "linear", &[3.142_857, 4.714_286, 9.428_572, 11.0])
             .attr("exclude_outside", Attr::Int(1)),
+        scaled("halves", "linear", halves(&[1.0, 2.0]), &[2.0])
+            .expect(vec![halves(&[1.0, 1.25, 1.75, 2.0])]),
         scaled("linear channels", "linear", ramp(&[2, 3, 10, 11]), &[1.0, 1.0, 0.5, 3.0]),
         scaled("a volume", "linear", ramp(&[1, 2, 3, 4, 5]), &[1.0, 1.0, 2.0, 1.5, 0.5]),
         scaled("nothing to do", "linear", ramp(&[3, 4]), &[1.0, 1.0]).expect(vec![ramp(&[3, 4])]),

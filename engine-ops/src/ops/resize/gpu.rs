@@ -1,5 +1,6 @@
 //! The dispatches of a resize. Tables come from the host, in the uniform buffer.
 
+use super::super::elementwise::PRELUDE;
 use super::sampling::{Stretch, Table, Wishes, stretches};
 use super::{around, given};
 use crate::OpError;
@@ -23,7 +24,7 @@ pub(super) fn program(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let stretches = stretches(ctx.attrs, &x.shape, &wishes)?;
     match (ctx.attrs.str("mode"), x.dtype) {
         ("nearest", _) => nearest(ctx, &stretches),
-        (_, DType::F32 | DType::F16) => mix(ctx, &stretches),
+        (_, DType::F32 | DType::F16 | DType::BF16) => mix(ctx, &stretches),
         _ => Ok(None),
     }
 }
@@ -106,7 +107,11 @@ fn mix(ctx: &GpuCtx<'_>, stretches: &[Stretch]) -> Result<Option<GpuProgram>, Op
         let n = outer * stretch.to * inner;
         let last = turn + 1 == passes.len();
         let to = if last { Bind::Out(0) } else { Bind::Scratch(turn) };
-        let round = if last && x.dtype == DType::F16 { "quantizeToF16(sum)" } else { "sum" };
+        let round = match x.dtype {
+            DType::F16 if last => "to_f16(sum)",
+            DType::BF16 if last => "to_bf16(sum)",
+            _ => "sum",
+        };
         let table = stretch.table(ctx.attrs)?;
         let sizes = [n, inner, stretch.from, stretch.to, table.taps];
         let (Some(entries), Some(mut params)) =
@@ -117,7 +122,8 @@ fn mix(ctx: &GpuCtx<'_>, stretches: &[Stretch]) -> Result<Option<GpuProgram>, Op
         params.extend([ctx.attrs.float("extrapolation_value").to_bits(), 0, 0]);
         params.extend(&entries);
         let access = if turn == 0 { "read" } else { "read_write" };
-        let parts = [("table", &*units(&entries)), ("round", round), ("access", access)];
+        let table = units(&entries);
+        let parts = [("prelude", PRELUDE), ("table", &table), ("round", round), ("access", access)];
         program.dispatches.push(Dispatch {
             label: "Resize".into(),
             wgsl: render(include_str!("mix.wgsl"), &parts).into(),

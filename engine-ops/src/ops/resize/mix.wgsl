@@ -1,3 +1,4 @@
+{{prelude}}
 // One axis of a resize: every position of the result is a weighted sum of `taps` neighbours. The table holds for each position
 // the first neighbour (all ones: outside, `fill` stands there) and the bits of the weights.
 struct Params {
