@@ -9,7 +9,7 @@ use crate::kernels::blocked::Term;
 use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
 use crate::kernels::im2col::Im2col;
 use crate::kernels::simd::kernels;
-use crate::kernels::taps::Taps;
+use crate::kernels::taps::{Taps, whole};
 use crate::kernels::window::{Axis, Window, three, volume};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
@@ -219,6 +219,7 @@ fn rows(plan: &Plan, x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32]
     }
     let kernels = kernels();
     let planes = d.output * h.output;
+    let whole = whole(width);
     out.par_chunks_mut(width.output * at_once).enumerate().for_each(|(chunk, out)| {
         for (r, y) in out.chunks_exact_mut(width.output).enumerate() {
             let row = chunk * at_once + r;
@@ -230,6 +231,8 @@ fn rows(plan: &Plan, x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32]
                 weights: &plan.weights(w, product)[own * size..(own + 1) * size],
                 axes: &plan.axes,
                 at: [at / h.output, at % h.output],
+                channels: plan.channels,
+                whole: whole.clone(),
                 bias: bias.map_or(0.0, |b| b[filter % (plan.groups * plan.filters)]),
                 y,
             };

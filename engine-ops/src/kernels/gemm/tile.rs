@@ -198,19 +198,15 @@ unsafe fn dot_tile<S: Simd, const R: usize, const C: usize>(d: &Dots, i: usize, 
     unsafe {
         let (a, b) = (d.a.add(i * d.a_stride), d.b.add(j * d.b_stride));
         let mut sums = [[S::splat(0.0); C]; R];
-        let whole = d.k / S::LANES * S::LANES;
         let mut at = 0;
         while at < d.k {
             let rest = d.k - at;
-            let load = |from: *const f32| {
-                if at < whole { S::load(from.add(at)) } else { S::load_first(from.add(at), rest) }
-            };
             let mut columns = [S::splat(0.0); C];
             for (c, column) in columns.iter_mut().enumerate() {
-                *column = load(b.add(c * d.b_stride));
+                *column = part::<S>(b.add(c * d.b_stride + at), rest);
             }
             for (r, row) in sums.iter_mut().enumerate() {
-                let x = load(a.add(r * d.a_stride));
+                let x = part::<S>(a.add(r * d.a_stride + at), rest);
                 for (sum, &column) in row.iter_mut().zip(&columns) {
                     *sum = S::fma(x, column, *sum);
                 }
@@ -223,4 +219,14 @@ unsafe fn dot_tile<S: Simd, const R: usize, const C: usize>(d: &Dots, i: usize, 
             }
         }
     }
+}
+
+/// A register, or what is left of a row.
+///
+/// # Safety
+/// The CPU has `S`, and `rest` values can be read.
+#[inline(always)]
+unsafe fn part<S: Simd>(from: *const f32, rest: usize) -> S::V {
+    // SAFETY: passed on from the caller.
+    unsafe { if rest < S::LANES { S::load_first(from, rest) } else { S::load(from) } }
 }
