@@ -2,6 +2,7 @@
 
 mod concurrent;
 mod layers;
+mod on_gpu;
 mod paths;
 mod planning;
 mod random;

@@ -38,7 +38,7 @@ fn shape_arithmetic_is_done_while_planning() {
 
 /// Marks: `y = If(pick(flags)) { Exp(h) } else { Relu(h) }` with `h = Tanh(x)`; `pick` takes the first of many flags.
 /// The branches also read a weight.
-fn choice(flags: usize) -> Engine {
+pub(super) fn choice(flags: usize) -> Engine {
     let mut toy = Toy::new(EngineFlags::REFIT);
     let x = toy.input("x", DType::F32, &["n"]);
     let marks = toy.input("flags", DType::Bool, &[&flags.to_string()]);
@@ -91,8 +91,7 @@ fn a_condition_takes_its_branch_whether_known_before_or_during_the_run() {
 }
 
 /// Two suspensions, one after another, with values carried over both.
-#[test]
-fn suspensions_follow_one_another() {
+pub(super) fn twice() -> Engine {
     let mut toy = Toy::new(EngineFlags::REFIT);
     let sizes = toy.input("sizes", DType::I64, &["n"]);
     let x = toy.input("x", DType::F32, &["a", "b"]);
@@ -109,7 +108,12 @@ fn suspensions_follow_one_another() {
     toy.output("first", first, DType::F32);
     toy.output("joined", joined, DType::F32);
     toy.output("bent", bent, DType::F32);
-    let module = live(&toy.build());
+    toy.build()
+}
+
+#[test]
+fn suspensions_follow_one_another() {
+    let module = live(&twice());
     for (one, two) in [([6, 2], [3, 4]), ([6, 2], [1, 12]), ([2, 6], [12, 1]), ([6, 2], [3, 4])] {
         let mut sizes = vec![0i64; 1000];
         sizes[..2].copy_from_slice(&one);

@@ -1,0 +1,91 @@
+//! What only shows inside a session on a GPU: runs that suspend, and versions that live side by side.
+//!
+//! Without an adapter the tests say so and pass; `REFIT_REQUIRE_GPU=1` makes that a failure.
+
+use super::suspend::{choice, twice};
+use super::toy::{bits, close, floats, live, model, run, weights, x};
+use crate::executor::{Executor, Programs};
+use crate::gpu::{GpuChoice, GpuDevice, GpuOptions, adapters};
+use crate::{Device, Inputs, LiveModule, RefitOptions};
+use engine_format::{Engine, EngineFlags, Tensor};
+
+/// The first adapter, software or not, with these operators kept on the CPU.
+fn gpu(on_cpu: &[&str]) -> Option<Device> {
+    let Some(adapter) = adapters().into_iter().next() else {
+        let required = std::env::var_os("REFIT_REQUIRE_GPU").is_some_and(|v| v == "1");
+        assert!(!required, "REFIT_REQUIRE_GPU=1, but there is no adapter");
+        println!("SKIPPED: there is no adapter");
+        return None;
+    };
+    let on_cpu = on_cpu.iter().map(|op| (*op).to_owned()).collect();
+    let options = GpuOptions { on_cpu, ..GpuOptions::default() };
+    Some(Device::gpu(GpuDevice::open(&GpuChoice::Named(adapter.name), options).unwrap()))
+}
+
+/// Where a value lies when a run suspends depends on which side made it and which side reads it.
+const PLACEMENTS: [&[&str]; 6] =
+    [&[], &["Tanh"], &["Slice"], &["Exp", "Relu"], &["Tanh", "Sigmoid"], &["Concat", "Exp"]];
+
+fn agrees_wherever_operators_run(engine: &Engine, runs: &[Inputs]) {
+    let on_cpu = live(engine);
+    for placement in PLACEMENTS {
+        let Some(device) = gpu(placement) else { return };
+        let on_gpu = LiveModule::load(engine.clone(), &device).unwrap();
+        for inputs in runs {
+            let (found, expected) = (run(&on_gpu, inputs), run(&on_cpu, inputs));
+            for (name, expected) in &expected.tensors {
+                let found = &found.tensors[name];
+                assert_eq!(found.shape(), expected.shape(), "{name} with {placement:?} on the CPU");
+                close(&floats(found), &floats(expected));
+            }
+        }
+    }
+}
+
+#[test]
+fn values_are_carried_over_a_suspension() {
+    let inputs = |taken: bool, from: f32| {
+        let x: Vec<f32> = (0..7).map(|i| from + i as f32 / 3.0).collect();
+        let mut marks = vec![false; 5000];
+        marks[0] = taken;
+        Inputs::from([
+            ("x".into(), Tensor::from_slice(&[7], &x)),
+            ("flags".into(), Tensor::from_bools(&[5000], &marks)),
+        ])
+    };
+    let runs = [(true, -1.0), (false, -2.0), (true, 0.5), (false, -1.0)];
+    agrees_wherever_operators_run(&choice(5000), &runs.map(|(taken, from)| inputs(taken, from)));
+}
+
+#[test]
+fn values_are_carried_over_two_suspensions() {
+    let inputs = |one: [i64; 2], two: [i64; 2]| {
+        let mut sizes = vec![0i64; 1000];
+        sizes[..2].copy_from_slice(&one);
+        sizes[2..4].copy_from_slice(&two);
+        Inputs::from([
+            ("sizes".into(), Tensor::from_slice(&[1000], &sizes)),
+            ("x".into(), engine_ops::case::ramp(&[4, 3])),
+        ])
+    };
+    let runs = [([6, 2], [3, 4]), ([6, 2], [1, 12]), ([2, 6], [12, 1]), ([6, 2], [3, 4])];
+    agrees_wherever_operators_run(&twice(), &runs.map(|(one, two)| inputs(one, two)));
+}
+
+/// Two versions of a program share its plans and the memory of its runs; each must read its own weights.
+#[test]
+fn versions_that_live_side_by_side_keep_their_weights() {
+    let Some(device) = gpu(&[]) else { return };
+    let engine = model(EngineFlags::REFIT);
+    let programs = Programs::check(&engine).unwrap();
+    let old = Executor::load(engine.clone(), programs, &device).unwrap();
+    let other = engine.fill(&weights(&engine, 9), RefitOptions::default()).unwrap();
+    let new = old.refit(other).unwrap();
+    let inputs = x(3);
+    let (a, b) = (bits(&old.run(&inputs).unwrap()), bits(&new.run(&inputs).unwrap()));
+    assert_ne!(a, b, "the outputs depend on the weights");
+    for _ in 0..3 {
+        assert_eq!(bits(&old.run(&inputs).unwrap()), a);
+        assert_eq!(bits(&new.run(&inputs).unwrap()), b);
+    }
+}
