@@ -33,7 +33,6 @@ const ROW: OpDef = OpDef {
     attrs: &[AttrDef::int("keepdims", 1), AttrDef::int("noop_with_empty_axes", 0)],
     inputs: &[Operand::data("data"), Operand::opt_shape("axes")],
     outputs: &["reduced"],
-    infer,
     tolerance: Tolerance::SUMS,
     ..OpDef::BASE
 };
@@ -46,6 +45,7 @@ macro_rules! reduction {
             name: $name,
             doc: concat!($doc, " along `axes`, or along all of them if none are given."),
             onnx: &[OnnxName::since($name, $since)],
+            infer: |ctx| infer(ctx, $op),
             cpu: Cpu::Kernel { run: |ctx| run(ctx, $op), scratch },
             gpu: Some(|ctx| gpu(ctx, $name, $op)),
             cases: || cases($op, $rows),
@@ -104,9 +104,10 @@ fn reduced_axes(attrs: &Attrs, axes: Option<&[i64]>, rank: usize) -> Result<Vec<
     Ok(reduced)
 }
 
-fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+fn infer(ctx: &InferCtx<'_>, op: Op) -> Result<Vec<Facts>, InferError> {
     let dtype = ctx.dtype(0)?;
-    if dtype == DType::Bool {
+    // The largest of bools is whether one is true, the smallest whether all are.
+    if dtype == DType::Bool && !matches!(op, Op::Max | Op::Min) {
         return Err(InferError::invalid("operand data is bool, expected numbers"));
     }
     let shape = ctx.shape(0)?;
@@ -142,8 +143,8 @@ fn run(ctx: &mut CpuCtx<'_>, op: Op) -> Result<(), OpError> {
             in_calc::<f32>(x, y, scratch, |x, y| float(op, &plan, x, y))
         }
         DType::F64 => in_calc::<f64>(x, y, scratch, |x, y| float(op, &plan, x, y)),
-        DType::U64 => in_calc::<u64>(x, y, scratch, |x, y| whole(op, &plan, x, y)),
-        _ => in_calc::<i64>(x, y, scratch, |x, y| whole(op, &plan, x, y)),
+        DType::U64 => in_calc::<u64>(x, y, scratch, |x, y| whole(op, &plan, x, y, [0, u64::MAX])),
+        dtype => in_calc::<i64>(x, y, scratch, |x, y| whole(op, &plan, x, y, limits(dtype))),
     }
 }
 
@@ -199,10 +200,22 @@ fn exponentials<W: Float>(plan: &Reduction, x: &[W], y: &mut [W]) {
     });
 }
 
+/// The least and the greatest number of an integer type: what nothing folds to.
+fn limits(dtype: DType) -> [i64; 2] {
+    match dtype {
+        DType::I8 => [i8::MIN.into(), i8::MAX.into()],
+        DType::I16 => [i16::MIN.into(), i16::MAX.into()],
+        DType::I32 => [i32::MIN.into(), i32::MAX.into()],
+        DType::U8 => [0, u8::MAX.into()],
+        DType::U16 => [0, u16::MAX.into()],
+        DType::U32 => [0, u32::MAX.into()],
+        DType::Bool => [0, 1],
+        _ => [i64::MIN, i64::MAX],
+    }
+}
+
 /// Arithmetic that `i64` and `u64` share.
 trait Whole: Calc + Ord {
-    const LEAST: Self;
-    const MOST: Self;
     const ONE: Self;
     fn add(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
@@ -214,8 +227,6 @@ trait Whole: Calc + Ord {
 macro_rules! whole {
     ($t:ty, $magnitude:expr) => {
         impl Whole for $t {
-            const LEAST: Self = <$t>::MIN;
-            const MOST: Self = <$t>::MAX;
             const ONE: Self = 1;
             fn add(self, other: Self) -> Self {
                 self.wrapping_add(other)
@@ -238,7 +249,13 @@ macro_rules! whole {
 whole!(i64, i64::wrapping_abs);
 whole!(u64, |v| v);
 
-fn whole<W: Whole>(op: Op, plan: &Reduction, x: &[W], y: &mut [W]) -> Result<(), OpError> {
+fn whole<W: Whole>(
+    op: Op,
+    plan: &Reduction,
+    x: &[W],
+    y: &mut [W],
+    [least, most]: [W; 2],
+) -> Result<(), OpError> {
     let zero = W::default();
     match op {
         Op::Sum | Op::Mean | Op::LogSum => {
@@ -253,8 +270,8 @@ fn whole<W: Whole>(op: Op, plan: &Reduction, x: &[W], y: &mut [W]) -> Result<(),
             let step = |a: W, x: W| a.add(x.mul(x));
             reduce(plan, x, y, Folded { start: zero, step, merge: W::add });
         }
-        Op::Max => reduce(plan, x, y, Folded { start: W::LEAST, step: W::max, merge: W::max }),
-        Op::Min => reduce(plan, x, y, Folded { start: W::MOST, step: W::min, merge: W::min }),
+        Op::Max => reduce(plan, x, y, Folded { start: least, step: W::max, merge: W::max }),
+        Op::Min => reduce(plan, x, y, Folded { start: most, step: W::min, merge: W::min }),
         Op::LogSumExp => {
             return Err(OpError::new("ReduceLogSumExp of integers, expected a float type"));
         }
@@ -407,6 +424,19 @@ fn cases(op: Op, rows: [f32; 2]) -> Vec<Case> {
         Case::new("nothing to keep", vec![ramp(&[0, 4]), axes(&[1])]),
         Case::new("nothing to fold", vec![Tensor::zeros(DType::F32, &[2, 0]), axes(&[1])]),
     ];
+    if matches!(op, Op::Max | Op::Min) {
+        let bools = Tensor::from_bools(&[3, 2], &[false, false, true, false, true, true]);
+        let expected = if op == Op::Max { [false, true, true] } else { [false, false, true] };
+        cases.push(
+            Case::new("bools", vec![bools, axes(&[1])])
+                .expect(vec![Tensor::from_bools(&[3, 1], &expected)]),
+        );
+        let least = if op == Op::Max { i8::MIN } else { i8::MAX };
+        cases.push(
+            Case::new("nothing to fold, i8", vec![Tensor::zeros(DType::I8, &[1, 0]), axes(&[1])])
+                .expect(vec![Tensor::from_slice(&[1, 1], &[least])]),
+        );
+    }
     if op != Op::LogSumExp {
         let wide = Tensor::from_slice(&[2, 3], &[3i64, 5 << 33, -1, 2, 7, 4]);
         cases.push(Case::new("i64", vec![wide, axes(&[1])]));
