@@ -28,3 +28,8 @@ pub fn devices() -> Vec<Device> {
         }
     }
 }
+
+/// The example of the README is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
