@@ -1,6 +1,6 @@
 //! Elementwise comparison: |a − b| ≤ atol + rtol·|b|.
 
-use engine_format::{DType, Tensor};
+use engine_format::{Attrs, DType, Tensor};
 use engine_ops::Tolerance;
 use half::{bf16, f16};
 use std::fmt;
@@ -131,15 +131,28 @@ fn to_f64s(tensor: &Tensor) -> Vec<f64> {
         DType::F64 => widen!(f64, f64::from),
         DType::F16 => widen!(f16, f64::from),
         DType::BF16 => widen!(bf16, f64::from),
-        DType::I8 => widen!(i8, f64::from),
+        DType::I8 | DType::I4 | DType::I2 => widen!(i8, f64::from),
         DType::I16 => widen!(i16, f64::from),
         DType::I32 => widen!(i32, f64::from),
-        DType::U8 | DType::Bool => widen!(u8, f64::from),
         DType::U16 => widen!(u16, f64::from),
         DType::U32 => widen!(u32, f64::from),
         DType::I64 => widen!(i64, |v: i64| v as f64),
         DType::U64 => widen!(u64, |v: u64| v as f64),
+        float if float.is_compact() && float.storage() == DType::U8 => {
+            to_f64s(&cast(tensor, DType::F32))
+        }
+        _ => widen!(u8, f64::from),
     }
+}
+
+/// The tensor's elements in another type.
+fn cast(tensor: &Tensor, to: DType) -> Tensor {
+    let like = Some(Tensor::zeros(to, &[]));
+    let def = engine_ops::lookup("CastLike", 1).expect("the table has CastLike");
+    let attrs = def.normalise(Attrs::new()).expect("every attribute has a default");
+    let mut results = engine_ops::eval(def, &attrs, &[Some(tensor.clone()), like], 1)
+        .expect("every type is cast to every other");
+    results.remove(0)
 }
 
 /// Whether the 8-byte elements at `i` are the same bits.

@@ -71,7 +71,7 @@ pub fn random(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
             DType::F64 => bytes.extend(f64::from(unit).to_le_bytes()),
             DType::F16 => bytes.extend(f16::from_f32(unit).to_le_bytes()),
             DType::BF16 => bytes.extend(bf16::from_f32(unit).to_le_bytes()),
-            DType::Bool => bytes.push(digit & 1),
+            restricted if restricted.is_restricted() => bytes.push(digit & 1),
             _ => {
                 bytes.push(digit);
                 bytes.resize(bytes.len() + dtype.size() - 1, 0);

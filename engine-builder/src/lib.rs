@@ -14,6 +14,7 @@ mod testing;
 
 pub use build::build;
 pub use error::{BuildError, BuildErrorKind};
+pub use import::composed;
 pub use options::{BuildOptions, RefitMode};
 
 /// Infers all types of a graph anew.

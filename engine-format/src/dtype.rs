@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The type of a tensor's elements. Bytes are little-endian; a bool is one byte, 0 or 1.
+///
+/// The *compact* types at the end are for storage: they are moved and converted, never calculated in. Each element has a byte
+/// of its own, also where it has fewer bits: an integer as it is, a float as its code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the documentation")]
@@ -21,11 +24,21 @@ pub enum DType {
     U32,
     U64,
     Bool,
+    F8E4M3FN,
+    F8E4M3FNUZ,
+    F8E5M2,
+    F8E5M2FNUZ,
+    F8E8M0,
+    F4E2M1,
+    I4,
+    U4,
+    I2,
+    U2,
 }
 
 impl DType {
     /// Every element type, in the order of declaration.
-    pub const ALL: [DType; 13] = [
+    pub const ALL: [DType; 23] = [
         DType::F32,
         DType::F64,
         DType::F16,
@@ -39,26 +52,72 @@ impl DType {
         DType::U32,
         DType::U64,
         DType::Bool,
+        DType::F8E4M3FN,
+        DType::F8E4M3FNUZ,
+        DType::F8E5M2,
+        DType::F8E5M2FNUZ,
+        DType::F8E8M0,
+        DType::F4E2M1,
+        DType::I4,
+        DType::U4,
+        DType::I2,
+        DType::U2,
     ];
 
     /// Bytes of one element.
     pub const fn size(self) -> usize {
         match self {
-            DType::I8 | DType::U8 | DType::Bool => 1,
             DType::F16 | DType::BF16 | DType::I16 | DType::U16 => 2,
             DType::F32 | DType::I32 | DType::U32 => 4,
             DType::F64 | DType::I64 | DType::U64 => 8,
+            _ => 1,
         }
     }
 
-    /// Whether the type is a floating-point type.
+    /// Whether the type is for storage only.
+    pub const fn is_compact(self) -> bool {
+        use DType::*;
+        matches!(
+            self,
+            F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 | F4E2M1 | I4 | U4 | I2 | U2
+        )
+    }
+
+    /// Whether some bytes stand for no element, so that contents have to be checked ([`Self::is_code`]).
+    pub const fn is_restricted(self) -> bool {
+        use DType::*;
+        matches!(self, Bool | F4E2M1 | I4 | U4 | I2 | U2)
+    }
+
+    /// Whether a byte stands for an element of a type of one byte.
+    pub const fn is_code(self, byte: u8) -> bool {
+        match self {
+            DType::Bool => byte <= 1,
+            DType::U4 | DType::F4E2M1 => byte < 16,
+            DType::U2 => byte < 4,
+            DType::I4 => matches!(byte as i8, -8..8),
+            DType::I2 => matches!(byte as i8, -2..2),
+            _ => true,
+        }
+    }
+
+    /// The type whose Rust type the elements are read as: `u8` for bools and codes, `i8` for small signed integers.
+    pub const fn storage(self) -> Self {
+        match self {
+            DType::I4 | DType::I2 => DType::I8,
+            other if other.is_compact() || matches!(other, DType::Bool) => DType::U8,
+            other => other,
+        }
+    }
+
+    /// Whether the type is a floating-point type that is calculated in.
     pub const fn is_float(self) -> bool {
         matches!(self, DType::F32 | DType::F64 | DType::F16 | DType::BF16)
     }
 
-    /// Whether the type is a signed or unsigned integer (bool is not).
+    /// Whether the type is a signed or unsigned integer that is calculated in (bool is not).
     pub const fn is_int(self) -> bool {
-        !self.is_float() && !matches!(self, DType::Bool)
+        !self.is_float() && !matches!(self, DType::Bool) && !self.is_compact()
     }
 
     /// The lower-case name used in files, reports and errors: `f32`, `i64`, `bool`.
@@ -77,6 +136,16 @@ impl DType {
             DType::U32 => "u32",
             DType::U64 => "u64",
             DType::Bool => "bool",
+            DType::F8E4M3FN => "f8e4m3fn",
+            DType::F8E4M3FNUZ => "f8e4m3fnuz",
+            DType::F8E5M2 => "f8e5m2",
+            DType::F8E5M2FNUZ => "f8e5m2fnuz",
+            DType::F8E8M0 => "f8e8m0",
+            DType::F4E2M1 => "f4e2m1",
+            DType::I4 => "i4",
+            DType::U4 => "u4",
+            DType::I2 => "i2",
+            DType::U2 => "u2",
         }
     }
 }

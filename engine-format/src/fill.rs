@@ -4,7 +4,7 @@ use crate::engine::stored;
 use crate::fit::{self, Examined, FitError, FitPolicy, FitReport, Misfit};
 use crate::writer::{Pieces, Supply, Written, write_file};
 use crate::{
-    Bytes, DType, Digest, Engine, EngineFlags, SerializeFlags, Weight, WeightData, WeightSource,
+    Bytes, Digest, Engine, EngineFlags, SerializeFlags, Weight, WeightData, WeightSource,
     WeightsPresence,
 };
 use std::io::{Seek, Write};
@@ -71,7 +71,7 @@ const STREAMED: usize = 1 << 20;
 
 /// Whether a weight is written piece by piece: its bytes go to the file as they are, and any are valid.
 fn is_streamed(weight: &Weight, flags: EngineFlags) -> bool {
-    let as_is = !flags.contains(EngineFlags::COMPRESSED) && weight.dtype != DType::Bool;
+    let as_is = !flags.contains(EngineFlags::COMPRESSED) && !weight.dtype.is_restricted();
     as_is && weight.byte_len() >= STREAMED
 }
 

@@ -44,9 +44,11 @@ pub enum TensorError {
         /// The type asked for.
         found: DType,
     },
-    /// A bool tensor holds a byte other than 0 and 1.
-    #[error("byte {index} of a bool tensor is {found}, expected 0 or 1")]
-    Bool {
+    /// A byte stands for no element: anything but 0 and 1 in a bool tensor.
+    #[error("byte {index} of a {dtype} tensor is {found}, which is no {dtype}")]
+    Element {
+        /// Element type.
+        dtype: DType,
         /// Position.
         index: usize,
         /// The byte.
@@ -80,10 +82,10 @@ impl Tensor {
                 found: data.len(),
             });
         }
-        if dtype == DType::Bool
-            && let Some(index) = data.iter().position(|&b| b > 1)
+        if dtype.is_restricted()
+            && let Some(index) = data.iter().position(|&b| !dtype.is_code(b))
         {
-            return Err(TensorError::Bool { index, found: data[index] });
+            return Err(TensorError::Element { dtype, index, found: data[index] });
         }
         let aligned = data.as_ptr().align_offset(dtype.size()) == 0;
         let data = if aligned { data } else { Bytes::copy_from(&data) };
@@ -140,9 +142,9 @@ impl Tensor {
         &self.data
     }
 
-    /// The elements as `T`. Bool tensors are read as `u8`.
+    /// The elements as `T`. Bools and compact types are read as [`DType::storage`] says.
     pub fn as_slice<T: Element>(&self) -> Result<&[T], TensorError> {
-        let same = T::DTYPE == self.dtype || (T::DTYPE == DType::U8 && self.dtype == DType::Bool);
+        let same = T::DTYPE == self.dtype || T::DTYPE == self.dtype.storage();
         if !same {
             return Err(TensorError::DType { expected: self.dtype, found: T::DTYPE });
         }
@@ -169,7 +171,7 @@ impl Tensor {
             DType::U32 => widen::<u32>(self),
             DType::U16 => widen::<u16>(self),
             DType::U8 | DType::Bool => widen::<u8>(self),
-            DType::F32 | DType::F64 | DType::F16 | DType::BF16 => None,
+            _ => None,
         }
     }
 }
@@ -194,14 +196,15 @@ impl fmt::Display for Tensor {
             DType::F64 => show::<f64>(self, f),
             DType::F16 => show::<f16>(self, f),
             DType::BF16 => show::<bf16>(self, f),
-            DType::I8 => show::<i8>(self, f),
+            DType::I8 | DType::I4 | DType::I2 => show::<i8>(self, f),
             DType::I16 => show::<i16>(self, f),
             DType::I32 => show::<i32>(self, f),
             DType::I64 => show::<i64>(self, f),
-            DType::U8 | DType::Bool => show::<u8>(self, f),
             DType::U16 => show::<u16>(self, f),
             DType::U32 => show::<u32>(self, f),
             DType::U64 => show::<u64>(self, f),
+            // Codes, for the small floats.
+            _ => show::<u8>(self, f),
         }?;
         f.write_str("]")
     }

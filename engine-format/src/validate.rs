@@ -232,11 +232,12 @@ fn check_stored(
     if weight.digest.is_none() {
         return Err(invalid("a stored weight without a digest", &place));
     }
-    if weight.dtype == DType::Bool
-        && let Some(at) = data.iter().position(|&byte| byte > 1)
+    let dtype = weight.dtype;
+    if dtype.is_restricted()
+        && let Some(at) = data.iter().position(|&byte| !dtype.is_code(byte))
     {
-        return Err(invalid(format!("byte {at} of a bool weight"), &place)
-            .expected("0 or 1")
+        return Err(invalid(format!("byte {at} of a {dtype} weight"), &place)
+            .expected(if dtype == DType::Bool { "0 or 1" } else { "one of the type's values" })
             .found(data[at]));
     }
     Ok(())

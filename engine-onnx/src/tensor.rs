@@ -107,23 +107,27 @@ impl TensorData {
     }
 
     fn decode(&self, dtype: DType) -> Result<Bytes, OnnxError> {
-        let len = self.byte_len(dtype)?;
-        match &self.inner.source {
-            Source::Ready(tensor) => Ok(tensor.bytes().clone()),
+        let elements = self.byte_len(dtype)?;
+        let bits = bits(dtype);
+        let len = if bits == 8 { elements } else { elements.div_ceil(8 / bits) };
+        let stored = match &self.inner.source {
+            Source::Ready(tensor) => return Ok(tensor.bytes().clone()),
             Source::Raw(bytes) if bytes.len() == len => Ok(bytes.clone()),
             Source::Raw(bytes) => Err(OnnxError::invalid("length of the contents")
                 .expected(format_args!("{len} bytes for {dtype}{:?}", self.inner.shape))
                 .found(bytes.len())),
+            Source::Typed(values) if bits < 8 && values.len() == len => values.encode(DType::U8),
             Source::Typed(values) => {
                 self.check_count(values.len())?;
                 values.encode(dtype)
             }
             Source::External(location) => self.inner.origin.folder()?.read(location, len),
             Source::Sparse { values, indices } => {
-                densify(dtype, &self.inner.shape, values, indices)
+                return densify(dtype, &self.inner.shape, values, indices);
             }
             Source::None => Err(OnnxError::invalid("tensor without contents")),
-        }
+        };
+        stored.map(|stored| if bits == 8 { stored } else { unpack(dtype, elements, &stored) })
     }
 
     /// Adds file and name to an error.
@@ -194,6 +198,18 @@ impl TensorData {
     }
 }
 
+/// One byte for each element of a type of fewer bits; a file has several in a byte, the first in the lowest bits.
+fn unpack(dtype: DType, count: usize, packed: &[u8]) -> Bytes {
+    let bits = bits(dtype);
+    let signed = dtype.storage() == DType::I8;
+    let element = |i: usize| {
+        let at = i * bits;
+        let high = packed[at / 8] << (8 - bits - at % 8);
+        if signed { ((high as i8) >> (8 - bits)) as u8 } else { high >> (8 - bits) }
+    };
+    Bytes::from((0..count).map(element).collect::<Vec<u8>>())
+}
+
 fn place(name: &str) -> String {
     format!("tensor {name:?}")
 }
@@ -224,17 +240,26 @@ const ELEMENTS: [(&str, Option<DType>); 27] = [
     ("complex64", None),
     ("complex128", None),
     ("bf16", Some(DType::BF16)),
-    ("float8e4m3fn", None),
-    ("float8e4m3fnuz", None),
-    ("float8e5m2", None),
-    ("float8e5m2fnuz", None),
-    ("uint4", None),
-    ("int4", None),
-    ("float4e2m1", None),
-    ("float8e8m0", None),
-    ("uint2", None),
-    ("int2", None),
+    ("f8e4m3fn", Some(DType::F8E4M3FN)),
+    ("f8e4m3fnuz", Some(DType::F8E4M3FNUZ)),
+    ("f8e5m2", Some(DType::F8E5M2)),
+    ("f8e5m2fnuz", Some(DType::F8E5M2FNUZ)),
+    ("u4", Some(DType::U4)),
+    ("i4", Some(DType::I4)),
+    ("f4e2m1", Some(DType::F4E2M1)),
+    ("f8e8m0", Some(DType::F8E8M0)),
+    ("u2", Some(DType::U2)),
+    ("i2", Some(DType::I2)),
 ];
+
+/// Bits that an element takes in a file's bytes; 8 for all types of whole bytes.
+fn bits(dtype: DType) -> usize {
+    match dtype {
+        DType::I4 | DType::U4 | DType::F4E2M1 => 4,
+        DType::I2 | DType::U2 => 2,
+        _ => 8,
+    }
+}
 
 /// Our element type for ONNX's number; `Cast`'s `to` and others use the same numbers.
 pub fn dtype_of(elem: i32) -> Option<DType> {
@@ -353,6 +378,8 @@ impl Typed {
             (Typed::I32(v), DType::I8) => narrow::<i32, i8>(v)?,
             (Typed::I32(v), DType::U16) => narrow::<i32, u16>(v)?,
             (Typed::I32(v), DType::U8 | DType::Bool) => narrow::<i32, u8>(v)?,
+            // Small floats are stored as their codes.
+            (Typed::I32(v), float) if float.is_compact() => narrow::<i32, u8>(v)?,
             // Halves are stored as their bit patterns.
             (Typed::I32(v), DType::F16 | DType::BF16) => narrow::<i32, u16>(v)?,
             _ => {

@@ -64,7 +64,8 @@ fn every_element_type_in_its_typed_and_its_raw_form() {
     let forms = typed_forms();
     let mut dtypes: Vec<DType> = forms.iter().map(|(_, t)| t.dtype()).collect();
     dtypes.sort();
-    assert_eq!(dtypes, DType::ALL);
+    let whole: Vec<DType> = DType::ALL.into_iter().filter(|dtype| !dtype.is_compact()).collect();
+    assert_eq!(dtypes, whole);
     for (proto, expected) in forms {
         let data_type = proto.data_type;
         // Bits are compared, so that NaN equals itself.
@@ -73,6 +74,27 @@ fn every_element_type_in_its_typed_and_its_raw_form() {
         assert_eq!(from_raw.bytes(), expected.bytes(), "{expected:?}");
         assert_eq!(from_raw.dtype(), expected.dtype());
     }
+}
+
+#[test]
+fn elements_of_few_bits_lie_several_to_a_byte_in_a_file_and_one_in_memory() {
+    // ONNX's numbers of the types, the file's bytes, and the elements.
+    let table: &[(i32, DType, &[u8], &[u8])] = &[
+        (17, DType::F8E4M3FN, &[0x2f, 0xfe, 0x7f], &[0x2f, 0xfe, 0x7f]),
+        (21, DType::U4, &[0x87, 0x0f], &[7, 8, 15]),
+        (22, DType::I4, &[0x87, 0x0f], &[7, -8i8 as u8, -1i8 as u8]),
+        (23, DType::F4E2M1, &[0xe2, 0x01], &[2, 14, 1]),
+        (25, DType::U2, &[0b10_01_11], &[3, 1, 2]),
+        (26, DType::I2, &[0b10_01_11], &[-1i8 as u8, 1, -2i8 as u8]),
+    ];
+    for &(number, dtype, stored, elements) in table {
+        let expected = Tensor::new(dtype, &[3], engine_format::Bytes::copy_from(elements)).unwrap();
+        assert_eq!(decode(raw("t", number, &[3], stored)).unwrap(), expected);
+        let int32_data = stored.iter().map(|&byte| i32::from(byte)).collect();
+        let typed = TensorProto { int32_data, dims: vec![3], ..i32s(number, &[]) };
+        assert_eq!(decode(typed).unwrap(), expected);
+    }
+    assert!(decode(raw("t", 22, &[3], &[0x87])).is_err(), "two elements where three are said");
 }
 
 #[test]
@@ -126,7 +148,7 @@ fn contents_that_contradict_the_type_are_errors() {
 
 #[test]
 fn element_types_without_support_are_errors_once_used() {
-    let named = [(8, "string"), (14, "complex64"), (17, "float8e4m3fn"), (22, "int4"), (99, "99")];
+    let named = [(8, "string"), (14, "complex64"), (15, "complex128"), (99, "99")];
     for (data_type, name) in named {
         let data = load(raw("odd", data_type, &[1], &[0; 8])).unwrap();
         for error in [data.dtype().unwrap_err(), data.tensor().unwrap_err()] {

@@ -7,6 +7,7 @@ use crate::OpError;
 use crate::broadcast::Broadcast;
 use crate::cpu::{TensorMut, TensorRef};
 use crate::parallel::pieces;
+use crate::small_float::{Rounding, decode, encode};
 use engine_format::{DType, Element};
 use half::{bf16, f16};
 
@@ -55,6 +56,12 @@ calc!(f32:
     F32 => f32, |v| v, |v| v;
     F16 => f16, f16::to_f32, f16::from_f32;
     BF16 => bf16, bf16::to_f32, bf16::from_f32;
+    F8E4M3FN => u8, |c| decode(DType::F8E4M3FN, c), |v| encode(DType::F8E4M3FN, v.into(), Rounding::SATURATING);
+    F8E4M3FNUZ => u8, |c| decode(DType::F8E4M3FNUZ, c), |v| encode(DType::F8E4M3FNUZ, v.into(), Rounding::SATURATING);
+    F8E5M2 => u8, |c| decode(DType::F8E5M2, c), |v| encode(DType::F8E5M2, v.into(), Rounding::SATURATING);
+    F8E5M2FNUZ => u8, |c| decode(DType::F8E5M2FNUZ, c), |v| encode(DType::F8E5M2FNUZ, v.into(), Rounding::SATURATING);
+    F8E8M0 => u8, |c| decode(DType::F8E8M0, c), |v| encode(DType::F8E8M0, v.into(), Rounding::SATURATING);
+    F4E2M1 => u8, |c| decode(DType::F4E2M1, c), |v| encode(DType::F4E2M1, v.into(), Rounding::SATURATING);
 );
 calc!(f64:
     F64 => f64, |v| v, |v| v;
@@ -71,6 +78,10 @@ calc!(i64:
     U16 => u16, i64::from, |v| v as u16;
     U8 => u8, i64::from, |v| v as u8;
     Bool => u8, i64::from, |v| u8::from(v != 0);
+    I4 => i8, i64::from, i4;
+    U4 => u8, i64::from, u4;
+    I2 => i8, i64::from, i2;
+    U2 => u8, i64::from, u2;
 );
 calc!(u64:
     U64 => u64, |v| v, |v| v;
@@ -83,14 +94,31 @@ calc!(u8:
     Bool => u8, |v| v, |v| v;
 );
 
+/// The lowest bits of an integer, as a signed or unsigned number of so many.
+const fn i4(v: i64) -> i8 {
+    ((v << 4) as i8) >> 4
+}
+
+const fn u4(v: i64) -> u8 {
+    v as u8 & 0xf
+}
+
+const fn i2(v: i64) -> i8 {
+    ((v << 6) as i8) >> 6
+}
+
+const fn u2(v: i64) -> u8 {
+    v as u8 & 0x3
+}
+
 /// Writes values of a calculating type to a slice of any element type, as [`cast`] says.
-type Narrow<W> = fn(DType, &[W], &mut [u8]);
+type Narrow<W> = fn(DType, &[W], &mut [u8], Rounding);
 
 /// Declares the conversion from one calculating type to every element type. `as` between numbers does what is wanted:
 /// it saturates from floats to integers and wraps between integers.
 macro_rules! cast_from {
     ($name:ident, $w:ty, $zero:expr) => {
-        fn $name(dtype: DType, values: &[$w], bytes: &mut [u8]) {
+        fn $name(dtype: DType, values: &[$w], bytes: &mut [u8], rounding: Rounding) {
             match dtype {
                 DType::F32 => write(bytes, values, |v| v as f32),
                 DType::F64 => write(bytes, values, |v| v as f64),
@@ -105,6 +133,11 @@ macro_rules! cast_from {
                 DType::U32 => write(bytes, values, |v| v as u32),
                 DType::U64 => write(bytes, values, |v| v as u64),
                 DType::Bool => write(bytes, values, |v| u8::from(v != $zero)),
+                DType::I4 => write(bytes, values, |v| i4(v as i64)),
+                DType::U4 => write(bytes, values, |v| u4(v as i64)),
+                DType::I2 => write(bytes, values, |v| i2(v as i64)),
+                DType::U2 => write(bytes, values, |v| u2(v as i64)),
+                small => write(bytes, values, |v| encode(small, v as f64, rounding)),
             }
         }
     };
@@ -115,22 +148,34 @@ cast_from!(from_i64, i64, 0);
 cast_from!(from_u64, u64, 0);
 
 /// Converts elements to the type of `y`, which has as many: floats are rounded to nearest even, to integers they are cut
-/// towards zero and saturate (NaN gives 0), integers wrap, everything but 0 is true.
+/// towards zero and saturate (NaN gives 0), integers wrap, everything but 0 is true. To integers of 4 and 2 bits floats wrap
+/// too, as in the implementation that the standard is tested with.
 pub(crate) fn cast(x: TensorRef<'_>, y: &mut TensorMut<'_>) {
-    fn through<W: Calc>(x: TensorRef<'_>, y: &mut TensorMut<'_>, narrow: Narrow<W>) {
+    cast_rounded(x, y, Rounding::SATURATING);
+}
+
+/// [`cast`] with a choice of what does not fit a float of 8 or 4 bits becomes.
+pub(crate) fn cast_rounded(x: TensorRef<'_>, y: &mut TensorMut<'_>, rounding: Rounding) {
+    fn through<W: Calc>(
+        x: TensorRef<'_>,
+        y: &mut TensorMut<'_>,
+        rounding: Rounding,
+        narrow: Narrow<W>,
+    ) {
         let dtype = y.dtype;
         blocks(y, &|start, n, block| {
             let mut values = [W::default(); BLOCK];
             W::load(x.dtype, x.bytes, start, &mut values[..n]);
-            narrow(dtype, &values[..n], block);
+            narrow(dtype, &values[..n], block, rounding);
         });
     }
     match x.dtype {
         same if same == y.dtype => y.bytes.copy_from_slice(x.bytes),
-        DType::F32 | DType::F16 | DType::BF16 => through(x, y, from_f32),
-        DType::F64 => through(x, y, from_f64),
-        DType::U64 => through(x, y, from_u64),
-        _ => through(x, y, from_i64),
+        DType::F64 => through(x, y, rounding, from_f64),
+        DType::U64 => through(x, y, rounding, from_u64),
+        DType::I4 | DType::U4 | DType::I2 | DType::U2 => through(x, y, rounding, from_i64),
+        float if float.is_float() || float.is_compact() => through(x, y, rounding, from_f32),
+        _ => through(x, y, rounding, from_i64),
     }
 }
 

@@ -83,7 +83,7 @@ impl<'a> TensorRef<'a> {
     /// The elements. A kernel asks for the type that it matched on, so a mismatch is its bug and panics. Bools
     /// read as `u8`.
     pub fn slice<T: Element>(&self) -> &'a [T] {
-        let same = T::DTYPE == self.dtype || (T::DTYPE == DType::U8 && self.dtype == DType::Bool);
+        let same = T::DTYPE == self.dtype || T::DTYPE == self.dtype.storage();
         assert!(same, "kernel read {} as {}", self.dtype, T::DTYPE);
         bytemuck::cast_slice(self.bytes)
     }
@@ -126,7 +126,7 @@ pub struct TensorMut<'a> {
 impl TensorMut<'_> {
     /// The elements, to be written. Bools are written as `u8`.
     pub fn slice<T: Element>(&mut self) -> &mut [T] {
-        let same = T::DTYPE == self.dtype || (T::DTYPE == DType::U8 && self.dtype == DType::Bool);
+        let same = T::DTYPE == self.dtype || T::DTYPE == self.dtype.storage();
         assert!(same, "kernel wrote {} as {}", self.dtype, T::DTYPE);
         bytemuck::cast_slice_mut(self.bytes)
     }

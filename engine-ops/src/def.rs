@@ -1,6 +1,11 @@
 //! What an operator is: plain data.
 
-use crate::{case::Case, cpu::Cpu, gpu::GpuKernel, infer::InferRule};
+use crate::{
+    case::Case,
+    cpu::Cpu,
+    gpu::GpuKernel,
+    infer::{Facts, InferCtx, InferError, InferRule},
+};
 use engine_format::{Attr, Attrs};
 use std::fmt;
 
@@ -27,8 +32,10 @@ pub struct OpDef {
     pub variadic_output: bool,
     /// What kind of work it is.
     pub kind: Kind,
-    /// Types, symbolic shapes and small values of the results.
+    /// Types, symbolic shapes and small values of the results; asked through [`OpDef::results`].
     pub infer: InferRule,
+    /// Whether it calculates with the compact element types too (it converts them). What only moves data always takes them.
+    pub compact: bool,
     /// The CPU kernel.
     pub cpu: Cpu,
     /// The GPU kernel; `None` runs on the CPU with copies.
@@ -53,11 +60,26 @@ impl OpDef {
         variadic_output: false,
         kind: Kind::Compute,
         infer: |_| Ok(Vec::new()),
+        compact: false,
         cpu: Cpu::None,
         gpu: None,
         tolerance: Tolerance::EXACT,
         cases: Vec::new,
     };
+
+    /// Facts of the results: what [`Self::infer`] says, if the operands' element types are taken at all.
+    pub fn results(&self, ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+        if self.kind == Kind::Compute && !self.compact {
+            let types = ctx.inputs.iter().flatten().map(|facts| facts.dtype);
+            if let Some(dtype) = types.into_iter().find(|dtype| dtype.is_compact()) {
+                return Err(InferError::invalid(format!(
+                    "{} does not calculate in {dtype}, a type for storage; cast it first",
+                    self.name
+                )));
+            }
+        }
+        (self.infer)(ctx)
+    }
 
     /// The operand at position `i`, the last one standing for all further ones if variadic.
     pub fn operand(&self, i: usize) -> Option<&'static Operand> {

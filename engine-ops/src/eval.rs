@@ -3,7 +3,7 @@
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
 use crate::infer::{Facts, InferCtx};
 use crate::{Kind, OpDef, OpError};
-use engine_format::{AlignedBuf, Attrs, DType, Tensor};
+use engine_format::{AlignedBuf, Attrs, Tensor};
 
 /// Runs `def` on operands whose contents are known and gives its first `outputs` results.
 ///
@@ -66,7 +66,8 @@ fn result_types(
     outputs: usize,
 ) -> Result<Vec<TensorMeta>, OpError> {
     let facts: Vec<_> = inputs.iter().map(|t| t.clone().map(Facts::constant)).collect();
-    let results = (def.infer)(&InferCtx { attrs, inputs: &facts, outputs })
+    let results = def
+        .results(&InferCtx { attrs, inputs: &facts, outputs })
         .map_err(|e| OpError::new(format!("{def:?}: {e}")))?;
     if results.len() < outputs {
         let has = results.len();
@@ -85,6 +86,6 @@ fn result_types(
 }
 
 fn finish(meta: &TensorMeta, buffer: AlignedBuf) -> Result<Tensor, OpError> {
-    debug_assert!(meta.dtype != DType::Bool || buffer.iter().all(|&b| b <= 1));
+    debug_assert!(!meta.dtype.is_restricted() || buffer.iter().all(|&b| meta.dtype.is_code(b)));
     Tensor::new(meta.dtype, &meta.shape, buffer.into()).map_err(|e| OpError::new(e.to_string()))
 }

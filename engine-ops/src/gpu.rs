@@ -132,6 +132,7 @@ pub enum Bind {
 pub const fn words(dtype: DType) -> Option<usize> {
     match dtype {
         DType::F64 => None,
+        dtype if dtype.is_compact() => None,
         DType::I64 | DType::U64 => Some(2),
         _ => Some(1),
     }
@@ -143,7 +144,7 @@ pub const fn wgsl_type(dtype: DType) -> Option<&'static str> {
         DType::F32 | DType::F16 | DType::BF16 => Some("f32"),
         DType::I8 | DType::I16 | DType::I32 => Some("i32"),
         DType::U8 | DType::U16 | DType::U32 | DType::Bool => Some("u32"),
-        DType::I64 | DType::U64 | DType::F64 => None,
+        _ => None,
     }
 }
 
@@ -163,9 +164,8 @@ pub const fn narrowing(dtype: DType) -> &'static str {
         DType::I8 | DType::I16 | DType::I32 | DType::I64 => {
             "fn narrow(y: i32) -> i32 { return y; }"
         }
-        DType::U8 | DType::U16 | DType::U32 | DType::U64 | DType::Bool => {
-            "fn narrow(y: u32) -> u32 { return y; }"
-        }
+        // Compact types are not kept on the GPU, so that no shader has a result of one.
+        _ => "fn narrow(y: u32) -> u32 { return y; }",
     }
 }
 

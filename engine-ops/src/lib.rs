@@ -22,6 +22,7 @@ mod mapped;
 mod ops;
 mod parallel;
 mod reduction;
+mod small_float;
 mod strided;
 mod wide;
 

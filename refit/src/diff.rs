@@ -147,7 +147,7 @@ fn values(name: String, a: &Tensor, b: &Tensor) -> WeightDiff {
         DType::F64 => compare::<f64>(name, a, b, |v| *v),
         DType::F16 => compare::<f16>(name, a, b, |v| v.to_f64()),
         DType::BF16 => compare::<bf16>(name, a, b, |v| v.to_f64()),
-        DType::I8 => compare::<i8>(name, a, b, |v| f64::from(*v)),
+        DType::I8 | DType::I4 | DType::I2 => compare::<i8>(name, a, b, |v| f64::from(*v)),
         DType::I16 => compare::<i16>(name, a, b, |v| f64::from(*v)),
         DType::I32 => compare::<i32>(name, a, b, |v| f64::from(*v)),
         // Differences of large 64-bit integers are rounded.
@@ -155,7 +155,8 @@ fn values(name: String, a: &Tensor, b: &Tensor) -> WeightDiff {
         DType::U64 => compare::<u64>(name, a, b, |v| *v as f64),
         DType::U16 => compare::<u16>(name, a, b, |v| f64::from(*v)),
         DType::U32 => compare::<u32>(name, a, b, |v| f64::from(*v)),
-        DType::U8 | DType::Bool => compare::<u8>(name, a, b, |v| f64::from(*v)),
+        // Small floats by their codes.
+        _ => compare::<u8>(name, a, b, |v| f64::from(*v)),
     }
 }
 

@@ -142,28 +142,26 @@ pub fn extract_file(
 fn header(weights: &[&Weight]) -> Result<Vec<u8>, RefitError> {
     // The format's own entry in the header; a tensor of that name would be taken for it.
     const RESERVED: &str = "__metadata__";
-    let mut end = 0;
-    let tensors = weights.iter().map(|weight| {
-        let start = end;
-        end += weight.byte_len();
-        let info = TensorInfo {
-            dtype: their_dtype(weight.dtype),
-            shape: weight.shape.clone(),
-            data_offsets: (start, end),
-        };
-        (weight.name.clone(), info)
-    });
     let unwritable = |why: String| {
         RefitError::new(
             RefitErrorKind::InvalidEngine,
             format!("not writable as safetensors: {why}"),
         )
     };
+    let mut end = 0;
+    let tensors = weights.iter().map(|weight| {
+        let start = end;
+        end += weight.byte_len();
+        let dtype = their_dtype(weight.dtype)
+            .ok_or_else(|| unwritable(format!("weight {:?} is {}", weight.name, weight.dtype)))?;
+        let info = TensorInfo { dtype, shape: weight.shape.clone(), data_offsets: (start, end) };
+        Ok((weight.name.clone(), info))
+    });
+    let tensors = tensors.collect::<Result<Vec<_>, RefitError>>()?;
     if weights.iter().any(|weight| weight.name == RESERVED) {
         return Err(unwritable(format!("a weight is called {RESERVED:?}")));
     }
-    let metadata =
-        Metadata::new(None, tensors.collect()).map_err(|error| unwritable(error.to_string()))?;
+    let metadata = Metadata::new(None, tensors).map_err(|error| unwritable(error.to_string()))?;
     let mut header =
         serde_json::to_vec(&metadata).map_err(|error| unwritable(error.to_string()))?;
     header.resize(header.len().next_multiple_of(8), b' ');

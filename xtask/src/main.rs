@@ -5,6 +5,7 @@ use engine_runtime::{Device, DeviceInfo};
 use miette::{Result, ensure};
 use std::path::Path;
 
+mod codegen;
 mod conformance;
 mod demo;
 mod suite;
@@ -40,6 +41,12 @@ enum Verb {
         #[command(flatten)]
         arguments: suite::Arguments,
     },
+    /// Makes the files that follow from the operator table anew.
+    Codegen {
+        /// Only says whether they are up to date.
+        #[arg(long)]
+        check: bool,
+    },
     /// Lists the GPU adapters that this process sees; ends with 1 if there is none.
     #[command(hide = true)]
     Adapters,
@@ -60,6 +67,7 @@ fn main() -> Result<()> {
         Verb::Test { arguments } => test::run(root, &arguments),
         Verb::Conformance { suite: None, arguments } => conformance::run(root, arguments.inner),
         Verb::Conformance { suite: Some(Suite::Onnx), arguments } => suite::run(root, &arguments),
+        Verb::Codegen { check } => codegen::run(root, check),
         Verb::Adapters => adapters(),
     }
 }

@@ -157,7 +157,7 @@ impl Rule<'_> {
         let mut guessed = guessed_ranks > 0;
         loop {
             let (attrs, outputs) = (&self.node.attrs, self.node.outputs.len());
-            match (self.def.infer)(&InferCtx { attrs, inputs: &inputs, outputs }) {
+            match self.def.results(&InferCtx { attrs, inputs: &inputs, outputs }) {
                 Ok(mut facts) => {
                     if guessed {
                         facts.iter_mut().for_each(|f| f.value = None);

@@ -50,6 +50,11 @@ impl<'a> Call<'a> {
         &self.node.op_type
     }
 
+    /// The version of the operator set that gives the node its meaning.
+    pub(super) fn opset(&self) -> i64 {
+        self.node.opset
+    }
+
     /// All operands.
     pub(super) fn inputs(&self) -> Vec<Option<ValueId>> {
         self.inputs.clone()
@@ -180,6 +185,23 @@ impl<'a> Call<'a> {
                 data.tensor().map(Some).map_err(|error| OpError::new(error.to_string()))
             }
             Some(_) => Err(OpError::new(format!("attribute {name:?} is not a tensor"))),
+        }
+    }
+
+    /// Writes the nodes of a graph attribute, over `operands` as the graph's inputs; gives its results. `None` if the node does
+    /// not have the attribute.
+    pub(super) fn inline(
+        &mut self,
+        name: &'static str,
+        operands: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, OpError> {
+        match self.attr(name) {
+            None => Ok(None),
+            Some(AttrValue::Graph(graph)) => {
+                let results = self.importer.inline(graph, operands);
+                results.map(Some).map_err(|error| OpError::new(format!("in {name}: {error}")))
+            }
+            Some(_) => Err(OpError::new(format!("attribute {name:?} is not a graph"))),
         }
     }
 
@@ -340,5 +362,6 @@ pub(super) fn scalar(dtype: DType, value: f64) -> Result<Tensor, OpError> {
         DType::U32 => of(value as u32),
         DType::U64 => of(value as u64),
         DType::Bool => Tensor::from_bools(&[], &[value != 0.0]),
+        other => return Err(OpError::new(format!("no constant of {other}, a type for storage"))),
     })
 }

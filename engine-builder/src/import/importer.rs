@@ -123,6 +123,31 @@ impl Importer {
         Ok(Block { inputs: formal, nodes, outputs })
     }
 
+    /// The nodes of a nested graph as part of the block being written, its inputs being `operands`.
+    pub(super) fn inline(
+        &mut self,
+        graph: &OnnxGraph,
+        operands: &[ValueId],
+    ) -> Result<Vec<ValueId>, BuildError> {
+        if graph.inputs.len() != operands.len() {
+            let (takes, given) = (graph.inputs.len(), operands.len());
+            return Err(BuildError::model(format!(
+                "the graph has {takes} inputs, {given} are given"
+            )));
+        }
+        self.enter(graph);
+        for (info, &operand) in graph.inputs.iter().zip(operands) {
+            self.bind(&info.name, operand);
+        }
+        self.body(graph)?;
+        let results = graph.outputs.iter().map(|output| {
+            self.resolve(&output.name).ok_or_else(|| undefined(&graph.qualify(&output.name)))
+        });
+        let results = results.collect();
+        self.scopes.pop();
+        results
+    }
+
     /// A constant with a name of the model.
     fn constant(&mut self, name: &str, data: &TensorData) -> Result<(), BuildError> {
         let qualified = self.qualify(name);

@@ -14,3 +14,9 @@ mod tests;
 mod unsupported;
 
 pub(crate) use importer::{Imported, import};
+
+/// ONNX operators that are written in terms of the operator table, or older forms of those that are in it: domain, name, first
+/// and last opset.
+pub fn composed() -> impl Iterator<Item = (&'static str, &'static str, i64, i64)> {
+    adapters::all()
+}

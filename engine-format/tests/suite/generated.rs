@@ -104,7 +104,7 @@ fn weight(spec: &WeightSpec, index: usize, flags: EngineFlags, ids: &mut Ids) ->
     let len = spec.shape.iter().product::<usize>() * dtype.size();
     let byte = |i: usize| (i as u8).wrapping_mul(31).wrapping_add(spec.byte);
     let bytes: Vec<u8> =
-        (0..len).map(|i| if dtype == DType::Bool { byte(i) & 1 } else { byte(i) }).collect();
+        (0..len).map(|i| if dtype.is_restricted() { byte(i) & 1 } else { byte(i) }).collect();
     let parameter = spec.parameter && len <= 64;
     Weight {
         name: format!("layer.{index:03}.weight"),

@@ -49,7 +49,7 @@ impl Wgsl {
             DType::I64 => self.signed64,
             DType::U64 => self.unsigned64,
             DType::Bool => self.boolean,
-            DType::F64 => "",
+            _ => "",
         };
         (!text.is_empty()).then_some(text)
     }

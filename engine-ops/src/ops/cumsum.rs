@@ -1,4 +1,4 @@
-//! Running sums along an axis.
+//! Running sums and products along an axis.
 
 use super::elementwise::{INT64, PRELUDE, element_type, rounded};
 use crate::case::{Case, ramp};
@@ -26,6 +26,28 @@ pub static CUM_SUM: OpDef = OpDef {
     ..OpDef::BASE
 };
 
+pub static CUM_PROD: OpDef = OpDef {
+    name: "CumProd",
+    doc: "The product of the elements up to each position along `axis`; without the element itself if `exclusive`, from the \
+          end if `reverse`.",
+    onnx: &[OnnxName::since("CumProd", 26)],
+    cpu: Cpu::kernel(run_products),
+    gpu: None,
+    cases: || {
+        let x = || Tensor::from_slice(&[2, 3], &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let axis = |v: i64| Tensor::from_slice(&[], &[v]);
+        let y = |v: [f32; 6]| vec![Tensor::from_slice(&[2, 3], &v)];
+        vec![
+            Case::new("rows", vec![x(), axis(1)]).expect(y([1.0, 2.0, 6.0, 4.0, 20.0, 120.0])),
+            Case::new("exclusive, from the end", vec![x(), axis(0)])
+                .attr("exclusive", Attr::Int(1))
+                .attr("reverse", Attr::Int(1))
+                .expect(y([4.0, 5.0, 6.0, 1.0, 1.0, 1.0])),
+        ]
+    },
+    ..CUM_SUM
+};
+
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
     if x.dtype == DType::Bool {
@@ -47,6 +69,33 @@ fn split(shape: &[usize], along: &[i64]) -> Result<[usize; 3], OpError> {
 }
 
 fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let (x, sizes, order) = plan(ctx)?;
+    let y = ctx.output();
+    match x.dtype {
+        DType::F64 => fold(x, y, sizes, order, 0.0, |a: f64, b| a + b),
+        DType::U64 => fold(x, y, sizes, order, 0, u64::wrapping_add),
+        dtype if dtype.is_float() => fold(x, y, sizes, order, 0.0, |a: f32, b| a + b),
+        _ => fold(x, y, sizes, order, 0, i64::wrapping_add),
+    }
+    Ok(())
+}
+
+fn run_products(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let (x, sizes, order) = plan(ctx)?;
+    let y = ctx.output();
+    match x.dtype {
+        DType::F64 => fold(x, y, sizes, order, 1.0, |a: f64, b| a * b),
+        DType::U64 => fold(x, y, sizes, order, 1, u64::wrapping_mul),
+        dtype if dtype.is_float() => fold(x, y, sizes, order, 1.0, |a: f32, b| a * b),
+        _ => fold(x, y, sizes, order, 1, i64::wrapping_mul),
+    }
+    Ok(())
+}
+
+/// The operand, its sizes around the axis, and the order: exclusive, reverse.
+type Plan<'a> = (TensorRef<'a>, [usize; 3], (bool, bool));
+
+fn plan<'a>(ctx: &CpuCtx<'a>) -> Result<Plan<'a>, OpError> {
     let (x, along) = (ctx.input(0), ctx.input(1));
     let along = match along.dtype {
         DType::I32 => along.slice::<i32>().iter().map(|&a| i64::from(a)).collect(),
@@ -54,28 +103,22 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     };
     let sizes = split(x.shape, &along)?;
     let order = (ctx.attrs.int("exclusive") != 0, ctx.attrs.int("reverse") != 0);
-    let y = ctx.output();
-    match x.dtype {
-        DType::F64 => sums(x, y, sizes, order, |a: f64, b| a + b),
-        DType::U64 => sums(x, y, sizes, order, u64::wrapping_add),
-        dtype if dtype.is_float() => sums(x, y, sizes, order, |a: f32, b| a + b),
-        _ => sums(x, y, sizes, order, i64::wrapping_add),
-    }
-    Ok(())
+    Ok((x, sizes, order))
 }
 
-/// One running sum for each position beside the axis, kept in the calculating type.
-fn sums<W: Calc>(
+/// One running result, from `zero` on, for each position beside the axis, kept in the calculating type.
+fn fold<W: Calc>(
     x: TensorRef<'_>,
     y: &mut TensorMut<'_>,
     [outer, along, inner]: [usize; 3],
     (exclusive, reverse): (bool, bool),
+    zero: W,
     add: fn(W, W) -> W,
 ) {
     let size = y.dtype.size();
     for row in 0..outer * inner {
         let start = row / inner * along * inner + row % inner;
-        let mut sum = W::default();
+        let mut sum = zero;
         for step in 0..along {
             let at = start + inner * if reverse { along - 1 - step } else { step };
             let mut next = [W::default()];

@@ -6,8 +6,10 @@ mod activation;
 mod arg;
 mod batch_norm;
 mod binary;
+mod bit_cast;
 mod cast;
 mod clip;
+mod col2im;
 mod compare;
 mod concat;
 mod control;
@@ -15,6 +17,9 @@ mod conv;
 mod conv_transpose;
 mod cumsum;
 mod depth_space;
+mod det;
+mod dft;
+mod einsum;
 mod elementwise;
 mod expand;
 mod eye_like;
@@ -23,8 +28,12 @@ mod gather_elements;
 mod gather_nd;
 mod gemm;
 mod global_pool;
+mod grid_sample;
+mod linear_attention;
 mod logic;
 mod matmul;
+mod max_unpool;
+mod non_max_suppression;
 mod non_zero;
 mod norm;
 mod numeric;
@@ -38,11 +47,14 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod reverse_sequence;
+mod roi_align;
 mod scatter;
 mod shape;
 mod slice;
 mod softmax;
 mod split;
+mod tensor_scatter;
+mod tf_idf;
 mod top_k;
 mod transpose;
 mod trigonometry;
@@ -83,6 +95,7 @@ pub static TABLE: &[&OpDef] = &[
     &r#where::WHERE,
     // Along axes.
     &cumsum::CUM_SUM,
+    &cumsum::CUM_PROD,
     &reduce::SUM,
     &reduce::MEAN,
     &reduce::MAX,
@@ -105,6 +118,7 @@ pub static TABLE: &[&OpDef] = &[
     // One operand, elementwise.
     &cast::CAST,
     &cast::CAST_LIKE,
+    &bit_cast::BIT_CAST,
     &clip::CLIP,
     &numeric::RELU,
     &numeric::ABS,
@@ -201,4 +215,17 @@ pub static TABLE: &[&OpDef] = &[
     &pool::LP_POOL,
     &global_pool::GLOBAL_MAX_POOL,
     &global_pool::GLOBAL_AVERAGE_POOL,
+    // Signals, images, boxes.
+    &dft::DFT,
+    &dft::STFT,
+    &linear_attention::LINEAR_ATTENTION,
+    &einsum::EINSUM,
+    &grid_sample::GRID_SAMPLE,
+    &col2im::COL2IM,
+    &non_max_suppression::NON_MAX_SUPPRESSION,
+    &det::DET,
+    &tensor_scatter::TENSOR_SCATTER,
+    &max_unpool::MAX_UNPOOL,
+    &roi_align::ROI_ALIGN,
+    &tf_idf::TF_IDF_VECTORIZER,
 ];

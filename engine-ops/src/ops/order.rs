@@ -28,7 +28,7 @@ macro_rules! floats {
 }
 floats!(f32, f64, f16, bf16);
 
-/// Calls `$body` with `$name` bound to the Rust type of a dtype; all have an order, bools as `u8`.
+/// Calls `$body` with `$name` bound to the Rust type of a dtype, bools as `u8`; types for storage have no order.
 macro_rules! for_ordered {
     ($dtype:expr, $name:ident => $body:expr) => {
         $crate::ops::order::for_ordered!(
@@ -40,6 +40,7 @@ macro_rules! for_ordered {
     (@ $dtype:expr, $name:ident, $body:expr, $($d:ident $t:ty),*) => {
         match $dtype {
             $(engine_format::DType::$d => { type $name = $t; $body })*
+            other => Err($crate::OpError::new(format!("elements of {other} have no order here"))),
         }
     };
 }

@@ -30,7 +30,7 @@ pub(crate) fn widen(dtype: DType, host: &[u8]) -> Cow<'_, [u32]> {
         DType::I16 => each(host, |x: i16| i32::from(x) as u32),
         DType::U8 | DType::Bool => each(host, |x: u8| u32::from(x)),
         DType::U16 => each(host, |x: u16| u32::from(x)),
-        DType::F64 => panic!("f64 is not kept on the GPU"),
+        other => panic!("{other} is not kept on the GPU"),
     }
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn narrow(dtype: DType, len: usize, gpu: &[u8]) -> AlignedBuf {
         DType::U8 => each(gpu, &mut out, |x: u32| x as u8),
         DType::U16 => each(gpu, &mut out, |x: u32| x as u16),
         DType::Bool => each(gpu, &mut out, |x: u32| u8::from(x != 0)),
-        DType::F64 => panic!("f64 is not kept on the GPU"),
+        other => panic!("{other} is not kept on the GPU"),
     }
     out
 }

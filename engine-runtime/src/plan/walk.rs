@@ -268,7 +268,7 @@ fn node(op: &Op, env: &mut [Option<Val>], builder: &mut Builder) -> Result<Flow,
     let fail = |why: &OpError| node_error(op, &metas(), why);
     let facts: Vec<Option<Facts>> = inputs.iter().map(|i| i.as_ref().map(facts_of)).collect();
     let ctx = InferCtx { attrs: &op.attrs, inputs: &facts, outputs: op.outputs.len() };
-    let results = match (op.def.infer)(&ctx) {
+    let results = match op.def.results(&ctx) {
         Ok(results) => results,
         Err(InferError::NeedsValue(i)) => return needs_value(op, &inputs, i),
         Err(InferError::DataDependent) => return dynamic(op, env, &inputs),

@@ -164,7 +164,7 @@ impl WeightSource for SafetensorsSource {
 }
 
 /// Element types of both, in pairs.
-const TYPES: [(Dtype, DType); 13] = [
+const TYPES: [(Dtype, DType); 18] = [
     (Dtype::F32, DType::F32),
     (Dtype::F64, DType::F64),
     (Dtype::F16, DType::F16),
@@ -178,13 +178,18 @@ const TYPES: [(Dtype, DType); 13] = [
     (Dtype::U32, DType::U32),
     (Dtype::U64, DType::U64),
     (Dtype::BOOL, DType::Bool),
+    (Dtype::F8_E4M3, DType::F8E4M3FN),
+    (Dtype::F8_E4M3FNUZ, DType::F8E4M3FNUZ),
+    (Dtype::F8_E5M2, DType::F8E5M2),
+    (Dtype::F8_E5M2FNUZ, DType::F8E5M2FNUZ),
+    (Dtype::F8_E8M0, DType::F8E8M0),
 ];
 
 fn dtype_of(theirs: Dtype) -> Option<DType> {
     TYPES.iter().find(|(t, _)| *t == theirs).map(|(_, ours)| *ours)
 }
 
-/// The file format's name for one of our element types.
-pub(crate) fn their_dtype(ours: DType) -> Dtype {
-    TYPES.iter().find(|(_, o)| *o == ours).expect("every DType is listed").0
+/// The file format's name for one of our element types; `None` for those with fewer than 8 bits.
+pub(crate) fn their_dtype(ours: DType) -> Option<Dtype> {
+    TYPES.iter().find(|(_, o)| *o == ours).map(|(theirs, _)| *theirs)
 }

@@ -32,6 +32,27 @@ pub(super) static ROWS: &[Adapter] = &[
         ],
         attention,
     ),
+    Adapter {
+        domain: "ai.onnx.preview",
+        ..row(
+            "FlexAttention",
+            ALL,
+            &[
+                "Cast",
+                "Concat",
+                "Div",
+                "Expand",
+                "MatMul",
+                "Mul",
+                "Reshape",
+                "Shape",
+                "Softmax",
+                "Transpose",
+                "Unsqueeze",
+            ],
+            flex_attention,
+        )
+    },
     row(
         "RotaryEmbedding",
         ALL,
@@ -125,6 +146,38 @@ fn attention(call: &mut Call<'_>) -> Result<Last, OpError> {
     let y = swapped(call, y)?;
     let shape = call.vector(&[0, 0, -1]);
     call.finish("Reshape", [y, shape], vec![])
+}
+
+/// Attention with graphs that change the scores and the shares.
+fn flex_attention(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let (q, k, v) = (call.input(0)?, call.input(1)?, call.input(2)?);
+    let dtype = call.facts(v).dtype;
+    let precision = match call.element_type("softmax_precision")? {
+        Some(precision) => precision,
+        None if dtype == DType::F64 => dtype,
+        None => DType::F32,
+    };
+    let scores = raw_scores(call, q, k)?;
+    let mut scores = call.cast(scores, precision)?;
+    if let Some(changed) = call.inline("score_mod", &[scores])? {
+        scores = only(&changed)?;
+    }
+    let mut shares = call.emit("Softmax", [scores], vec![("axis", Attr::Int(-1))])?;
+    if let Some(changed) = call.inline("prob_mod", &[shares])? {
+        shares = only(&changed)?;
+    }
+    let v = repeated_heads(call, v, q)?;
+    let v = call.cast(v, precision)?;
+    let y = call.emit("MatMul", [shares, v], vec![])?;
+    let y = call.cast(y, dtype)?;
+    call.finish("Identity", [y], vec![])
+}
+
+fn only(results: &[ValueId]) -> Result<ValueId, OpError> {
+    match results {
+        [one] => Ok(*one),
+        many => Err(OpError::new(format!("the graph has {} results, expected one", many.len()))),
+    }
 }
 
 fn give_scores(call: &mut Call<'_>, here: bool, scores: ValueId) {

@@ -12,13 +12,17 @@ mod resize;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod training;
+mod vision;
 
 use super::call::{Call, Last};
 use engine_ops::OpError;
 
 /// How an operator is written in terms of the table.
 pub(super) struct Adapter {
-    /// ONNX name, in the default domain.
+    /// Domain; `""` is the default one.
+    pub(super) domain: &'static str,
+    /// ONNX name.
     pub(super) op: &'static str,
     /// First opset that the row is for.
     pub(super) since: i64,
@@ -36,7 +40,7 @@ const fn row(
     needs: &'static [&'static str],
     run: fn(&mut Call<'_>) -> Result<Last, OpError>,
 ) -> Adapter {
-    Adapter { op, since: opsets.0, until: opsets.1, needs, run }
+    Adapter { domain: "", op, since: opsets.0, until: opsets.1, needs, run }
 }
 
 /// Every opset that is known.
@@ -53,10 +57,19 @@ static FAMILIES: &[&[Adapter]] = &[
     quantize::ROWS,
     resize::ROWS,
     shape::ROWS,
+    training::ROWS,
+    vision::ROWS,
 ];
+
+/// Every row: domain, operator, first and last opset.
+pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static str, i64, i64)> {
+    let rows = FAMILIES.iter().copied().flatten();
+    rows.map(|row| (row.domain, row.op, row.since, row.until))
+}
 
 /// The row for an operator of an opset.
 pub(super) fn find(domain: &str, op: &str, opset: i64) -> Option<&'static Adapter> {
-    let covers = |a: &&Adapter| a.op == op && (a.since..=a.until).contains(&opset);
-    FAMILIES.iter().copied().flatten().filter(|_| domain.is_empty()).find(covers)
+    let covers =
+        |a: &&Adapter| a.domain == domain && a.op == op && (a.since..=a.until).contains(&opset);
+    FAMILIES.iter().copied().flatten().find(covers)
 }

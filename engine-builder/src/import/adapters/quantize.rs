@@ -2,6 +2,7 @@
 //! prepared once.
 
 use super::{ALL, Adapter, row};
+use crate::import::attrs;
 use crate::import::call::{Call, Last};
 use engine_format::{Attr, DType, ValueId};
 use engine_ops::OpError;
@@ -71,9 +72,13 @@ fn range(dtype: DType) -> Result<(f64, f64), OpError> {
         DType::I8 => (-128.0, 127.0),
         DType::U16 => (0.0, 65535.0),
         DType::I16 => (-32768.0, 32767.0),
+        DType::U4 => (0.0, 15.0),
+        DType::I4 => (-8.0, 7.0),
+        DType::U2 => (0.0, 3.0),
+        DType::I2 => (-2.0, 1.0),
         other => {
             return Err(OpError::new(format!(
-                "quantised type {other}, expected u8, i8, u16 or i16"
+                "quantised type {other}, expected an integer of at most 16 bits"
             )));
         }
     })
@@ -101,8 +106,7 @@ fn rounded(
 }
 
 fn quantize(call: &mut Call<'_>) -> Result<Last, OpError> {
-    // It speaks of 8-bit floats alone.
-    call.ignore("saturate");
+    let saturate = call.int("saturate", 1)?;
     let (x, scale) = (call.input(0)?, call.input(1)?);
     let along = Along::read(call)?;
     let asked = call.element_type("output_dtype")?;
@@ -119,6 +123,12 @@ fn quantize(call: &mut Call<'_>) -> Result<Last, OpError> {
     let scale = along.spread(call, scale, x)?;
     let zero = along.spread_all(call, call.opt(2), x)?;
     let (x, scale) = (call.cast(x, precision)?, call.cast(scale, precision)?);
+    if to.is_compact() && range(to).is_err() {
+        // Small floats have no zero point but 0, and their conversion rounds and saturates by itself.
+        let ratio = call.emit("Div", [x, scale], vec![])?;
+        let to = ("to", Attr::Int(attrs::element_number(to)));
+        return call.finish("Cast", [ratio], vec![to, ("saturate", Attr::Int(saturate))]);
+    }
     let y = rounded(call, x, scale, zero, to)?;
     call.finish("Identity", [y], vec![])
 }

@@ -11,7 +11,7 @@ pub(super) static ROWS: &[Adapter] = &[
     row("Tile", (1, 5), &["Tile", "Reshape", "Cast", "Concat"], tile),
     row("Pad", (1, 10), &["Pad"], pad),
     row("ConstantOfShape", ALL, &["Expand"], constant_of_shape),
-    row("Dropout", ALL, &["Identity"], dropout),
+    row("Dropout", ALL, &["Expand", "Identity", "Shape"], dropout),
     row("Scatter", ALL, &["ScatterElements"], |call| {
         let inputs = call.inputs();
         call.same_as("ScatterElements", inputs)
@@ -87,5 +87,16 @@ fn dropout(call: &mut Call<'_>) -> Result<Last, OpError> {
             ));
         }
     }
-    call.finish("Identity", [call.input(0)?], vec![])
+    let x = call.input(0)?;
+    if call.asks_for(1) {
+        // Nothing was dropped.
+        let (all, rank) = (call.literal(Tensor::from_bools(&[], &[true])), call.rank(x)? as i64);
+        let shape = call.sizes(x, 0, rank)?;
+        let mask = call.emit("Expand", [all, shape], vec![])?;
+        // Until opset 9 it had the type of the operand.
+        let dtype = if call.opset() < 10 { call.facts(x).dtype } else { DType::Bool };
+        let mask = call.cast(mask, dtype)?;
+        call.give(1, mask);
+    }
+    call.finish("Identity", [x], vec![])
 }

@@ -1,0 +1,138 @@
+//! Blocks put back together to an image.
+
+use crate::case::Case;
+use crate::convert::Calc;
+use crate::cpu::{Cpu, CpuCtx};
+use crate::def::AttrsExt;
+use crate::infer::{Facts, InferCtx, InferError};
+use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
+use engine_format::{Attrs, DType, Dim, Tensor};
+
+pub static COL2IM: OpDef = OpDef {
+    name: "Col2Im",
+    doc: "The image whose sliding blocks are the columns of the operand, overlapping blocks summed: [N, C·block, count] → \
+          [N, C, image].",
+    onnx: &[OnnxName::since("Col2Im", 18)],
+    attrs: &[
+        AttrDef::opt_ints("dilations"),
+        AttrDef::opt_ints("pads"),
+        AttrDef::opt_ints("strides"),
+    ],
+    inputs: &[Operand::data("input"), Operand::shape("image_shape"), Operand::shape("block_shape")],
+    outputs: &["output"],
+    infer,
+    cpu: Cpu::kernel(run),
+    tolerance: Tolerance::SUMS,
+    cases: || {
+        let columns = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let inputs = vec![
+            Tensor::from_slice(&[1, 2, 3], &columns),
+            Tensor::from_slice(&[2], &[1i64, 4]),
+            Tensor::from_slice(&[2], &[1i64, 2]),
+        ];
+        let y = Tensor::from_slice(&[1, 1, 1, 4], &[1.0f32, 6.0, 8.0, 6.0]);
+        vec![Case::new("overlapping pairs", inputs).expect(vec![y])]
+    },
+    ..OpDef::BASE
+};
+
+/// One spatial axis.
+struct Axis {
+    image: usize,
+    block: usize,
+    dilation: usize,
+    stride: usize,
+    pad: usize,
+    /// Blocks along the axis.
+    count: usize,
+}
+
+fn axes(attrs: &Attrs, image: &[i64], block: &[i64]) -> Result<Vec<Axis>, OpError> {
+    let rank = image.len();
+    let list = |name: &str, length: usize, default: i64| match attrs.ints(name) {
+        None => Ok(vec![default; length]),
+        Some(given) if given.len() == length => Ok(given.to_vec()),
+        Some(given) => {
+            Err(OpError::new(format!("attribute {name:?} is {given:?}, expected {length} numbers")))
+        }
+    };
+    let (dilations, strides) = (list("dilations", rank, 1)?, list("strides", rank, 1)?);
+    let pads = list("pads", 2 * rank, 0)?;
+    (0..rank)
+        .map(|i| {
+            let room = image[i] + pads[i] + pads[rank + i] - dilations[i] * (block[i] - 1) - 1;
+            if room < 0 || strides[i] <= 0 || dilations[i] <= 0 || block[i] <= 0 {
+                return Err(OpError::new(format!(
+                    "blocks {block:?} do not fit the image {image:?} with strides {strides:?}, dilations {dilations:?}"
+                )));
+            }
+            Ok(Axis {
+                image: image[i] as usize,
+                block: block[i] as usize,
+                dilation: dilations[i] as usize,
+                stride: strides[i] as usize,
+                pad: usize::try_from(pads[i]).map_err(|_| OpError::new("pads are negative"))?,
+                count: (room / strides[i] + 1) as usize,
+            })
+        })
+        .collect()
+}
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let (x, shape) = (ctx.facts(0)?, ctx.shape(0)?);
+    let (image, block) = (ctx.ints(1)?, ctx.ints(2)?);
+    if !x.dtype.is_float() || shape.len() != 3 || image.len() != block.len() {
+        return Err(InferError::invalid(format!(
+            "operand input is {}{shape:?}, expected floats of rank 3, and as many sizes of the block as of the image",
+            x.dtype
+        )));
+    }
+    let axes = axes(ctx.attrs, &image, &block)?;
+    let (size, count): (usize, usize) =
+        (axes.iter().map(|a| a.block).product(), axes.iter().map(|a| a.count).product());
+    if shape[2].known().is_some_and(|n| n != count as i64) {
+        return Err(InferError::invalid(format!("{} columns, expected {count}", shape[2])));
+    }
+    let channels = shape[1].known().ok_or(InferError::NeedsValue(0))? / size.max(1) as i64;
+    let sizes = image.iter().map(|&n| Dim::from(n));
+    let out = [shape[0].clone(), Dim::from(channels)].into_iter().chain(sizes).collect();
+    Ok(vec![Facts::new(x.dtype, out)])
+}
+
+fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let x = ctx.input(0);
+    let axes = axes(ctx.attrs, ctx.input(1).slice::<i64>(), ctx.input(2).slice::<i64>())?;
+    let y = ctx.output();
+    let pixels: usize = y.shape[2..].iter().product();
+    let block: usize = axes.iter().map(|a| a.block).product();
+    let count: usize = axes.iter().map(|a| a.count).product();
+    let planes = y.shape[0] * y.shape[1];
+    let mut columns = vec![0.0f64; block * count];
+    let mut image = vec![0.0f64; pixels];
+    let size = DType::size(y.dtype);
+    for plane in 0..planes {
+        f64::load(x.dtype, x.bytes, plane * block * count, &mut columns);
+        image.fill(0.0);
+        for (at, &value) in columns.iter().enumerate() {
+            if let Some(pixel) = pixel(&axes, at / count, at % count) {
+                image[pixel] += value;
+            }
+        }
+        f64::store(y.dtype, &image, &mut y.bytes[plane * pixels * size..][..pixels * size]);
+    }
+    Ok(())
+}
+
+/// Where in the image element `inside` of block `block` lies; `None` for what lies in the padding.
+fn pixel(axes: &[Axis], mut inside: usize, mut block: usize) -> Option<usize> {
+    let (mut at, mut stride) = (0, 1);
+    for axis in axes.iter().rev() {
+        let place = block % axis.count * axis.stride + inside % axis.block * axis.dilation;
+        let place = place.checked_sub(axis.pad).filter(|&place| place < axis.image)?;
+        at += place * stride;
+        stride *= axis.image;
+        inside /= axis.block;
+        block /= axis.count;
+    }
+    Some(at)
+}

@@ -1,0 +1,78 @@
+//! Determinants.
+
+use crate::case::Case;
+use crate::convert::Calc;
+use crate::cpu::{Cpu, CpuCtx};
+use crate::infer::{Facts, InferCtx, InferError};
+use crate::{OnnxName, OpDef, OpError, Operand, Tolerance};
+use engine_format::Tensor;
+
+pub static DET: OpDef = OpDef {
+    name: "Det",
+    doc: "The determinant of each matrix, by elimination with row exchanges.",
+    onnx: &[OnnxName::since("Det", 11)],
+    inputs: &[Operand::data("X")],
+    infer,
+    cpu: Cpu::kernel(run),
+    tolerance: Tolerance::SUMS,
+    cases: || {
+        let x = Tensor::from_slice(&[2, 2, 2], &[0.0f32, 2.0, 3.0, 4.0, 1.0, 2.0, 2.0, 4.0]);
+        vec![
+            Case::new("a row exchange, and a singular one", vec![x])
+                .expect(vec![Tensor::from_slice(&[2], &[-6.0f32, 0.0])]),
+        ]
+    },
+    ..OpDef::BASE
+};
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let (x, shape) = (ctx.facts(0)?, ctx.shape(0)?);
+    let square = match shape {
+        [.., a, b] => !matches!((a.known(), b.known()), (Some(a), Some(b)) if a != b),
+        _ => false,
+    };
+    if !square || !x.dtype.is_float() {
+        return Err(InferError::invalid(format!(
+            "operand X is {}{shape:?}, expected square matrices of floats",
+            x.dtype
+        )));
+    }
+    Ok(vec![Facts::new(x.dtype, shape[..shape.len() - 2].to_vec())])
+}
+
+fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let x = ctx.input(0);
+    let n = x.shape[x.shape.len() - 1];
+    let y = ctx.output();
+    let size = y.dtype.size();
+    let mut matrix = vec![0.0f64; n * n];
+    for (at, slot) in y.bytes.chunks_exact_mut(size).enumerate() {
+        f64::load(x.dtype, x.bytes, at * n * n, &mut matrix);
+        f64::store(y.dtype, &[determinant(&mut matrix, n)], slot);
+    }
+    Ok(())
+}
+
+fn determinant(m: &mut [f64], n: usize) -> f64 {
+    let mut product = 1.0;
+    for k in 0..n {
+        let size = |row: usize, m: &[f64]| m[row * n + k].abs();
+        let best = (k..n).max_by(|&a, &b| size(a, m).total_cmp(&size(b, m))).unwrap_or(k);
+        if best != k {
+            (0..n).for_each(|column| m.swap(k * n + column, best * n + column));
+            product = -product;
+        }
+        let pivot = m[k * n + k];
+        product *= pivot;
+        if pivot == 0.0 {
+            return product;
+        }
+        for row in k + 1..n {
+            let factor = m[row * n + k] / pivot;
+            for column in k..n {
+                m[row * n + column] -= factor * m[k * n + column];
+            }
+        }
+    }
+    product
+}

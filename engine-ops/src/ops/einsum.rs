@@ -1,0 +1,239 @@
+//! Sums of products over labelled axes.
+
+use crate::case::Case;
+use crate::convert::Calc;
+use crate::cpu::{Cpu, CpuCtx, TensorRef};
+use crate::def::{AttrKind, AttrsExt};
+use crate::infer::{Facts, InferCtx, InferError};
+use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
+use engine_format::{Attr, DType, Dim, Tensor};
+use std::collections::BTreeMap;
+
+pub static EINSUM: OpDef = OpDef {
+    name: "Einsum",
+    doc: "The sum of products that `equation` writes down: each operand's axes by letters, `...` for those that broadcast, and \
+          after `->` the axes that remain.",
+    onnx: &[OnnxName::since("Einsum", 12)],
+    attrs: &[AttrDef::required("equation", AttrKind::Str)],
+    inputs: &[Operand::data("Inputs")],
+    variadic_input: true,
+    outputs: &["Output"],
+    infer,
+    cpu: Cpu::kernel(run),
+    tolerance: Tolerance::SUMS,
+    cases: || {
+        let (a, b) = ([1.0f32, 2.0, 3.0, 4.0], [1.0f32, 0.0, 1.0, 1.0]);
+        let (a, b) = (Tensor::from_slice(&[2, 2], &a), Tensor::from_slice(&[2, 2], &b));
+        let equation = |text: &str| Attr::Str(text.to_owned());
+        vec![
+            Case::new("matrix product", vec![a.clone(), b])
+                .attr("equation", equation("ij, jk"))
+                .expect(vec![Tensor::from_slice(&[2, 2], &[3.0f32, 2.0, 7.0, 4.0])]),
+            Case::new("diagonal", vec![a.clone()])
+                .attr("equation", equation("ii->i"))
+                .expect(vec![Tensor::from_slice(&[2], &[1.0f32, 4.0])]),
+            Case::new("axes that broadcast", vec![a])
+                .attr("equation", equation("...j->..."))
+                .expect(vec![Tensor::from_slice(&[2], &[3.0f32, 7.0])]),
+        ]
+    },
+    ..OpDef::BASE
+};
+
+/// An axis: a letter of the equation, or a position, counted from the last, of those that `...` stands for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Label {
+    Broadcast(usize),
+    Letter(char),
+}
+
+/// The labels of every operand's axes and of the result's.
+struct Equation {
+    operands: Vec<Vec<Label>>,
+    result: Vec<Label>,
+}
+
+impl Equation {
+    fn new(text: &str, ranks: &[usize]) -> Result<Self, OpError> {
+        let wrong = |why: String| OpError::new(format!("equation {text:?}: {why}"));
+        let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+        let (left, right) = match compact.split_once("->") {
+            Some((left, right)) => (left, Some(right)),
+            None => (compact.as_str(), None),
+        };
+        let terms: Vec<&str> = left.split(',').collect();
+        if terms.len() != ranks.len() {
+            let (terms, operands) = (terms.len(), ranks.len());
+            return Err(wrong(format!("{terms} terms for {operands} operands")));
+        }
+        let operands: Vec<Vec<Label>> = terms
+            .iter()
+            .zip(ranks)
+            .map(|(term, &rank)| {
+                let letters = term.replace("...", "").chars().count();
+                let open =
+                    rank.checked_sub(letters).filter(|&open| open == 0 || term.contains("..."));
+                let open = open
+                    .ok_or_else(|| wrong(format!("term {term:?} for an operand of rank {rank}")))?;
+                Self::labels(term, open).map_err(wrong)
+            })
+            .collect::<Result<_, _>>()?;
+        let widest = operands.iter().flatten().filter(|l| matches!(l, Label::Broadcast(_)));
+        let open =
+            widest.map(|l| if let Label::Broadcast(i) = l { i + 1 } else { 0 }).max().unwrap_or(0);
+        let result = match right {
+            Some(term) => Self::labels(term, open).map_err(wrong)?,
+            // Broadcast axes, then the letters that occur once, in order.
+            None => {
+                let mut count = BTreeMap::<Label, usize>::new();
+                operands.iter().flatten().for_each(|&label| *count.entry(label).or_default() += 1);
+                let alone = |(label, n): (Label, usize)| {
+                    matches!(label, Label::Letter(_))
+                        .then_some(())
+                        .filter(|()| n == 1)
+                        .map(|()| label)
+                };
+                let open = (0..open).rev().map(Label::Broadcast);
+                open.chain(count.into_iter().filter_map(alone)).collect()
+            }
+        };
+        if let Some(unknown) = result.iter().find(|l| !operands.iter().flatten().any(|o| o == *l)) {
+            let Label::Letter(letter) = unknown else {
+                return Err(wrong("`...` in the result only".into()));
+            };
+            return Err(wrong(format!("{letter:?} in the result only")));
+        }
+        Ok(Self { operands, result })
+    }
+
+    fn labels(term: &str, open: usize) -> Result<Vec<Label>, String> {
+        let mut out = Vec::new();
+        let (before, after) = term.split_once("...").map_or((term, None), |(b, a)| (b, Some(a)));
+        let letters = |part: &str, out: &mut Vec<Label>| {
+            for letter in part.chars() {
+                if !letter.is_ascii_alphabetic() {
+                    return Err(format!("{letter:?} is no letter"));
+                }
+                out.push(Label::Letter(letter));
+            }
+            Ok(())
+        };
+        letters(before, &mut out)?;
+        if let Some(after) = after {
+            out.extend((0..open).rev().map(Label::Broadcast));
+            letters(after, &mut out)?;
+        }
+        Ok(out)
+    }
+}
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let dtype = ctx.dtype(0)?;
+    let shapes = (0..ctx.inputs.len()).map(|i| ctx.shape(i)).collect::<Result<Vec<_>, _>>()?;
+    if dtype == DType::Bool || ctx.inputs.iter().flatten().any(|facts| facts.dtype != dtype) {
+        return Err(InferError::invalid("operands are expected to be numbers of one type"));
+    }
+    let ranks: Vec<usize> = shapes.iter().map(|shape| shape.len()).collect();
+    let equation = Equation::new(ctx.attrs.str("equation"), &ranks)?;
+    let mut sizes = BTreeMap::<Label, Dim>::new();
+    for (labels, shape) in equation.operands.iter().zip(&shapes) {
+        for (label, dim) in labels.iter().zip(*shape) {
+            let size = sizes.entry(*label).or_insert_with(|| dim.clone());
+            match (size.known(), dim.known()) {
+                (Some(1), _) | (None, Some(2..)) => *size = dim.clone(),
+                (Some(a), Some(b)) if a != b && b != 1 => {
+                    return Err(InferError::invalid(format!(
+                        "axes of one label have sizes {a} and {b}"
+                    )));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(vec![Facts::new(dtype, equation.result.iter().map(|label| sizes[label].clone()).collect())])
+}
+
+fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let dtype = ctx.input(0).dtype;
+    let operands: Vec<TensorRef<'_>> = ctx.inputs.iter().flatten().copied().collect();
+    let ranks: Vec<usize> = operands.iter().map(|x| x.shape.len()).collect();
+    let equation = Equation::new(ctx.attrs.str("equation"), &ranks)?;
+    let walk = Walk::new(&equation, &operands);
+    let y = ctx.output();
+    match dtype {
+        DType::F64 => walk.run(&operands, y.dtype, y.bytes, 1.0, |a: f64, b| a + b, |a, b| a * b),
+        DType::U64 => {
+            walk.run(&operands, y.dtype, y.bytes, 1, u64::wrapping_add, u64::wrapping_mul)
+        }
+        float if float.is_float() => {
+            walk.run(&operands, y.dtype, y.bytes, 1.0, |a: f32, b| a + b, |a, b| a * b);
+        }
+        _ => walk.run(&operands, y.dtype, y.bytes, 1, i64::wrapping_add, i64::wrapping_mul),
+    }
+    Ok(())
+}
+
+/// Sizes of the result's axes and of those summed over, with every operand's strides along them.
+struct Walk {
+    kept: Vec<(usize, Vec<usize>)>,
+    summed: Vec<(usize, Vec<usize>)>,
+}
+
+impl Walk {
+    fn new(equation: &Equation, operands: &[TensorRef<'_>]) -> Self {
+        let mut axes = BTreeMap::<Label, (usize, Vec<usize>)>::new();
+        for (i, (labels, x)) in equation.operands.iter().zip(operands).enumerate() {
+            let mut stride = 1;
+            for (label, &size) in labels.iter().zip(x.shape).rev() {
+                let axis = axes.entry(*label).or_insert_with(|| (1, vec![0; operands.len()]));
+                // An axis of size 1 stays where it is; a label that occurs twice goes along the diagonal.
+                if size != 1 {
+                    axis.0 = size;
+                    axis.1[i] += stride;
+                }
+                stride *= size;
+            }
+        }
+        let kept = equation.result.iter().map(|label| axes[label].clone()).collect();
+        equation.result.iter().for_each(|label| drop(axes.remove(label)));
+        Self { kept, summed: axes.into_values().collect() }
+    }
+
+    fn run<W: Calc>(
+        &self,
+        operands: &[TensorRef<'_>],
+        dtype: DType,
+        out: &mut [u8],
+        one: W,
+        add: fn(W, W) -> W,
+        multiply: fn(W, W) -> W,
+    ) {
+        let terms: usize = self.summed.iter().map(|(size, _)| size).product();
+        for (at, slot) in out.chunks_exact_mut(dtype.size()).enumerate() {
+            let start = offsets(&self.kept, at, operands.len());
+            let mut sum = W::default();
+            for term in 0..terms {
+                let more = offsets(&self.summed, term, operands.len());
+                let mut product = one;
+                for (i, x) in operands.iter().enumerate() {
+                    let mut value = [W::default()];
+                    W::load(x.dtype, x.bytes, start[i] + more[i], &mut value);
+                    product = multiply(product, value[0]);
+                }
+                sum = add(sum, product);
+            }
+            W::store(dtype, &[sum], slot);
+        }
+    }
+}
+
+/// Where each operand's element is for the `at`-th combination of `axes`.
+fn offsets(axes: &[(usize, Vec<usize>)], mut at: usize, operands: usize) -> Vec<usize> {
+    let mut out = vec![0; operands];
+    for (size, strides) in axes.iter().rev() {
+        let index = at % size;
+        at /= size;
+        out.iter_mut().zip(strides).for_each(|(offset, stride)| *offset += index * stride);
+    }
+    out
+}

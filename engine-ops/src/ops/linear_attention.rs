@@ -1,0 +1,201 @@
+//! Attention without softmax, as a recurrence over a matrix of state.
+
+use crate::case::Case;
+use crate::convert::Calc;
+use crate::cpu::{Cpu, CpuCtx, TensorRef};
+use crate::def::{AttrKind, AttrsExt};
+use crate::infer::{Facts, InferCtx, InferError};
+use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
+use engine_format::{Attr, Attrs, Dim, Tensor};
+
+pub static LINEAR_ATTENTION: OpDef = OpDef {
+    name: "LinearAttention",
+    doc: "For each head and position: the state S times `e^decay` (rules gated and gated_delta), plus `k ⊗ v` — or, with the \
+          delta rules, `k ⊗ beta·(v − Sᵀk)` —, read as `scale · Sᵀq`. Query heads share the states of key heads.",
+    onnx: &[OnnxName::since("LinearAttention", 27)],
+    attrs: &[
+        AttrDef::required("q_num_heads", AttrKind::Int),
+        AttrDef::required("kv_num_heads", AttrKind::Int),
+        AttrDef::float("scale", 0.0),
+        AttrDef::str("update_rule", "gated_delta"),
+        // A hint about how to compute, without influence on the results.
+        AttrDef::int("chunk_size", 64),
+    ],
+    inputs: &[
+        Operand::data("query"),
+        Operand::data("key"),
+        Operand::data("value"),
+        Operand::opt_data("past_state"),
+        Operand::opt_data("decay"),
+        Operand::opt_data("beta"),
+    ],
+    outputs: &["output", "present_state"],
+    infer,
+    cpu: Cpu::kernel(run),
+    tolerance: Tolerance::SUMS,
+    cases: || {
+        let row = |v: &[f32]| Tensor::from_slice(&[1, 2, 2], v);
+        let inputs = vec![
+            row(&[1.0, 0.0, 1.0, 1.0]),
+            row(&[1.0, 0.0, 0.0, 2.0]),
+            row(&[3.0, 4.0, 1.0, 2.0]),
+        ];
+        vec![
+            Case::new("linear", inputs)
+                .attr("q_num_heads", Attr::Int(1))
+                .attr("kv_num_heads", Attr::Int(1))
+                .attr("scale", Attr::Float(1.0))
+                .attr("update_rule", Attr::Str("linear".to_owned()))
+                .expect(vec![
+                    row(&[3.0, 4.0, 5.0, 8.0]),
+                    Tensor::from_slice(&[1, 1, 2, 2], &[3.0f32, 4.0, 2.0, 4.0]),
+                ]),
+        ]
+    },
+    ..OpDef::BASE
+};
+
+/// How the state changes at a position.
+#[derive(Clone, Copy)]
+struct Rule {
+    gated: bool,
+    delta: bool,
+}
+
+impl Rule {
+    fn read(attrs: &Attrs, decay: bool, beta: bool) -> Result<Self, OpError> {
+        let name = attrs.str("update_rule");
+        let rule = match name {
+            "linear" => Self { gated: false, delta: false },
+            "gated" => Self { gated: true, delta: false },
+            "delta" => Self { gated: false, delta: true },
+            "gated_delta" => Self { gated: true, delta: true },
+            other => {
+                return Err(OpError::new(format!(
+                    "update_rule is {other:?}, expected linear, gated, delta or gated_delta"
+                )));
+            }
+        };
+        if rule.gated != decay || rule.delta != beta {
+            return Err(OpError::new(format!(
+                "update_rule {name:?} with operand decay {}, operand beta {}",
+                if decay { "given" } else { "absent" },
+                if beta { "given" } else { "absent" },
+            )));
+        }
+        Ok(rule)
+    }
+}
+
+fn heads(attrs: &Attrs) -> Result<(i64, i64), OpError> {
+    let (all, own) = (attrs.int("q_num_heads"), attrs.int("kv_num_heads"));
+    if own <= 0 || all <= 0 || all % own != 0 {
+        return Err(OpError::new(format!(
+            "q_num_heads {all} and kv_num_heads {own}, expected a multiple of a positive number"
+        )));
+    }
+    Ok((all, own))
+}
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let (q, k, v) = (ctx.shape(0)?, ctx.shape(1)?, ctx.shape(2)?);
+    let dtype = ctx.dtype(0)?;
+    Rule::read(ctx.attrs, ctx.opt(4).is_some(), ctx.opt(5).is_some())?;
+    let (all, own) = heads(ctx.attrs)?;
+    if !dtype.is_float() || [q, k, v].iter().any(|shape| shape.len() != 3) {
+        return Err(InferError::invalid(format!(
+            "operands are {dtype} of shapes {q:?}, {k:?}, {v:?}, expected floats of rank 3"
+        )));
+    }
+    let size = |dim: &Dim, heads: i64, i: usize| {
+        Ok::<_, InferError>(dim.known().ok_or(InferError::NeedsValue(i))? / heads)
+    };
+    let (key, value) = (size(&k[2], own, 1)?, size(&v[2], own, 2)?);
+    let output = vec![q[0].clone(), q[1].clone(), Dim::from(all * value)];
+    let state = vec![q[0].clone(), Dim::from(own), Dim::from(key), Dim::from(value)];
+    let state_type = ctx.opt(3).map_or(dtype, |past| past.dtype);
+    Ok(vec![Facts::new(dtype, output), Facts::new(state_type, state)])
+}
+
+fn all(x: TensorRef<'_>) -> Vec<f32> {
+    let mut values = vec![0.0; x.len()];
+    if x.dtype == engine_format::DType::F64 {
+        let mut wide = vec![0.0f64; x.len()];
+        f64::load(x.dtype, x.bytes, 0, &mut wide);
+        values.iter_mut().zip(wide).for_each(|(v, w)| *v = w as f32);
+    } else {
+        f32::load(x.dtype, x.bytes, 0, &mut values);
+    }
+    values
+}
+
+fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let (q, k, v) = (ctx.input(0), ctx.input(1), ctx.input(2));
+    let rule = Rule::read(ctx.attrs, ctx.opt_input(4).is_some(), ctx.opt_input(5).is_some())?;
+    let (q_heads, heads) = heads(ctx.attrs)?;
+    let (q_heads, heads) = (q_heads as usize, heads as usize);
+    let (batches, length) = (q.shape[0], q.shape[1]);
+    let (dk, dv) = (k.shape[2] / heads, v.shape[2] / heads);
+    let scale = match ctx.attrs.float("scale") {
+        0.0 => 1.0 / (dk as f32).sqrt(),
+        scale => scale,
+    };
+    let (qs, ks, vs) = (all(q), all(k), all(v));
+    let decay = ctx.opt_input(4).map(|x| (all(x), x.shape[2] / heads));
+    let beta = ctx.opt_input(5).map(|x| (all(x), x.shape[2]));
+    let mut states = ctx.opt_input(3).map_or_else(|| vec![0.0; batches * heads * dk * dv], all);
+    let mut output = vec![0.0f32; batches * length * q_heads * dv];
+    let mut change = vec![0.0f32; dv];
+    for (at, state) in states.chunks_exact_mut(dk * dv).enumerate() {
+        let (batch, head) = (at / heads, at % heads);
+        for t in 0..length {
+            let row = batch * length + t;
+            let key = &ks[(row * heads + head) * dk..][..dk];
+            let value = &vs[(row * heads + head) * dv..][..dv];
+            if let Some((decay, per)) = &decay {
+                // One for the head, or one for each row of its state.
+                for (d, line) in state.chunks_exact_mut(dv).enumerate() {
+                    let gate =
+                        decay[(row * heads + head) * per + if *per == 1 { 0 } else { d }].exp();
+                    line.iter_mut().for_each(|s| *s *= gate);
+                }
+            }
+            change.copy_from_slice(value);
+            if rule.delta {
+                for (line, &k) in state.chunks_exact(dv).zip(key) {
+                    change.iter_mut().zip(line).for_each(|(c, s)| *c -= s * k);
+                }
+                if let Some((beta, per)) = &beta {
+                    let share = beta[row * per + if *per == 1 { 0 } else { head }];
+                    change.iter_mut().for_each(|c| *c *= share);
+                }
+            }
+            for (line, &k) in state.chunks_exact_mut(dv).zip(key) {
+                line.iter_mut().zip(&change).for_each(|(s, c)| *s += k * c);
+            }
+            let group = q_heads / heads;
+            for reader in head * group..(head + 1) * group {
+                let query = &qs[(row * q_heads + reader) * dk..][..dk];
+                let out = &mut output[(row * q_heads + reader) * dv..][..dv];
+                for (line, &q) in state.chunks_exact(dv).zip(query) {
+                    out.iter_mut().zip(line).for_each(|(o, s)| *o += scale * q * s);
+                }
+            }
+        }
+    }
+    for (result, values) in ctx.outputs.iter_mut().zip([&output, &states]) {
+        if let Some(result) = result {
+            store(result.dtype, values, result.bytes);
+        }
+    }
+    Ok(())
+}
+
+fn store(dtype: engine_format::DType, values: &[f32], bytes: &mut [u8]) {
+    if dtype == engine_format::DType::F64 {
+        let wide: Vec<f64> = values.iter().map(|&v| v.into()).collect();
+        f64::store(dtype, &wide, bytes);
+    } else {
+        f32::store(dtype, values, bytes);
+    }
+}

@@ -1,0 +1,93 @@
+//! The places that maxima came from, filled again.
+
+use crate::case::Case;
+use crate::cpu::{Cpu, CpuCtx};
+use crate::def::{AttrKind, AttrsExt};
+use crate::infer::{Facts, InferCtx, InferError};
+use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand};
+use engine_format::{Attr, Attrs, DType, Dim, Tensor};
+
+pub static MAX_UNPOOL: OpDef = OpDef {
+    name: "MaxUnpool",
+    doc: "Zeros with each element of X at its index in I, which counts through the whole unpadded result of a pool's inverse; \
+          `output_shape` adds zeros behind.",
+    onnx: &[OnnxName::since("MaxUnpool", 9)],
+    attrs: &[
+        AttrDef::required("kernel_shape", AttrKind::Ints),
+        AttrDef::opt_ints("pads"),
+        AttrDef::opt_ints("strides"),
+    ],
+    inputs: &[Operand::data("X"), Operand::data("I"), Operand::opt_shape("output_shape")],
+    outputs: &["output"],
+    kind: Kind::Move,
+    infer,
+    cpu: Cpu::kernel(run),
+    cases: || {
+        let x = Tensor::from_slice(&[1, 1, 1, 2], &[5.0f32, 6.0]);
+        let at = Tensor::from_slice(&[1, 1, 1, 2], &[3i64, 4]);
+        let y = Tensor::from_slice(&[1, 1, 2, 4], &[0.0f32, 0.0, 0.0, 5.0, 6.0, 0.0, 0.0, 0.0]);
+        vec![
+            Case::new("two places", vec![x, at])
+                .attr("kernel_shape", Attr::Ints(vec![2, 2]))
+                .attr("strides", Attr::Ints(vec![2, 2]))
+                .expect(vec![y]),
+        ]
+    },
+    ..OpDef::BASE
+};
+
+/// The shape that indices count through.
+fn inner_shape(attrs: &Attrs, x: &[i64]) -> Result<Vec<i64>, OpError> {
+    let spatial = x.len().saturating_sub(2);
+    let list = |name: &str, length: usize, default: i64| match attrs.ints(name) {
+        None => Ok(vec![default; length]),
+        Some(given) if given.len() == length => Ok(given.to_vec()),
+        Some(given) => {
+            Err(OpError::new(format!("attribute {name:?} is {given:?}, expected {length} numbers")))
+        }
+    };
+    let (kernel, strides) = (list("kernel_shape", spatial, 1)?, list("strides", spatial, 1)?);
+    let pads = list("pads", 2 * spatial, 0)?;
+    let size = |i: usize| (x[i + 2] - 1) * strides[i] + kernel[i] - pads[i] - pads[spatial + i];
+    Ok(x[..2.min(x.len())].iter().copied().chain((0..spatial).map(size)).collect())
+}
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let (x, shape) = (ctx.facts(0)?, ctx.shape(0)?);
+    if ctx.dtype(1)? != DType::I64 {
+        return Err(InferError::invalid(format!("operand I is {}, expected i64", ctx.dtype(1)?)));
+    }
+    if ctx.opt(2).is_some() {
+        return Ok(vec![Facts::new(x.dtype, ctx.dims(2)?)]);
+    }
+    let sizes: Option<Vec<i64>> = shape.iter().map(Dim::known).collect();
+    let inner = inner_shape(ctx.attrs, &sizes.ok_or(InferError::NeedsValue(0))?)?;
+    Ok(vec![Facts::new(x.dtype, inner.into_iter().map(Dim::from).collect())])
+}
+
+fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let (x, places) = (ctx.input(0), ctx.input(1));
+    let sizes: Vec<i64> = x.shape.iter().map(|&n| n as i64).collect();
+    let inner = inner_shape(ctx.attrs, &sizes)?;
+    let y = ctx.output();
+    let size = y.dtype.size();
+    y.bytes.fill(0);
+    for (&place, element) in places.slice::<i64>().iter().zip(x.bytes.chunks_exact(size)) {
+        // Coordinates in the inner shape are coordinates in the result, which may be larger.
+        let (mut rest, mut at, mut stride) = (place, 0, 1);
+        for (&n, &outer) in inner.iter().zip(y.shape).rev() {
+            let index = rest.rem_euclid(n.max(1)) as usize;
+            if index >= outer {
+                return Err(OpError::new(format!("index {place} lies outside {:?}", y.shape)));
+            }
+            at += index * stride;
+            stride *= outer;
+            rest = rest.div_euclid(n.max(1));
+        }
+        if rest != 0 {
+            return Err(OpError::new(format!("index {place} lies outside {inner:?}")));
+        }
+        y.bytes[at * size..][..size].copy_from_slice(element);
+    }
+    Ok(())
+}

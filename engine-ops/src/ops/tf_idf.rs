@@ -1,0 +1,151 @@
+//! Counts of n-grams.
+
+use crate::case::Case;
+use crate::cpu::{Cpu, CpuCtx, TensorRef};
+use crate::def::{AttrKind, AttrsExt, Default};
+use crate::infer::{Facts, InferCtx, InferError};
+use crate::{AttrDef, OnnxName, OpDef, OpError, Operand};
+use engine_format::{Attr, Attrs, DType, Dim, Tensor};
+use std::collections::BTreeMap;
+
+pub static TF_IDF_VECTORIZER: OpDef = OpDef {
+    name: "TfIdfVectorizer",
+    doc: "How often each n-gram of `pool_int64s` occurs in a row, its items at most `max_skip_count` apart: at its place of \
+          `ngram_indexes`, counted (TF), weighed if it occurs at all (IDF), or both (TFIDF).",
+    onnx: &[OnnxName::since("TfIdfVectorizer", 9)],
+    attrs: &[
+        AttrDef::required("max_gram_length", AttrKind::Int),
+        AttrDef::required("max_skip_count", AttrKind::Int),
+        AttrDef::required("min_gram_length", AttrKind::Int),
+        AttrDef::required("mode", AttrKind::Str),
+        AttrDef::required("ngram_counts", AttrKind::Ints),
+        AttrDef::required("ngram_indexes", AttrKind::Ints),
+        AttrDef::required("pool_int64s", AttrKind::Ints),
+        AttrDef { name: "weights", kind: AttrKind::Floats, default: Default::Absent },
+    ],
+    inputs: &[Operand::data("X")],
+    infer,
+    cpu: Cpu::kernel(run),
+    cases: || {
+        let ints = |v: &[i64]| Attr::Ints(v.to_vec());
+        vec![
+            Case::new("words and pairs", vec![Tensor::from_slice(&[5], &[1i64, 2, 1, 3, 2])])
+                .attr("max_gram_length", Attr::Int(2))
+                .attr("max_skip_count", Attr::Int(1))
+                .attr("min_gram_length", Attr::Int(1))
+                .attr("mode", Attr::Str("TF".to_owned()))
+                .attr("ngram_counts", ints(&[0, 2]))
+                .attr("ngram_indexes", ints(&[0, 1, 2]))
+                .attr("pool_int64s", ints(&[1, 2, 1, 2]))
+                .expect(vec![Tensor::from_slice(&[3], &[2.0f32, 2.0, 2.0])]),
+        ]
+    },
+    ..OpDef::BASE
+};
+
+/// The n-grams by their items, each with its place in the result.
+struct Grams {
+    places: BTreeMap<Vec<i64>, usize>,
+    width: usize,
+}
+
+impl Grams {
+    fn read(attrs: &Attrs) -> Result<Self, OpError> {
+        let list = |name: &str| attrs.ints(name).unwrap_or_default();
+        let (starts, pool) = (list("ngram_counts"), list("pool_int64s"));
+        let mut indexes = list("ngram_indexes").iter();
+        let mut places = BTreeMap::new();
+        let mut width = 0;
+        for (i, &start) in starts.iter().enumerate() {
+            let end = starts.get(i + 1).copied().unwrap_or(pool.len() as i64);
+            let items = usize::try_from(start).ok().zip(usize::try_from(end).ok());
+            let items = items.and_then(|(start, end)| pool.get(start..end)).ok_or_else(|| {
+                OpError::new(format!(
+                    "ngram_counts {starts:?} do not rise within the pool of {}",
+                    pool.len()
+                ))
+            })?;
+            for gram in items.chunks_exact(i + 1) {
+                let place = indexes.next().copied().and_then(|place| usize::try_from(place).ok());
+                let place = place.ok_or_else(|| {
+                    OpError::new("ngram_indexes does not have a place for each n-gram")
+                })?;
+                width = width.max(place + 1);
+                places.insert(gram.to_vec(), place);
+            }
+        }
+        Ok(Self { places, width })
+    }
+}
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let (dtype, shape) = (ctx.dtype(0)?, ctx.shape(0)?);
+    if !matches!(dtype, DType::I32 | DType::I64) || shape.is_empty() || shape.len() > 2 {
+        return Err(InferError::invalid(format!(
+            "operand X is {dtype}{shape:?}, expected i32 or i64 of rank 1 or 2"
+        )));
+    }
+    let width = Dim::from(Grams::read(ctx.attrs)?.width);
+    let out = shape[..shape.len() - 1].iter().cloned().chain([width]).collect();
+    Ok(vec![Facts::new(DType::F32, out)])
+}
+
+fn numbers(x: TensorRef<'_>) -> Vec<i64> {
+    match x.dtype {
+        DType::I32 => x.slice::<i32>().iter().map(|&v| v.into()).collect(),
+        _ => x.slice::<i64>().to_vec(),
+    }
+}
+
+fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let x = ctx.input(0);
+    let grams = Grams::read(ctx.attrs)?;
+    let lengths = ctx.attrs.int("min_gram_length")..=ctx.attrs.int("max_gram_length");
+    let skips = ctx.attrs.int("max_skip_count");
+    let weights = match ctx.attrs.get("weights") {
+        Some(Attr::Floats(weights)) => Some(weights.as_slice()),
+        _ => None,
+    };
+    let (counted, weighed) = match ctx.attrs.str("mode") {
+        "TF" => (true, false),
+        "IDF" => (false, true),
+        "TFIDF" => (true, true),
+        other => return Err(OpError::new(format!("mode {other:?}, expected TF, IDF or TFIDF"))),
+    };
+    let columns = x.shape[x.shape.len() - 1];
+    let items = numbers(x);
+    let y = ctx.output();
+    let rows = y.slice::<f32>().chunks_exact_mut(grams.width.max(1));
+    for (row, out) in items.chunks_exact(columns.max(1)).zip(rows) {
+        out.fill(0.0);
+        for length in lengths.clone() {
+            // How far apart items are makes no difference to a single one.
+            let most = if length == 1 { 0 } else { skips };
+            for step in 1..=most + 1 {
+                count(row, length as usize, step as usize, &grams.places, out);
+            }
+        }
+        for (i, value) in out.iter_mut().enumerate() {
+            let weight = weights.filter(|_| weighed).and_then(|w| w.get(i)).copied().unwrap_or(1.0);
+            *value = weight * if counted { *value } else { f32::from(*value > 0.0) };
+        }
+    }
+    Ok(())
+}
+
+/// Adds 1 at the place of every n-gram of `length` items that are `step` apart.
+fn count(
+    row: &[i64],
+    length: usize,
+    step: usize,
+    places: &BTreeMap<Vec<i64>, usize>,
+    out: &mut [f32],
+) {
+    let span = step * length.saturating_sub(1);
+    for start in 0..row.len().saturating_sub(span) {
+        let gram: Vec<i64> = row[start..].iter().step_by(step).take(length).copied().collect();
+        if let Some(&place) = places.get(&gram) {
+            out[place] += 1.0;
+        }
+    }
+}

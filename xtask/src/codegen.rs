@@ -1,0 +1,132 @@
+//! `cargo xtask codegen`: files that are made from the operator table.
+
+use engine_builder::composed;
+use engine_format::{Attrs, DType, Tensor};
+use engine_ops::case::Case;
+use engine_ops::{Kind, OnnxName, OpDef, TABLE, eval, lookup};
+use miette::{IntoDiagnostic, Result, ensure};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+
+/// Where the table of operators is.
+const SUPPORT: &str = "docs/SUPPORT.md";
+
+const HEADER: &str = "\
+# Operators
+
+Made by `cargo xtask codegen` from the operator table; CI checks that it is up to date. What each does is said in the table itself
+(`engine-ops/src/ops`).
+
+## In the table
+
+*Opsets* are those that import one to one; older forms are rewritten on import. *Element types* are those with which the CPU kernel
+runs the operator's own cases, all data operands being of that type; operators that only move data take every type. On the *GPU*
+an operator with a kernel takes the types that are kept there (f32, f16, bf16, integers of up to 64 bits, bool) as far as its kernel does;
+the rest runs on the CPU, visibly (`refit inspect`).
+
+| operator | opsets | element types | GPU |
+|---|---|---|---|
+";
+
+const COMPOSED: &str = "
+## Composed on import
+
+Written in terms of the operators above, and as fast as they are.
+
+| ONNX operator | opsets |
+|---|---|
+";
+
+/// Writes the files; with `check` set only says whether they are up to date.
+pub fn run(root: &Path, check: bool) -> Result<()> {
+    let text = support();
+    let path = root.join(SUPPORT);
+    if check {
+        let found = std::fs::read_to_string(&path).into_diagnostic()?;
+        ensure!(found == text, "{SUPPORT} is out of date; `cargo xtask codegen` makes it anew");
+        return Ok(());
+    }
+    std::fs::write(path, text).into_diagnostic()
+}
+
+fn support() -> String {
+    let mut out = HEADER.to_owned();
+    let mut rows: Vec<&OpDef> = TABLE.to_vec();
+    rows.sort_by_key(|def| (def.name, def.version));
+    for def in rows {
+        let opsets: Vec<String> = def.onnx.iter().map(|name| opsets(def, name)).collect();
+        let gpu = match (def.kind, def.gpu) {
+            (Kind::View, _) => "no copy",
+            (Kind::Control, _) => "planned",
+            (_, Some(_)) => "yes",
+            (_, None) => "–",
+        };
+        let row = format!("| {} | {} | {} | {gpu} |", def.name, opsets.join(", "), types(def));
+        writeln!(out, "{row}").expect("writing to a String does not fail");
+    }
+    out += COMPOSED;
+    let mut ranges = BTreeMap::<String, Vec<String>>::new();
+    for (domain, op, since, until) in composed() {
+        let domain = if domain.is_empty() { String::new() } else { format!("{domain}.") };
+        ranges.entry(format!("{domain}{op}")).or_default().push(range(since, until));
+    }
+    for (op, ranges) in ranges {
+        writeln!(out, "| {op} | {} |", ranges.join(", "))
+            .expect("writing to a String does not fail");
+    }
+    out
+}
+
+/// The opsets of an ONNX name, with the name where it is not the row's.
+fn opsets(def: &OpDef, name: &OnnxName) -> String {
+    let range = range(name.since, name.until);
+    let domain = if name.domain.is_empty() { String::new() } else { format!("{}.", name.domain) };
+    match domain.is_empty() && name.name == def.name {
+        true => range,
+        false => format!("{domain}{} {range}", name.name),
+    }
+}
+
+fn range(since: i64, until: i64) -> String {
+    match until {
+        OnnxName::LATEST => format!("{since}+"),
+        until if until == since => since.to_string(),
+        until => format!("{since}–{until}"),
+    }
+}
+
+/// The element types with which a case of the operator runs.
+fn types(def: &OpDef) -> String {
+    if matches!(def.kind, Kind::Move | Kind::View | Kind::Control) {
+        return "all".to_owned();
+    }
+    let cases = (def.cases)();
+    let taken = |dtype: &DType| cases.iter().any(|case| runs(def, case, *dtype));
+    let taken: Vec<&str> = DType::ALL.into_iter().filter(taken).map(DType::name).collect();
+    taken.join(" ")
+}
+
+/// Whether a case runs with every operand of its first operand's type in type `dtype` instead.
+fn runs(def: &OpDef, case: &Case, dtype: DType) -> bool {
+    let Some(own) = case.inputs.iter().flatten().next().map(Tensor::dtype) else { return false };
+    let given = case.attrs.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    let Ok(attrs) = def.normalise(given.collect()) else { return false };
+    let changed = |(i, input): (usize, &Option<Tensor>)| {
+        let input = input.as_ref()?;
+        let shapes = def.operand(i).is_some_and(|operand| operand.role != engine_ops::Role::Data);
+        Some(if input.dtype() == own && !shapes { cast(input, dtype) } else { input.clone() })
+    };
+    let inputs: Vec<Option<Tensor>> = case.inputs.iter().enumerate().map(changed).collect();
+    let runs = AssertUnwindSafe(|| eval(def, &attrs, &inputs, case.outputs).is_ok());
+    std::panic::catch_unwind(runs).unwrap_or(false)
+}
+
+fn cast(tensor: &Tensor, to: DType) -> Tensor {
+    let def = lookup("CastLike", 1).expect("the table has CastLike");
+    let attrs = def.normalise(Attrs::new()).expect("every attribute has a default");
+    let operands = [Some(tensor.clone()), Some(Tensor::zeros(to, &[]))];
+    let results = eval(def, &attrs, &operands, 1).expect("every type is cast to every other");
+    results.into_iter().next().expect("one result was asked for")
+}
