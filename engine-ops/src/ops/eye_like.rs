@@ -44,17 +44,19 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let y = ctx.output();
     let (rows, columns) = (y.shape[0] as i64, y.shape[1] as i64);
     let size = y.dtype.size();
-    let mut one = [0; 8];
+    // A word, so that the element is aligned for every type.
+    let mut word = 0u64;
+    let one = &mut bytemuck::bytes_of_mut(&mut word)[..size];
     cast(
-        TensorRef { dtype: DType::F32, shape: &[], bytes: &1f32.to_le_bytes() },
-        &mut TensorMut { dtype: y.dtype, shape: &[], bytes: &mut one[..size] },
+        TensorRef { dtype: DType::F32, shape: &[], bytes: bytemuck::bytes_of(&1f32) },
+        &mut TensorMut { dtype: y.dtype, shape: &[], bytes: one },
     );
     y.bytes.fill(0);
     for row in 0..rows {
         let column = row.saturating_add(k);
         if (0..columns).contains(&column) {
             let at = (row * columns + column) as usize * size;
-            y.bytes[at..at + size].copy_from_slice(&one[..size]);
+            y.bytes[at..at + size].copy_from_slice(one);
         }
     }
     Ok(())

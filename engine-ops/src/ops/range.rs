@@ -1,10 +1,12 @@
 //! Range: numbers at equal distances.
 
 use crate::case::Case;
-use crate::cpu::{Cpu, CpuCtx};
+use crate::convert::cast;
+use crate::cpu::{Cpu, CpuCtx, TensorMut, TensorRef};
 use crate::infer::{Facts, InferCtx, InferError, Known};
 use crate::{OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{DType, Dim, Tensor};
+use half::{bf16, f16};
 
 /// Range.
 pub static RANGE: OpDef = OpDef {
@@ -30,11 +32,11 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
         )));
     }
     let count = match dtype {
-        DType::F32 | DType::F64 => Dim::from(floats(ctx)?),
+        dtype if dtype.is_float() => Dim::from(floats(ctx)?),
         DType::I64 | DType::I32 | DType::I16 => integers(ctx)?,
         other => {
             return Err(InferError::invalid(format!(
-                "operands are {other}, expected f32, f64, i16, i32 or i64"
+                "operands are {other}, expected floats, i16, i32 or i64"
             )));
         }
     };
@@ -55,12 +57,16 @@ fn steps(start: f64, limit: f64, delta: f64) -> Result<usize, OpError> {
 
 fn floats(ctx: &InferCtx<'_>) -> Result<usize, InferError> {
     let one = |i: usize| match &ctx.facts(i)?.value {
-        Some(Known::Tensor(t)) => match (t.as_slice::<f32>(), t.as_slice::<f64>()) {
-            (Ok(&[v]), _) => Ok(f64::from(v)),
-            (_, Ok(&[v])) => Ok(v),
-            _ => Err(InferError::invalid(format!("operand {i} is {t:?}, expected a scalar"))),
-        },
-        _ => Err(InferError::NeedsValue(i)),
+        Some(Known::Tensor(t)) if t.len() == 1 => {
+            let mut out = 0f64;
+            let bytes = bytemuck::bytes_of_mut(&mut out);
+            cast(TensorRef::from(t), &mut TensorMut { dtype: DType::F64, shape: &[], bytes });
+            Ok(out)
+        }
+        Some(other) => {
+            Err(InferError::invalid(format!("operand {i} is {other:?}, expected a scalar")))
+        }
+        None => Err(InferError::NeedsValue(i)),
     };
     Ok(steps(one(0)?, one(1)?, one(2)?)?)
 }
@@ -111,6 +117,8 @@ macro_rules! numbers {
 numbers!(
     f32: |start, i, delta| start + i as f32 * delta,
     f64: |start, i, delta| start + i as f64 * delta,
+    f16: |start, i, delta| f16::from_f32(start.to_f32() + i as f32 * delta.to_f32()),
+    bf16: |start, i, delta| bf16::from_f32(start.to_f32() + i as f32 * delta.to_f32()),
     i16: |start, i, delta| start.wrapping_add((i as i16).wrapping_mul(delta)),
     i32: |start, i, delta| start.wrapping_add((i as i32).wrapping_mul(delta)),
     i64: |start, i, delta| start.wrapping_add((i as i64).wrapping_mul(delta))
@@ -119,7 +127,9 @@ numbers!(
 fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let (start, delta) = (ctx.input(0), ctx.input(2));
     let y = ctx.output();
-    for_dtype!(y.dtype, [F32 => f32, F64 => f64, I16 => i16, I32 => i32, I64 => i64], T => {
+    for_dtype!(y.dtype, [
+        F32 => f32, F64 => f64, F16 => f16, BF16 => bf16, I16 => i16, I32 => i32, I64 => i64,
+    ], T => {
         let (start, delta) = (start.slice::<T>()[0], delta.slice::<T>()[0]);
         for (i, y) in y.slice::<T>().iter_mut().enumerate() {
             *y = T::at(start, i, delta);
@@ -139,6 +149,12 @@ fn cases() -> Vec<Case> {
         range("downwards", [10i32, 4, -2], &[10, 8, 6]),
         range("fractions", [0.5f32, 2.0, 0.5], &[0.5, 1.0, 1.5]),
         range("doubles", [0f64, -1.0, -0.25], &[0.0, -0.25, -0.5, -0.75]),
+        range(
+            "halves",
+            [0f32, 1.0, 0.25].map(f16::from_f32),
+            &[0f32, 0.25, 0.5, 0.75].map(f16::from_f32),
+        ),
+        range("bf16", [1f32, 5.0, 2.0].map(bf16::from_f32), &[1f32, 3.0].map(bf16::from_f32)),
         range("short", [-1i16, 2, 1], &[-1, 0, 1]),
         range("nothing", [3i64, 3, 1], &[]),
     ]
