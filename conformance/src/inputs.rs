@@ -2,8 +2,10 @@
 
 use crate::oracle::Tensors;
 use engine_format::{Bytes, DType, Dim, Port, Tensor};
+use engine_runtime::{Module, Outputs, RunError, RunErrorKind};
 use half::{bf16, f16};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// Sizes for symbols such as `seq`.
 pub type Sizes = BTreeMap<String, usize>;
@@ -22,13 +24,68 @@ pub fn sizes_of(ports: &[Port], given: &Tensors) -> Sizes {
     sizes
 }
 
-/// Sizes to try for symbols that nothing decides, in this order: a first axis is a batch and stays small. Models with a least size (an audio
-/// frame, a picture) refuse the small ones.
-pub const FREE_SIZES: [usize; 4] = [8, 64, 256, 576];
+/// How inputs are made up where nothing decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freedom {
+    /// The size of symbols, except on a first axis, which is a batch and stays 1.
+    pub size: usize,
+    /// Integers are below this.
+    pub integers: u8,
+}
 
-/// A tensor for every port that `given` lacks: floats in −1…1, integers in 0…9, drawn from `seed` and the port's name. Symbols
-/// that neither `given` nor `sizes` decides are 1 on a first axis and `free` elsewhere.
-pub fn seeded(ports: &[Port], given: &Tensors, sizes: &Sizes, free: usize, seed: u64) -> Tensors {
+impl Freedom {
+    /// What to try, in this order. Models with a least size (an audio frame, a picture) refuse the small ones; models with
+    /// integers that pick from a short table (the type of a token) refuse all but the smallest integers.
+    pub const ATTEMPTS: [Self; 8] = {
+        let mut attempts = [Self { size: 8, integers: 10 }; 8];
+        let sizes = [8, 64, 256, 576];
+        let mut i = 0;
+        while i < attempts.len() {
+            attempts[i] = Self { size: sizes[i / 2], integers: if i % 2 == 0 { 10 } else { 2 } };
+            i += 1;
+        }
+        attempts
+    };
+}
+
+/// A run on inputs of which some were made up.
+#[derive(Clone, Debug)]
+pub struct SeededRun {
+    /// All inputs.
+    pub inputs: Tensors,
+    /// Those that were made up.
+    pub made: Vec<String>,
+    /// What the run gave.
+    pub outputs: Outputs,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Runs `module`, making up the inputs that `given` lacks by the first of [`Freedom::ATTEMPTS`] that it takes.
+///
+/// # Errors
+/// That of the first attempt, if it takes none. An error that other inputs would not change is given at once.
+pub fn run_seeded(module: &dyn Module, given: &Tensors, seed: u64) -> Result<SeededRun, RunError> {
+    let mut first: Option<RunError> = None;
+    for freedom in Freedom::ATTEMPTS {
+        let mut inputs = seeded(module.inputs(), given, &Sizes::new(), freedom, seed);
+        let made: Vec<String> = inputs.keys().cloned().collect();
+        inputs.extend(given.clone());
+        let begun = Instant::now();
+        match module.run(&inputs) {
+            Ok(outputs) => return Ok(SeededRun { inputs, made, outputs, time: begun.elapsed() }),
+            Err(error) if made.is_empty() || error.kind() != RunErrorKind::Node => {
+                return Err(error);
+            }
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    Err(first.expect("at least one attempt was made"))
+}
+
+/// A tensor for every port that `given` lacks: floats in −1…1, integers as `free` says, drawn from `seed` and the port's name.
+/// Symbols that neither `given` nor `sizes` decides have the size that `free` says, and 1 on a first axis.
+pub fn seeded(ports: &[Port], given: &Tensors, sizes: &Sizes, free: Freedom, seed: u64) -> Tensors {
     let mut known = sizes.clone();
     known.extend(sizes_of(ports, given));
     // A symbol that is a first axis anywhere is a batch everywhere.
@@ -44,17 +101,22 @@ pub fn seeded(ports: &[Port], given: &Tensors, sizes: &Sizes, free: usize, seed:
             (Some(n), _) => usize::try_from(n).unwrap_or(0),
             (None, Some(symbol)) if known.contains_key(symbol) => known[symbol],
             _ if axis == 0 => 1,
-            _ => free,
+            _ => free.size,
         };
         let shape: Vec<usize> = dims.iter().enumerate().map(size).collect();
         let name_seed = port.name.bytes().fold(seed, |h, b| mix(h ^ u64::from(b)));
-        made.insert(port.name.clone(), random(port.dtype, &shape, name_seed));
+        let tensor = random_below(port.dtype, &shape, name_seed, free.integers);
+        made.insert(port.name.clone(), tensor);
     }
     made
 }
 
 /// A tensor of random elements: floats in −1…1, integers in 0…9, bools.
 pub fn random(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
+    random_below(dtype, shape, seed, 10)
+}
+
+fn random_below(dtype: DType, shape: &[usize], seed: u64, integers: u8) -> Tensor {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -65,7 +127,7 @@ pub fn random(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
         let bits = next();
         // 24 bits make every float type's value exact or rounded once.
         let unit = (bits >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
-        let digit = (bits >> 32) as u8 % 10;
+        let digit = (bits >> 32) as u8 % integers;
         match dtype {
             DType::F32 => bytes.extend(unit.to_le_bytes()),
             DType::F64 => bytes.extend(f64::from(unit).to_le_bytes()),
@@ -94,6 +156,8 @@ mod tests {
     use super::*;
     use engine_format::ValueId;
 
+    const FREE: Freedom = Freedom::ATTEMPTS[0];
+
     fn port(name: &str, shape: &[Dim]) -> Port {
         Port {
             name: name.to_owned(),
@@ -113,7 +177,7 @@ mod tests {
             ),
         ];
         let given = Tensors::from([("ids".to_owned(), Tensor::zeros(DType::F32, &[2, 5]))]);
-        let made = seeded(&ports, &given, &Sizes::new(), 8, 1);
+        let made = seeded(&ports, &given, &Sizes::new(), FREE, 1);
         assert_eq!(made.keys().collect::<Vec<_>>(), ["mask"]);
         assert_eq!(made["mask"].shape(), [2, 5, 3, 8]);
     }

@@ -5,6 +5,7 @@
 //! between devices by tolerance. Nothing in the table depends on the machine: a cell names classes, not values.
 
 use crate::compare::compare;
+use crate::inputs::Freedom;
 use crate::oracle::Tensors;
 use crate::{graphs, inputs, models};
 use engine_builder::{BuildOptions, RefitMode, build};
@@ -47,7 +48,8 @@ pub fn subjects() -> Result<Vec<Subject>, Box<dyn std::error::Error>> {
         let engine = engine_of(&onnx, &BuildOptions::default())?;
         let ports = &engine.parts().inputs;
         let sizes = inputs::Sizes::from([("batch".to_owned(), 3), ("n".to_owned(), 2)]);
-        let inputs = inputs::seeded(ports, &Tensors::new(), &sizes, 4, 1);
+        let inputs =
+            inputs::seeded(ports, &Tensors::new(), &sizes, Freedom { size: 4, integers: 10 }, 1);
         subjects.push(Subject { name: sketch.name.to_owned(), onnx, inputs });
     }
     let magika = &models::MODELS[0];

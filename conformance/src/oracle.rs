@@ -4,7 +4,8 @@ use crate::assets::{self, AssetError};
 use engine_format::{Bytes, Tensor};
 use refit::npy;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Command;
 
 /// Named tensors: the inputs or outputs of one run.
@@ -40,7 +41,7 @@ pub fn onnxruntime(
 }
 
 /// Tensors that a script of `conformance/oracle` makes: `script OUT_DIR ARGUMENTS…`.
-pub fn generate(name: &str, arguments: &[PathBuf]) -> Result<Tensors, OracleError> {
+pub fn generate(name: &str, arguments: &[&OsStr]) -> Result<Tensors, OracleError> {
     let folder = tempfile::tempdir()?;
     assets::checked(script(name)?.arg(folder.path()).args(arguments))?;
     load(folder.path())

@@ -1,7 +1,7 @@
 //! An engine against the unoptimised graph of its model.
 
 use crate::compare::{Agreement, Mismatch, compare};
-use crate::inputs::{FREE_SIZES, Sizes, seeded};
+use crate::inputs::run_seeded;
 use crate::oracle::Tensors;
 use engine_builder::{BuildError, BuildOptions, build};
 use engine_format::{FitError, FitPolicy, WeightSource};
@@ -64,8 +64,9 @@ pub fn verify(
             reference.fill(weights, FitPolicy { allow_extra: true, ..FitPolicy::default() })?;
     }
     let reference = LiveModule::load(reference, &Device::cpu())?;
-    let (inputs, expected) = run_at_some_size(&reference, seed)?;
-    let found = module.run(&inputs)?.tensors;
+    let run = run_seeded(&reference, &Tensors::new(), seed)?;
+    let expected = run.outputs.tensors;
+    let found = module.run(&run.inputs)?.tensors;
     if !found.keys().eq(expected.keys()) {
         let names = |tensors: &Tensors| tensors.keys().cloned().collect();
         return Err(VerifyError::Outputs { found: names(&found), expected: names(&expected) });
@@ -75,20 +76,4 @@ pub fn verify(
         output,
     };
     Ok(expected.into_iter().map(compared).collect())
-}
-
-/// Runs `module` on seeded inputs whose free sizes are the first that it takes.
-///
-/// # Errors
-/// That of the first size, if it takes none.
-pub fn run_at_some_size(module: &dyn Module, seed: u64) -> Result<(Tensors, Tensors), RunError> {
-    let mut first = None;
-    for free in FREE_SIZES {
-        let inputs = seeded(module.inputs(), &Tensors::new(), &Sizes::new(), free, seed);
-        match module.run(&inputs) {
-            Ok(outputs) => return Ok((inputs, outputs.tensors)),
-            Err(error) => first = first.or(Some(error)),
-        }
-    }
-    Err(first.expect("at least one size was tried"))
 }

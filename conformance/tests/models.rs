@@ -9,18 +9,23 @@ use engine_format::{Bytes, Engine, SerializeFlags};
 use engine_onnx::Model;
 use engine_runtime::{LiveModule, Module, PackedModule};
 
-/// Runs every input in order, handing state on, and holds each output against the oracle's.
+/// Runs every input in order, handing state on, and holds each output against the oracle's. Gives all outputs and how far
+/// the worst of them is off.
 fn agreement(
     case: &ModelCase,
     module: &dyn Module,
     runs: &[Tensors],
     expected: &[Tensors],
-) -> Agreement {
+) -> (Vec<Tensors>, Agreement) {
     let mut worst = Agreement::default();
-    let mut carried = Tensors::new();
+    let mut outputs: Vec<Tensors> = Vec::new();
     for (i, (inputs, expected)) in runs.iter().zip(expected).enumerate() {
         let mut inputs = inputs.clone();
-        inputs.append(&mut carried);
+        if let Some(before) = outputs.last() {
+            let carried =
+                case.carry.iter().map(|&(from, to)| (to.to_owned(), before[from].clone()));
+            inputs.extend(carried);
+        }
         let found =
             module.run(&inputs).unwrap_or_else(|e| panic!("{}, run {i}: {e}", case.name)).tensors;
         for (name, expected) in expected {
@@ -29,10 +34,9 @@ fn agreement(
                 result.unwrap_or_else(|e| panic!("{}, run {i}, output {name}: {e}", case.name)),
             );
         }
-        carried =
-            case.carry.iter().map(|&(from, to)| (to.to_owned(), found[from].clone())).collect();
+        outputs.push(found);
     }
-    worst
+    (outputs, worst)
 }
 
 fn check(name: &str) {
@@ -58,39 +62,42 @@ fn check(name: &str) {
             LiveModule::load(filled.clone(), &device).unwrap_or_else(|e| panic!("{name}: {e}"));
         let packed =
             PackedModule::load(bytes.clone(), &device).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let agreed = agreement(case, &live, &runs, &expected);
+        let (a, agreed) = agreement(case, &live, &runs, &expected);
         println!("{name} on {device}: {agreed}");
-        agreement(case, &packed, &runs, &expected);
         let fell_back: Vec<_> =
             live.placement().into_iter().filter(|line| line.obstacle.is_some()).collect();
         assert!(fell_back.is_empty(), "{name}: not on the GPU: {fell_back:?}");
-        let inputs = &runs[0];
-        let (a, b) = (live.run(inputs).unwrap(), packed.run(inputs).unwrap());
-        assert_eq!(a.tensors, b.tensors, "{name}: both paths give the same bits");
+        let (b, _) = agreement(case, &packed, &runs, &expected);
+        assert!(a == b, "{name}: both paths give the same bits");
     }
 }
 
-#[test]
-fn magika() {
-    check("magika");
+/// Cases are tests of their own, so that they run side by side and fail each by itself.
+macro_rules! cases {
+    ($($test:ident: $name:literal,)*) => {
+        const TESTED: &[&str] = &[$($name),*];
+        $(#[test] fn $test() { check($name); })*
+    };
+}
+
+cases! {
+    magika: "magika",
+    yunet: "yunet",
+    minilm_l3: "minilm-l3",
+    minilm_int8: "minilm-int8",
+    silero_vad_ifless: "silero-vad-ifless",
+    silero_vad: "silero-vad",
+    tinyocr_det: "tinyocr-det",
+    tinyocr_rec: "tinyocr-rec",
+    rapidocr_det: "rapidocr-det",
+    rapidocr_rec: "rapidocr-rec",
+    rapidocr_cls: "rapidocr-cls",
+    multistyle26: "multistyle26",
+    u2netp: "u2netp",
+    basic_pitch: "basic-pitch",
 }
 
 #[test]
-fn yunet() {
-    check("yunet");
-}
-
-#[test]
-fn minilm_l3() {
-    check("minilm-l3");
-}
-
-#[test]
-fn silero_vad_ifless() {
-    check("silero-vad-ifless");
-}
-
-#[test]
-fn silero_vad() {
-    check("silero-vad");
+fn every_model_of_the_table_is_tested() {
+    assert!(MODELS.iter().map(|case| case.name).eq(TESTED.iter().copied()));
 }

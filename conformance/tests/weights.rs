@@ -4,9 +4,10 @@
 use conformance::graphs::{SKETCHES, with_other_weights};
 use conformance::{assets, oracle};
 use engine_builder::{BuildOptions, RefitMode, build};
-use engine_format::SerializeFlags;
+use engine_format::{DType, Header, SectionKind, SerializeFlags};
 use engine_onnx::Model;
 use refit::FillOptions;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 fn stripped(onnx: &[u8], options: &BuildOptions) -> Vec<u8> {
@@ -59,6 +60,49 @@ fn magika_strips_to_under_one_percent_and_fills_from_onnx_and_safetensors() {
             .unwrap();
         same_bytes(&at("full"), &at(name));
     }
+}
+
+/// Every byte of an engine file as it means itself: compressed sections unpacked.
+fn unpacked(file: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for section in Header::parse(file).unwrap().sections {
+        let stored = &file[section.offset as usize..][..section.length as usize];
+        match section.kind {
+            SectionKind::Weights => out.extend_from_slice(stored),
+            _ => out.extend(zstd::stream::decode_all(stored).unwrap()),
+        }
+    }
+    out
+}
+
+/// Bytes that are looked for at once. With 16 of int8 weights, a match by chance is out of the question.
+const CHUNK: usize = 16;
+
+#[test]
+fn a_stripped_file_of_an_int8_model_holds_none_of_its_int8_weights() {
+    let model = Model::open(&assets::MINILM_INT8.path().unwrap()).unwrap();
+    let quantised = model.graph.initializers.iter().map(|i| i.data.tensor().unwrap());
+    let quantised: Vec<_> = quantised.filter(|t| t.dtype() == DType::I8).collect();
+    assert_eq!(quantised.len(), 38, "two embedding tables and six matrices in each of six layers");
+    // Sixteen chunks from each, spread over all of it; a chunk of few different values could be something else.
+    let varied = |chunk: &&[u8]| chunk.iter().collect::<BTreeSet<_>>().len() > CHUNK / 2;
+    let chunks: HashSet<&[u8]> = quantised
+        .iter()
+        .flat_map(|tensor| {
+            let bytes: &[u8] = tensor.bytes();
+            bytes.chunks_exact(CHUNK).step_by(bytes.len() / CHUNK / 16).filter(varied)
+        })
+        .collect();
+    assert!(chunks.len() > 16 * 30, "{} chunks to look for", chunks.len());
+
+    let engine = build(&model, &BuildOptions::default()).unwrap();
+    let held = |wish| {
+        let file = unpacked(&engine.serialize(wish).unwrap());
+        file.windows(CHUNK).filter(|window| chunks.contains(window)).collect::<HashSet<_>>().len()
+    };
+    assert_eq!(held(SerializeFlags::EXCLUDE_WEIGHTS), 0, "chunks found in the stripped file");
+    // The same search finds every chunk where the weights are.
+    assert_eq!(held(SerializeFlags::default()), chunks.len(), "chunks found in the full file");
 }
 
 fn same_bytes(a: &Path, b: &Path) {

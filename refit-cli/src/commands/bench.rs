@@ -3,9 +3,9 @@
 use super::{open_engine, open_sources, print_json};
 use crate::args::Bench;
 use crate::failure::Failure;
-use conformance::verify::run_at_some_size;
+use conformance::inputs::run_seeded;
 use engine_format::FitPolicy;
-use engine_runtime::{Device, LiveModule, Module, State};
+use engine_runtime::{Device, Inputs, LiveModule, Module, State};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -40,7 +40,7 @@ pub fn run(args: Bench) -> Result<(), Failure> {
     if let State::NeedsWeights(_) = module.state() {
         module.run(&Default::default())?;
     }
-    let (inputs, _) = run_at_some_size(&module, 1)?;
+    let inputs = run_seeded(&module, &Inputs::new(), 1)?.inputs;
     for _ in 0..WARM_UP {
         module.run(&inputs)?;
     }

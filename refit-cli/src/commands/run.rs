@@ -3,15 +3,12 @@
 use super::{human, open_filled, print_json};
 use crate::args::{Path as ModulePath, Run};
 use crate::failure::{Context, Exit, Failure};
-use conformance::inputs::{FREE_SIZES, Sizes, seeded};
+use conformance::inputs::run_seeded;
 use engine_format::{Engine, SerializeFlags, Tensor};
-use engine_runtime::{
-    Device, Inputs, LiveModule, Module, Outputs, PackedModule, RunError, RunErrorKind,
-};
+use engine_runtime::{Device, Inputs, LiveModule, Module, Outputs, PackedModule};
 use refit::npy;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// Seed of the inputs that are not given.
 const SEED: u64 = 1;
@@ -47,7 +44,11 @@ pub fn run(args: Run) -> Result<(), Failure> {
     for (name, file) in &args.input {
         inputs.insert(name.clone(), read_npy(file)?);
     }
-    let (outputs, random_inputs, milliseconds) = run_completed(&*module, inputs)?;
+    let done = run_seeded(&*module, &inputs, SEED)?;
+    for name in &done.made {
+        eprintln!("input {name:?} is not given: seeded random {:?}", done.inputs[name]);
+    }
+    let outputs = done.outputs;
     if let Some(folder) = &args.out {
         std::fs::create_dir_all(folder).doing(format!("making {}", folder.display()))?;
     }
@@ -58,8 +59,8 @@ pub fn run(args: Run) -> Result<(), Failure> {
             ModulePath::Packed => "packed",
         },
         version: outputs.version.to_string(),
-        milliseconds,
-        random_inputs,
+        milliseconds: done.time.as_secs_f64() * 1e3,
+        random_inputs: done.made,
         outputs: Vec::new(),
     };
     for port in module.outputs() {
@@ -83,33 +84,6 @@ pub fn load(engine: Engine, device: &Device, path: ModulePath) -> Result<Box<dyn
             Box::new(PackedModule::load(engine.serialize(wish)?.into(), device)?)
         }
     })
-}
-
-/// Runs with seeded inputs in the place of those that are not given. Sizes that the model leaves open are tried from
-/// small to large.
-fn run_completed(
-    module: &dyn Module,
-    given: Inputs,
-) -> Result<(Outputs, Vec<String>, f64), Failure> {
-    let mut first: Option<RunError> = None;
-    for free in FREE_SIZES {
-        let made = seeded(module.inputs(), &given, &Sizes::new(), free, SEED);
-        for (name, tensor) in &made {
-            eprintln!("input {name:?} is not given: seeded random {tensor:?}");
-        }
-        let names: Vec<String> = made.keys().cloned().collect();
-        let mut inputs = given.clone();
-        inputs.extend(made);
-        let begun = Instant::now();
-        match module.run(&inputs) {
-            Ok(outputs) => return Ok((outputs, names, begun.elapsed().as_secs_f64() * 1e3)),
-            Err(error) if names.is_empty() || error.kind() != RunErrorKind::Node => {
-                return Err(error.into());
-            }
-            Err(error) => first = first.or(Some(error)),
-        }
-    }
-    Err(first.expect("at least one size was tried").into())
 }
 
 fn read_npy(file: &Path) -> Result<Tensor, Failure> {
