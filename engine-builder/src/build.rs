@@ -1,7 +1,8 @@
-//! The one public function.
+//! The one thing this crate does.
 
 use crate::error::BuildError;
 use crate::options::{BuildOptions, RefitMode};
+use crate::report::{BuildReport, Notes};
 use crate::{assemble, classify, import, passes};
 use engine_format::Engine;
 use engine_onnx::Model;
@@ -12,6 +13,14 @@ use glob::Pattern;
 /// The engine's bytes are its own: the model's files are not needed, and may change, once this returns. Two builds of
 /// models that differ only in the values of weights give engines that differ only in those values.
 pub fn build(model: &Model, options: &BuildOptions) -> Result<Engine, BuildError> {
+    build_with_report(model, options).map(|(engine, _)| engine)
+}
+
+/// As [`build`], and says what every pass did and what it nearly did. The report is empty without passes.
+pub fn build_with_report(
+    model: &Model,
+    options: &BuildOptions,
+) -> Result<(Engine, BuildReport), BuildError> {
     let patterns = patterns(options)?;
     let mut imported = import::import(model, options)?;
     let sources = classify::classify(&mut imported)?;
@@ -20,10 +29,12 @@ pub fn build(model: &Model, options: &BuildOptions) -> Result<Engine, BuildError
         let verified = graph.verify();
         verified.map_err(|error| BuildError::internal(format!("after import: {error}")))?;
     }
+    let mut notes = Notes::default();
     if options.optimise {
-        passes::optimise(&mut graph)?;
+        passes::optimise(&mut graph, &mut notes)?;
     }
-    assemble::assemble(model, graph, &sources, options.refit, &patterns)
+    let engine = assemble::assemble(model, graph, &sources, options.refit, &patterns)?;
+    Ok((engine, notes.finish()))
 }
 
 fn patterns(options: &BuildOptions) -> Result<Vec<Pattern>, BuildError> {

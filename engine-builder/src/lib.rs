@@ -9,13 +9,15 @@ pub mod graph;
 mod import;
 mod options;
 mod passes;
+mod report;
 #[cfg(test)]
 mod testing;
 
-pub use build::build;
+pub use build::{build, build_with_report};
 pub use error::{BuildError, BuildErrorKind};
 pub use import::composed;
 pub use options::{BuildOptions, RefitMode};
+pub use report::{BuildReport, Note, Outcome};
 
 /// Infers all types of a graph anew.
 fn infer_all(graph: &mut graph::Graph) -> Result<(), BuildError> {

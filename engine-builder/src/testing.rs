@@ -188,16 +188,20 @@ pub(crate) fn run(engine: &Engine, inputs: &[(&str, Tensor)]) -> Vec<Tensor> {
     for weight in &parts.weights {
         values.insert(weight.value, weight.tensor().unwrap());
     }
-    run_nodes(&parts.prepare.nodes, &mut values);
+    run_nodes(&parts.prepare.nodes, &mut values).unwrap();
     for port in &parts.inputs {
         let (_, tensor) = inputs.iter().find(|(name, _)| *name == port.name).unwrap();
         values.insert(port.value, tensor.clone());
     }
-    run_nodes(&parts.execute.nodes, &mut values);
+    run_nodes(&parts.execute.nodes, &mut values).unwrap();
     parts.outputs.iter().map(|port| values[&port.value].clone()).collect()
 }
 
-fn run_nodes(nodes: &[Node], values: &mut BTreeMap<ValueId, Tensor>) {
+/// Runs nodes one by one with the table's kernels, given what they read.
+pub(crate) fn run_nodes(
+    nodes: &[Node],
+    values: &mut BTreeMap<ValueId, Tensor>,
+) -> Result<(), String> {
     for node in nodes {
         let inputs: Vec<Option<Tensor>> =
             node.inputs.iter().map(|id| id.map(|id| values[&id].clone())).collect();
@@ -205,15 +209,16 @@ fn run_nodes(nodes: &[Node], values: &mut BTreeMap<ValueId, Tensor>) {
             let taken = inputs[0].as_ref().unwrap().bytes()[0] != 0;
             let name = if taken { "then_branch" } else { "else_branch" };
             let Some(Attr::Block(block)) = node.attrs.get(name) else { panic!("no {name}") };
-            run_nodes(&block.nodes, values);
+            run_nodes(&block.nodes, values)?;
             block.outputs.iter().map(|id| values[id].clone()).collect()
         } else {
             let def = engine_ops::lookup(&node.op, node.version).unwrap();
             engine_ops::eval(def, &node.attrs, &inputs, node.outputs.len())
-                .unwrap_or_else(|error| panic!("{}: {error}", node.name))
+                .map_err(|error| format!("{}: {error}", node.name))?
         };
         for (id, tensor) in node.outputs.iter().zip::<Vec<Tensor>>(results) {
             id.map(|id| values.insert(id, tensor));
         }
     }
+    Ok(())
 }

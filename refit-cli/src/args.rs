@@ -55,6 +55,12 @@ pub struct Build {
     /// Leave the refittable weights out.
     #[arg(long)]
     pub strip: bool,
+    /// Run the graph as it was imported: what optimised engines are compared with.
+    #[arg(long)]
+    pub no_optimise: bool,
+    /// Say on standard output what every pass did to the graph, and what it nearly did and why not.
+    #[arg(long, conflicts_with = "no_optimise")]
+    pub explain: bool,
     /// Keep an initializer that is also listed as a graph input an input.
     #[arg(long, value_name = "NAME")]
     pub keep_input: Vec<String>,

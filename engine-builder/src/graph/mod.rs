@@ -9,7 +9,7 @@ mod signature;
 mod verify;
 
 pub(crate) use infer::FRESH;
-pub(crate) use rewrite::{blocks_mut, for_each_use};
+pub(crate) use rewrite::{blocks, blocks_mut, for_each_use};
 pub(crate) use signature::check_operands;
 pub use verify::VerifyError;
 

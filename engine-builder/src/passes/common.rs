@@ -4,16 +4,20 @@
 use super::is_deterministic;
 use crate::error::BuildError;
 use crate::graph::{ConstantClass, Graph, blocks_mut};
+use crate::report::Notes;
 use engine_format::{Digest, Node, ValueId};
 use engine_ops::{Kind, lookup};
 use std::collections::BTreeMap;
 
 type Replacements = BTreeMap<ValueId, ValueId>;
 
-pub(super) fn run(graph: &mut Graph) -> Result<bool, BuildError> {
+/// What was computed so far: the node and its results, by what it computes from what.
+type Seen = BTreeMap<String, (String, Vec<Option<ValueId>>)>;
+
+pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     let mut replacements = equal_literals(graph);
     let mut nodes = std::mem::take(&mut graph.execute);
-    merge(&mut nodes, &BTreeMap::new(), &mut replacements);
+    merge(&mut nodes, &Seen::new(), &mut replacements, notes);
     graph.execute = nodes;
     graph.replace_uses(&replacements);
     graph.constants.retain(|id, _| !replacements.contains_key(id));
@@ -38,11 +42,7 @@ fn equal_literals(graph: &Graph) -> Replacements {
 }
 
 /// `outer` holds what enclosing blocks computed before this point.
-fn merge(
-    nodes: &mut Vec<Node>,
-    outer: &BTreeMap<String, Vec<Option<ValueId>>>,
-    replacements: &mut Replacements,
-) {
+fn merge(nodes: &mut Vec<Node>, outer: &Seen, replacements: &mut Replacements, notes: &mut Notes) {
     let mut seen = outer.clone();
     nodes.retain_mut(|node| {
         for input in node.inputs.iter_mut().flatten() {
@@ -51,13 +51,14 @@ fn merge(
             }
         }
         for block in blocks_mut(node) {
-            merge(&mut block.nodes, &seen, replacements);
+            merge(&mut block.nodes, &seen, replacements, notes);
         }
         if !is_mergeable(node) {
             return true;
         }
         let key = format!("{}/{} {:?} {:?}", node.op, node.version, node.inputs, node.attrs);
-        let kept = seen.entry(key).or_insert_with(|| node.outputs.clone());
+        let (first, kept) =
+            seen.entry(key).or_insert_with(|| (node.name.clone(), node.outputs.clone()));
         let covered = node
             .outputs
             .iter()
@@ -68,6 +69,7 @@ fn merge(
         }
         let pairs = node.outputs.iter().zip(kept.iter());
         replacements.extend(pairs.filter_map(|(from, to)| Some(((*from)?, (*to)?))));
+        notes.done(&node.name, format!("the same as {first}"));
         false
     });
 }

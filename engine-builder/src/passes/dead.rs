@@ -2,31 +2,33 @@
 
 use crate::error::BuildError;
 use crate::graph::{Graph, blocks_mut};
+use crate::report::Notes;
 use engine_format::{Node, ValueId};
 use engine_ops::{Kind, lookup};
 use std::collections::BTreeSet;
 
-pub(super) fn run(graph: &mut Graph) -> Result<bool, BuildError> {
+pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     let mut live: BTreeSet<ValueId> = graph.outputs.iter().map(|o| o.value).collect();
-    let mut changed = sweep(&mut graph.execute, &mut live);
-    changed |= sweep(&mut graph.prepare, &mut live);
+    let mut changed = sweep(&mut graph.execute, &mut live, notes);
+    changed |= sweep(&mut graph.prepare, &mut live, notes);
     let before = graph.constants.len();
     graph.constants.retain(|id, _| live.contains(id));
     Ok(changed || graph.constants.len() < before)
 }
 
-fn sweep(nodes: &mut Vec<Node>, live: &mut BTreeSet<ValueId>) -> bool {
+fn sweep(nodes: &mut Vec<Node>, live: &mut BTreeSet<ValueId>, notes: &mut Notes) -> bool {
     let before = nodes.len();
     let mut changed = false;
     let mut kept = Vec::with_capacity(before);
     for mut node in std::mem::take(nodes).into_iter().rev() {
         if !node.outputs.iter().flatten().any(|id| live.contains(id)) {
+            notes.done(&node.name, format!("nothing reads what {} gives", node.op));
             continue;
         }
         changed |= drop_results(&mut node, live);
         for block in blocks_mut(&mut node) {
             live.extend(&block.outputs);
-            changed |= sweep(&mut block.nodes, live);
+            changed |= sweep(&mut block.nodes, live, notes);
         }
         live.extend(node.inputs.iter().flatten());
         kept.push(node);

@@ -4,26 +4,28 @@
 use super::{LARGEST_LITERAL, is_deterministic};
 use crate::error::BuildError;
 use crate::graph::{Constant, Graph, blocks_mut};
+use crate::report::Notes;
 use engine_format::{Node, Tensor, ValueId};
 use engine_ops::{Kind, lookup};
 
-pub(super) fn run(graph: &mut Graph) -> Result<bool, BuildError> {
+pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     let mut nodes = std::mem::take(&mut graph.execute);
-    let changed = fold_nodes(graph, &mut nodes);
+    let changed = fold_nodes(graph, &mut nodes, notes);
     graph.execute = nodes;
     Ok(changed)
 }
 
-fn fold_nodes(graph: &mut Graph, nodes: &mut Vec<Node>) -> bool {
+fn fold_nodes(graph: &mut Graph, nodes: &mut Vec<Node>, notes: &mut Notes) -> bool {
     let before = nodes.len();
     let mut changed = false;
     nodes.retain_mut(|node| {
         for block in blocks_mut(node) {
-            changed |= fold_nodes(graph, &mut block.nodes);
+            changed |= fold_nodes(graph, &mut block.nodes, notes);
         }
         let Some(results) = known_results(graph, node).or_else(|| evaluate(graph, node)) else {
             return true;
         };
+        notes.done(&node.name, format!("{} gives a literal", node.op));
         for (id, tensor) in results {
             let literal = Constant::literal(tensor);
             graph.value_mut(id).facts = literal.facts();

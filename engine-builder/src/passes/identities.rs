@@ -2,6 +2,7 @@
 
 use crate::error::BuildError;
 use crate::graph::{Graph, blocks_mut};
+use crate::report::Notes;
 use engine_format::{Attr, Dim, Node, ValueId};
 use engine_ops::infer::Known;
 use std::collections::BTreeMap;
@@ -22,19 +23,24 @@ static RULES: &[(&str, Holds)] = &[
     ("Expand", expands_nothing),
 ];
 
-pub(super) fn run(graph: &mut Graph) -> Result<bool, BuildError> {
+pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     let mut replacements = BTreeMap::new();
     let mut nodes = std::mem::take(&mut graph.execute);
-    remove(graph, &mut nodes, &mut replacements);
+    remove(graph, &mut nodes, &mut replacements, notes);
     graph.execute = nodes;
     graph.replace_uses(&replacements);
     Ok(!replacements.is_empty())
 }
 
-fn remove(graph: &Graph, nodes: &mut Vec<Node>, replacements: &mut BTreeMap<ValueId, ValueId>) {
+fn remove(
+    graph: &Graph,
+    nodes: &mut Vec<Node>,
+    replacements: &mut BTreeMap<ValueId, ValueId>,
+    notes: &mut Notes,
+) {
     nodes.retain_mut(|node| {
         for block in blocks_mut(node) {
-            remove(graph, &mut block.nodes, replacements);
+            remove(graph, &mut block.nodes, replacements, notes);
         }
         let rule = RULES.iter().find(|(op, _)| *op == node.op);
         let (Some(&Some(operand)), &[Some(result)]) = (node.inputs.first(), &node.outputs[..])
@@ -45,6 +51,7 @@ fn remove(graph: &Graph, nodes: &mut Vec<Node>, replacements: &mut BTreeMap<Valu
             return true;
         }
         replacements.insert(result, operand);
+        notes.done(&node.name, format!("{} gives back its operand", node.op));
         false
     });
 }

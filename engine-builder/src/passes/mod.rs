@@ -1,23 +1,32 @@
 //! Passes: one file each, listed here. A pass never reads a value that a refit may change.
 
+#[cfg(test)]
+mod agreement;
+mod batch_norm;
 mod branches;
 mod common;
 mod dead;
 mod fold;
 mod identities;
 mod prepare;
+mod product;
+mod scale;
+mod shift;
+mod site;
 #[cfg(test)]
 mod tests;
+mod transposes;
 
 use crate::error::BuildError;
 use crate::graph::Graph;
+use crate::report::Notes;
 
 /// A rewrite of the graph that keeps what it computes.
 pub(crate) struct Pass {
     /// Name for traces and errors.
     pub(crate) name: &'static str,
     /// The rewrite; says whether it changed anything.
-    pub(crate) run: fn(&mut Graph) -> Result<bool, BuildError>,
+    pub(crate) run: fn(&mut Graph, &mut Notes) -> Result<bool, BuildError>,
 }
 
 /// Run again and again, in this order, until none of them changes anything.
@@ -27,6 +36,10 @@ static SIMPLIFY: &[Pass] = &[
     Pass { name: "identities", run: identities::run },
     Pass { name: "common", run: common::run },
     Pass { name: "dead", run: dead::run },
+    Pass { name: "transposes", run: transposes::run },
+    Pass { name: "batch_norm", run: batch_norm::run },
+    Pass { name: "scale", run: scale::run },
+    Pass { name: "shift", run: shift::run },
 ];
 
 /// Run once, after the others: passes that recognise patterns come before `prepare`, which takes them apart.
@@ -38,22 +51,23 @@ static FINISH: &[Pass] =
 const MOST_ROUNDS: usize = 64;
 
 /// Runs all passes.
-pub(crate) fn optimise(graph: &mut Graph) -> Result<(), BuildError> {
+pub(crate) fn optimise(graph: &mut Graph, notes: &mut Notes) -> Result<(), BuildError> {
     for _ in 0..MOST_ROUNDS {
         let mut changed = false;
         for pass in SIMPLIFY {
-            changed |= apply(pass, graph)?;
+            changed |= apply(pass, graph, notes)?;
         }
         if !changed {
             break;
         }
     }
-    FINISH.iter().try_for_each(|pass| apply(pass, graph).map(drop))
+    FINISH.iter().try_for_each(|pass| apply(pass, graph, notes).map(drop))
 }
 
 /// Runs one pass, brings types up to date and checks the graph (in debug builds and tests).
-pub(crate) fn apply(pass: &Pass, graph: &mut Graph) -> Result<bool, BuildError> {
-    let changed = (pass.run)(graph)?;
+pub(crate) fn apply(pass: &Pass, graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
+    notes.begin(pass.name);
+    let changed = (pass.run)(graph, notes)?;
     if changed {
         crate::infer_all(graph)?;
         tracing::debug!(

@@ -6,21 +6,45 @@
 
 use super::is_deterministic;
 use crate::error::BuildError;
-use crate::graph::{Graph, blocks_mut};
+use crate::graph::{Graph, blocks, blocks_mut};
+use crate::report::Notes;
 use engine_format::{Node, ValueId};
 use engine_ops::{Kind, Role, lookup};
 use std::collections::BTreeSet;
 
-pub(super) fn run(graph: &mut Graph) -> Result<bool, BuildError> {
-    let mut constant: BTreeSet<ValueId> = graph.constants.keys().copied().collect();
-    constant.extend(graph.prepare.iter().flat_map(|node| node.outputs.iter().flatten()));
+pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
+    let mut constant = constants(graph);
     let mut moved = Vec::new();
     let mut nodes = std::mem::take(&mut graph.execute);
-    take(graph, &mut nodes, false, &mut constant, &mut moved);
+    take(graph, &mut nodes, false, &mut constant, &mut moved, notes);
     graph.execute = nodes;
     let changed = !moved.is_empty();
     graph.prepare.extend(moved);
     Ok(changed)
+}
+
+/// Values that no run changes: constants, what `prepare` computes, and what this pass would move there. Passes that fold
+/// something into a weight ask for these.
+pub(super) fn weight_only(graph: &Graph) -> BTreeSet<ValueId> {
+    let mut constant = constants(graph);
+    follow(graph, &graph.execute, false, &mut constant);
+    constant
+}
+
+fn constants(graph: &Graph) -> BTreeSet<ValueId> {
+    let prepared = graph.prepare.iter().flat_map(|node| node.outputs.iter().flatten());
+    graph.constants.keys().chain(prepared).copied().collect()
+}
+
+fn follow(graph: &Graph, nodes: &[Node], in_branch: bool, constant: &mut BTreeSet<ValueId>) {
+    for node in nodes {
+        for block in blocks(node) {
+            follow(graph, &block.nodes, true, constant);
+        }
+        if moves(graph, node, in_branch, constant).is_ok() {
+            constant.extend(node.outputs.iter().flatten());
+        }
+    }
 }
 
 fn take(
@@ -29,18 +53,25 @@ fn take(
     in_branch: bool,
     constant: &mut BTreeSet<ValueId>,
     moved: &mut Vec<Node>,
+    notes: &mut Notes,
 ) {
     let mut stay = Vec::with_capacity(nodes.len());
     for mut node in std::mem::take(nodes) {
         for block in blocks_mut(&mut node) {
-            take(graph, &mut block.nodes, true, constant, moved);
+            take(graph, &mut block.nodes, true, constant, moved, notes);
         }
-        let may_fail = in_branch && takes_indices(&node);
-        if !may_fail && is_movable(graph, &node, constant) {
-            constant.extend(node.outputs.iter().flatten());
-            moved.push(node);
-        } else {
-            stay.push(node);
+        match moves(graph, &node, in_branch, constant) {
+            Ok(()) => {
+                notes.done(&node.name, format!("{} runs at refit", node.op));
+                constant.extend(node.outputs.iter().flatten());
+                moved.push(node);
+            }
+            Err(why) => {
+                if let Some(why) = why {
+                    notes.kept(&node.name, format!("depends on weights alone, but {why}"));
+                }
+                stay.push(node);
+            }
         }
     }
     *nodes = stay;
@@ -51,13 +82,26 @@ fn takes_indices(node: &Node) -> bool {
         .is_none_or(|def| def.inputs.iter().any(|operand| operand.role == Role::Index))
 }
 
-fn is_movable(graph: &Graph, node: &Node, constant: &BTreeSet<ValueId>) -> bool {
-    let Some(def) = lookup(&node.op, node.version) else { return false };
+/// Whether a node can run at refit; if not, why, where it depends on what is constant alone.
+fn moves(
+    graph: &Graph,
+    node: &Node,
+    in_branch: bool,
+    constant: &BTreeSet<ValueId>,
+) -> Result<(), Option<&'static str>> {
+    let control = lookup(&node.op, node.version).is_none_or(|def| def.kind == Kind::Control);
     let mut operands = node.inputs.iter().flatten();
-    let mut results = node.outputs.iter().flatten();
-    def.kind != Kind::Control
-        && is_deterministic(&node.op)
-        && operands.clone().next().is_some()
-        && operands.all(|id| constant.contains(id))
-        && results.all(|&id| graph.facts(id).concrete().is_some())
+    if control || node.inputs.is_empty() || !operands.all(|id| constant.contains(id)) {
+        return Err(None);
+    }
+    if !is_deterministic(&node.op) {
+        return Err(Some("gives other results every time"));
+    }
+    if in_branch && takes_indices(node) {
+        return Err(Some("is inside a branch and may fail"));
+    }
+    match node.outputs.iter().flatten().all(|&id| graph.facts(id).concrete().is_some()) {
+        true => Ok(()),
+        false => Err(Some("its result has no fixed shape")),
+    }
 }

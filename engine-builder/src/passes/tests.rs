@@ -3,6 +3,7 @@
 
 use super::{FINISH, Pass, SIMPLIFY, apply};
 use crate::graph::parse::parse;
+use crate::report::Notes;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -19,10 +20,10 @@ fn passes() -> BTreeMap<&'static str, &'static Pass> {
 fn after(pass: &Pass, before: &str) -> String {
     let mut graph = parse(before);
     graph.verify().unwrap();
-    apply(pass, &mut graph).unwrap();
+    apply(pass, &mut graph, &mut Notes::default()).unwrap();
     let once = graph.to_string();
     assert!(
-        !apply(pass, &mut graph).unwrap(),
+        !apply(pass, &mut graph, &mut Notes::default()).unwrap(),
         "{} found more on a second look:\n{once}",
         pass.name
     );

@@ -3,7 +3,7 @@
 use super::{human, open_model};
 use crate::args::{Build, RefitMode};
 use crate::failure::{Exit, Failure};
-use engine_builder::{BuildErrorKind, BuildOptions, build};
+use engine_builder::{BuildErrorKind, BuildOptions, build_with_report};
 use engine_format::{SerializeFlags, WeightClass};
 
 pub fn run(args: Build) -> Result<(), Failure> {
@@ -25,12 +25,15 @@ pub fn run(args: Build) -> Result<(), Failure> {
         refit_only: args.refit_only,
         keep_inputs: args.keep_input,
         shapes: args.shape.into_iter().collect(),
-        ..BuildOptions::default()
+        optimise: !args.no_optimise,
     };
-    let engine = build(&model, &options).map_err(|error| {
+    let (engine, report) = build_with_report(&model, &options).map_err(|error| {
         let exit = if error.kind() == BuildErrorKind::Options { Exit::Usage } else { Exit::File };
         Failure::new(exit, error).context(format!("building {}", args.model.display()))
     })?;
+    if args.explain {
+        print!("{report}");
+    }
     let wish = if args.strip { SerializeFlags::EXCLUDE_WEIGHTS } else { SerializeFlags::default() };
     let written = refit::write_engine(&engine, wish, &args.output, None)?;
     let parts = engine.parts();

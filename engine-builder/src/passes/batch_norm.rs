@@ -1,0 +1,97 @@
+//! Folds a batch normalisation into the convolution or matrix product before it.
+//!
+//! With `s = scale / √(variance + ε)` the weight becomes `W · s` and the addend `(b − mean) · s + B`: ordinary nodes over
+//! weights, which `prepare` takes. ε is an attribute, so no weight is read.
+
+use super::product::{Product, per_channel, scalar};
+use super::site::{Emit, Site, rewrite};
+use crate::error::BuildError;
+use crate::graph::Graph;
+use crate::report::Notes;
+use engine_format::{DType, Node, ValueId};
+use engine_ops::def::AttrsExt;
+
+pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
+    rewrite(graph, notes, rule)
+}
+
+fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+    if root.op != "BatchNormalization" {
+        return None;
+    }
+    match fold(graph, site, root) {
+        Ok((into, nodes)) => {
+            notes.done(&root.name, format!("folded into {into}"));
+            Some(nodes)
+        }
+        Err(why) => {
+            notes.kept(&root.name, why);
+            None
+        }
+    }
+}
+
+fn fold(graph: &mut Graph, site: &Site<'_>, root: &Node) -> Result<(String, Vec<Node>), String> {
+    let operand = |i| Site::operand(root, i).ok_or_else(|| format!("operand {i} is missing"));
+    let statistics = [operand(1)?, operand(2)?, operand(3)?, operand(4)?];
+    for id in statistics {
+        let name = &graph.value(id).name;
+        if !site.is_constant(id) {
+            return Err(format!("{name} changes from run to run"));
+        }
+        if graph.facts(id).dtype != DType::F32 {
+            return Err(format!(
+                "{name} is {}, folded are statistics of f32",
+                graph.facts(id).dtype
+            ));
+        }
+    }
+    let x = operand(0)?;
+    let product = Product::behind(graph, site, x)?;
+    let rank = graph.facts(x).shape.as_ref().map(Vec::len);
+    let channels_last = matches!(product.node.op.as_str(), "Gemm" | "MatMul");
+    if channels_last && rank != Some(2) {
+        return Err(format!(
+            "{} gives no matrix, whose columns would be the channels",
+            product.node.name
+        ));
+    }
+    let bias = product.bias();
+    if !product.adds() && product.node.op != "MatMul" {
+        return Err(format!("{} scales its addend", product.node.name));
+    }
+    if let Some(bias) = bias.filter(|&bias| !site.is_constant(bias)) {
+        return Err(format!("the addend {} changes from run to run", graph.value(bias).name));
+    }
+    let into = product.node.name.clone();
+    Ok((into, write(Emit::at(graph, root), &product, statistics, bias, root)))
+}
+
+fn write(
+    mut emit: Emit<'_>,
+    product: &Product<'_>,
+    [scale, shift, mean, variance]: [ValueId; 4],
+    bias: Option<ValueId>,
+    root: &Node,
+) -> Vec<Node> {
+    let epsilon = scalar(&mut emit, "epsilon", root.attrs.float("epsilon"));
+    let positive = emit.node("variance", "Add", &[variance, epsilon], &[]);
+    let deviation = emit.node("deviation", "Sqrt", &[positive], &[]);
+    let factors = emit.node("factor", "Div", &[scale, deviation], &[]);
+    let weight = product.scaled(&mut emit, "Mul", factors, false);
+    let centred = match bias {
+        Some(bias) => {
+            let bias = per_channel(&mut emit, "bias", bias, product.channels);
+            emit.node("centred", "Sub", &[bias, mean], &[])
+        }
+        None => emit.node("centred", "Neg", &[mean], &[]),
+    };
+    let scaled = emit.node("addend", "Mul", &[centred, factors], &[]);
+    let bias = emit.node("shift", "Add", &[scaled, shift], &[]);
+    if product.node.op == "MatMul" {
+        let inputs = [product.node.inputs[0].expect("a product has two operands"), weight];
+        let y = emit.node("product", "MatMul", &inputs, &[]);
+        return emit.last("Add", vec![Some(y), Some(bias)], Default::default(), root);
+    }
+    product.with(emit, weight, Some(bias), root)
+}

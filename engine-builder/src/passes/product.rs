@@ -1,0 +1,180 @@
+//! Products with a weight, and how a factor or a shift for each output channel goes into them.
+
+use super::site::{Emit, Site};
+use crate::graph::Graph;
+use engine_format::{Attr, Attrs, DType, Node, Tensor, ValueId};
+use engine_ops::def::AttrsExt;
+
+/// Operators that multiply their first operand with a weight, their second.
+pub(super) const PRODUCTS: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
+/// A product whose weight no run changes and whose result only one node reads.
+pub(super) struct Product<'a> {
+    pub(super) node: &'a Node,
+    /// Output channels.
+    pub(super) channels: usize,
+    /// Shape of the weight.
+    weight: Vec<usize>,
+    /// Dimensions of the result.
+    rank: usize,
+    /// Dimensions of the result after that of the channels.
+    behind: usize,
+}
+
+impl<'a> Product<'a> {
+    /// The product that gives `id`, or why there is none that can be folded into.
+    pub(super) fn behind(graph: &Graph, site: &Site<'a>, id: ValueId) -> Result<Self, String> {
+        let name = &graph.value(id).name;
+        let node = site
+            .made_by(id, &PRODUCTS)
+            .ok_or_else(|| format!("{name} does not come from a convolution or matrix product"))?;
+        if site.only_reader(id).is_none() {
+            return Err(format!("{name} is read elsewhere too"));
+        }
+        let [_, weight] = [0, 1].map(|i| Site::operand(node, i));
+        let weight = weight.ok_or("the product has no second operand")?;
+        if !site.is_constant(weight) {
+            return Err(format!(
+                "{}, the second operand of {}, changes from run to run",
+                graph.value(weight).name,
+                node.name
+            ));
+        }
+        if graph.facts(id).dtype != DType::F32 {
+            return Err(format!("{name} is {}, folded are products of f32", graph.facts(id).dtype));
+        }
+        let shape = graph.facts(weight).concrete();
+        let weight =
+            shape.ok_or_else(|| format!("the weight of {} has no fixed shape", node.name))?;
+        let rank = weight.len();
+        let (channels, behind) = match node.op.as_str() {
+            "Conv" => (weight[0], rank - 2),
+            "ConvTranspose" => (weight[1] * groups(node), rank - 2),
+            "Gemm" => (weight[usize::from(node.attrs.int("transB") == 0)], 0),
+            _ if rank >= 2 => (weight[rank - 1], 0),
+            _ => return Err(format!("the weight of {} is a vector", node.name)),
+        };
+        let result = graph.facts(id).shape.as_ref().map(Vec::len);
+        let dims = result.ok_or_else(|| format!("the rank of {name} is not known"))?;
+        Ok(Self { node, channels, weight, rank: dims, behind })
+    }
+
+    /// Elements of the weight.
+    pub(super) fn weight_len(&self) -> usize {
+        self.weight.iter().product()
+    }
+
+    /// Whether an operand of this shape has one element for all, or one for each output channel.
+    pub(super) fn is_per_channel(&self, shape: &[usize]) -> bool {
+        let from_end = shape.iter().rev().enumerate();
+        shape.len() <= self.rank
+            && from_end
+                .into_iter()
+                .all(|(back, &size)| size == 1 || (back == self.behind && size == self.channels))
+    }
+
+    /// `factors` (a scalar or a vector of the channels) under the shape that broadcasts over the weight; for a grouped
+    /// ConvTranspose the weight is split into its groups first, and `back` joins them again.
+    pub(super) fn scaled(
+        &self,
+        emit: &mut Emit<'_>,
+        op: &str,
+        factors: ValueId,
+        single: bool,
+    ) -> ValueId {
+        let weight = Site::operand(self.node, 1).expect("checked when the product was found");
+        let dims: Vec<i64> = self.weight.iter().map(|&d| d as i64).collect();
+        let rank = dims.len();
+        let groups = groups(self.node) as i64;
+        let column =
+            |at: usize| -> Vec<i64> { (0..rank).map(|i| if i == at { -1 } else { 1 }).collect() };
+        let reshaped = |emit: &mut Emit<'_>, name: &str, x, shape: &[i64]| {
+            let target = emit.ints(&format!("{name}.shape"), shape);
+            emit.node(name, "Reshape", &[x, target], &[])
+        };
+        if single {
+            return emit.node("weight", op, &[weight, factors], &[]);
+        }
+        match self.node.op.as_str() {
+            "Conv" => {
+                let factors = reshaped(emit, "factors", factors, &column(0));
+                emit.node("weight", op, &[weight, factors], &[])
+            }
+            "ConvTranspose" if groups == 1 => {
+                let factors = reshaped(emit, "factors", factors, &column(1));
+                emit.node("weight", op, &[weight, factors], &[])
+            }
+            "ConvTranspose" => {
+                let mut split = vec![groups, dims[0] / groups];
+                split.extend(&dims[1..]);
+                let mut apart = vec![groups, 1, dims[1]];
+                apart.extend(dims[2..].iter().map(|_| 1));
+                let factors = reshaped(emit, "factors", factors, &apart);
+                let split = reshaped(emit, "groups", weight, &split);
+                let product = emit.node("scaled", op, &[split, factors], &[]);
+                reshaped(emit, "weight", product, &dims)
+            }
+            "Gemm" if self.node.attrs.int("transB") != 0 => {
+                let factors = reshaped(emit, "factors", factors, &column(0));
+                emit.node("weight", op, &[weight, factors], &[])
+            }
+            _ => emit.node("weight", op, &[weight, factors], &[]),
+        }
+    }
+
+    /// The addend, if the operator has one.
+    pub(super) fn bias(&self) -> Option<ValueId> {
+        Site::operand(self.node, 2)
+    }
+
+    /// Whether the operator adds a third operand, unscaled.
+    pub(super) fn adds(&self) -> bool {
+        match self.node.op.as_str() {
+            "MatMul" => false,
+            "Gemm" => self.bias().is_none() || self.node.attrs.float("beta") == 1.0,
+            _ => true,
+        }
+    }
+
+    /// The product with another weight and addend, in place of `root`.
+    pub(super) fn with(
+        &self,
+        emit: Emit<'_>,
+        weight: ValueId,
+        bias: Option<ValueId>,
+        root: &Node,
+    ) -> Vec<Node> {
+        let mut attrs: Attrs = self.node.attrs.clone();
+        if self.node.op == "Gemm" && self.bias().is_none() {
+            attrs.insert("beta".to_owned(), Attr::Float(1.0));
+        }
+        emit.last(&self.node.op, vec![self.node.inputs[0], Some(weight), bias], attrs, root)
+    }
+}
+
+/// `x` as a vector of one element for each channel.
+pub(super) fn per_channel(emit: &mut Emit<'_>, name: &str, x: ValueId, channels: usize) -> ValueId {
+    let shape = emit.graph.facts(x).concrete().unwrap_or_default();
+    if shape == [channels] {
+        return x;
+    }
+    let flat = emit.ints(&format!("{name}.flat"), &[-1]);
+    let row = emit.node(&format!("{name}.row"), "Reshape", &[x, flat], &[]);
+    if shape.iter().product::<usize>() == channels {
+        return row;
+    }
+    let all = emit.ints(&format!("{name}.channels"), &[channels as i64]);
+    emit.node(name, "Expand", &[row, all], &[])
+}
+
+/// A scalar literal of f32.
+pub(super) fn scalar(emit: &mut Emit<'_>, name: &str, value: f32) -> ValueId {
+    emit.literal(name, Tensor::from_slice(&[], &[value]))
+}
+
+fn groups(node: &Node) -> usize {
+    match node.attrs.get("group") {
+        Some(Attr::Int(group)) => usize::try_from(*group).unwrap_or(1).max(1),
+        _ => 1,
+    }
+}

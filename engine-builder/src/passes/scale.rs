@@ -1,0 +1,85 @@
+//! Folds a factor for each output channel, or one for all, into the weight of the convolution or matrix product before it.
+//!
+//! The weight is then kept a second time, scaled. That pays where the product's result is not much smaller than its weight;
+//! elsewhere the factor is cheaper as a part of the product's epilogue.
+
+use super::product::{Product, per_channel};
+use super::site::{Emit, Site, rewrite};
+use crate::error::BuildError;
+use crate::graph::Graph;
+use crate::report::Notes;
+use engine_format::{Dim, Node, ValueId};
+
+/// A weight of at most this many times the elements of the result is scaled.
+const WORTH: usize = 16;
+
+pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
+    rewrite(graph, notes, rule)
+}
+
+fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+    let [a, b] = [0, 1].map(|i| Site::operand(root, i));
+    let (x, factor) = match (root.op.as_str(), a?, b?) {
+        ("Mul" | "Div", x, factor) if site.is_constant(factor) => (x, factor),
+        ("Mul", factor, x) if site.is_constant(factor) => (x, factor),
+        _ => return None,
+    };
+    if site.is_constant(x) {
+        return None;
+    }
+    match fold(graph, site, root, x, factor) {
+        Ok((into, nodes)) => {
+            notes.done(&root.name, format!("folded into the weight of {into}"));
+            Some(nodes)
+        }
+        Err(why) => {
+            notes.kept(&root.name, why);
+            None
+        }
+    }
+}
+
+fn fold(
+    graph: &mut Graph,
+    site: &Site<'_>,
+    root: &Node,
+    x: ValueId,
+    factor: ValueId,
+) -> Result<(String, Vec<Node>), String> {
+    let product = Product::behind(graph, site, x)?;
+    let name = &graph.value(factor).name;
+    let shape =
+        graph.facts(factor).concrete().ok_or_else(|| format!("{name} has no fixed shape"))?;
+    if !product.is_per_channel(&shape) {
+        return Err(format!(
+            "{name} has the shape {shape:?}, not one factor for each output channel"
+        ));
+    }
+    let dims = graph.facts(x).shape.as_deref().unwrap_or_default();
+    let result: usize = dims.iter().filter_map(Dim::known).map(|n| n.max(0) as usize).product();
+    let weight = product.weight_len();
+    if weight > WORTH * result {
+        return Err(format!(
+            "the weight of {} has {weight} elements, its result {result} in the smallest batch",
+            product.node.name
+        ));
+    }
+    let bias = product.bias();
+    if let Some(bias) = bias.filter(|&bias| !site.is_constant(bias)) {
+        return Err(format!("the addend {} changes from run to run", graph.value(bias).name));
+    }
+    let into = product.node.name.clone();
+    let mut emit = Emit::at(graph, root);
+    let single = shape.iter().product::<usize>() == 1;
+    let flat = emit.ints("factor.flat", &[if single { 1 } else { -1 }]);
+    let factors = emit.node("factor", "Reshape", &[factor, flat], &[]);
+    let weight = product.scaled(&mut emit, &root.op, factors, single);
+    let bias = bias.map(|bias| match product.node.op.as_str() {
+        "Gemm" => emit.node("addend", &root.op, &[bias, factors], &[]),
+        _ => {
+            let bias = per_channel(&mut emit, "bias", bias, product.channels);
+            emit.node("addend", &root.op, &[bias, factors], &[])
+        }
+    });
+    Ok((into, product.with(emit, weight, bias, root)))
+}

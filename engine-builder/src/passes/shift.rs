@@ -1,0 +1,74 @@
+//! Takes an addend for each output channel into the convolution or matrix product before it.
+
+use super::product::{Product, per_channel};
+use super::site::{Emit, Site, rewrite};
+use crate::error::BuildError;
+use crate::graph::Graph;
+use crate::report::Notes;
+use engine_format::{Node, ValueId};
+
+pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
+    rewrite(graph, notes, rule)
+}
+
+fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+    let [a, b] = [0, 1].map(|i| Site::operand(root, i));
+    let (x, addend) = match (root.op.as_str(), a?, b?) {
+        ("Add" | "Sub", x, addend) if site.is_constant(addend) => (x, addend),
+        ("Add", addend, x) if site.is_constant(addend) => (x, addend),
+        _ => return None,
+    };
+    if site.is_constant(x) {
+        return None;
+    }
+    match fold(graph, site, root, x, addend) {
+        Ok((into, nodes)) => {
+            notes.done(&root.name, format!("became the addend of {into}"));
+            Some(nodes)
+        }
+        Err(why) => {
+            notes.kept(&root.name, why);
+            None
+        }
+    }
+}
+
+fn fold(
+    graph: &mut Graph,
+    site: &Site<'_>,
+    root: &Node,
+    x: ValueId,
+    addend: ValueId,
+) -> Result<(String, Vec<Node>), String> {
+    let product = Product::behind(graph, site, x)?;
+    let name = &graph.value(addend).name;
+    let shape =
+        graph.facts(addend).concrete().ok_or_else(|| format!("{name} has no fixed shape"))?;
+    if !product.adds() {
+        return Err(format!("{} adds nothing of its own, or scales it", product.node.name));
+    }
+    if !product.is_per_channel(&shape) {
+        return Err(format!(
+            "{name} has the shape {shape:?}, not one addend for each output channel"
+        ));
+    }
+    let bias = product.bias();
+    if let Some(bias) = bias.filter(|&bias| !site.is_constant(bias)) {
+        return Err(format!("the addend {} changes from run to run", graph.value(bias).name));
+    }
+    let weight = Site::operand(product.node, 1).expect("a product has two operands");
+    let into = product.node.name.clone();
+    let mut emit = Emit::at(graph, root);
+    let mut addend = per_channel(&mut emit, "shift", addend, product.channels);
+    let bias = match (bias, root.op.as_str()) {
+        (None, "Sub") => emit.node("negative", "Neg", &[addend], &[]),
+        (None, _) => addend,
+        (Some(bias), op) => {
+            if product.node.op != "Gemm" {
+                addend = per_channel(&mut emit, "shift", addend, product.channels);
+            }
+            emit.node("addend", op, &[bias, addend], &[])
+        }
+    };
+    Ok((into, product.with(emit, weight, Some(bias), root)))
+}

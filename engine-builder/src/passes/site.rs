@@ -1,0 +1,187 @@
+//! What passes that rewrite one node at a time share: who makes and reads a value, new nodes in place of an old one.
+
+use super::prepare::weight_only;
+use crate::error::BuildError;
+use crate::graph::{Constant, Graph, blocks_mut, for_each_use};
+use crate::report::Notes;
+use engine_format::{Attr, Attrs, Node, Tensor, ValueId};
+use engine_ops::lookup;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The nodes of one program or block, and who makes and reads what.
+pub(super) struct Site<'a> {
+    nodes: &'a [Node],
+    makers: BTreeMap<ValueId, usize>,
+    /// A node is listed once for each time that it, or a block in it, reads the value.
+    readers: BTreeMap<ValueId, Vec<usize>>,
+    /// Results of the block.
+    results: BTreeSet<ValueId>,
+    constant: &'a BTreeSet<ValueId>,
+}
+
+impl<'a> Site<'a> {
+    fn new(nodes: &'a [Node], results: &[ValueId], constant: &'a BTreeSet<ValueId>) -> Self {
+        let (mut makers, mut readers) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
+        for (i, node) in nodes.iter().enumerate() {
+            makers.extend(node.outputs.iter().flatten().map(|&id| (id, i)));
+            for_each_use(node, &mut |id| readers.entry(id).or_default().push(i));
+        }
+        Self { nodes, makers, readers, results: results.iter().copied().collect(), constant }
+    }
+
+    /// The node of this block that gives `id`.
+    pub(super) fn maker(&self, id: ValueId) -> Option<&'a Node> {
+        self.makers.get(&id).map(|&i| &self.nodes[i])
+    }
+
+    /// As [`Self::maker`], if its operator is one of `ops` and it gives nothing else.
+    pub(super) fn made_by(&self, id: ValueId, ops: &[&str]) -> Option<&'a Node> {
+        self.maker(id).filter(|node| ops.contains(&node.op.as_str()) && node.outputs.len() == 1)
+    }
+
+    /// The one node of this block that reads `id`, if it reads it as one operand and nothing else reads it.
+    pub(super) fn only_reader(&self, id: ValueId) -> Option<(usize, &'a Node)> {
+        match self.readers.get(&id).map(Vec::as_slice) {
+            Some(&[i]) if !self.results.contains(&id) => {
+                let node = &self.nodes[i];
+                node.inputs.contains(&Some(id)).then_some((i, node))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether no run changes the value.
+    pub(super) fn is_constant(&self, id: ValueId) -> bool {
+        self.constant.contains(&id)
+    }
+
+    /// Operand `i` of a node.
+    pub(super) fn operand(node: &Node, i: usize) -> Option<ValueId> {
+        node.inputs.get(i).copied().flatten()
+    }
+}
+
+/// Writes nodes that take the place of one node.
+pub(super) struct Emit<'g> {
+    pub(super) graph: &'g mut Graph,
+    /// Path of the node that is replaced.
+    path: String,
+    /// Begins the names of new values.
+    stem: String,
+    nodes: Vec<Node>,
+}
+
+impl<'g> Emit<'g> {
+    /// New nodes in place of `root`.
+    pub(super) fn at(graph: &'g mut Graph, root: &Node) -> Self {
+        let first = root.outputs.iter().flatten().next();
+        let stem = first.map_or_else(|| root.name.clone(), |&id| graph.value(id).name.clone());
+        Self { graph, path: root.name.clone(), stem, nodes: Vec::new() }
+    }
+
+    /// A literal called `name` within the stem.
+    pub(super) fn literal(&mut self, name: &str, tensor: Tensor) -> ValueId {
+        self.graph.add_constant(format!("{}.{name}", self.stem), Constant::literal(tensor))
+    }
+
+    /// A literal vector of integers.
+    pub(super) fn ints(&mut self, name: &str, values: &[i64]) -> ValueId {
+        self.literal(name, Tensor::from_slice(&[values.len()], values))
+    }
+
+    /// A node that gives a new value called `name` within the stem.
+    pub(super) fn node(
+        &mut self,
+        name: &str,
+        op: &str,
+        inputs: &[ValueId],
+        attrs: &[(&str, Attr)],
+    ) -> ValueId {
+        let facts = inputs
+            .first()
+            .map(|&id| engine_ops::infer::Facts { value: None, ..self.graph.facts(id).clone() });
+        let facts = facts.expect("nodes that passes write have operands");
+        let result = self.graph.add_value(format!("{}.{name}", self.stem), facts);
+        let given = attrs.iter().map(|(name, attr)| ((*name).to_owned(), attr.clone()));
+        let inputs = inputs.iter().map(|&id| Some(id)).collect();
+        self.push(op, inputs, given.collect(), vec![Some(result)]);
+        result
+    }
+
+    /// The node that gives what the replaced one gave.
+    pub(super) fn last(
+        mut self,
+        op: &str,
+        inputs: Vec<Option<ValueId>>,
+        attrs: Attrs,
+        root: &Node,
+    ) -> Vec<Node> {
+        self.push(op, inputs, attrs, root.outputs.clone());
+        self.nodes
+    }
+
+    fn push(
+        &mut self,
+        op: &str,
+        mut inputs: Vec<Option<ValueId>>,
+        attrs: Attrs,
+        outputs: Vec<Option<ValueId>>,
+    ) {
+        let def = lookup(op, 1).expect("passes write operators of the table");
+        let attrs = def.normalise(attrs).expect("passes write attributes that the table takes");
+        while inputs.last() == Some(&None) {
+            inputs.pop();
+        }
+        self.nodes.push(Node {
+            op: op.to_owned(),
+            version: def.version,
+            name: self.path.clone(),
+            inputs,
+            outputs,
+            attrs,
+        });
+    }
+}
+
+/// Looks at one node of a site; gives the nodes that take its place. What they make unnecessary is swept up.
+pub(super) type Rule = fn(&mut Graph, &Site<'_>, &Node, &mut Notes) -> Option<Vec<Node>>;
+
+/// Applies `rule` to every node of `execute`, in nested blocks too, in order.
+pub(super) fn rewrite(
+    graph: &mut Graph,
+    notes: &mut Notes,
+    rule: Rule,
+) -> Result<bool, BuildError> {
+    let constant = weight_only(graph);
+    let results: Vec<ValueId> = graph.outputs.iter().map(|output| output.value).collect();
+    let nodes = std::mem::take(&mut graph.execute);
+    let (nodes, changed) = rewrite_list(graph, nodes, &results, &constant, notes, rule);
+    graph.execute = nodes;
+    if changed {
+        super::dead::run(graph, &mut Notes::default())?;
+    }
+    Ok(changed)
+}
+
+fn rewrite_list(
+    graph: &mut Graph,
+    mut nodes: Vec<Node>,
+    results: &[ValueId],
+    constant: &BTreeSet<ValueId>,
+    notes: &mut Notes,
+    rule: Rule,
+) -> (Vec<Node>, bool) {
+    let mut changed = false;
+    for block in nodes.iter_mut().flat_map(blocks_mut) {
+        let inner = std::mem::take(&mut block.nodes);
+        let (inner, inside) = rewrite_list(graph, inner, &block.outputs, constant, notes, rule);
+        block.nodes = inner;
+        changed |= inside;
+    }
+    let site = Site::new(&nodes, results, constant);
+    let replaced: Vec<Option<Vec<Node>>> =
+        nodes.iter().map(|node| rule(graph, &site, node, notes)).collect();
+    changed |= replaced.iter().any(Option::is_some);
+    let kept = nodes.into_iter().zip(replaced);
+    (kept.flat_map(|(node, new)| new.unwrap_or_else(|| vec![node])).collect(), changed)
+}

@@ -1,0 +1,90 @@
+//! Makes one transposition of two, one reshape of two views, and takes the transposition of a matrix into Gemm.
+
+use super::site::{Emit, Site, rewrite};
+use crate::error::BuildError;
+use crate::graph::Graph;
+use crate::report::Notes;
+use engine_format::{Attr, Node, ValueId};
+use engine_ops::def::AttrsExt;
+
+/// Operators that give their operand's bytes under another shape.
+const VIEWS: [&str; 4] = ["Reshape", "Squeeze", "Unsqueeze", "Flatten"];
+
+pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
+    rewrite(graph, notes, rule)
+}
+
+fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+    match root.op.as_str() {
+        "Transpose" => twice(graph, site, root, notes),
+        "Reshape" => reshape(graph, site, root, notes),
+        "Gemm" => into_gemm(graph, site, root, notes),
+        _ => None,
+    }
+}
+
+/// The axes of a transposition; without an attribute they are reversed.
+pub(super) fn axes(graph: &Graph, node: &Node) -> Option<Vec<usize>> {
+    match node.attrs.ints("perm") {
+        Some(perm) => perm.iter().map(|&axis| usize::try_from(axis).ok()).collect(),
+        None => {
+            let x = Site::operand(node, 0)?;
+            Some((0..graph.facts(x).shape.as_ref()?.len()).rev().collect())
+        }
+    }
+}
+
+fn twice(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+    let first = site.made_by(Site::operand(root, 0)?, &["Transpose"])?;
+    let (inner, outer) = (axes(graph, first)?, axes(graph, root)?);
+    let both: Option<Vec<i64>> =
+        outer.iter().map(|&axis| inner.get(axis).map(|&axis| axis as i64)).collect();
+    notes.done(&root.name, format!("one transposition with {}", first.name));
+    let attrs = [("perm".to_owned(), Attr::Ints(both?))].into();
+    let inputs = vec![first.inputs[0]];
+    Some(Emit::at(graph, root).last("Transpose", inputs, attrs, root))
+}
+
+fn reshape(
+    graph: &mut Graph,
+    site: &Site<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
+    let first = site.made_by(Site::operand(root, 0)?, &VIEWS)?;
+    let target = graph.known_tensor(Site::operand(root, 1)?)?.to_i64s()?;
+    if target.contains(&0) {
+        notes.kept(&root.name, format!("copies a size of what {} gives", first.name));
+        return None;
+    }
+    notes.done(&root.name, format!("views what {} views", first.name));
+    let inputs = vec![first.inputs[0], root.inputs[1]];
+    Some(Emit::at(graph, root).last("Reshape", inputs, root.attrs.clone(), root))
+}
+
+fn into_gemm(
+    graph: &mut Graph,
+    site: &Site<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
+    let (mut inputs, mut attrs) = (root.inputs.clone(), root.attrs.clone());
+    let mut taken = false;
+    for (i, name) in ["transA", "transB"].into_iter().enumerate() {
+        let Some(turned) = turned(site, Site::operand(root, i)?) else { continue };
+        inputs[i] = Some(turned);
+        attrs.insert(name.to_owned(), Attr::Int(1 - attrs.int(name)));
+        taken = true;
+    }
+    taken.then(|| {
+        notes.done(&root.name, "reads an operand transposed");
+        Emit::at(graph, root).last("Gemm", inputs, attrs, root)
+    })
+}
+
+/// What `id` is the transposition of, where that runs per call. One that runs at refit stays: a product reads the
+/// result faster.
+fn turned(site: &Site<'_>, id: ValueId) -> Option<ValueId> {
+    let node = site.made_by(id, &["Transpose"]).filter(|_| !site.is_constant(id))?;
+    Site::operand(node, 0)
+}
