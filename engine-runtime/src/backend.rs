@@ -20,6 +20,9 @@ pub trait Backend: Send + Sync + 'static {
     /// A value kept on the device between two segments of one run.
     type Carried: Send + Sync;
 
+    /// Whether some nodes may run on the device and others on the host, so that it is worth saying which.
+    const CHOOSES: bool;
+
     /// Makes `constants` resident. `previous` is what a refit replaces: a tensor of it that still has the very same
     /// bytes (the same memory) need not be moved again.
     fn load(
@@ -34,7 +37,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Bytes of memory that a lowered segment holds on to while it is cached.
     fn cost(&self, lowered: &Self::Lowered) -> usize;
 
-    /// Where the steps of a lowered segment run; empty where there is no choice.
+    /// Where the steps of a lowered segment run; empty unless [`Self::CHOOSES`].
     fn placement(&self, _lowered: &Self::Lowered) -> Vec<Placement> {
         Vec::new()
     }

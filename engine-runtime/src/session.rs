@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, Run};
 use crate::error::RunError;
-use crate::gpu::Placement;
+use crate::gpu::{Obstacle, Placement};
 use crate::plan::Segment;
 use crate::plan::cache::{Cache, CacheLimits, Key};
 use crate::plan::program::Program;
@@ -88,7 +88,13 @@ impl<B: Backend> Session<B> {
         let mut lines = Vec::new();
         let mut seen = HashSet::new();
         for stage in stages {
-            let new = self.backend.placement(&stage.lowered).into_iter();
+            let between = stage.rest.as_ref().and_then(Suspension::on_host).filter(|_| B::CHOOSES);
+            let between = between.map(|(path, op)| Placement {
+                path: path.clone(),
+                op: op.name,
+                obstacle: Some(Obstacle::DataDependent),
+            });
+            let new = self.backend.placement(&stage.lowered).into_iter().chain(between);
             lines.extend(new.filter(|line| seen.insert(line.clone())));
         }
         lines

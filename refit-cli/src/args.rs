@@ -84,6 +84,9 @@ pub enum RefitMode {
 pub struct Inspect {
     /// The engine file.
     pub file: PathBuf,
+    /// Also say which nodes run where on this device, and why: cpu, gpu, gpu:N, or part of an adapter's name.
+    #[arg(long, value_name = "D")]
+    pub device: Option<DeviceSelector>,
     /// One JSON object instead of text.
     #[arg(long)]
     pub json: bool,

@@ -229,6 +229,33 @@ fn inspect_prints_one_object_with_every_field() {
 }
 
 #[test]
+fn inspect_says_where_nodes_run_with_and_without_weights() {
+    let bench = Bench::built();
+    assert_eq!(bench.json(&["inspect", "full", "--json"])["placement"], Value::Null);
+    let on_cpu = bench.ok(&["inspect", "stripped", "--device", "cpu"]);
+    assert!(on_cpu.contains("cpu  every node"), "{on_cpu}");
+    // Only the weights of the build are accepted, so none can be made up.
+    bench.ok(&["build", "model.onnx", "-o", "identical", "--refit", "identical", "--strip"]);
+    let said = bench.fails(4, &["inspect", "identical", "--device", "cpu"]);
+    assert!(said.contains("fc1.weight"), "{said}");
+    if conformance::devices().iter().all(|device| !device.is_gpu()) {
+        return;
+    }
+    for engine in ["full", "stripped"] {
+        let report = bench.json(&["inspect", engine, "--device", "gpu", "--json"]);
+        let nodes = report["placement"]["nodes"].as_array().unwrap();
+        assert!(!nodes.is_empty());
+        assert!(nodes.iter().all(|node| node["on"] == "gpu" && node["why"] == Value::Null));
+        // What no kernel runs is counted, so that nothing is left out.
+        let executed = report["execute"].as_object().unwrap().values();
+        let planned = report["placement"]["planned"].as_object().unwrap().values();
+        let sum =
+            |counts: serde_json::map::Values<'_>| counts.map(|n| n.as_u64().unwrap()).sum::<u64>();
+        assert_eq!(sum(executed), sum(planned) + nodes.len() as u64);
+    }
+}
+
+#[test]
 fn run_takes_and_leaves_numpy_arrays_and_both_paths_agree() {
     let bench = Bench::built();
     let x = Tensor::from_slice(&[2, 6], &[0.5f32; 12]);

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// Node cases that have to run wholly in WGSL.
+const WHOLE_ON_GPU: usize = 800;
+
 /// Slowest cases that are named.
 const SLOWEST: usize = 8;
 
@@ -150,9 +153,8 @@ fn print(
         }
     }
     if options.gpu.is_some() {
-        let (whole, table) = report::fallbacks(outcomes);
-        println!("\ngpu: operators that ran on the CPU, in how many cases and why\n{table}");
-        println!("gpu: {whole} cases pass with every node on the GPU");
+        let table = report::fallbacks(outcomes);
+        println!("\ngpu: operators that ran on the CPU: in how many cases, why, in which\n{table}");
     }
     for failure in &failures {
         println!("FAILED: {failure}");
@@ -168,6 +170,10 @@ fn print(
         time.as_secs_f32(),
         slowest.join(", ")
     );
+    for runtime in options.runtimes() {
+        let seconds = report::time(outcomes, runtime).as_secs_f32();
+        println!("{}: {seconds:.0} s of all cases, {} at a time", runtime.name(), options.threads);
+    }
     for group in expectations.keys() {
         let prefix = format!("{group}/");
         let of_group: Vec<&Outcome> =
@@ -178,6 +184,9 @@ fn print(
         };
         let passes: Vec<String> = options.runtimes().iter().map(passes).collect();
         println!("{group}: of {} cases pass {}", of_group.len(), passes.join(", "));
+        if options.gpu.is_some() {
+            print_shares(group, report::shares(of_group.iter().copied()));
+        }
     }
     let sum = |of: fn(&report::Counts) -> usize| counts.values().map(of).sum::<usize>();
     let (passed, failed) = (sum(|c| c.passed), sum(|c| c.failed));
@@ -188,5 +197,22 @@ fn print(
         "{failed} results are not as expected; `--bless` writes them to {}",
         expect::FOLDER
     );
+    let complete = arguments.case.is_empty() && expectations.contains_key(Group::Node.name());
+    if options.gpu.is_some() && complete {
+        let node = |outcome: &&Outcome| outcome.case.starts_with(Group::Node.name());
+        let whole = report::shares(outcomes.iter().filter(node)).whole;
+        ensure!(
+            whole >= WHOLE_ON_GPU,
+            "{whole} node cases run wholly in WGSL, expected {WHOLE_ON_GPU} at least; the table above says what fell back"
+        );
+    }
     Ok(())
+}
+
+fn print_shares(group: &str, shares: report::Shares) {
+    println!(
+        "{group} on gpu: {} pass wholly in WGSL, {} with nodes on the CPU, {} with nothing for kernels to do (views, \
+         shape arithmetic, constants)",
+        shares.whole, shares.part, shares.nothing
+    );
 }

@@ -159,9 +159,9 @@ impl Expectations {
     pub fn bless(&mut self, outcomes: &[&Outcome]) {
         for outcome in outcomes {
             let name = bare(&outcome.case).to_owned();
-            for (runtime, result) in &outcome.results {
-                let key = (name.clone(), runtime.name().to_owned());
-                match result {
+            for ran in &outcome.results {
+                let key = (name.clone(), ran.runtime.name().to_owned());
+                match &ran.result {
                     Ok(()) => drop(self.by_case.remove(&key)),
                     Err(_) if self.by_case.get(&key).is_some_and(|why| !why.derived) => {}
                     Err(failure) => {
@@ -202,6 +202,7 @@ fn error<E: ToString>(path: &Path) -> impl FnOnce(E) -> ExpectError {
 mod tests {
     use super::*;
     use crate::suite::failure::{Failure, Stage};
+    use crate::suite::run::Ran;
     use std::time::Duration;
 
     fn outcome(case: &str, passed: bool) -> Outcome {
@@ -209,7 +210,12 @@ mod tests {
         Outcome {
             case: format!("node/{case}"),
             operators: BTreeSet::from(["Foo".to_owned()]),
-            results: vec![(Runtime::CpuLive, if passed { Ok(()) } else { Err(failure()) })],
+            results: vec![Ran {
+                runtime: Runtime::CpuLive,
+                result: if passed { Ok(()) } else { Err(failure()) },
+                time: Duration::ZERO,
+            }],
+            on_gpu: 0,
             fallbacks: BTreeSet::new(),
             time: Duration::ZERO,
         }

@@ -14,4 +14,4 @@ pub mod value;
 pub use case::{Case, Group};
 pub use expect::{Expectations, Verdict};
 pub use failure::{Failure, Stage};
-pub use run::{Options, Outcome, Runtime, run};
+pub use run::{Options, Outcome, Ran, Runtime, Share, run};

@@ -70,17 +70,56 @@ pub struct Outcome {
     /// Types of the model's nodes, those of nested graphs too.
     pub operators: BTreeSet<String>,
     /// One result for each runtime.
-    pub results: Vec<(Runtime, Result<(), Failure>)>,
+    pub results: Vec<Ran>,
+    /// Nodes that kernels ran on the GPU.
+    pub on_gpu: usize,
     /// Operators that ran on the CPU although the runtime was a GPU, with the reason.
     pub fallbacks: BTreeSet<(&'static str, String)>,
-    /// Time over all runtimes.
+    /// Time over all runtimes, reading and building included.
     pub time: Duration,
+}
+
+/// A case on one runtime.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// The runtime.
+    pub runtime: Runtime,
+    /// What came of it.
+    pub result: Result<(), Failure>,
+    /// How long it took to load and run.
+    pub time: Duration,
+}
+
+/// Where the nodes of a case ran that passed on the GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Kernels ran all of its nodes but views and shape arithmetic, and there was at least one to run.
+    Whole,
+    /// The host ran at least one of its nodes.
+    Part,
+    /// There was nothing for kernels to do: only views, shape arithmetic and nodes that depend on no input.
+    Nothing,
 }
 
 impl Outcome {
     /// Whether the case passed on `runtime`.
     pub fn passed(&self, runtime: Runtime) -> bool {
-        self.results.iter().any(|(r, result)| *r == runtime && result.is_ok())
+        self.on(runtime).is_some_and(|ran| ran.result.is_ok())
+    }
+
+    /// What came of it on `runtime`, if that was there.
+    pub fn on(&self, runtime: Runtime) -> Option<&Ran> {
+        self.results.iter().find(|ran| ran.runtime == runtime)
+    }
+
+    /// Where its nodes ran, if it passed on the GPU.
+    pub fn share(&self) -> Option<Share> {
+        let share = match (self.fallbacks.is_empty(), self.on_gpu) {
+            (false, _) => Share::Part,
+            (true, 0) => Share::Nothing,
+            (true, _) => Share::Whole,
+        };
+        self.passed(Runtime::Gpu).then_some(share)
     }
 }
 
@@ -116,8 +155,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// What the thread of a case reports.
 enum Report {
     Operators(BTreeSet<String>),
-    Fallbacks(Vec<Placement>),
-    Result(Runtime, Result<(), Failure>),
+    Placement(Vec<Placement>),
+    Ran(Ran),
 }
 
 fn run_case(case: &Case, options: &Options) -> Outcome {
@@ -134,6 +173,7 @@ fn run_case(case: &Case, options: &Options) -> Outcome {
     let mut operators = BTreeSet::new();
     let mut results = Vec::new();
     let mut fallbacks = BTreeSet::new();
+    let mut on_gpu = 0;
     let mut missing = match spawned {
         Ok(_) => Failure::new(Stage::Panic, "the case's thread ended without a result"),
         Err(error) => Failure::new(Stage::Panic, format!("starting a thread: {error}")),
@@ -141,11 +181,12 @@ fn run_case(case: &Case, options: &Options) -> Outcome {
     while results.len() < runtimes.len() {
         match receiver.recv_timeout(options.limit) {
             Ok(Report::Operators(found)) => operators = found,
-            Ok(Report::Fallbacks(placement)) => {
+            Ok(Report::Placement(placement)) => {
+                on_gpu += placement.iter().filter(|line| line.obstacle.is_none()).count();
                 let fallen = |p: Placement| Some((p.op, p.obstacle?.to_string()));
                 fallbacks.extend(placement.into_iter().filter_map(fallen));
             }
-            Ok(Report::Result(runtime, result)) => results.push((runtime, result)),
+            Ok(Report::Ran(ran)) => results.push(ran),
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = options.limit.as_secs_f32();
                 missing = Failure::new(Stage::Time, format!("no result within {seconds} s"));
@@ -154,26 +195,27 @@ fn run_case(case: &Case, options: &Options) -> Outcome {
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    let absent = runtimes.into_iter().skip(results.len()).map(|r| (r, Err(missing.clone())));
-    let absent: Vec<_> = absent.collect();
-    results.extend(absent);
-    Outcome { case: name, operators, results, fallbacks, time: start.elapsed() }
+    for runtime in runtimes.into_iter().skip(results.len()) {
+        results.push(Ran { runtime, result: Err(missing.clone()), time: Duration::ZERO });
+    }
+    Outcome { case: name, operators, results, on_gpu, fallbacks, time: start.elapsed() }
 }
 
 /// Runs a case on every runtime. Nobody may be listening any more.
 fn guarded(case: &Case, gpu: Option<&Device>, runtimes: &[Runtime], sender: &Sender<Report>) {
     let made = caught(|| make(case, sender));
     for &runtime in runtimes {
+        let start = Instant::now();
         let result = match &made {
             Ok((engine, sets)) => caught(|| {
                 let module = load(engine, runtime, gpu)?;
                 let result = sets.iter().try_for_each(|set| check(case, &*module, set));
-                let _ = sender.send(Report::Fallbacks(module.placement()));
+                let _ = sender.send(Report::Placement(module.placement()));
                 result
             }),
             Err(failure) => Err(failure.clone()),
         };
-        let _ = sender.send(Report::Result(runtime, result));
+        let _ = sender.send(Report::Ran(Ran { runtime, result, time: start.elapsed() }));
     }
 }
 

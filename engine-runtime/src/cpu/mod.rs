@@ -69,6 +69,8 @@ impl CpuBackend {
 }
 
 impl Backend for CpuBackend {
+    const CHOOSES: bool = false;
+
     /// Weights are read where they are: in the mapped file or in the prepared tensors.
     type Resident = Constants;
     type Lowered = Lowered;

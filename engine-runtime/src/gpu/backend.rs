@@ -31,6 +31,8 @@ struct OnDevice {
 }
 
 impl Backend for GpuDevice {
+    const CHOOSES: bool = true;
+
     type Resident = GpuResident;
     type Lowered = GpuLowered;
     type Carried = Carried;

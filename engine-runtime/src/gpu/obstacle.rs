@@ -16,6 +16,8 @@ pub enum Obstacle {
     KeptOff,
     /// The operator's GPU kernel does not take these types or shapes.
     NotTaken,
+    /// The shapes of its results depend on its operands' contents, so that it runs on the host between two plans.
+    DataDependent,
     /// Elements of this type are not kept on the GPU.
     Type(DType),
     /// A tensor is larger than a binding may be.
@@ -48,6 +50,9 @@ impl fmt::Display for Obstacle {
             Obstacle::KeptOff => f.write_str("the operator was asked to run on the CPU"),
             Obstacle::NotTaken => {
                 f.write_str("the operator's GPU kernel does not take these types or shapes")
+            }
+            Obstacle::DataDependent => {
+                f.write_str("the shapes of its results depend on the contents of its operands")
             }
             Obstacle::Type(dtype) => write!(f, "{dtype} is not kept on the GPU"),
             Obstacle::TooLarge { bytes, limit } => {

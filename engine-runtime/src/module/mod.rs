@@ -78,7 +78,7 @@ pub trait Module: Send + Sync {
     fn serialize(&self, wish: SerializeFlags) -> Result<Vec<u8>, FormatError>;
 
     /// Which nodes run on the GPU and which on the CPU, and why, for the shapes that were run so far, each line once.
-    /// Empty on the CPU, where there is no choice.
+    /// Views and shape arithmetic are done while planning and have no line. Empty on the CPU, where there is no choice.
     fn placement(&self) -> Vec<Placement>;
 
     /// Where it runs.

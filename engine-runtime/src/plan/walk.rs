@@ -8,7 +8,7 @@ use crate::error::{RunError, RunErrorKind};
 use engine_format::{Dim, Tensor, ValueId};
 use engine_ops::cpu::{Cpu, TensorMeta};
 use engine_ops::infer::{Facts, InferCtx, InferError, Known};
-use engine_ops::{Kind, OpError, Role};
+use engine_ops::{Kind, OpDef, OpError, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -95,6 +95,11 @@ impl Suspension {
     /// value that is already somewhere.
     pub fn joins_inputs(&self) -> bool {
         matches!(self.wants, Wants::Results)
+    }
+
+    /// The node that the host runs before the plan goes on, if there is one: its path and operator.
+    pub fn on_host(&self) -> Option<(&Arc<str>, &'static OpDef)> {
+        self.joins_inputs().then(|| (&self.op().path, self.op().def))
     }
 
     fn op(&self) -> &Op {

@@ -3,11 +3,11 @@
 //! Without an adapter the tests say so and pass; `REFIT_REQUIRE_GPU=1` makes that a failure.
 
 use super::suspend::{choice, twice};
-use super::toy::{bits, close, floats, live, model, run, weights, x};
+use super::toy::{Toy, bits, close, floats, live, model, run, weights, x};
 use crate::executor::{Executor, Programs};
-use crate::gpu::{GpuChoice, GpuDevice, GpuOptions, adapters};
-use crate::{Device, Inputs, LiveModule, RefitOptions};
-use engine_format::{Engine, EngineFlags, Tensor};
+use crate::gpu::{GpuChoice, GpuDevice, GpuOptions, Obstacle, adapters};
+use crate::{Device, Inputs, LiveModule, Module, RefitOptions};
+use engine_format::{Attr, DType, Engine, EngineFlags, Tensor};
 
 /// The first adapter, software or not, with these operators kept on the CPU.
 fn gpu(on_cpu: &[&str]) -> Option<Device> {
@@ -40,6 +40,31 @@ fn agrees_wherever_operators_run(engine: &Engine, runs: &[Inputs]) {
             }
         }
     }
+}
+
+/// `y = Exp(NonZero(x))`: the host runs NonZero, whose result's shape no plan can know.
+fn found() -> Engine {
+    let mut toy = Toy::new(EngineFlags::REFIT);
+    let x = toy.input("x", DType::F32, &["n"]);
+    let at = toy.run("NonZero", &[x], &[]);
+    let at = toy.run("Cast", &[at], &[("to", Attr::Int(1))]);
+    let y = toy.run("Exp", &[at], &[]);
+    toy.output("y", y, DType::F32);
+    toy.build()
+}
+
+#[test]
+fn nodes_that_the_host_runs_between_two_plans_are_listed() {
+    let inputs = Inputs::from([("x".into(), Tensor::from_slice(&[3], &[0.0f32, 2.0, 3.0]))]);
+    let on_cpu = live(&found());
+    let expected = run(&on_cpu, &inputs);
+    assert!(on_cpu.placement().is_empty(), "on the CPU there is no choice");
+    let Some(device) = gpu(&[]) else { return };
+    let on_gpu = LiveModule::load(found(), &device).unwrap();
+    close(&floats(&run(&on_gpu, &inputs).tensors["y"]), &floats(&expected.tensors["y"]));
+    let placed: Vec<_> = on_gpu.placement().into_iter().map(|p| (p.op, p.obstacle)).collect();
+    assert!(placed.contains(&("NonZero", Some(Obstacle::DataDependent))), "{placed:?}");
+    assert!(placed.contains(&("Exp", None)), "{placed:?}");
 }
 
 #[test]

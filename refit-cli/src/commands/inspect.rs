@@ -1,9 +1,10 @@
 //! `refit inspect`: what an engine file holds.
 
-use super::{human, open_engine, print_json};
+use super::{human, open_engine, operators, placement, print_json};
 use crate::args::Inspect;
 use crate::failure::Failure;
 use engine_format::{Engine, Header, Port, Weight, WeightClass, WeightData};
+use engine_runtime::Device;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -21,6 +22,8 @@ struct Report {
     execute: BTreeMap<String, usize>,
     weights: Vec<WeightReport>,
     bytes: BTreeMap<String, u64>,
+    /// Null unless a device was named.
+    placement: Option<placement::Report>,
 }
 
 #[derive(Serialize)]
@@ -49,7 +52,10 @@ pub fn run(args: Inspect) -> Result<(), Failure> {
     let engine = open_engine(&args.file)?;
     let bytes = engine_onnx::map_file(&args.file)?;
     let header = Header::parse(&bytes)?;
-    let report = report(&engine, &header);
+    let mut report = report(&engine, &header);
+    if let Some(selector) = &args.device {
+        report.placement = Some(placement::report(engine, &Device::open(selector)?)?);
+    }
     if args.json {
         return print_json(&report);
     }
@@ -73,23 +79,8 @@ fn report(engine: &Engine, header: &Header) -> Report {
         execute: operators(&parts.execute),
         weights: parts.weights.iter().map(weight).collect(),
         bytes: sections.chain([("total".to_owned(), header.file_length)]).collect(),
+        placement: None,
     }
-}
-
-/// How often each operator stands in a block, nested blocks included.
-fn operators(block: &engine_format::Block) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    let mut blocks = vec![block];
-    while let Some(block) = blocks.pop() {
-        for node in &block.nodes {
-            *counts.entry(node.op.clone()).or_default() += 1;
-            blocks.extend(node.attrs.values().filter_map(|attr| match attr {
-                engine_format::Attr::Block(inner) => Some(inner),
-                _ => None,
-            }));
-        }
-    }
-    counts
 }
 
 fn port(port: &Port) -> PortReport {
@@ -136,9 +127,6 @@ fn print(report: &Report) {
             );
         }
     };
-    let operators = |counts: &BTreeMap<String, usize>| {
-        counts.iter().map(|(op, n)| format!("{op} ×{n}")).collect::<Vec<_>>().join(", ")
-    };
     let flags = if report.flags.is_empty() { "frozen".to_owned() } else { report.flags.join(", ") };
     println!("format   {}\nflags    {flags}\nstate    {}", report.format, report.state);
     println!("version  {}", report.version.as_deref().unwrap_or("–"));
@@ -149,8 +137,8 @@ fn print(report: &Report) {
     for (key, value) in &report.metadata {
         println!("metadata {key} = {value}");
     }
-    println!("prepare  {}", operators(&report.prepare));
-    println!("execute  {}", operators(&report.execute));
+    println!("prepare  {}", super::list(&report.prepare));
+    println!("execute  {}", super::list(&report.execute));
     println!("weights  {:>10}  {:<9} {:<10} {:<6} type", "bytes", "class", "refittable", "stored");
     for w in &report.weights {
         let mark = |yes: bool| if yes { "yes" } else { "no" };
@@ -169,4 +157,7 @@ fn print(report: &Report) {
     let sections: Vec<String> =
         report.bytes.iter().map(|(name, n)| format!("{name} {}", human(*n))).collect();
     println!("bytes    {}", sections.join(", "));
+    if let Some(placement) = &report.placement {
+        print!("{}", placement.text());
+    }
 }

@@ -2,9 +2,10 @@
 
 use crate::args::Command;
 use crate::failure::{Context, Exit, Failure};
-use engine_format::{Engine, FitPolicy, WeightSource, Written};
+use engine_format::{Attr, Block, Engine, FitPolicy, WeightSource, Written};
 use engine_onnx::Model;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 mod bench;
@@ -14,6 +15,7 @@ mod diff;
 mod extract;
 mod fill;
 mod inspect;
+mod placement;
 mod run;
 mod strip;
 mod verify;
@@ -61,6 +63,27 @@ fn open_filled(path: &Path, sources: &[PathBuf]) -> Result<Engine, Failure> {
         }
         None => Ok(engine),
     }
+}
+
+/// How often each operator stands in a block, nested blocks included.
+fn operators(block: &Block) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    let mut blocks = vec![block];
+    while let Some(block) = blocks.pop() {
+        for node in &block.nodes {
+            *counts.entry(node.op.clone()).or_default() += 1;
+            blocks.extend(node.attrs.values().filter_map(|attr| match attr {
+                Attr::Block(inner) => Some(inner),
+                _ => None,
+            }));
+        }
+    }
+    counts
+}
+
+/// `Add ×3, Conv ×1`.
+fn list(counts: &BTreeMap<String, usize>) -> String {
+    counts.iter().map(|(op, n)| format!("{op} ×{n}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Says what was written.
