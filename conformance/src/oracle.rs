@@ -5,8 +5,10 @@ use engine_format::{Bytes, Tensor};
 use refit::npy;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 /// Named tensors: the inputs or outputs of one run.
 pub type Tensors = BTreeMap<String, Tensor>;
@@ -38,6 +40,52 @@ pub fn onnxruntime(
     command.args(carry.iter().map(|(from, to)| format!("{from}={to}")));
     assets::checked(&mut command)?;
     (0..runs.len()).map(|i| load(&folder.path().join(format!("out{i}")))).collect()
+}
+
+/// ONNX Runtime in a process that stays, so that runs can be timed in turns.
+#[derive(Debug)]
+pub struct Peer {
+    process: Child,
+    asked: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    /// Holds the inputs.
+    _folder: tempfile::TempDir,
+}
+
+impl Peer {
+    /// Loads `model` with `threads` threads, to be run over `inputs`.
+    pub fn start(model: &Path, inputs: &Tensors, threads: usize) -> Result<Self, OracleError> {
+        let folder = tempfile::tempdir()?;
+        save(&folder.path().join("in0"), inputs)?;
+        let mut command = script("bench.py")?;
+        command.arg(model).arg(folder.path()).arg(threads.to_string());
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let asked = process.stdin.take().expect("it was asked for");
+        let answers = BufReader::new(process.stdout.take().expect("it was asked for"));
+        Ok(Self { process, asked, answers, _folder: folder })
+    }
+
+    /// Runs `runs` times and gives the time of each.
+    pub fn time(&mut self, runs: usize) -> Result<Vec<Duration>, OracleError> {
+        writeln!(self.asked, "{runs}")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        let seconds = line.split_whitespace().map(|word| word.parse().ok());
+        let times =
+            seconds.map(|s| Duration::try_from_secs_f64(s?).ok()).collect::<Option<Vec<_>>>();
+        times.filter(|times| times.len() == runs).ok_or_else(|| {
+            let why = format!("asked for {runs} times, the oracle said {line:?}");
+            OracleError::Io(std::io::Error::other(why))
+        })
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nobody to tell if it cannot be ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 /// Tensors that a script of `conformance/oracle` makes: `script OUT_DIR ARGUMENTS…`.

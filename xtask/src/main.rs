@@ -5,6 +5,7 @@ use engine_runtime::{Device, DeviceInfo};
 use miette::{Result, ensure};
 use std::path::Path;
 
+mod bench;
 mod codegen;
 mod conformance;
 mod demo;
@@ -41,6 +42,8 @@ enum Verb {
         #[command(flatten)]
         arguments: suite::Arguments,
     },
+    /// Times runs beside ONNX Runtime's, in turns.
+    Bench(bench::Arguments),
     /// Makes the files that follow from the operator table anew.
     Codegen {
         /// Only says whether they are up to date.
@@ -67,6 +70,7 @@ fn main() -> Result<()> {
         Verb::Test { arguments } => test::run(root, &arguments),
         Verb::Conformance { suite: None, arguments } => conformance::run(root, arguments.inner),
         Verb::Conformance { suite: Some(Suite::Onnx), arguments } => suite::run(root, &arguments),
+        Verb::Bench(arguments) => bench::run(root, &arguments),
         Verb::Codegen { check } => codegen::run(root, check),
         Verb::Adapters => adapters(),
     }

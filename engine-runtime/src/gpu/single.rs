@@ -37,7 +37,13 @@ impl Node<'_> {
             return Ok(Err(Obstacle::KeptOff));
         }
         let ctx = GpuCtx { attrs, inputs, values, outputs, limits: device.limits() };
-        let Some(program) = kernel(&ctx)? else { return Ok(Err(Obstacle::NotTaken)) };
+        let Some(program) = kernel(&ctx)? else {
+            // A type that is not kept on the GPU is why, whatever else there is.
+            let mut metas = inputs.iter().chain(outputs).flatten();
+            let foreign = metas.find(|meta| gpu_len(meta).is_none());
+            let why = foreign.map_or(Obstacle::NotTaken, |meta| Obstacle::Type(meta.dtype));
+            return Ok(Err(why));
+        };
         Ok(match obstacle(device, &program, inputs, outputs) {
             Some(why) => Err(why),
             None => Ok(program),

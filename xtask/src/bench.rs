@@ -1,0 +1,150 @@
+//! `cargo xtask bench`: how fast, beside what users would otherwise take, in one run on one machine.
+
+use ::conformance::inputs::run_seeded;
+use ::conformance::models::MODELS;
+use ::conformance::oracle::{Peer, Tensors};
+use engine_builder::{BuildOptions, build};
+use engine_onnx::Model;
+use engine_runtime::{CpuOptions, Device, Inputs, LiveModule, Module};
+use miette::{IntoDiagnostic, Result, WrapErr, ensure, miette};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Threads of either runtime.
+const THREADS: usize = 2;
+/// Runs before anything counts.
+const WARM_UP: usize = 3;
+/// How long a runtime has the machine before the other has it.
+const TURN: Duration = Duration::from_millis(300);
+/// Most runs of one turn.
+const RUNS: usize = 200;
+/// Between turns: threads of the other runtime stop waiting for work in a loop.
+const PAUSE: Duration = Duration::from_millis(30);
+/// Seed of inputs of models that are given by a path.
+const SEED: u64 = 1;
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Subject {
+    /// Runs of real models on the CPU, in turns with ONNX Runtime.
+    Models,
+}
+
+/// What is timed and how.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    subject: Subject,
+    /// Only models whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// An ONNX file to time as well, on inputs made up from its shapes.
+    #[arg(long, value_name = "FILE")]
+    model: Vec<PathBuf>,
+    /// Turns of each runtime.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Times the program as it was built, instead of building it for release first.
+    #[arg(long)]
+    as_built: bool,
+}
+
+/// A model with the input that it is timed on.
+struct Timed {
+    name: String,
+    path: PathBuf,
+    /// `None` if it is to be made up.
+    inputs: Option<Tensors>,
+}
+
+/// Times the subject; first builds this program for release, unless told otherwise.
+pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
+    if !arguments.as_built {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["run", "--release", "--quiet", "--package", "xtask", "--"]);
+        command.args(std::env::args_os().skip(1)).arg("--as-built");
+        let status = command.current_dir(root).status().into_diagnostic()?;
+        ensure!(status.success(), "the bench ended with {status}");
+        return Ok(());
+    }
+    match arguments.subject {
+        Subject::Models => models(arguments),
+    }
+}
+
+fn models(arguments: &Arguments) -> Result<()> {
+    let mut timed = Vec::new();
+    for case in MODELS.iter().filter(|case| case.name.contains(&arguments.only)) {
+        let size = |run: &Tensors| run.values().map(|t| t.bytes().len()).sum::<usize>();
+        let inputs = (case.runs)().into_diagnostic()?.into_iter().max_by_key(size);
+        let path = case.asset.path().into_diagnostic()?;
+        timed.push(Timed { name: case.name.to_owned(), path, inputs });
+    }
+    for path in &arguments.model {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        timed.push(Timed { name, path: path.clone(), inputs: None });
+    }
+    ensure!(!timed.is_empty(), "no model has {:?} in its name", arguments.only);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().into_diagnostic()?;
+    let options = CpuOptions { pool: Some(Arc::new(pool)), ..CpuOptions::default() };
+    let device = Device::cpu_with(options);
+    let profile = if cfg!(debug_assertions) { "development" } else { "release" };
+    println!(
+        "one run in ms, median of {} turns; {THREADS} threads; {} kernels; {profile} build\n",
+        arguments.rounds,
+        engine_ops::kernels::instruction_set()
+    );
+    println!("{:<18} {:>9} {:>13} {:>6}  input", "model", "refit", "ONNX Runtime", "ratio");
+    for timed in &timed {
+        let (ours, theirs, input) = in_turns(timed, &device, arguments.rounds)
+            .wrap_err_with(|| format!("timing {}", timed.name))?;
+        let (ours, theirs) = (ours.as_secs_f64() * 1e3, theirs.as_secs_f64() * 1e3);
+        println!("{:<18} {ours:>9.3} {theirs:>13.3} {:>6.2}  {input}", timed.name, ours / theirs);
+    }
+    Ok(())
+}
+
+/// The medians of refit and of ONNX Runtime, and what the input is.
+fn in_turns(timed: &Timed, device: &Device, rounds: usize) -> Result<(Duration, Duration, String)> {
+    let model = Model::open(&timed.path).into_diagnostic()?;
+    let engine = build(&model, &BuildOptions::default()).into_diagnostic()?;
+    let module = LiveModule::load(engine, device).into_diagnostic()?;
+    let inputs = match &timed.inputs {
+        Some(inputs) => inputs.clone(),
+        None => run_seeded(&module, &Inputs::new(), SEED).into_diagnostic()?.inputs,
+    };
+    let largest = inputs.values().max_by_key(|tensor| tensor.bytes().len());
+    let largest = largest.ok_or_else(|| miette!("the model has no input"))?;
+    let mut peer = Peer::start(&timed.path, &inputs, THREADS).into_diagnostic()?;
+    let ours = |runs: usize| -> Result<Vec<Duration>> {
+        let time = |_| {
+            let begun = Instant::now();
+            module.run(&inputs).into_diagnostic()?;
+            Ok(begun.elapsed())
+        };
+        (0..runs).map(time).collect()
+    };
+    let mut theirs = |runs: usize| peer.time(runs).into_diagnostic();
+    let (our_runs, their_runs) = (runs(ours(WARM_UP)?), runs(theirs(WARM_UP)?));
+    let (mut our_turns, mut their_turns) = (Vec::new(), Vec::new());
+    for _ in 0..rounds.max(1) {
+        sleep(PAUSE);
+        our_turns.push(median(ours(our_runs)?));
+        sleep(PAUSE);
+        their_turns.push(median(theirs(their_runs)?));
+    }
+    Ok((median(our_turns), median(their_turns), format!("{largest:?}")))
+}
+
+/// Runs that fill a turn.
+fn runs(warm_up: Vec<Duration>) -> usize {
+    let one = median(warm_up).max(Duration::from_micros(1));
+    (TURN.as_nanos() / one.as_nanos()).clamp(1, RUNS as u128) as usize
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
