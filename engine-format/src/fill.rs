@@ -1,7 +1,7 @@
 //! Putting weights into an engine: in memory, or straight into a file piece by piece.
 
 use crate::engine::stored;
-use crate::fit::{self, Examined, FitError, FitPolicy, FitReport, Misfit};
+use crate::fit::{self, Examined, FitError, FitPolicy, FitReport, Misfit, Way};
 use crate::writer::{Pieces, Supply, Written, write_file};
 use crate::{
     Bytes, Digest, Engine, EngineFlags, SerializeFlags, Weight, WeightData, WeightSource,
@@ -20,8 +20,8 @@ impl Engine {
         let examined = examine(self, source, policy)?;
         let mut parts = self.parts().clone();
         for (weight, from) in parts.weights.iter_mut().zip(examined.from) {
-            if let Some(name) = from {
-                let (bytes, digest) = take(weight, &name, source, self.flags())?;
+            if let Some(way) = from {
+                let (bytes, digest) = take(weight, &way, source, self.flags())?;
                 weight.data = WeightData::Stored(bytes);
                 weight.digest = Some(digest);
             }
@@ -51,12 +51,12 @@ pub fn fill_to(
     let filled = engine.flags() - EngineFlags::EXCLUDE_WEIGHTS;
     let flags = crate::serialized_flags(filled, WeightsPresence::Present, wish)?;
     write_file(engine.parts(), flags, out, |index, weight| match &examined.from[index] {
-        Some(name) if is_streamed(weight, flags) => Ok(Supply::Pieces(Pieces {
-            read: Box::new(move |sink| Ok(fit::stream(source, name, weight, sink)?)),
-            accept: Box::new(move |digest| accept(weight, name, digest, engine.flags())),
+        Some(way) if is_streamed(weight, flags) => Ok(Supply::Pieces(Pieces {
+            read: Box::new(move |sink| Ok(fit::stream(source, way, weight, sink)?)),
+            accept: Box::new(move |digest| accept(weight, way, digest, engine.flags())),
         })),
-        Some(name) => {
-            let (bytes, digest) = take(weight, name, source, engine.flags())?;
+        Some(way) => {
+            let (bytes, digest) = take(weight, way, source, engine.flags())?;
             Ok(Supply::Whole(bytes, digest))
         }
         None => {
@@ -88,21 +88,21 @@ fn examine(
 /// where they matter, but a source may have changed since.
 fn take(
     weight: &Weight,
-    name: &str,
+    way: &Way,
     source: &dyn WeightSource,
     flags: EngineFlags,
 ) -> Result<(Bytes, Digest), FitError> {
-    let tensor = fit::read(source, name, weight)?;
+    let tensor = fit::read(source, way, weight)?;
     let found = Digest::of(tensor.bytes());
-    accept(weight, name, found, flags)?;
+    accept(weight, way, found, flags)?;
     Ok((tensor.bytes().clone(), found))
 }
 
 /// Whether a weight takes values of this digest.
-fn accept(weight: &Weight, name: &str, found: Digest, flags: EngineFlags) -> Result<(), FitError> {
+fn accept(weight: &Weight, way: &Way, found: Digest, flags: EngineFlags) -> Result<(), FitError> {
     match fit::locked(weight, flags) {
         Some((reason, expected)) if expected != found => {
-            let name = name.to_owned();
+            let name = way.to_string();
             let misfits = vec![Misfit::Values { name, reason, expected, found }];
             Err(FitError::Unfit(FitReport { misfits, ..FitReport::default() }))
         }

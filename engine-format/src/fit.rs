@@ -1,10 +1,10 @@
 //! Whether a source's tensors fit an engine: one report that lists everything.
 
 use crate::{
-    Digest, Engine, EngineFlags, FormatError, FormatErrorKind, SourceError, Tensor, TensorInfo,
-    Weight, WeightData, WeightSource,
+    Alias, Digest, Engine, EngineFlags, FormatError, FormatErrorKind, SourceError, Tensor,
+    TensorInfo, View, Weight, WeightData, WeightSource,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// How complete and how exact a source has to be.
@@ -21,7 +21,7 @@ pub struct FitPolicy {
 pub struct Taken {
     /// The engine's name.
     pub weight: String,
-    /// The source's name: the same, or an alias.
+    /// The source's name: the same, or an alias; for a view, its words.
     pub source: String,
 }
 
@@ -239,8 +239,26 @@ pub fn check_fit(
 /// A report and where each weight's bytes come from.
 pub(crate) struct Examined {
     pub report: FitReport,
-    /// For each row of the table the source's name to read; `None` keeps what is there.
-    pub from: Vec<Option<String>>,
+    /// For each row of the table what to read; `None` keeps what is there.
+    pub from: Vec<Option<Way>>,
+}
+
+/// What of a source a weight's bytes are.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Way {
+    /// One tensor as it is.
+    Tensor(String),
+    /// Several, or one rearranged.
+    View(View),
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Way::Tensor(name) => f.write_str(name),
+            Way::View(view) => view.fmt(f),
+        }
+    }
 }
 
 /// What a name of the source stands for.
@@ -250,6 +268,8 @@ enum Meaning {
     Weight(usize),
     /// Index of a source literal.
     Literal(usize),
+    /// Part of one or more views.
+    Part,
     Ignored,
 }
 
@@ -265,11 +285,15 @@ impl Examined {
             examined.report.misfits.push(Misfit::Frozen);
             return Ok(examined);
         }
-        let meanings = meanings(engine);
-        let mut candidates: Vec<Vec<String>> = vec![Vec::new(); parts.weights.len()];
+        let meanings = meanings(engine, source.is_model());
+        let mut candidates: Vec<Vec<Way>> = vec![Vec::new(); parts.weights.len()];
+        let mut brought = BTreeSet::new();
         for name in source.names() {
             match meanings.get(name.as_str()) {
-                Some(&Meaning::Weight(index)) => candidates[index].push(name),
+                Some(&Meaning::Weight(index)) => candidates[index].push(Way::Tensor(name)),
+                Some(Meaning::Part) => {
+                    brought.insert(name);
+                }
                 Some(&Meaning::Literal(index)) => {
                     let expected = &parts.source_literals[index].tensor;
                     examined.literal(name, expected, source)?;
@@ -282,13 +306,14 @@ impl Examined {
                 }
             }
         }
-        for (weight, names) in parts.weights.iter().zip(candidates) {
-            let from = examined.weight(engine.flags(), weight, names, source, policy)?;
+        for (weight, mut ways) in parts.weights.iter().zip(candidates) {
+            ways.extend(examined.views(weight, ways.is_empty(), &brought));
+            let from = examined.weight(engine.flags(), weight, ways, source, policy)?;
             match &from {
-                Some(name) => examined
+                Some(way) => examined
                     .report
                     .taken
-                    .push(Taken { weight: weight.name.clone(), source: name.clone() }),
+                    .push(Taken { weight: weight.name.clone(), source: way.to_string() }),
                 None if weight.data != WeightData::Missing => {
                     examined.report.kept.push(weight.name.clone());
                 }
@@ -299,19 +324,46 @@ impl Examined {
         Ok(examined)
     }
 
-    /// Checks the tensors that the source has for a weight and says which to take.
+    /// The views of a weight whose parts the source brings. If there is `nothing_else`, a view of which some parts are there
+    /// and some are not lacks them: the parts that are there must not be passed over in silence.
+    fn views(
+        &mut self,
+        weight: &Weight,
+        nothing_else: bool,
+        brought: &BTreeSet<String>,
+    ) -> Vec<Way> {
+        let views = weight.aliases.iter().filter_map(|alias| match alias {
+            Alias::View(view) => Some(view),
+            Alias::Name(_) => None,
+        });
+        let there = |name: &str| brought.contains(name);
+        let (whole, rest): (Vec<&View>, Vec<&View>) =
+            views.partition(|view| view.names().all(there));
+        if whole.is_empty() && nothing_else {
+            for view in rest.into_iter().filter(|view| view.names().any(there)) {
+                let lacking = view.parts.iter().filter(|part| !there(&part.name));
+                self.report.misfits.extend(lacking.map(|part| Misfit::Missing {
+                    name: part.name.clone(),
+                    expected: part.info.clone(),
+                }));
+            }
+        }
+        whole.into_iter().cloned().map(Way::View).collect()
+    }
+
+    /// Checks what the source has for a weight and says which to take.
     fn weight(
         &mut self,
         flags: EngineFlags,
         weight: &Weight,
-        mut names: Vec<String>,
+        mut ways: Vec<Way>,
         source: &dyn WeightSource,
         policy: FitPolicy,
-    ) -> Result<Option<String>, SourceError> {
+    ) -> Result<Option<Way>, SourceError> {
         let misfits = self.report.misfits.len();
         // The engine's own name comes first; aliases are checked against it.
-        names.sort_by_key(|name| *name != weight.name);
-        let Some(name) = names.first().cloned() else {
+        ways.sort_by_key(|way| !matches!(way, Way::Tensor(name) if *name == weight.name));
+        let Some(way) = ways.first().cloned() else {
             let stored = weight.data != WeightData::Missing;
             let may_keep = stored && (policy.partial || !weight.is_strippable());
             if !may_keep {
@@ -320,24 +372,30 @@ impl Examined {
             }
             return Ok(None);
         };
-        for name in &names {
-            self.type_of(name, weight, &info(source, name)?);
+        for way in &ways {
+            match way {
+                Way::Tensor(name) => self.type_of(name, &weight.info(), &info(source, name)?),
+                Way::View(view) => {
+                    for part in &view.parts {
+                        self.type_of(&part.name, &part.info, &info(source, &part.name)?);
+                    }
+                }
+            }
         }
         if self.report.misfits.len() > misfits {
             return Ok(None);
         }
         let locked = locked(weight, flags);
-        if locked.is_some() || names.len() > 1 {
-            let digests = names
+        if locked.is_some() || ways.len() > 1 {
+            let digests = ways
                 .iter()
-                .map(|name| digest(source, name, weight))
+                .map(|way| digest(source, way, weight))
                 .collect::<Result<Vec<_>, SourceError>>()?;
             if digests.iter().any(|digest| *digest != digests[0]) {
-                self.report
-                    .misfits
-                    .push(Misfit::Conflict { name: weight.name.clone(), sources: names });
+                let sources = ways.iter().map(ToString::to_string).collect();
+                self.report.misfits.push(Misfit::Conflict { name: weight.name.clone(), sources });
             } else if let Some((reason, expected)) = locked.filter(|(_, e)| *e != digests[0]) {
-                let found = digests[0];
+                let (name, found) = (way.to_string(), digests[0]);
                 self.report.misfits.push(Misfit::Values { name, reason, expected, found });
                 return Ok(None);
             }
@@ -346,21 +404,21 @@ impl Examined {
             }
         }
         let keep = locked_and_stored(weight, flags);
-        Ok((!keep).then_some(name))
+        Ok((!keep).then_some(way))
     }
 
-    fn type_of(&mut self, name: &str, weight: &Weight, found: &TensorInfo) {
-        if found.shape != weight.shape {
+    fn type_of(&mut self, name: &str, expected: &TensorInfo, found: &TensorInfo) {
+        if found.shape != expected.shape {
             self.report.misfits.push(Misfit::Shape {
                 name: name.to_owned(),
-                expected: weight.shape.clone(),
+                expected: expected.shape.clone(),
                 found: found.shape.clone(),
             });
         }
-        if found.dtype != weight.dtype {
+        if found.dtype != expected.dtype {
             self.report.misfits.push(Misfit::DType {
                 name: name.to_owned(),
-                expected: weight.dtype,
+                expected: expected.dtype,
                 found: found.dtype,
             });
         }
@@ -383,17 +441,30 @@ impl Examined {
     }
 }
 
-/// Every name a source may bring.
-fn meanings(engine: &Engine) -> BTreeMap<&str, Meaning> {
+/// Every name a source may bring. A name that is part of a view and also a weight's own or ignored means the view in a
+/// model file, and the other in a checkpoint.
+fn meanings(engine: &Engine, is_model: bool) -> BTreeMap<&str, Meaning> {
     let parts = engine.parts();
     let weights = parts.weights.iter().enumerate().flat_map(|(index, weight)| {
-        let names = std::iter::once(&weight.name).chain(&weight.aliases);
+        let plain = weight.aliases.iter().filter_map(|alias| match alias {
+            Alias::Name(name) => Some(name),
+            Alias::View(_) => None,
+        });
+        let names = std::iter::once(&weight.name).chain(plain);
         names.map(move |name| (name.as_str(), Meaning::Weight(index)))
     });
+    let views = parts.weights.iter().flat_map(|weight| &weight.aliases).flat_map(|alias| {
+        let view = matches!(alias, Alias::View(_)).then_some(alias);
+        view.into_iter().flat_map(Alias::names).map(|name| (name, Meaning::Part))
+    });
+    let views: BTreeMap<&str, Meaning> = views.collect();
     let literals = parts.source_literals.iter().enumerate();
     let literals = literals.map(|(index, l)| (l.name.as_str(), Meaning::Literal(index)));
     let ignored = parts.ignored.iter().map(|name| (name.as_str(), Meaning::Ignored));
-    weights.chain(literals).chain(ignored).collect()
+    let others: BTreeMap<&str, Meaning> = weights.chain(literals).chain(ignored).collect();
+    // What comes last prevails.
+    let (first, last) = if is_model { (others, views) } else { (views, others) };
+    first.into_iter().chain(last).collect()
 }
 
 /// Why only the built values of a weight are accepted, and their digest.
@@ -432,22 +503,29 @@ fn read_any(source: &dyn WeightSource, name: &str) -> Result<Tensor, SourceError
     tensor.ok_or_else(|| broken(source, name, "it is listed but cannot be read".to_owned()))
 }
 
-/// The digest of a tensor whose type was found to fit, read piece by piece.
-fn digest(source: &dyn WeightSource, name: &str, weight: &Weight) -> Result<Digest, SourceError> {
+/// The digest of what was found to fit, read piece by piece.
+fn digest(source: &dyn WeightSource, way: &Way, weight: &Weight) -> Result<Digest, SourceError> {
     let mut hasher = blake3::Hasher::new();
-    stream(source, name, weight, &mut |piece| {
+    stream(source, way, weight, &mut |piece| {
         hasher.update(piece);
     })?;
     Ok(Digest(*hasher.finalize().as_bytes()))
 }
 
-/// Reads a tensor whose type was found to fit, piece by piece.
+/// Reads what was found to fit, piece by piece; a view as a whole.
 pub(crate) fn stream(
     source: &dyn WeightSource,
-    name: &str,
+    way: &Way,
     weight: &Weight,
     sink: &mut dyn FnMut(&[u8]),
 ) -> Result<(), SourceError> {
+    let name = match way {
+        Way::Tensor(name) => name,
+        Way::View(view) => {
+            sink(view.read(&weight.info(), source)?.bytes());
+            return Ok(());
+        }
+    };
     let mut found = 0usize;
     let known = source.stream(name, &mut |piece| {
         found += piece.len();
@@ -463,12 +541,16 @@ pub(crate) fn stream(
     Ok(())
 }
 
-/// Reads a tensor whose type was found to fit.
+/// Reads what was found to fit.
 pub(crate) fn read(
     source: &dyn WeightSource,
-    name: &str,
+    way: &Way,
     weight: &Weight,
 ) -> Result<Tensor, SourceError> {
+    let name = match way {
+        Way::Tensor(name) => name,
+        Way::View(view) => return view.read(&weight.info(), source),
+    };
     let tensor = read_any(source, name)?;
     if tensor.dtype() != weight.dtype || tensor.shape() != weight.shape {
         let why = format!("expected {} as announced, found {tensor:?}", weight.info());

@@ -7,8 +7,8 @@ use std::fmt;
 pub(crate) const MAGIC: [u8; 8] = *b"\x93REFIT\r\n";
 /// The major version written, and the only one read.
 pub(crate) const MAJOR: u16 = 1;
-/// The minor version written.
-pub(crate) const MINOR: u16 = 0;
+/// The newest minor version known. 1 brought views as aliases; a file gets the lowest one that has what it uses.
+pub(crate) const MINOR: u16 = 1;
 /// Bytes of the prefix in every version.
 pub(crate) const PREFIX: usize = 512;
 /// Where the prefix's own digest is.
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn future_versions() {
-        let error = refused(|h| h.major = 2);
+        let error = refused(|h| (h.major, h.minor) = (2, 0));
         assert_eq!(error.kind(), FormatErrorKind::UnsupportedVersion);
         let message = "format version at offset 8: expected version 1.x, found version 2.0";
         assert_eq!(error.to_string(), message);

@@ -19,6 +19,7 @@
 //! This crate knows no operator, does no file I/O and contains no `unsafe`.
 #![forbid(unsafe_code)]
 
+mod alias;
 mod bytes;
 mod dim;
 mod dtype;
@@ -33,6 +34,7 @@ mod msgpack;
 mod pack;
 mod program;
 mod reader;
+mod rearrange;
 mod rule;
 mod tensor;
 mod validate;
@@ -40,6 +42,7 @@ mod weights;
 mod wire;
 mod writer;
 
+pub use alias::{Alias, View, ViewPart};
 pub use bytes::{AlignedBuf, Bytes};
 pub use dim::Dim;
 pub use dtype::DType;
@@ -50,6 +53,7 @@ pub use fit::{FitError, FitPolicy, FitReport, Misfit, Taken, check_fit};
 pub use flags::{EngineFlags, SerializeFlags};
 pub use header::{Header, Section, SectionKind};
 pub use program::{Attr, Attrs, Block, Literal, Node, ValueId};
+pub use rearrange::Inexact;
 pub use rule::{WeightsPresence, serialized_flags};
 pub use tensor::{Element, Tensor, TensorError};
 pub use weights::{

@@ -2,7 +2,7 @@
 
 use crate::header::{Header, PREFIX, Section, SectionKind, align, check_zero};
 use crate::wire::{WireProgram, WireTable, WireWeight, usable_shape};
-use crate::writer::{Placement, WEIGHT_ALIGNMENT};
+use crate::writer::{self, Placement, WEIGHT_ALIGNMENT};
 use crate::{
     Bytes, Digest, EngineFlags, EngineParts, FormatError, FormatErrorKind, Weight, WeightClass,
     WeightData, limits, msgpack, pack, tensor,
@@ -38,7 +38,15 @@ pub(crate) fn read(file: &Bytes) -> Result<EngineParts, FormatError> {
     let rows =
         table.weights.into_iter().map(|row| weights.row(row)).collect::<Result<Vec<_>, _>>()?;
     weights.finish()?;
-    program.into_parts(header.flags, rows)
+    let parts = program.into_parts(header.flags, rows)?;
+    let needed = writer::minor(&parts);
+    if header.minor < needed {
+        let what = "an alias that is a view, in a file of a version without views";
+        return Err(FormatError::new(FormatErrorKind::Corrupt, what)
+            .expected(format!("minor version {needed}"))
+            .found(header.minor));
+    }
+    Ok(parts)
 }
 
 /// Offsets were checked against the length of a file that is in memory.
@@ -98,7 +106,11 @@ impl<'a> Weights<'a> {
         }
         let mut weight = Weight {
             name: row.name.clone(),
-            aliases: row.aliases.clone(),
+            aliases: row
+                .aliases
+                .into_iter()
+                .map(|alias| alias.alias(&place))
+                .collect::<Result<_, _>>()?,
             value: row.value,
             dtype: row.dtype,
             shape: usable_shape(&row.shape, &place)?,
@@ -378,7 +390,7 @@ mod tests {
         raw.extend(msgpack::encode(&"zebra"));
         raw.push(1);
         for (minor, kind) in
-            [(0, FormatErrorKind::Corrupt), (1, FormatErrorKind::UnsupportedVersion)]
+            [(1, FormatErrorKind::Corrupt), (2, FormatErrorKind::UnsupportedVersion)]
         {
             let forged = with_section(&file, SectionKind::Table, &raw, minor);
             let error = Engine::read(forged.into()).unwrap_err();
@@ -387,7 +399,7 @@ mod tests {
         }
         // A newer minor version that uses nothing new is read.
         let same = unpacked(&file, SectionKind::Table);
-        let newer = with_section(&file, SectionKind::Table, &same, 1);
+        let newer = with_section(&file, SectionKind::Table, &same, 2);
         assert_eq!(Engine::read(newer.into()).unwrap().parts(), engine().parts());
     }
 

@@ -2,8 +2,8 @@
 //! being well encoded.
 
 use crate::{
-    Attr, Block, DType, Digest, EngineFlags, EngineParts, FormatError, FormatErrorKind, Node, Port,
-    ValueId, Weight, WeightClass, WeightData, limits, tensor,
+    Alias, Attr, Block, DType, Digest, EngineFlags, EngineParts, FormatError, FormatErrorKind,
+    Node, Port, ValueId, Weight, WeightClass, WeightData, limits, tensor,
 };
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -138,14 +138,20 @@ fn check_weights(parts: &EngineParts) -> Result<(), FormatError> {
         .source_literals
         .iter()
         .map(|literal| (&literal.name, "a source literal"))
-        .chain(parts.weights.iter().flat_map(|w| w.aliases.iter().map(|a| (a, "an alias"))))
-        .chain(parts.ignored.iter().map(|name| (name, "an ignored name")));
+        .chain(parts.weights.iter().flat_map(plain_aliases).map(|name| (name, "an alias")));
+    let twice = |name: &str, what: &str| {
+        Err(invalid("a name that stands for two things", &what).found(format!("{name:?}")))
+    };
     for (name, what) in other_names {
         check_name(name, &what)?;
         if !names.insert(name) {
-            return Err(
-                invalid("a name that stands for two things", &what).found(format!("{name:?}"))
-            );
+            return twice(name, what);
+        }
+    }
+    check_views(&parts.weights, &names, &twice)?;
+    for name in &parts.ignored {
+        if !names.insert(name) {
+            return twice(name, "an ignored name");
         }
     }
     let mut total = 0u64;
@@ -163,6 +169,47 @@ fn check_weights(parts: &EngineParts) -> Result<(), FormatError> {
             "REFIT_INDIVIDUAL marks no weight as refittable",
         )
         .at("the weight table"));
+    }
+    Ok(())
+}
+
+fn plain_aliases(weight: &Weight) -> impl Iterator<Item = &String> {
+    weight.aliases.iter().filter_map(|alias| match alias {
+        Alias::Name(name) => Some(name),
+        Alias::View(_) => None,
+    })
+}
+
+/// A view gives its weight, of names that mean nothing else in a model file: one may be a weight's own name or an ignored one,
+/// which it then is in checkpoints only.
+fn check_views(
+    weights: &[Weight],
+    names: &BTreeSet<&str>,
+    twice: &dyn Fn(&str, &str) -> Result<(), FormatError>,
+) -> Result<(), FormatError> {
+    let own: BTreeSet<&str> = weights.iter().map(|weight| weight.name.as_str()).collect();
+    for weight in weights {
+        let place = weight_place(weight);
+        for alias in &weight.aliases {
+            let Alias::View(view) = alias else { continue };
+            for part in &view.parts {
+                check_name(&part.name, &place)?;
+                check_rank(&part.info.shape, &place)?;
+                let bytes = tensor::elements(&part.info.shape);
+                if bytes.is_none_or(|n| n as u64 > limits::TOTAL_BYTES / 8) {
+                    let cap = limits::TOTAL_BYTES as usize;
+                    return Err(over("bytes of a tensor of a view", &place, cap, usize::MAX));
+                }
+                if names.contains(part.name.as_str()) && !own.contains(part.name.as_str()) {
+                    return twice(&part.name, "a view");
+                }
+            }
+            if !view.gives(&weight.info()) {
+                return Err(invalid("a view that does not give its weight", &place)
+                    .expected(weight.info())
+                    .found(view));
+            }
+        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The weight table and where weights come from.
 
-use crate::{Bytes, DType, Tensor, ValueId};
+use crate::{Alias, Bytes, DType, Tensor, ValueId};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -42,8 +42,8 @@ pub enum WeightClass {
 pub struct Weight {
     /// The checkpoint's own name; unique among names and aliases.
     pub name: String,
-    /// Other names under which a source may bring the very same bytes.
-    pub aliases: Vec<String>,
+    /// Other names under which a source may bring it.
+    pub aliases: Vec<Alias>,
     /// The value this weight defines in the programs.
     pub value: ValueId,
     /// Element type.
@@ -138,6 +138,13 @@ pub trait WeightSource: Sync {
 
     /// Every tensor's name, sorted.
     fn names(&self) -> Vec<String>;
+
+    /// Whether the names are those of a model file rather than of a checkpoint. Exporters merge equal tensors under one
+    /// name and keep names for what they changed, so that a name may mean one thing in the model and another in the
+    /// checkpoint; an engine knows both meanings.
+    fn is_model(&self) -> bool {
+        false
+    }
 
     /// Type of one tensor, if the source has it.
     fn info(&self, name: &str) -> Option<TensorInfo>;

@@ -4,7 +4,8 @@
 
 use crate::program::{Attr, Block, Literal, Node, ValueId};
 use crate::{
-    Bytes, DType, Dim, EngineParts, FormatError, FormatErrorKind, Port, SourceLiteral, Tensor,
+    Alias, Bytes, DType, Dim, EngineParts, FormatError, FormatErrorKind, Port, SourceLiteral,
+    Tensor, TensorInfo, View, ViewPart,
 };
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -112,7 +113,7 @@ pub(crate) struct WireTable {
 #[serde(deny_unknown_fields)]
 pub(crate) struct WireWeight {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub aliases: Vec<String>,
+    pub aliases: Vec<WireAlias>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Blob>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,6 +132,86 @@ pub(crate) struct WireWeight {
     pub refittable: bool,
     pub shape: Vec<u64>,
     pub value: ValueId,
+}
+
+/// Another name of a weight.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum WireAlias {
+    Name(String),
+    View(WireView),
+}
+
+/// How a weight is put together from a source's tensors.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireView {
+    #[serde(default, skip_serializing_if = "is_zero")]
+    axis: u64,
+    parts: Vec<WireViewPart>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireViewPart {
+    dtype: DType,
+    name: String,
+    /// Left out if the order of axes is the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    perm: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    range: Option<(u64, u64)>,
+    shape: Vec<u64>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl From<&Alias> for WireAlias {
+    fn from(alias: &Alias) -> Self {
+        let part = |part: &ViewPart| WireViewPart {
+            dtype: part.info.dtype,
+            name: part.name.clone(),
+            perm: match part.perm.iter().copied().eq(0..part.perm.len()) {
+                true => Vec::new(),
+                false => wire_shape(&part.perm),
+            },
+            range: part.range.map(|(start, end)| (start as u64, end as u64)),
+            shape: wire_shape(&part.info.shape),
+        };
+        match alias {
+            Alias::Name(name) => Self::Name(name.clone()),
+            Alias::View(View { axis, parts }) => {
+                let parts = parts.iter().map(part).collect();
+                Self::View(WireView { axis: *axis as u64, parts })
+            }
+        }
+    }
+}
+
+impl WireAlias {
+    /// The alias as used; `place` is named in the error.
+    pub(crate) fn alias(self, place: &str) -> Result<Alias, FormatError> {
+        let part = |part: WireViewPart| {
+            let shape = usable_shape(&part.shape, place)?;
+            let perm = match part.perm.is_empty() {
+                true => (0..shape.len()).collect(),
+                false => usable_shape(&part.perm, place)?,
+            };
+            let range = part.range.map(|(start, end)| usable_shape(&[start, end], place));
+            let range = range.transpose()?.map(|range| (range[0], range[1]));
+            let info = TensorInfo { dtype: part.dtype, shape };
+            Ok(ViewPart { name: part.name, info, perm, range })
+        };
+        Ok(match self {
+            Self::Name(name) => Alias::Name(name),
+            Self::View(WireView { axis, parts }) => Alias::View(View {
+                axis: usable_shape(&[axis], place)?[0],
+                parts: parts.into_iter().map(part).collect::<Result<_, FormatError>>()?,
+            }),
+        })
+    }
 }
 
 /// The zstd frame of a compressed weight.

@@ -1,10 +1,10 @@
 //! The deterministic writer: one pass over the weights, then one seek back to the prefix.
 
 use crate::header::{self, Header, PREFIX, Section, SectionKind, align};
-use crate::wire::{Blob, WirePacked, WireProgram, WireTable, WireWeight, wire_shape};
+use crate::wire::{Blob, WireAlias, WirePacked, WireProgram, WireTable, WireWeight, wire_shape};
 use crate::{
-    Bytes, Digest, EngineFlags, EngineParts, FormatError, FormatErrorKind, Weight, WeightClass,
-    limits, msgpack, pack,
+    Alias, Bytes, Digest, EngineFlags, EngineParts, FormatError, FormatErrorKind, Weight,
+    WeightClass, limits, msgpack, pack,
 };
 use std::io::{Seek, SeekFrom, Write};
 
@@ -140,8 +140,14 @@ pub(crate) fn write_file<'a, E: From<FormatError>>(
     }
     let table = msgpack::encode(&WireTable { weights: rows });
     sections.push(file.packed_section(SectionKind::Table, &table, flags)?);
-    let length = file.finish(flags, sections)?;
+    let length = file.finish(minor(parts), flags, sections)?;
     Ok(Written { flags, length, version: version.map(|version| version.finish()) })
+}
+
+/// The lowest minor version that has everything the engine uses, so that older readers read what they can.
+pub(crate) fn minor(parts: &EngineParts) -> u16 {
+    let view = |alias: &Alias| matches!(alias, Alias::View(_));
+    u16::from(parts.weights.iter().any(|weight| weight.aliases.iter().any(view)))
 }
 
 /// A row without the bytes and what describes them.
@@ -149,7 +155,7 @@ fn row(weight: &Weight, flags: EngineFlags) -> WireWeight {
     let missing = Placement::of(weight, flags) == Placement::Missing;
     let checked = missing && flags.contains(EngineFlags::REFIT_IDENTICAL);
     WireWeight {
-        aliases: weight.aliases.clone(),
+        aliases: weight.aliases.iter().map(WireAlias::from).collect(),
         data: None,
         digest: weight.digest.filter(|_| checked).map(Blob::from),
         dtype: weight.dtype,
@@ -255,8 +261,13 @@ impl<'a, W: Write + Seek> File<'a, W> {
         Ok(digest)
     }
 
-    fn finish(self, flags: EngineFlags, sections: Vec<Section>) -> Result<u64, FormatError> {
-        let (major, minor) = (header::MAJOR, header::MINOR);
+    fn finish(
+        self,
+        minor: u16,
+        flags: EngineFlags,
+        sections: Vec<Section>,
+    ) -> Result<u64, FormatError> {
+        let major = header::MAJOR;
         let header = Header { major, minor, flags, file_length: self.at, sections };
         self.out.seek(SeekFrom::Start(self.base)).map_err(io)?;
         self.out.write_all(&header.to_bytes()).map_err(io)?;

@@ -2,8 +2,9 @@
 
 use crate::sample::{self, MODES};
 use engine_format::{
-    Bytes, DType, Digest, Engine, EngineFlags, FitPolicy, FormatErrorKind, MapSource, Misfit,
-    SerializeFlags, SourceError, Taken, Tensor, TensorInfo, WeightSource, check_fit, fill_to,
+    Alias, Bytes, DType, Digest, Engine, EngineFlags, FitPolicy, FormatErrorKind, MapSource,
+    Misfit, SerializeFlags, SourceError, Taken, Tensor, TensorInfo, View, ViewPart, WeightSource,
+    check_fit, fill_to,
 };
 use std::io::Cursor;
 use std::sync::Arc;
@@ -326,4 +327,128 @@ fn a_streamed_fill_holds_one_weight_at_a_time() {
             assert_eq!(source.alive.load(Ordering::Relaxed), 0, "{mode}");
         }
     }
+}
+
+/// `a` is the transposed first half of `packed`, `b` its second half; `packed` is also the name of a weight of its own, which a
+/// model file calls `third`. `c` is what the model calls `a`.
+fn with_views() -> Engine {
+    let part = |name: &str, shape: &[usize], perm: &[usize], range| ViewPart {
+        name: name.into(),
+        info: TensorInfo { dtype: DType::F32, shape: shape.to_vec() },
+        perm: perm.to_vec(),
+        range,
+    };
+    let view = |axis, parts: &[ViewPart]| Alias::View(View { axis, parts: parts.to_vec() });
+    let mut parts = sample::parts(EngineFlags::REFIT, 1);
+    let flags = parts.flags;
+    parts.weights = vec![
+        sample::weight("a", 3, &sample::floats(&[3, 2], 1), flags),
+        sample::weight("b", 4, &sample::floats(&[4, 3], 2), flags),
+        sample::weight("c", 5, &sample::floats(&[2], 3), flags),
+        sample::weight("packed", 6, &sample::floats(&[2], 4), flags),
+    ];
+    parts.weights[0].aliases = vec![view(1, &[part("packed", &[4, 3], &[1, 0], Some((0, 2)))])];
+    let (top, bottom) =
+        (part("packed", &[4, 3], &[0, 1], Some((2, 4))), part("d", &[3, 2], &[1, 0], None));
+    parts.weights[1].aliases = vec![view(0, &[top, bottom])];
+    parts.weights[2].aliases = vec![view(0, &[part("a", &[2], &[0], None)])];
+    parts.weights[3].aliases = vec!["third".to_owned().into()];
+    parts.prepare = Default::default();
+    parts.execute = Default::default();
+    parts.execute.outputs = vec![engine_format::ValueId(0)];
+    parts.outputs[0].value = engine_format::ValueId(0);
+    Engine::new(parts).unwrap()
+}
+
+/// A source with the names of a model file.
+struct ModelFile(MapSource);
+
+impl WeightSource for ModelFile {
+    fn origin(&self) -> String {
+        "model".to_owned()
+    }
+    fn names(&self) -> Vec<String> {
+        self.0.names()
+    }
+    fn is_model(&self) -> bool {
+        true
+    }
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        self.0.info(name)
+    }
+    fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
+        self.0.read(name)
+    }
+}
+
+/// What a model file calls the weights of [`with_views`].
+fn model_file() -> MapSource {
+    MapSource::from_iter([
+        ("packed".to_owned(), sample::floats(&[4, 3], 10)),
+        ("d".to_owned(), sample::floats(&[3, 2], 11)),
+        ("a".to_owned(), sample::floats(&[2], 12)),
+        ("third".to_owned(), sample::floats(&[2], 13)),
+    ])
+}
+
+#[test]
+fn a_model_file_fills_through_views() {
+    let engine = with_views();
+    let filled = engine.fill(&ModelFile(model_file()), EXACT).unwrap();
+    let (packed, d) = (sample::floats(&[4, 3], 10), sample::floats(&[3, 2], 11));
+    let weight = |name: &str| filled.weight(name).unwrap().tensor().unwrap();
+    assert_eq!(weight("a"), packed.range(0, 0..2).permuted(&[1, 0]));
+    let b = Tensor::joined(0, &[packed.range(0, 2..4), d.permuted(&[1, 0])]);
+    assert_eq!(weight("b"), b);
+    assert_eq!(weight("c"), sample::floats(&[2], 12));
+    assert_eq!(weight("packed"), sample::floats(&[2], 13));
+    // Streamed, stripped, written and read again: the same.
+    let mut out = Cursor::new(Vec::new());
+    let stripped = engine.strip().unwrap();
+    let wish = SerializeFlags::default();
+    fill_to(&stripped, &ModelFile(model_file()), EXACT, wish, &mut out).unwrap();
+    assert_eq!(filled.serialize(wish).unwrap(), *out.get_ref());
+    let read = Engine::read(Bytes::from(out.into_inner())).unwrap();
+    assert_eq!(read.parts(), filled.parts());
+    // A checkpoint's own names mean the weights themselves.
+    let checkpoint = sample::source(filled.parts());
+    assert_eq!(engine.fill(&checkpoint, EXACT).unwrap().version(), filled.version());
+}
+
+#[test]
+fn a_name_of_a_view_never_stands_in_for_a_checkpoints_own() {
+    let engine = with_views();
+    let mut checkpoint = sample::source(engine.parts());
+    checkpoint.remove("c");
+    // `a` is there, and in a model file it would be `c`: in a checkpoint it is not.
+    assert_eq!(misfits(&engine, &checkpoint, EXACT), ["missing \"c\": expected f32[2]"]);
+    let report = check_fit(&engine, &checkpoint, PARTIAL).unwrap();
+    assert_eq!(report.kept, ["c"]);
+}
+
+#[test]
+fn half_a_view_is_no_view() {
+    let engine = with_views();
+    let mut model = model_file();
+    model.remove("d");
+    let report = check_fit(&engine, &ModelFile(model), PARTIAL).unwrap();
+    let misfits: Vec<String> = report.misfits.iter().map(ToString::to_string).collect();
+    assert_eq!(misfits, ["missing \"d\": expected f32[3, 2]"]);
+    let mut model = model_file();
+    model.insert("d", sample::floats(&[2, 3], 0));
+    model.insert("packed", Tensor::zeros(DType::F16, &[4, 3]));
+    let report = check_fit(&engine, &ModelFile(model), EXACT).unwrap();
+    let misfits: Vec<String> = report.misfits.iter().map(ToString::to_string).collect();
+    let dtype = "wrong dtype of \"packed\": expected f32, found f16";
+    assert_eq!(misfits, [dtype, dtype, "wrong shape of \"d\": expected [3, 2], found [2, 3]"]);
+}
+
+#[test]
+fn a_file_with_views_says_that_it_is_newer() {
+    let minor = |engine: &Engine| {
+        let file = engine.serialize(SerializeFlags::EXCLUDE_WEIGHTS).unwrap();
+        engine_format::Header::parse(&file).unwrap().minor
+    };
+    assert_eq!(minor(&engine(EngineFlags::REFIT)), 0);
+    assert_eq!(minor(&with_views()), 1);
 }

@@ -108,7 +108,7 @@ fn weight(spec: &WeightSpec, index: usize, flags: EngineFlags, ids: &mut Ids) ->
     let parameter = spec.parameter && len <= 64;
     Weight {
         name: format!("layer.{index:03}.weight"),
-        aliases: (0..spec.aliases).map(|alias| format!("onnx::{index}_{alias}")).collect(),
+        aliases: (0..spec.aliases).map(|alias| format!("onnx::{index}_{alias}").into()).collect(),
         value: ids.define(),
         dtype,
         shape: spec.shape.clone(),

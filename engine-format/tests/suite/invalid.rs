@@ -38,12 +38,12 @@ fn names() {
                 "names not sorted, or one twice at the weight table",
             ),
             (
-                |p| p.weights[0].aliases = vec!["epsilon".to_owned()],
+                |p| p.weights[0].aliases = vec!["epsilon".to_owned().into()],
                 InvalidEngine,
                 "a name that stands for two things at an alias: found \"epsilon\"",
             ),
             (
-                |p| p.weights[0].aliases = vec!["onnx::MatMul_12".to_owned()],
+                |p| p.weights[0].aliases = vec!["onnx::MatMul_12".to_owned().into()],
                 InvalidEngine,
                 "a name that stands for two things at an alias",
             ),

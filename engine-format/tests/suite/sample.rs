@@ -54,7 +54,7 @@ pub fn parts(flags: EngineFlags, seed: u32) -> EngineParts {
         weight("epsilon", 5, &Tensor::from_slice(&[], &[1e-5f32]), flags),
         weight("table", 6, &Tensor::from_slice(&[20], &[7i64; 20]), flags),
     ];
-    weights[1].aliases = vec!["onnx::MatMul_12".to_owned()];
+    weights[1].aliases = vec!["onnx::MatMul_12".to_owned().into()];
     weights[2].class = WeightClass::Parameter;
     weights[3].pinned = Some("it also decides the shape of /model/Reshape_9".to_owned());
     let branch = Block {

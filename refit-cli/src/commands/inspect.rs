@@ -98,7 +98,7 @@ fn port(port: &Port) -> PortReport {
 fn weight(weight: &Weight) -> WeightReport {
     WeightReport {
         name: weight.name.clone(),
-        aliases: weight.aliases.clone(),
+        aliases: weight.aliases.iter().map(ToString::to_string).collect(),
         dtype: weight.dtype.to_string(),
         shape: weight.shape.clone(),
         bytes: weight.byte_len(),

@@ -1,0 +1,257 @@
+//! What an alias does to tensors: axes in another order, part of an axis, several one after another, another float type
+//! where it holds every value.
+
+use crate::{AlignedBuf, DType, Tensor};
+use half::{bf16, f16};
+use std::ops::Range;
+
+/// A value that another float type does not have.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("element {index} is {value}, which {dtype} does not have")]
+pub struct Inexact {
+    /// Position in row-major order.
+    pub index: usize,
+    /// The value.
+    pub value: f32,
+    /// The type asked for.
+    pub dtype: DType,
+}
+
+/// Whether [`Tensor::converted_exactly`] takes these types: equal ones, and any two of f32, f16 and bf16.
+pub(crate) fn is_convertible(from: DType, to: DType) -> bool {
+    let small = |dtype| matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
+    from == to || (small(from) && small(to))
+}
+
+/// Whether `perm` names every axis of a tensor of `rank` axes once.
+pub(crate) fn is_permutation(perm: &[usize], rank: usize) -> bool {
+    let mut sorted = perm.to_vec();
+    sorted.sort_unstable();
+    sorted.into_iter().eq(0..rank)
+}
+
+/// Row-major distances between neighbours along each axis.
+fn strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis];
+    }
+    strides
+}
+
+/// Copies rows of the last axis of the result, whose elements lie `step` apart in `from`.
+fn permute<T: Copy>(from: &[T], to: &mut [T], shape: &[usize], distances: &[usize]) {
+    let Some((&row, outer)) = shape.split_last() else {
+        to.copy_from_slice(from);
+        return;
+    };
+    if row == 0 {
+        return;
+    }
+    let step = distances[outer.len()];
+    let mut index = vec![0; outer.len()];
+    for to in to.chunks_exact_mut(row) {
+        let start: usize = index.iter().zip(distances).map(|(i, d)| i * d).sum();
+        for (i, to) in to.iter_mut().enumerate() {
+            *to = from[start + i * step];
+        }
+        for axis in (0..outer.len()).rev() {
+            index[axis] += 1;
+            if index[axis] < outer[axis] {
+                break;
+            }
+            index[axis] = 0;
+        }
+    }
+}
+
+/// A tensor of bytes that were rearranged, none made up.
+fn tensor(dtype: DType, shape: &[usize], bytes: AlignedBuf) -> Tensor {
+    Tensor::new(dtype, shape, bytes.into()).expect("elements of a tensor of this type and number")
+}
+
+impl Tensor {
+    /// Axis `i` of the result is axis `perm[i]` of this tensor, as in ONNX's `Transpose`.
+    ///
+    /// # Panics
+    /// If `perm` does not name every axis once.
+    pub fn permuted(&self, perm: &[usize]) -> Self {
+        assert!(is_permutation(perm, self.shape().len()), "{perm:?} of {self:?}");
+        if perm.iter().copied().eq(0..perm.len()) {
+            return self.clone();
+        }
+        let from = strides(self.shape());
+        let distances: Vec<usize> = perm.iter().map(|&axis| from[axis]).collect();
+        let shape: Vec<usize> = perm.iter().map(|&axis| self.shape()[axis]).collect();
+        let mut out = AlignedBuf::zeroed(self.bytes().len());
+        let source = self.bytes();
+        match self.dtype().size() {
+            1 => permute::<u8>(source, &mut out, &shape, &distances),
+            2 => permute::<[u8; 2]>(elements(source), elements_mut(&mut out), &shape, &distances),
+            4 => permute::<[u8; 4]>(elements(source), elements_mut(&mut out), &shape, &distances),
+            _ => permute::<[u8; 8]>(elements(source), elements_mut(&mut out), &shape, &distances),
+        }
+        tensor(self.dtype(), &shape, out)
+    }
+
+    /// The elements `range` along `axis`.
+    ///
+    /// # Panics
+    /// If there is no such axis or the range is not inside it.
+    pub fn range(&self, axis: usize, range: Range<usize>) -> Self {
+        let mut shape = self.shape().to_vec();
+        assert!(range.start <= range.end && range.end <= shape[axis], "{range:?} of {self:?}");
+        let inner = shape[axis + 1..].iter().product::<usize>() * self.dtype().size();
+        let (step, taken) = (shape[axis] * inner, range.len() * inner);
+        shape[axis] = range.len();
+        let outer: usize = shape[..axis].iter().product();
+        let mut out = AlignedBuf::zeroed(outer * taken);
+        for i in 0..outer {
+            let start = i * step + range.start * inner;
+            out[i * taken..(i + 1) * taken].copy_from_slice(&self.bytes()[start..start + taken]);
+        }
+        tensor(self.dtype(), &shape, out)
+    }
+
+    /// `parts` one after another along `axis`.
+    ///
+    /// # Panics
+    /// If there are none, or they differ in type or in any other axis.
+    pub fn joined(axis: usize, parts: &[Self]) -> Self {
+        let first = parts.first().expect("at least one part");
+        let without = |t: &Self| {
+            let mut shape = t.shape().to_vec();
+            shape.remove(axis);
+            (t.dtype(), shape)
+        };
+        assert!(parts.iter().all(|part| without(part) == without(first)), "{parts:?}");
+        let mut shape = first.shape().to_vec();
+        shape[axis] = parts.iter().map(|part| part.shape()[axis]).sum();
+        let outer: usize = shape[..axis].iter().product();
+        let inner = shape[axis + 1..].iter().product::<usize>() * first.dtype().size();
+        let mut out = AlignedBuf::zeroed(outer * shape[axis] * inner);
+        let mut at = 0;
+        for i in 0..outer {
+            for part in parts {
+                let len = part.shape()[axis] * inner;
+                out[at..at + len].copy_from_slice(&part.bytes()[i * len..(i + 1) * len]);
+                at += len;
+            }
+        }
+        tensor(first.dtype(), &shape, out)
+    }
+
+    /// The same values as another of the types f32, f16 and bf16.
+    ///
+    /// # Errors
+    /// The first value that the other type does not have.
+    ///
+    /// # Panics
+    /// For other types, unless `dtype` is the tensor's own.
+    pub fn converted_exactly(&self, dtype: DType) -> Result<Self, Inexact> {
+        if dtype == self.dtype() {
+            return Ok(self.clone());
+        }
+        assert!(is_convertible(self.dtype(), dtype), "{self:?} to {dtype}");
+        let mut out = AlignedBuf::zeroed(self.len() * dtype.size());
+        let (source, from) = (self.bytes(), self.dtype());
+        for (index, to) in out.chunks_exact_mut(dtype.size()).enumerate() {
+            let bits = &source[index * from.size()..(index + 1) * from.size()];
+            let value = widen(from, bits);
+            narrow(dtype, value, to);
+            // Held against the bits, so that a NaN keeps its payload or is refused.
+            let mut back = [0; 4];
+            narrow(from, widen(dtype, to), &mut back[..from.size()]);
+            if &back[..from.size()] != bits {
+                return Err(Inexact { index, value, dtype });
+            }
+        }
+        Ok(tensor(dtype, self.shape(), out))
+    }
+}
+
+/// Bytes of whole elements.
+fn elements<const N: usize>(bytes: &[u8]) -> &[[u8; N]] {
+    bytes.as_chunks().0
+}
+
+fn elements_mut<const N: usize>(bytes: &mut [u8]) -> &mut [[u8; N]] {
+    bytes.as_chunks_mut().0
+}
+
+/// The f32 that the bytes of an f32, f16 or bf16 stand for.
+fn widen(dtype: DType, bytes: &[u8]) -> f32 {
+    let half = || u16::from_le_bytes([bytes[0], bytes[1]]);
+    match dtype {
+        DType::F16 => f16::from_bits(half()).to_f32(),
+        DType::BF16 => bf16::from_bits(half()).to_f32(),
+        _ => f32::from_le_bytes(bytes.try_into().expect("four bytes of an f32")),
+    }
+}
+
+/// The bytes of the nearest f32, f16 or bf16.
+fn narrow(dtype: DType, value: f32, to: &mut [u8]) {
+    match dtype {
+        DType::F16 => to.copy_from_slice(&f16::from_f32(value).to_bits().to_le_bytes()),
+        DType::BF16 => to.copy_from_slice(&bf16::from_f32(value).to_bits().to_le_bytes()),
+        _ => to.copy_from_slice(&value.to_le_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ramp(shape: &[usize]) -> Tensor {
+        let n = shape.iter().product::<usize>();
+        Tensor::from_slice(shape, &(0..n as u32).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn axes_in_another_order() {
+        let x = ramp(&[2, 3]);
+        assert_eq!(x.permuted(&[1, 0]), Tensor::from_slice(&[3, 2], &[0u32, 3, 1, 4, 2, 5]));
+        assert_eq!(x.permuted(&[0, 1]), x);
+        let x = ramp(&[2, 3, 4, 5]);
+        let y = x.permuted(&[3, 1, 0, 2]);
+        assert_eq!(y.shape(), [5, 3, 2, 4]);
+        let at = |i: [usize; 4]| ((i[2] * 3 + i[1]) * 4 + i[3]) * 5 + i[0];
+        let found = y.as_slice::<u32>().unwrap()[((4 * 3 + 2) * 2 + 1) * 4 + 3];
+        assert_eq!(found as usize, at([4, 2, 1, 3]));
+        assert_eq!(y.permuted(&[2, 1, 3, 0]), x, "the inverse");
+        assert_eq!(ramp(&[]).permuted(&[]), ramp(&[]));
+        assert_eq!(ramp(&[3, 0]).permuted(&[1, 0]).shape(), [0, 3]);
+        let bytes = Tensor::from_slice(&[2, 2], &[1u8, 2, 3, 4]);
+        assert_eq!(bytes.permuted(&[1, 0]), Tensor::from_slice(&[2, 2], &[1u8, 3, 2, 4]));
+        let longs = Tensor::from_slice(&[2, 2], &[1i64, 2, 3, 4]);
+        assert_eq!(longs.permuted(&[1, 0]), Tensor::from_slice(&[2, 2], &[1i64, 3, 2, 4]));
+    }
+
+    #[test]
+    fn parts_and_the_whole() {
+        let x = ramp(&[2, 5, 3]);
+        for axis in 0..3 {
+            let n = x.shape()[axis];
+            let parts = [x.range(axis, 0..1), x.range(axis, 1..n), x.range(axis, n..n)];
+            assert_eq!(Tensor::joined(axis, &parts), x);
+        }
+        assert_eq!(x.range(1, 2..3).as_slice::<u32>().unwrap(), [6, 7, 8, 21, 22, 23]);
+    }
+
+    #[test]
+    fn float_types_that_have_the_values() {
+        let exact = Tensor::from_slice(&[4], &[1.0f32, -0.0, 0.5, f32::INFINITY]);
+        for dtype in [DType::F16, DType::BF16] {
+            let small = exact.converted_exactly(dtype).unwrap();
+            assert_eq!(small.dtype(), dtype);
+            assert_eq!(small.converted_exactly(DType::F32).unwrap(), exact);
+        }
+        let third = Tensor::from_slice(&[2], &[1.0f32, 1.0 / 3.0]);
+        let error = third.converted_exactly(DType::F16).unwrap_err();
+        assert_eq!((error.index, error.dtype), (1, DType::F16));
+        // 2^-30 is a bf16 and no f16.
+        let tiny = Tensor::from_slice(&[1], &[bf16::from_f32(2f32.powi(-30))]);
+        assert!(tiny.converted_exactly(DType::F16).is_err());
+        assert!(tiny.converted_exactly(DType::F32).is_ok());
+    }
+}
