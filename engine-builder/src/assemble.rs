@@ -1,11 +1,12 @@
 //! Graph → engine: values are renumbered, constants become the weight table and the literals.
 
+use crate::binding::Bound;
 use crate::classify::Sources;
 use crate::error::BuildError;
 use crate::graph::{Constant, ConstantClass, FRESH, Graph, for_each_use};
 use crate::options::RefitMode;
 use engine_format::{
-    Attr, Block, Bytes, Digest, Dim, Engine, EngineFlags, EngineParts, Literal, Node, Port,
+    Alias, Attr, Block, Bytes, Digest, Dim, Engine, EngineFlags, EngineParts, Literal, Node, Port,
     SourceLiteral, Tensor, ValueId, Weight, WeightClass, WeightData,
 };
 use engine_onnx::Model;
@@ -20,6 +21,7 @@ pub(crate) fn assemble(
     model: &Model,
     graph: Graph,
     sources: &Sources,
+    bound: &Bound,
     refit: RefitMode,
     refit_only: &[Pattern],
 ) -> Result<Engine, BuildError> {
@@ -34,7 +36,7 @@ pub(crate) fn assemble(
     let mut inputs: Vec<Port> = inputs.collect();
     inputs.iter_mut().for_each(|port| port.value = numbers.define(port.value));
     let literals = literals(&graph, &mut numbers);
-    let mut weights = weights(&graph, sources, flags, &mut numbers);
+    let mut weights = weights(&graph, sources, bound, flags, &mut numbers);
     mark_refittable(&mut weights, flags, refit_only)?;
     let prepare_outputs = prepared_values(&graph);
     let prepare = numbers.nodes(&graph.prepare);
@@ -47,7 +49,7 @@ pub(crate) fn assemble(
     let outputs: Vec<Port> = outputs.collect();
     let results = outputs.iter().map(|port| port.value).collect();
     let prepared = prepare_outputs.iter().map(|&id| numbers.of(id)).collect();
-    let ignored = ignored(model, &weights, sources);
+    let ignored = ignored(model, &weights, sources, bound);
     let parts = EngineParts {
         flags,
         metadata: model.metadata.clone(),
@@ -156,6 +158,7 @@ fn literals(graph: &Graph, numbers: &mut Numbers) -> Vec<Literal> {
 fn weights(
     graph: &Graph,
     sources: &Sources,
+    bound: &Bound,
     flags: EngineFlags,
     numbers: &mut Numbers,
 ) -> Vec<Weight> {
@@ -175,7 +178,7 @@ fn weights(
         let tensor = owned(&constant.tensor);
         table.push(Weight {
             name: name.clone(),
-            aliases: Vec::new(),
+            aliases: bound.aliases.get(name).cloned().unwrap_or_default(),
             value,
             dtype: tensor.dtype(),
             shape: tensor.shape().to_vec(),
@@ -243,10 +246,14 @@ fn source_literals(sources: &Sources) -> Vec<SourceLiteral> {
     sources.iter().filter_map(literal).collect()
 }
 
-/// Constants of the model that the engine has no use for.
-fn ignored(model: &Model, weights: &[Weight], sources: &Sources) -> Vec<String> {
+/// Constants of the model, and tensors of the checkpoint it was bound to, that the engine has no use for.
+fn ignored(model: &Model, weights: &[Weight], sources: &Sources, bound: &Bound) -> Vec<String> {
     let mut names: BTreeSet<String> =
         model.constants().into_iter().map(|constant| constant.name).collect();
+    weights.iter().flat_map(|w| &w.aliases).flat_map(Alias::names).for_each(|name| {
+        names.remove(name);
+    });
+    names.extend(bound.unused.iter().cloned());
     for weight in weights {
         names.remove(&weight.name);
     }

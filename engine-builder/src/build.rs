@@ -1,5 +1,6 @@
 //! The one thing this crate does.
 
+use crate::binding::{self, Binding, BindingReport, Bound};
 use crate::error::BuildError;
 use crate::options::{BuildOptions, RefitMode};
 use crate::report::{BuildReport, Notes};
@@ -21,10 +22,36 @@ pub fn build_with_report(
     model: &Model,
     options: &BuildOptions,
 ) -> Result<(Engine, BuildReport), BuildError> {
+    compile(model, options, None).map(|(engine, report, _)| (engine, report))
+}
+
+/// As [`build_with_report`], with weights that bear the names of a checkpoint and start from its tensors. The model still fills the
+/// engine, under its own names.
+///
+/// # Errors
+/// Those of [`build`]; `Unbound` with the whole [`BindingReport`] as its message if the checkpoint could not refit the engine or
+/// it is not clear how; `Checkpoint` if it cannot be read; `Options` for a map that is wrong.
+pub fn build_bound(
+    model: &Model,
+    options: &BuildOptions,
+    binding: &Binding<'_>,
+) -> Result<(Engine, BuildReport, BindingReport), BuildError> {
+    compile(model, options, Some(binding))
+}
+
+fn compile(
+    model: &Model,
+    options: &BuildOptions,
+    binding: Option<&Binding<'_>>,
+) -> Result<(Engine, BuildReport, BindingReport), BuildError> {
     let patterns = patterns(options)?;
     let mut imported = import::import(model, options)?;
-    let sources = classify::classify(&mut imported)?;
+    let mut sources = classify::classify(&mut imported)?;
     let mut graph = imported.graph;
+    let bound = match binding {
+        Some(binding) => binding::bind(&mut graph, &mut sources, binding)?,
+        None => Bound::default(),
+    };
     if cfg!(debug_assertions) {
         let verified = graph.verify();
         verified.map_err(|error| BuildError::internal(format!("after import: {error}")))?;
@@ -33,8 +60,8 @@ pub fn build_with_report(
     if options.optimise {
         passes::optimise(&mut graph, &mut notes)?;
     }
-    let engine = assemble::assemble(model, graph, &sources, options.refit, &patterns)?;
-    Ok((engine, notes.finish()))
+    let engine = assemble::assemble(model, graph, &sources, &bound, options.refit, &patterns)?;
+    Ok((engine, notes.finish(), bound.report))
 }
 
 fn patterns(options: &BuildOptions) -> Result<Vec<Pattern>, BuildError> {

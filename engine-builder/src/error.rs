@@ -11,6 +11,10 @@ pub enum BuildErrorKind {
     Options,
     /// The ONNX file could not be read.
     Onnx,
+    /// The checkpoint that weights are bound to could not be read.
+    Checkpoint,
+    /// Weights are not in the checkpoint, or it is not clear which they are; all are listed.
+    Unbound,
     /// The model uses operators that are not known here; all are listed.
     Unsupported,
     /// A node is used in a way its operator does not take.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod assemble;
+mod binding;
 mod build;
 mod classify;
 mod error;
@@ -13,7 +14,8 @@ mod report;
 #[cfg(test)]
 mod testing;
 
-pub use build::{build, build_with_report};
+pub use binding::{BindMap, Binding, BindingReport, BoundTo, Unbound, Why};
+pub use build::{build, build_bound, build_with_report};
 pub use error::{BuildError, BuildErrorKind};
 pub use import::composed;
 pub use options::{BuildOptions, RefitMode};

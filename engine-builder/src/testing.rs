@@ -1,6 +1,6 @@
 //! Small ONNX models for tests, in a few words each.
 
-use engine_format::{Attr, Engine, Node, Tensor, ValueId};
+use engine_format::{Attr, DType, Engine, Node, Tensor, ValueId};
 use engine_onnx::Model;
 use engine_onnx::proto::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
@@ -100,6 +100,23 @@ pub(crate) fn longs(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
     }
 }
 
+/// A tensor with these contents.
+pub(crate) fn value(name: &str, value: &Tensor) -> TensorProto {
+    let data_type = match value.dtype() {
+        DType::F32 => data_type::FLOAT,
+        DType::F16 => data_type::FLOAT16,
+        DType::I64 => data_type::INT64,
+        other => panic!("no number for {other}"),
+    };
+    TensorProto {
+        name: name.into(),
+        dims: value.shape().iter().map(|&n| n as i64).collect(),
+        data_type,
+        raw_data: Some(value.bytes().to_vec().into()),
+        ..Default::default()
+    }
+}
+
 impl Onnx {
     /// An empty model.
     pub(crate) fn new(opset: i64) -> Self {
@@ -141,6 +158,12 @@ impl Onnx {
             attribute: attrs,
             ..Default::default()
         });
+        self
+    }
+
+    /// Another name for the node that was added last.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.graph.node.last_mut().unwrap().name = name.into();
         self
     }
 

@@ -52,6 +52,15 @@ pub struct Build {
     /// Only weights whose names match may be replaced; the others are frozen.
     #[arg(long, value_name = "GLOB", conflicts_with = "refit")]
     pub refit_only: Vec<String>,
+    /// The checkpoint that the model was exported from: the engine's weights get its names and layout.
+    #[arg(long, value_name = "SRC", num_args = 1..)]
+    pub weights: Vec<PathBuf>,
+    /// What initializers are in the checkpoint, where it is not clear: TOML, `"onnx::MatMul_7" = "fc.weight"`.
+    #[arg(long, value_name = "MAP", requires = "weights")]
+    pub bind: Option<PathBuf>,
+    /// Store weights that the checkpoint does not have, with the model's values for good.
+    #[arg(long, requires = "weights")]
+    pub pin_unbound: bool,
     /// Leave the refittable weights out.
     #[arg(long)]
     pub strip: bool,

@@ -361,3 +361,45 @@ fn extracted_weights_are_the_engines() {
     bench.fails(4, &["extract", "stripped", "-o", "nothing.safetensors"]);
     assert!(!bench.at("nothing.safetensors").exists());
 }
+
+#[test]
+fn an_engine_bound_to_a_checkpoint_takes_its_names() {
+    let bench = Bench::built();
+    let plain = weights(&bench.at("full"));
+    // What a training framework calls them: under a prefix, the matrices lying the other way.
+    let checkpoint: BTreeMap<String, Tensor> = (plain.iter())
+        .map(|(name, tensor)| {
+            let turned =
+                if tensor.shape().len() == 2 { tensor.permuted(&[1, 0]) } else { tensor.clone() };
+            (format!("net.{name}"), turned)
+        })
+        .collect();
+    bench.write_safetensors("ckpt.safetensors", &checkpoint);
+    bench.ok(&["build", "model.onnx", "--weights", "ckpt.safetensors", "-o", "bound"]);
+    let names: Vec<String> = weights(&bench.at("bound")).into_keys().collect();
+    assert_eq!(names, checkpoint.keys().cloned().collect::<Vec<_>>());
+    bench.ok(&["strip", "bound", "-o", "bound-stripped"]);
+    for source in ["ckpt.safetensors", "model.onnx"] {
+        bench.ok(&["fill", "bound-stripped", "--weights", source, "-o", "filled"]);
+        assert_eq!(bench.bytes("filled"), bench.bytes("bound"), "{source}");
+    }
+    for (file, out) in [("full", "a"), ("bound", "b")] {
+        bench.ok(&["run", file, "--device", "cpu", "--out", out]);
+    }
+    for entry in std::fs::read_dir(bench.at("a")).unwrap() {
+        let name = entry.unwrap().file_name();
+        let read = |folder| std::fs::read(bench.at(folder).join(&name)).unwrap();
+        assert_eq!(read("a"), read("b"));
+    }
+    // A checkpoint of another training step is not the one that the model was exported from.
+    let other: BTreeMap<String, Tensor> =
+        checkpoint.iter().map(|(n, t)| (n.clone(), Tensor::zeros(t.dtype(), t.shape()))).collect();
+    bench.write_safetensors("other.safetensors", &other);
+    let build = ["build", "model.onnx", "--weights", "other.safetensors", "-o", "x"];
+    let said = bench.fails(4, &build);
+    assert!(said.contains("fc1.weight") && said.contains("--bind MAP"), "{said}");
+    std::fs::write(bench.at("map.toml"), "\"fc9.weight\" = \"net.fc1.weight\"").unwrap();
+    let said = bench.fails(2, &[build.as_slice(), &["--bind", "map.toml"]].concat());
+    assert!(said.contains("fc9.weight"), "{said}");
+    assert!(!bench.at("x").exists());
+}

@@ -32,7 +32,7 @@ static ELEMENT_TYPES: &[(i64, DType)] = &[
 ];
 
 /// The ONNX number of an element type, as the table's Cast takes it.
-pub(super) fn element_number(dtype: DType) -> i64 {
+pub(crate) fn element_number(dtype: DType) -> i64 {
     let row = ELEMENT_TYPES.iter().find(|(_, d)| *d == dtype);
     row.expect("the table lists every element type").0
 }

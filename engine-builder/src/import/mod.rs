@@ -13,6 +13,7 @@ mod inputs;
 mod tests;
 mod unsupported;
 
+pub(crate) use attrs::element_number;
 pub(crate) use importer::{Imported, import};
 
 /// ONNX operators that are written in terms of the operator table, or older forms of those that are in it: domain, name, first

@@ -1,10 +1,13 @@
 //! `refit build`: ONNX → engine.
 
-use super::{human, open_model};
+use super::{human, open_model, open_sources};
 use crate::args::{Build, RefitMode};
 use crate::failure::{Exit, Failure};
-use engine_builder::{BuildErrorKind, BuildOptions, build_with_report};
+use engine_builder::{
+    BindMap, Binding, BuildError, BuildErrorKind, BuildOptions, build_bound, build_with_report,
+};
 use engine_format::{SerializeFlags, WeightClass};
+use std::path::Path;
 
 pub fn run(args: Build) -> Result<(), Failure> {
     if args.strip && args.refit == RefitMode::None {
@@ -27,10 +30,20 @@ pub fn run(args: Build) -> Result<(), Failure> {
         shapes: args.shape.into_iter().collect(),
         optimise: !args.no_optimise,
     };
-    let (engine, report) = build_with_report(&model, &options).map_err(|error| {
-        let exit = if error.kind() == BuildErrorKind::Options { Exit::Usage } else { Exit::File };
-        Failure::new(exit, error).context(format!("building {}", args.model.display()))
-    })?;
+    let built = match open_sources(&args.weights)? {
+        None => build_with_report(&model, &options).map(|(engine, report)| (engine, report, None)),
+        Some(checkpoint) => {
+            let map = args.bind.as_deref().map(read_map).transpose()?.unwrap_or_default();
+            let binding = Binding { checkpoint: &*checkpoint, map, pin_unbound: args.pin_unbound };
+            build_bound(&model, &options, &binding)
+                .map(|(engine, report, binding)| (engine, report, Some(binding)))
+        }
+    };
+    let (engine, report, binding) = built
+        .map_err(|error| failure(&error).context(format!("building {}", args.model.display())))?;
+    if let Some(binding) = binding {
+        eprintln!("{binding}");
+    }
     if args.explain {
         print!("{report}");
     }
@@ -52,3 +65,22 @@ pub fn run(args: Build) -> Result<(), Failure> {
     );
     Ok(())
 }
+
+/// Reads what initializers are in the checkpoint.
+fn read_map(path: &Path) -> Result<BindMap, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(Exit::File, format!("{}: {error}", path.display())))?;
+    BindMap::parse(&text)
+        .map_err(|error| failure(&error).context(format!("reading {}", path.display())))
+}
+
+fn failure(error: &BuildError) -> Failure {
+    match error.kind() {
+        BuildErrorKind::Options => Failure::new(Exit::Usage, error),
+        BuildErrorKind::Unbound => Failure::with_help(Exit::Weights, error, UNBOUND),
+        _ => Failure::new(Exit::File, error),
+    }
+}
+
+const UNBOUND: &str = "export the model in another way, say what is what in a map (--bind MAP), or keep the model's values \
+                       for good (--pin-unbound); without --weights the engine takes weights under the model's names";

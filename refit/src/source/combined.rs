@@ -65,6 +65,11 @@ impl WeightSource for Combined {
         self.owner.keys().cloned().collect()
     }
 
+    /// Only if all are: names of a model and of a checkpoint together mean what they mean in the checkpoint.
+    fn is_model(&self) -> bool {
+        self.sources.iter().all(|source| source.is_model())
+    }
+
     fn info(&self, name: &str) -> Option<TensorInfo> {
         self.owner(name)?.info(name)
     }

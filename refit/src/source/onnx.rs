@@ -38,6 +38,10 @@ impl WeightSource for OnnxSource {
         self.constants.keys().cloned().collect()
     }
 
+    fn is_model(&self) -> bool {
+        true
+    }
+
     fn info(&self, name: &str) -> Option<TensorInfo> {
         self.constants.get(name)?.info().ok()
     }

@@ -1,0 +1,247 @@
+//! Decisions of the caller, as TOML.
+
+use super::index::Index;
+use super::pair::{Decision, Stands};
+use super::recipe::{Part, Recipe};
+use super::search::{conversions, whole};
+use super::uses::Place;
+use super::{Initializer, Why};
+use crate::error::BuildError;
+use engine_format::Tensor;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// What initializers stand for, where the caller says so. Contents are checked all the same.
+///
+/// ```
+/// let map = engine_builder::BindMap::parse(r#"
+///     "onnx::MatMul_7" = "fc.weight"                                # as it is, or in the one order of axes that fits
+///     "onnx::MatMul_8" = { tensor = "proj.weight", permute = [1, 0] }
+///     "q" = { tensor = "in_proj_weight", axis = 0, range = [0, 64] }
+///     "qkv" = { join = ["q.bias", "k.bias", "v.bias"], axis = 0 }
+///     "ones" = { uses = { "/bn1/BatchNormalization:1" = "bn1.weight", "/bn2/BatchNormalization:1" = "bn2.weight" } }
+///     "mask" = false                                                # not from the checkpoint
+/// "#)?;
+/// # assert_eq!(map.len(), 6);
+/// # Ok::<(), engine_builder::BuildError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub struct BindMap {
+    entries: BTreeMap<String, Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    /// Only `false` means something.
+    Own(bool),
+    Tensor(String),
+    Made(Made),
+    Split(Split),
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Split {
+    uses: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Made {
+    tensor: Option<String>,
+    join: Option<Vec<String>>,
+    #[serde(default)]
+    axis: usize,
+    range: Option<(usize, usize)>,
+    permute: Option<Vec<usize>>,
+}
+
+fn invalid(initializer: &str, why: impl std::fmt::Display) -> BuildError {
+    BuildError::options(format!("the map's entry for {initializer:?}: {why}"))
+}
+
+impl BindMap {
+    /// Reads a map.
+    ///
+    /// # Errors
+    /// `Options` with the place of what is not TOML or no entry.
+    pub fn parse(text: &str) -> Result<Self, BuildError> {
+        toml::from_str(text)
+            .map_err(|error| BuildError::options(format!("not a map of initializers: {error}")))
+    }
+
+    /// Number of initializers it speaks of.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Every name means something: a typing error must not be passed over.
+    pub(super) fn check_names(
+        &self,
+        initializers: &[Initializer],
+        index: &Index<'_>,
+    ) -> Result<(), BuildError> {
+        for (name, entry) in &self.entries {
+            let known = initializers.iter().find(|initializer| initializer.name == *name);
+            if known.is_none() {
+                return Err(invalid(name, "the model has no weight or parameter of that name"));
+            }
+            let tensors: Vec<&String> = match entry {
+                Entry::Own(_) => Vec::new(),
+                Entry::Tensor(tensor) => vec![tensor],
+                Entry::Made(made) => made.tensor.iter().chain(made.join.iter().flatten()).collect(),
+                Entry::Split(split) => split.uses.values().collect(),
+            };
+            if let Some(tensor) = tensors.into_iter().find(|tensor| index.info(tensor).is_none()) {
+                return Err(invalid(name, format!("{} has no tensor {tensor:?}", index.origin())));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the map says of an initializer, held against its contents.
+    pub(super) fn decision(
+        &self,
+        initializer: &Initializer,
+        index: &Index<'_>,
+    ) -> Result<Option<Decision>, BuildError> {
+        let name = &initializer.name;
+        let Some(entry) = self.entries.get(name) else { return Ok(None) };
+        let stands = match entry {
+            Entry::Own(false) => return Ok(Some(Decision::Not(Why::Own))),
+            Entry::Own(true) => return Err(invalid(name, "expected false or a tensor")),
+            Entry::Tensor(tensor) => Stands::everywhere(fitting(initializer, tensor, index)?),
+            Entry::Made(made) => Stands::everywhere(made.recipe(initializer, index)?),
+            Entry::Split(split) => split.stands(initializer, index)?,
+        };
+        Ok(Some(Decision::Stands(stands)))
+    }
+}
+
+/// The tensor as it is if that gives the initializer, else in the one order of axes that does.
+fn fitting(
+    initializer: &Initializer,
+    tensor: &str,
+    index: &Index<'_>,
+) -> Result<Recipe, BuildError> {
+    let mut recipes = whole(index, &initializer.tensor);
+    recipes.retain(|recipe| recipe.tensors().eq([tensor]));
+    if let Some(at) = recipes.iter().position(|recipe| recipe.as_is().is_some()) {
+        return Ok(recipes.remove(at));
+    }
+    match recipes.len() {
+        1 => Ok(recipes.remove(0)),
+        0 => Err(invalid(
+            &initializer.name,
+            format!("no order of axes of {tensor:?} gives its contents"),
+        )),
+        n => Err(invalid(
+            &initializer.name,
+            format!("{n} orders of axes of {tensor:?} give its contents; say which with permute"),
+        )),
+    }
+}
+
+impl Made {
+    fn recipe(&self, initializer: &Initializer, index: &Index<'_>) -> Result<Recipe, BuildError> {
+        let name = &initializer.name;
+        let parts: Vec<Part> = match (&self.tensor, &self.join) {
+            (Some(tensor), None) => vec![Part { tensor: tensor.clone(), range: self.range }],
+            (None, Some(join)) if self.range.is_none() && !join.is_empty() => {
+                join.iter().map(|tensor| Part { tensor: tensor.clone(), range: None }).collect()
+            }
+            _ => return Err(invalid(name, "expected tensor, with range or without, or join")),
+        };
+        let rank = initializer.tensor.shape().len();
+        let perm = self.permute.clone().unwrap_or_else(|| (0..rank).collect());
+        let mut sorted = perm.clone();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..rank) || (self.axis >= rank && self.axis > 0) {
+            return Err(invalid(
+                name,
+                format!("its {rank} axes are not those of permute and axis"),
+            ));
+        }
+        let recipe = Recipe { parts, axis: self.axis, perm, from: None };
+        let made =
+            recipe.make(index)?.ok_or_else(|| invalid(name, "the tensors do not go together"))?;
+        for (from, form) in conversions(index, &initializer.tensor) {
+            if form == made {
+                return Ok(Recipe { from, ..recipe });
+            }
+        }
+        Err(invalid(name, format!("{recipe} has other contents")))
+    }
+}
+
+impl Split {
+    fn stands(&self, initializer: &Initializer, index: &Index<'_>) -> Result<Stands, BuildError> {
+        let name = &initializer.name;
+        let called = |place: &Place, key: &str| {
+            key == place.node || key == format!("{}:{}", place.node, place.operand)
+        };
+        for key in self.uses.keys() {
+            if !initializer.uses.iter().any(|found| called(&found.place, key)) {
+                let places = initializer.uses.iter().map(|found| &found.place);
+                let there: Vec<String> =
+                    places.map(|place| format!("{}:{}", place.node, place.operand)).collect();
+                return Err(invalid(
+                    name,
+                    format!("no use {key:?}; it is used by {}", there.join(", ")),
+                ));
+            }
+        }
+        let mut recipes = Vec::new();
+        for found in &initializer.uses {
+            let mut entries = self.uses.iter().filter(|(key, _)| called(&found.place, key));
+            let Some((_, tensor)) = entries.next() else {
+                let Place { node, operand, .. } = &found.place;
+                return Err(invalid(name, format!("it says nothing of the use {node}:{operand}")));
+            };
+            recipes.push((found.place.clone(), fitting(initializer, tensor, index)?));
+        }
+        Ok(Stands::split(recipes))
+    }
+}
+
+impl Recipe {
+    /// What the recipe gives before conversion; `None` if the tensors do not go together.
+    fn make(&self, index: &Index<'_>) -> Result<Option<Tensor>, BuildError> {
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            let tensor = index.tensor(&part.tensor)?;
+            if tensor.shape().len() != self.perm.len() {
+                return Ok(None);
+            }
+            parts.push(match part.range {
+                None => tensor,
+                Some((start, end)) if start <= end && end <= tensor.shape()[self.axis] => {
+                    tensor.range(self.axis, start..end)
+                }
+                Some(_) => return Ok(None),
+            });
+        }
+        let others = |tensor: &Tensor| {
+            let mut shape = tensor.shape().to_vec();
+            if self.axis < shape.len() {
+                shape.remove(self.axis);
+            }
+            (tensor.dtype(), shape)
+        };
+        if parts.iter().any(|part| others(part) != others(&parts[0])) {
+            return Ok(None);
+        }
+        let joined = match parts.len() {
+            1 => parts.remove(0),
+            _ => Tensor::joined(self.axis, &parts),
+        };
+        Ok(Some(joined.permuted(&self.perm)))
+    }
+}

@@ -1,0 +1,170 @@
+//! Which of several equal tensors an initializer is, by names and module paths.
+
+use super::path::{agreement, is_role, steps};
+use super::recipe::{Recipe, is_identity};
+use super::search::{is_symmetric, is_weak};
+use super::uses::{Place, Use};
+use super::{Initializer, Why};
+use std::collections::BTreeSet;
+
+/// What is known of an initializer.
+#[derive(Clone, Debug)]
+pub(super) enum Decision {
+    Stands(Stands),
+    Not(Why),
+}
+
+/// What an initializer stands for.
+#[derive(Clone, Debug)]
+pub(super) struct Stands {
+    /// For every use where they differ, else one for all.
+    pub(super) recipes: Vec<(Option<Place>, Recipe)>,
+    /// Equal tensors that were told apart by the initializer's own name alone, although it has several uses.
+    by_name_among: BTreeSet<String>,
+}
+
+impl Stands {
+    /// For the same everywhere.
+    pub(super) fn everywhere(recipe: Recipe) -> Self {
+        Self { recipes: vec![(None, recipe)], by_name_among: BTreeSet::new() }
+    }
+
+    /// For something of its own in every use.
+    pub(super) fn split(recipes: Vec<(Place, Recipe)>) -> Self {
+        let first = recipes.first().map(|(_, recipe)| recipe.clone());
+        match first {
+            Some(first) if recipes.iter().all(|(_, recipe)| *recipe == first) => {
+                Self::everywhere(first)
+            }
+            _ => Self {
+                recipes: recipes.into_iter().map(|(place, r)| (Some(place), r)).collect(),
+                by_name_among: BTreeSet::new(),
+            },
+        }
+    }
+}
+
+impl Decision {
+    /// The recipes, if there are any.
+    pub(super) fn recipes(&self) -> impl Iterator<Item = &Recipe> {
+        let stands = match self {
+            Decision::Stands(stands) => Some(stands),
+            Decision::Not(_) => None,
+        };
+        stands.into_iter().flat_map(|stands| stands.recipes.iter().map(|(_, recipe)| recipe))
+    }
+}
+
+/// How well a use's place in the model speaks for a tensor: steps of the module path in common, and whether the operand is
+/// called as the tensor is. `None` if it speaks against it, or the place says nothing.
+fn by_place(found: &Use, tensor: &str) -> Option<(usize, bool)> {
+    let steps = steps(tensor);
+    let (leaf, module) = steps.split_last()?;
+    let common = agreement(found.module.as_ref()?, module)?;
+    match is_role(&found.place.op, found.place.operand, leaf) {
+        Some(false) => None,
+        role => Some((common, role == Some(true))),
+    }
+}
+
+/// How many steps of its name an initializer has in common with a tensor, if one name ends with the other.
+pub(super) fn by_name(initializer: &str, tensor: &str) -> Option<usize> {
+    agreement(&steps(initializer), &steps(tensor)).filter(|&common| common > 0)
+}
+
+/// The one candidate for which most speaks; `None` if nothing does or several are equal.
+fn best<'a, S: Ord>(
+    candidates: &BTreeSet<&'a str>,
+    score: impl Fn(&str) -> Option<S>,
+) -> Option<&'a str> {
+    let mut scored: Vec<(S, &str)> =
+        candidates.iter().filter_map(|&tensor| Some((score(tensor)?, tensor))).collect();
+    scored.sort_by(|(a, _), (b, _)| b.cmp(a));
+    match scored.as_slice() {
+        [(_, only)] => Some(only),
+        [(a, first), (b, _), ..] if a > b => Some(first),
+        _ => None,
+    }
+}
+
+/// Decides among recipes that all make the initializer from one whole tensor.
+pub(super) fn decide(initializer: &Initializer, recipes: &[Recipe]) -> Decision {
+    let tensors: BTreeSet<&str> = recipes.iter().flat_map(Recipe::tensors).collect();
+    if tensors.is_empty() {
+        return Decision::Not(Why::NotFound);
+    }
+    let ambiguous = || Decision::Not(Why::ambiguous(recipes));
+    let named = best(&tensors, |tensor| by_name(&initializer.name, tensor));
+    let placed: Vec<Option<&str>> = (initializer.uses.iter())
+        .map(|found| best(&tensors, |tensor| by_place(found, tensor)))
+        .collect();
+    let alone = (tensors.len() == 1).then(|| tensors.first().copied()).flatten();
+    if let Some(only) = alone {
+        let spoken_for = named.is_some() || has_place(initializer, only);
+        if is_weak(&initializer.tensor) && !spoken_for {
+            return ambiguous();
+        }
+        return with_transform(initializer, only, recipes)
+            .map_or_else(ambiguous, |recipe| Decision::Stands(Stands::everywhere(recipe)));
+    }
+    if !placed.is_empty() && placed.iter().all(Option::is_some) {
+        let uses = initializer.uses.iter().zip(placed.into_iter().flatten());
+        let split: Option<Vec<(Place, Recipe)>> = uses
+            .map(|(found, tensor)| {
+                Some((found.place.clone(), with_transform(initializer, tensor, recipes)?))
+            })
+            .collect();
+        return split.map_or_else(ambiguous, |split| Decision::Stands(Stands::split(split)));
+    }
+    let Some(named) = named.filter(|name| placed.iter().flatten().all(|p| p == name)) else {
+        return ambiguous();
+    };
+    let Some(recipe) = with_transform(initializer, named, recipes) else { return ambiguous() };
+    let mut stands = Stands::everywhere(recipe);
+    if initializer.uses.len() > 1 {
+        stands.by_name_among = tensors.into_iter().map(str::to_owned).collect();
+    }
+    Decision::Stands(stands)
+}
+
+/// Whether a use's place speaks for a tensor by more than a name that everything ends with.
+fn has_place(initializer: &Initializer, tensor: &str) -> bool {
+    let mut places = initializer.uses.iter().filter_map(|found| by_place(found, tensor));
+    places.any(|(common, role)| common > 0 || role)
+}
+
+/// The recipe that makes the initializer from `tensor`; `None` if contents do not say how its axes lie. An initializer that
+/// kept its tensor's name was not changed.
+fn with_transform(initializer: &Initializer, tensor: &str, recipes: &[Recipe]) -> Option<Recipe> {
+    let mut fitting = recipes.iter().filter(|recipe| recipe.tensors().eq([tensor]));
+    let (first, more) = (fitting.next()?, fitting.next());
+    let kept_name = is_identity(&first.perm) && by_name(&initializer.name, tensor).is_some();
+    let unclear = more.is_some() || is_symmetric(&initializer.tensor);
+    (kept_name || !unclear).then(|| first.clone())
+}
+
+/// Takes back what was decided by a name alone if an equal tensor is left over that may have been merged into it, and what was not
+/// found at all only because too little spoke for it stays open only if such a tensor is left over.
+pub(super) fn leave_nothing_open(initializers: &[Initializer], decisions: &mut [Decision]) {
+    let claimed: BTreeSet<String> = (decisions.iter())
+        .flat_map(Decision::recipes)
+        .flat_map(|recipe| recipe.tensors().map(str::to_owned))
+        .collect();
+    for (initializer, decision) in initializers.iter().zip(decisions) {
+        match decision {
+            Decision::Stands(stands) => {
+                let left = stands.by_name_among.iter().any(|tensor| !claimed.contains(tensor));
+                if left {
+                    let candidates = stands.by_name_among.iter().cloned().collect();
+                    *decision = Decision::Not(Why::Ambiguous { candidates });
+                }
+            }
+            Decision::Not(Why::Ambiguous { candidates }) if is_weak(&initializer.tensor) => {
+                if candidates.iter().all(|tensor| claimed.contains(tensor)) {
+                    *decision = Decision::Not(Why::NotFound);
+                }
+            }
+            Decision::Not(_) => {}
+        }
+    }
+}
