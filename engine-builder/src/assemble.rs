@@ -153,8 +153,8 @@ fn literals(graph: &Graph, numbers: &mut Numbers) -> Vec<Literal> {
     graph.constants.iter().filter_map(literal).collect()
 }
 
-/// The weight table, sorted by name: weights that the programs use, and under `REFIT_IDENTICAL` those that passes made
-/// unnecessary too, so that a fill still checks them.
+/// The weight table, sorted by name: weights that the programs use, parameters whose value a pass read, and under
+/// `REFIT_IDENTICAL` those that passes made unnecessary too, so that a fill still checks them.
 fn weights(
     graph: &Graph,
     sources: &Sources,
@@ -170,9 +170,12 @@ fn weights(
     let mut table = Vec::new();
     for (name, constant) in sources {
         let ConstantClass::Weight { parameter, pinned } = &constant.class else { continue };
+        let read = graph.pinned.get(name);
         let value = match in_graph.get(name.as_str()) {
             Some(&id) => numbers.define(id),
-            None if flags.contains(EngineFlags::REFIT_IDENTICAL) => numbers.fresh(),
+            None if flags.contains(EngineFlags::REFIT_IDENTICAL) || read.is_some() => {
+                numbers.fresh()
+            }
             None => continue,
         };
         let tensor = owned(&constant.tensor);
@@ -183,7 +186,7 @@ fn weights(
             dtype: tensor.dtype(),
             shape: tensor.shape().to_vec(),
             class: if *parameter { WeightClass::Parameter } else { WeightClass::Weight },
-            pinned: pinned.clone(),
+            pinned: pinned.as_ref().or(read).cloned(),
             refittable: !flags.is_empty(),
             digest: Some(Digest::of(tensor.bytes())),
             data: WeightData::Stored(tensor.bytes().clone()),

@@ -2,6 +2,7 @@
 
 use crate::{
     case::Case,
+    chain::Function,
     cpu::Cpu,
     gpu::GpuKernel,
     infer::{Facts, InferCtx, InferError, InferRule},
@@ -36,6 +37,8 @@ pub struct OpDef {
     pub infer: InferRule,
     /// Whether it calculates with the compact element types too (it converts them). What only moves data always takes them.
     pub compact: bool,
+    /// The operator as a function of one `f32`, where it is one: how it runs as a stage of a chain ([`crate::chain`]).
+    pub function: Option<Function>,
     /// The CPU kernel.
     pub cpu: Cpu,
     /// The GPU kernel; `None` runs on the CPU with copies.
@@ -61,6 +64,7 @@ impl OpDef {
         kind: Kind::Compute,
         infer: |_| Ok(Vec::new()),
         compact: false,
+        function: None,
         cpu: Cpu::None,
         gpu: None,
         tolerance: Tolerance::EXACT,

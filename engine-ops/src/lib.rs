@@ -9,6 +9,7 @@
 mod approx;
 mod broadcast;
 pub mod case;
+pub mod chain;
 mod convert;
 pub mod cpu;
 pub mod def;

@@ -3,7 +3,7 @@
 use super::build;
 use crate::testing::{Onnx, classes, floats, graph, int, longs};
 use crate::{BuildErrorKind, BuildOptions, RefitMode};
-use engine_format::{EngineFlags, SerializeFlags};
+use engine_format::{EngineFlags, FitPolicy, MapSource, SerializeFlags};
 
 /// One constant of each kind.
 fn kinds(start: f32) -> Onnx {
@@ -160,4 +160,44 @@ fn outputs_have_the_models_symbols_where_sizes_are_not_inferred() {
         engine.parts().outputs.iter().map(|port| format!("{:?}", port.shape)).collect();
     // The 2 of `y` is only a claim, `m` and 5 are contradicted by the rule.
     assert_eq!(shapes, ["Some([rows, y[1]])", "Some([2*n, 4])"]);
+}
+
+#[test]
+fn a_parameter_that_a_fusion_read_is_pinned_and_another_value_names_the_fusion() {
+    let model = |half: f32| {
+        let scalar = |name, value| floats(name, &[], value);
+        Onnx::new(17)
+            .input("x: f32[n, 4]")
+            .constant(floats("w", &[4, 20], 0.0))
+            .constant(scalar("root", std::f32::consts::SQRT_2))
+            .constant(scalar("one", 1.0))
+            .constant(scalar("half", half))
+            .node("m = MatMul(x, w)", vec![])
+            .node("a = Div(m, root)", vec![])
+            .node("b = Erf(a)", vec![])
+            .node("c = Add(b, one)", vec![])
+            .node("d = Mul(m, c)", vec![])
+            .node("y = Mul(d, half)", vec![])
+            .output("y")
+            .model()
+    };
+    let fused = build(&model(0.5), &BuildOptions::default()).unwrap();
+    assert_eq!(fused.parts().execute.nodes.len(), 1, "Gelu is a stage of the product");
+    insta::assert_snapshot!(classes(&fused), @r"
+    weights: w
+    parameters: 
+    pinned weights: 
+    pinned parameters: half one root
+    literals: 
+    ignored: 
+    ");
+    // Without the pattern nothing is read, and nothing pinned.
+    let plain = build(&model(0.25), &BuildOptions::default()).unwrap();
+    assert!(plain.parts().weights.iter().all(|weight| weight.pinned.is_none()));
+    // The same model with another half is another function.
+    let parts = plain.parts();
+    let source: MapSource =
+        parts.weights.iter().map(|w| (w.name.clone(), w.tensor().unwrap())).collect();
+    let error = fused.fill(&source, FitPolicy::default()).unwrap_err().to_string();
+    assert!(error.contains("half") && error.contains("fusion to Gelu at n_y"), "{error}");
 }

@@ -105,6 +105,9 @@ pub struct Graph {
     pub outputs: Vec<Output>,
     /// Constants, by the value they define.
     pub constants: BTreeMap<ValueId, Constant>,
+    /// Names of parameters whose value a pass read, and why: they stay in the weight table whether they are used or not,
+    /// and another value is refused.
+    pub pinned: BTreeMap<String, String>,
     /// Nodes that run at refit; their operands are constants and each other's results.
     pub prepare: Vec<Node>,
     /// Nodes that run per call.
@@ -140,6 +143,17 @@ impl Graph {
         let id = self.add_value(name, constant.facts());
         self.constants.insert(id, constant);
         id
+    }
+
+    /// Pins a parameter whose value a pass read; a literal needs no pin. The first reason stays.
+    pub fn pin(&mut self, id: ValueId, why: String) {
+        let Some(Constant { source: Some(name), class, .. }) = self.constants.get_mut(&id) else {
+            return;
+        };
+        if let ConstantClass::Weight { pinned: pinned @ None, .. } = class {
+            *pinned = Some(why.clone());
+            self.pinned.insert(name.clone(), why);
+        }
     }
 
     /// Number of values made so far; ids are below it.

@@ -200,6 +200,11 @@ fn attrs(text: &str) -> Attrs {
 fn attr(text: &str) -> Attr {
     if let Some(items) = text.strip_prefix('[') {
         let items: Vec<&str> = list(items.trim_end_matches(']')).collect();
+        if items.iter().any(|item| item.starts_with('"')) {
+            return Attr::Strs(
+                items.iter().map(|item| item.trim_matches('"').to_owned()).collect(),
+            );
+        }
         return match items.iter().any(|item| item.contains('.')) {
             true => Attr::Floats(parsed(&items)),
             false => Attr::Ints(parsed(&items)),

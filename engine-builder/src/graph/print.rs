@@ -16,6 +16,12 @@ impl fmt::Display for Graph {
         for (&id, constant) in &self.constants {
             self.write_constant(f, id, constant)?;
         }
+        let used = |name: &str| {
+            self.constants.values().any(|constant| constant.source.as_deref() == Some(name))
+        };
+        for (name, why) in self.pinned.iter().filter(|(name, _)| !used(name)) {
+            writeln!(f, "pinned {name}: {why}")?;
+        }
         for (title, nodes) in [("prepare", &self.prepare), ("execute", &self.execute)] {
             if !nodes.is_empty() {
                 writeln!(f, "{title}")?;

@@ -1,15 +1,20 @@
 //! Passes: one file each, listed here. A pass never reads a value that a refit may change.
 
+mod activations;
 #[cfg(test)]
 mod agreement;
+mod attention;
 mod batch_norm;
 mod branches;
 mod common;
 mod dead;
 mod fold;
+mod fuse;
 mod identities;
+mod normalisations;
 mod prepare;
 mod product;
+mod scalars;
 mod scale;
 mod shift;
 mod site;
@@ -37,14 +42,21 @@ static SIMPLIFY: &[Pass] = &[
     Pass { name: "common", run: common::run },
     Pass { name: "dead", run: dead::run },
     Pass { name: "transposes", run: transposes::run },
+    Pass { name: "normalisations", run: normalisations::run },
+    Pass { name: "activations", run: activations::run },
     Pass { name: "batch_norm", run: batch_norm::run },
     Pass { name: "scale", run: scale::run },
     Pass { name: "shift", run: shift::run },
 ];
 
-/// Run once, after the others: passes that recognise patterns come before `prepare`, which takes them apart.
-static FINISH: &[Pass] =
-    &[Pass { name: "prepare", run: prepare::run }, Pass { name: "dead", run: dead::run }];
+/// Run once, after the others: passes that recognise patterns come before `prepare`, which takes them apart, and what is
+/// left to run per call is fused.
+static FINISH: &[Pass] = &[
+    Pass { name: "prepare", run: prepare::run },
+    Pass { name: "fuse", run: fuse::run },
+    Pass { name: "attention", run: attention::run },
+    Pass { name: "dead", run: dead::run },
+];
 
 /// Every one of [`SIMPLIFY`] shrinks the graph or moves it towards literals, so they end by themselves; this bounds the
 /// work on a graph that shrinks by one node a round.

@@ -20,7 +20,11 @@ pub(super) struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    fn new(nodes: &'a [Node], results: &[ValueId], constant: &'a BTreeSet<ValueId>) -> Self {
+    pub(super) fn new(
+        nodes: &'a [Node],
+        results: &[ValueId],
+        constant: &'a BTreeSet<ValueId>,
+    ) -> Self {
         let (mut makers, mut readers) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
         for (i, node) in nodes.iter().enumerate() {
             makers.extend(node.outputs.iter().flatten().map(|&id| (id, i)));
@@ -48,6 +52,11 @@ impl<'a> Site<'a> {
             }
             _ => None,
         }
+    }
+
+    /// The nodes of this block that read `id`, themselves or in their own blocks.
+    pub(super) fn readers(&self, id: ValueId) -> impl Iterator<Item = &'a Node> {
+        self.readers.get(&id).into_iter().flatten().map(|&i| &self.nodes[i])
     }
 
     /// Whether no run changes the value.

@@ -206,6 +206,34 @@ impl Gemm {
         }
     }
 
+    /// Bytes of scratch that [`Gemm::run_here`] wants.
+    pub(crate) fn scratch_here(&self) -> usize {
+        let kernels = kernels();
+        let slot = |mode| self.slot(kernels, mode, &Cut::new(self, kernels, mode, 1));
+        slot(Mode::Pack).max(slot(Mode::Stream)) * size_of::<f32>() + 64
+    }
+
+    /// As [`Gemm::run`], on the calling thread alone: for products that are parts of a task. The bits are the same.
+    pub(crate) fn run_here<'a, B: PackB>(
+        &self,
+        operands: impl Fn(usize) -> (MatRef<'a>, B) + Sync,
+        out: &mut [f32],
+        scratch: &mut [u8],
+    ) {
+        assert_eq!(out.len(), self.batch * self.m * self.n, "the output of {self:?}");
+        if out.is_empty() {
+            return;
+        }
+        let kernels = kernels();
+        let (a, b) = operands(0);
+        let mode = self.mode(kernels, &a, &b);
+        let cut = Cut::new(self, kernels, mode, 1);
+        let out = Output(out.as_mut_ptr());
+        let call = Call { gemm: self, kernels, mode, cut, out, epilogue: None };
+        let (scratch, slot) = (aligned(scratch), self.slot(kernels, mode, &cut));
+        (0..cut.tasks(self)).for_each(|task| call.task(task, &operands, &mut scratch[..slot]));
+    }
+
     /// Follows from sizes and layouts alone.
     fn mode(&self, kernels: &Kernels, a: &MatRef<'_>, b: &impl PackB) -> Mode {
         let Gemm { m, n, k, .. } = *self;

@@ -2,6 +2,7 @@
 
 use super::unary::{self, INF, NAN, unary};
 use crate::case::{Case, ramp};
+use crate::chain::Function;
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
 use crate::infer::InferError;
@@ -186,13 +187,12 @@ pub static GELU: OpDef = OpDef {
         }
         (unary::ROW.infer)(ctx)
     },
+    function: Some(GELU_BY_ERF),
     cpu: Cpu::kernel(gelu),
     gpu: Some(|ctx| {
         let y = match ctx.attrs.str("approximate") {
-            "tanh" => {
-                "0.5 * x * (1.0 + tangens_hyperbolicus(0.7978845608 * (x + 0.044715 * x * x * x)))"
-            }
-            _ => "0.5 * x * (1.0 + erf(x * 0.70710678118654752))",
+            "tanh" => GELU_BY_TANH.wgsl,
+            _ => GELU_BY_ERF.wgsl,
         };
         unary::gpu_with(ctx, "Gelu", y, [0.0; 3])
     }),
@@ -211,22 +211,37 @@ pub static GELU: OpDef = OpDef {
     ..unary::ROW
 };
 
-fn gelu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+const GELU_BY_ERF: Function = {
     #[inline(always)]
-    fn by_erf(x: f32, _: [f32; 3]) -> f32 {
+    fn single(x: f32, _: [f32; 3]) -> f32 {
         0.5 * x * (1.0 + approx::erf(x * std::f32::consts::FRAC_1_SQRT_2))
     }
+    Function {
+        block: |x, y, p| unary::block(x, y, p, single),
+        wgsl: "0.5 * x * (1.0 + erf(x * 0.70710678118654752))",
+    }
+};
+
+/// Gelu with `approximate` = "tanh".
+pub(crate) const GELU_BY_TANH: Function = {
     #[inline(always)]
-    fn by_tanh(x: f32, _: [f32; 3]) -> f32 {
+    fn single(x: f32, _: [f32; 3]) -> f32 {
         0.5 * x * (1.0 + approx::tanh(0.797_884_6 * (x + 0.044_715 * x * x * x)))
     }
+    Function {
+        block: |x, y, p| unary::block(x, y, p, single),
+        wgsl: "0.5 * x * (1.0 + tangens_hyperbolicus(0.7978845608 * (x + 0.044715 * x * x * x)))",
+    }
+};
+
+fn gelu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     if ctx.attrs.str("approximate") == "tanh" {
         let root = (2.0 / std::f64::consts::PI).sqrt();
-        return unary::map_with(ctx, [0.0; 3], by_tanh, |x, _| {
+        return unary::map_with(ctx, [0.0; 3], GELU_BY_TANH.block, |x, _| {
             0.5 * x * (1.0 + libm::tanh(root * (x + 0.044_715 * x * x * x)))
         });
     }
-    unary::map_with(ctx, [0.0; 3], by_erf, |x, _| {
+    unary::map_with(ctx, [0.0; 3], GELU_BY_ERF.block, |x, _| {
         0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2))
     })
 }

@@ -1,6 +1,7 @@
 //! Convolution over one, two or three spatial axes.
 
 use crate::case::{Case, ramp};
+use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
 use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
@@ -38,6 +39,30 @@ pub static CONV: OpDef = OpDef {
     cases,
     ..OpDef::BASE
 };
+
+pub static FUSED_CONV: OpDef = OpDef {
+    name: "FusedConv",
+    doc: "Conv with stages applied to every output after the bias. Written by the builder's passes, never imported.",
+    onnx: &[],
+    attrs: &[
+        CONV.attrs[0],
+        CONV.attrs[1],
+        CONV.attrs[2],
+        CONV.attrs[3],
+        CONV.attrs[4],
+        CONV.attrs[5],
+        chain::STAGES,
+        chain::SCALARS,
+    ],
+    inputs: &[CONV.inputs[0], CONV.inputs[1], CONV.inputs[2], chain::OPERANDS],
+    variadic_input: true,
+    infer: |ctx| chain::infer(ctx, OWN, infer(ctx)?),
+    cases: fused_cases,
+    ..CONV
+};
+
+/// Operands of the convolution itself.
+const OWN: usize = 3;
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let dtype = operand_types(ctx)?;
@@ -185,13 +210,21 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
         });
     }
     let (x, w, bias) = (x.slice::<f32>(), w.slice::<f32>(), bias.map(|b| b.slice::<f32>()));
-    let out = ctx.outputs[0].as_mut().expect("the first result is never omitted").slice::<f32>();
+    let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
+    let operands = ctx.inputs.get(OWN..).unwrap_or_default();
+    let chain = Chain::new(ctx.attrs, operands, out.shape)?;
+    let out = out.slice::<f32>();
     let (gemm, way) = (plan.gemm(), plan.way());
-    let add = |i: usize, row: usize, _: usize, run: &mut [f32]| {
-        let bias = bias.map_or(0.0, |b| b[i % plan.groups * plan.filters + row]);
-        run.iter_mut().for_each(|y| *y += bias);
+    let finish = |i: usize, row: usize, col: usize, run: &mut [f32]| {
+        if let Some(bias) = bias {
+            let bias = bias[i % plan.groups * plan.filters + row];
+            run.iter_mut().for_each(|y| *y += bias);
+        }
+        if let Some(chain) = &chain {
+            chain.apply((i * plan.filters + row) * gemm.n + col, run);
+        }
     };
-    let epilogue = bias.map(|_| &add as Epilogue<'_>);
+    let epilogue = (bias.is_some() || chain.is_some()).then_some(&finish as Epilogue<'_>);
     let filters = |i| MatRef::rows(plan.weights(w, i), gemm.k);
     match way {
         Way::Pointwise => {
@@ -202,7 +235,7 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
             let operands = |i| (filters(i), Im2col { data: plan.image(x, i), axes: &plan.axes });
             gemm.run(operands, out, ctx.scratch, epilogue);
         }
-        Way::Rows => rows(&plan, x, w, bias, out),
+        Way::Rows => rows(&plan, (x, w, bias), chain.as_ref(), out),
     }
     Ok(())
 }
@@ -210,7 +243,10 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
 /// Multiplications of one task of [`rows`].
 const ROWS_TASK: usize = 64 * 1024;
 
-fn rows(plan: &Plan, x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
+/// Input, filters and bias.
+type Operands<'a> = (&'a [f32], &'a [f32], Option<&'a [f32]>);
+
+fn rows(plan: &Plan, (x, w, bias): Operands<'_>, chain: Option<&Chain<'_>>, out: &mut [f32]) {
     let [d, h, width] = &plan.axes;
     let row_work = (width.output * plan.channels * plan.taps()).max(1);
     let at_once = (ROWS_TASK / row_work).max(1);
@@ -238,6 +274,9 @@ fn rows(plan: &Plan, x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32]
             };
             // SAFETY: the table was chosen for this CPU.
             unsafe { (kernels.taps)(&mut row) };
+        }
+        if let Some(chain) = chain {
+            chain.apply(chunk * width.output * at_once, out);
         }
     });
 }
@@ -291,16 +330,18 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     params.extend(axis_params(&plan.axes));
     let mut binds = vec![Bind::In(0), Bind::In(1)];
     binds.extend(bias.map(|_| Bind::In(2)));
+    let finish = Finish::new(ctx, &ctx.output().shape, (OWN, binds.len()), element)?;
+    binds.extend(&finish.binds);
+    params.extend(&finish.params);
+    let (output, uniform) = (binds.len().to_string(), (binds.len() + 1).to_string());
     binds.push(Bind::Out(0));
-    let (bias, output, uniform) = match bias {
-        Some(_) => (BIAS, "3", "4"),
-        None => (NO_BIAS, "2", "3"),
-    };
     let values = [
         ("head", include_str!("conv_head.wgsl")),
-        ("bias", bias),
-        ("output", output),
-        ("uniform", uniform),
+        ("bias", if bias.is_some() { BIAS } else { NO_BIAS }),
+        ("chain", &finish.field),
+        ("finish", &finish.functions),
+        ("output", &output),
+        ("uniform", &uniform),
         ("narrow", narrowing(x.dtype)),
         ("T", element),
     ];
@@ -331,6 +372,51 @@ pub(super) fn axis_params(axes: &[Axis; 3]) -> Vec<u32> {
 const NO_BIAS: &str = "fn bias(channel: u32) -> {{T}} { return {{T}}(0); }";
 const BIAS: &str = "@group(0) @binding(2) var<storage, read> b_in: array<{{T}}>;
 fn bias(channel: u32) -> {{T}} { return b_in[channel]; }";
+
+fn fused_cases() -> Vec<Case> {
+    let ints = |values: &[i64]| Attr::Ints(values.to_vec());
+    let stages = |names: &[&str]| Attr::Strs(names.iter().map(|&n| n.to_owned()).collect());
+    let conv = |name, x: &[usize], w: &[usize]| Case::new(name, vec![ramp(x), ramp(w)]);
+    let hand = || {
+        vec![
+            Tensor::from_slice(&[1, 1, 4], &[1.0f32, 2.0, 3.0, f32::NAN]),
+            Tensor::from_slice(&[2, 1, 2], &[1.0f32, -1.0, 2.0, 0.5]),
+        ]
+    };
+    vec![
+        // Sums: −1 −1 NaN and 3 5.5 NaN.
+        Case::new("worked by hand, a residual added", hand())
+            .input(Some(Tensor::from_slice(&[2], &[0.5f32, -4.0])))
+            .input(Some(Tensor::from_slice(&[2, 3], &[2.0f32, 0.0, 1.0, 0.0, 1.0, 2.0])))
+            .attr("stages", stages(&["Add", "Relu"]))
+            .expect(vec![Tensor::from_slice(
+                &[1, 2, 3],
+                &[1.5f32, 0.0, f32::NAN, 0.0, 2.5, f32::NAN],
+            )]),
+        conv("pointwise, no bias, a factor for each channel", &[2, 20, 5, 7], &[33, 20, 1, 1])
+            .input(None)
+            .input(Some(ramp(&[33, 1, 1])))
+            .attr("stages", stages(&["Mul", "HardSwish"])),
+        conv("image, held between bounds", &[1, 3, 20, 21], &[16, 3, 3, 3])
+            .input(Some(ramp(&[16])))
+            .input(Some(ramp(&[])))
+            .input(Some(Tensor::from_slice(&[1], &[6.0f32])))
+            .attr("stages", stages(&["AtLeast", "AtMost"]))
+            .attr("pads", ints(&[1, 1, 1, 1]))
+            .attr("strides", ints(&[2, 2])),
+        conv("depthwise", &[2, 16, 9, 40], &[16, 1, 3, 3])
+            .input(Some(ramp(&[16])))
+            .input(Some(ramp(&[2, 16, 9, 40])))
+            .attr("stages", stages(&["LeakyRelu", "Add"]))
+            .attr("scalars", Attr::Floats(vec![0.25]))
+            .attr("group", Attr::Int(16))
+            .attr("pads", ints(&[1, 1, 1, 1])),
+        conv("groups, more stages", &[2, 12, 8, 8], &[18, 4, 3, 3])
+            .attr("group", Attr::Int(3))
+            .attr("stages", stages(&["Sigmoid", "Tanh", "Gelu"])),
+        conv("no images", &[0, 3, 5, 5], &[16, 3, 3, 3]).attr("stages", stages(&["Relu"])),
+    ]
+}
 
 fn cases() -> Vec<Case> {
     let conv = |name, x: &[usize], w: &[usize]| Case::new(name, vec![ramp(x), ramp(w)]);

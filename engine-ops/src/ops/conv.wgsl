@@ -14,7 +14,8 @@ fn w_at(start: u32, row: u32, k: u32) -> {{T}} {
 fn put(item: u32, row: u32, col: u32, sum: {{T}}) {
     if (row < params.filters && col < params.outputs) {
         let channel = item % params.groups * params.filters + row;
-        y_out[(item * params.filters + row) * params.outputs + col] = narrow(sum + bias(channel));
+        let i = (item * params.filters + row) * params.outputs + col;
+        y_out[i] = narrow(finish(sum + bias(channel), i));
     }
 }
 

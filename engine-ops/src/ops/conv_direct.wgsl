@@ -24,5 +24,5 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
         }
         start += plane;
     }
-    y_out[i] = narrow(sum);
+    y_out[i] = narrow(finish(sum, i));
 }

@@ -3,6 +3,7 @@ struct Params {
     outputs: u32, terms: u32, down: u32, across: u32,
     // Depth, height and width of each.
     input: vec4<u32>, output: vec4<u32>, kernel: vec4<u32>, stride: vec4<u32>, dilation: vec4<u32>, before: vec4<u32>,
+    {{chain}}
 }
 
 @group(0) @binding(0) var<storage, read> x_in: array<{{T}}>;
@@ -13,6 +14,8 @@ struct Params {
 {{bias}}
 
 {{narrow}}
+
+{{finish}}
 
 // Where the first tap at an output lies, shifted by the padding.
 fn origin(p: u32) -> vec3<u32> {

@@ -7,7 +7,7 @@ use engine_format::DType;
 use std::fmt::Write;
 
 /// Rounding, NaN and infinity.
-pub(super) const PRELUDE: &str = include_str!("prelude.wgsl");
+pub(crate) const PRELUDE: &str = include_str!("prelude.wgsl");
 /// Arithmetic on 64-bit integers.
 pub(super) const INT64: &str = include_str!("int64.wgsl");
 

@@ -1,6 +1,7 @@
 //! One matrix product with scaling, transposed operands and an addend.
 
 use crate::case::{Case, ramp};
+use crate::chain::{self, Chain};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
 use crate::def::AttrsExt;
 use crate::gpu::{GpuCtx, GpuProgram};
@@ -32,6 +33,28 @@ pub static GEMM: OpDef = OpDef {
     cases,
     ..OpDef::BASE
 };
+
+pub static FUSED_GEMM: OpDef = OpDef {
+    name: "FusedGemm",
+    doc: "Gemm with stages applied to every element of its result. Written by the builder's passes, never imported.",
+    onnx: &[],
+    attrs: &[
+        GEMM.attrs[0],
+        GEMM.attrs[1],
+        GEMM.attrs[2],
+        GEMM.attrs[3],
+        chain::STAGES,
+        chain::SCALARS,
+    ],
+    inputs: &[GEMM.inputs[0], GEMM.inputs[1], GEMM.inputs[2], chain::OPERANDS],
+    variadic_input: true,
+    infer: |ctx| chain::infer(ctx, OWN, infer(ctx)?),
+    cases: fused_cases,
+    ..GEMM
+};
+
+/// Operands of Gemm itself.
+const OWN: usize = 3;
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let dtype = ctx.dtype(0)?;
@@ -129,6 +152,10 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     };
     let c = plan.c.zip(c.map(|c| c.slice::<f32>()));
     let (alpha, beta) = (plan.alpha, plan.beta);
+    let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
+    let stage_operands = ctx.inputs.get(OWN..).unwrap_or_default();
+    let chain = Chain::new(ctx.attrs, stage_operands, out.shape)?;
+    let n = plan.gemm.n;
     let finish = |_: usize, row: usize, col: usize, run: &mut [f32]| {
         if alpha != 1.0 {
             run.iter_mut().for_each(|y| *y *= alpha);
@@ -141,9 +168,11 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
             }
             Some(([c_row, _], c)) => run.iter_mut().for_each(|y| *y += beta * c[row * c_row]),
         }
+        if let Some(chain) = &chain {
+            chain.apply(row * n + col, run);
+        }
     };
-    let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
-    let plain = c.is_none() && alpha == 1.0;
+    let plain = c.is_none() && alpha == 1.0 && chain.is_none();
     plan.gemm.run(operands, out.slice(), ctx.scratch, (!plain).then_some(&finish));
     Ok(())
 }
@@ -173,7 +202,34 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         beta: plan.beta,
         dims: &[],
     };
-    Ok(kernel.program(ctx.limits))
+    kernel.program(ctx, OWN)
+}
+
+fn fused_cases() -> Vec<Case> {
+    let stages = |names: &[&str]| Attr::Strs(names.iter().map(|&n| n.to_owned()).collect());
+    let f = |shape: &[usize], values: &[f32]| Tensor::from_slice(shape, values);
+    vec![
+        // The product is −2 5; −4 11, with the addend −1 4; −3 10.
+        Case::new(
+            "worked by hand",
+            vec![
+                f(&[2, 2], &[1.0, 2.0, 3.0, 4.0]),
+                f(&[2, 2], &[0.0, 1.0, -1.0, 2.0]),
+                f(&[2], &[1.0, -1.0]),
+                f(&[2, 1], &[1.5, f32::NAN]),
+            ],
+        )
+        .attr("stages", stages(&["Add", "Relu"]))
+        .expect(vec![f(&[2, 2], &[0.5, 5.5, f32::NAN, f32::NAN])]),
+        Case::new("a dense layer", vec![ramp(&[3, 128]), ramp(&[512, 128]), ramp(&[512])])
+            .attr("transB", Attr::Int(1))
+            .attr("stages", stages(&["Gelu"])),
+        Case::new("no addend, scaled", vec![ramp(&[20, 70]), ramp(&[70, 90])])
+            .input(None)
+            .input(Some(ramp(&[20, 90])))
+            .attr("alpha", Attr::Float(0.25))
+            .attr("stages", stages(&["Sub", "Tanh"])),
+    ]
 }
 
 fn cases() -> Vec<Case> {

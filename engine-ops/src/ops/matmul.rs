@@ -1,13 +1,15 @@
 //! Matrix products over batches, and the GPU kernel that [`Gemm`](super::gemm) shares.
 
 use crate::case::{Case, ramp};
+use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta};
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuLimits, GpuProgram, narrowing, render, wgsl_type};
+use crate::def::AttrsExt;
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError, broadcast};
 use crate::kernels::blocked::{self, Mat, Term};
-use crate::kernels::gemm::{Gemm, MatRef};
-use crate::{Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
-use engine_format::{DType, Tensor};
+use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
+use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
+use engine_format::{Attr, Attrs, DType, Tensor};
 use half::{bf16, f16};
 
 pub static MATMUL: OpDef = OpDef {
@@ -24,6 +26,45 @@ pub static MATMUL: OpDef = OpDef {
     cases,
     ..OpDef::BASE
 };
+
+pub static FUSED_MATMUL: OpDef = OpDef {
+    name: "FusedMatMul",
+    doc: "MatMul of operands whose last two dimensions are swapped where `transA` and `transB` say so (they then have two \
+          or more), with stages applied to every element of the result. Written by the builder's passes, never imported.",
+    onnx: &[],
+    attrs: &[AttrDef::int("transA", 0), AttrDef::int("transB", 0), chain::STAGES, chain::SCALARS],
+    inputs: &[MATMUL.inputs[0], MATMUL.inputs[1], chain::OPERANDS],
+    variadic_input: true,
+    infer: fused_infer,
+    cases: fused_cases,
+    ..MATMUL
+};
+
+/// Operands of the product itself.
+const OWN: usize = 2;
+
+/// Whether A and B are transposed.
+fn transposed(attrs: &Attrs) -> [bool; 2] {
+    ["transA", "transB"].map(|name| attrs.opt_int(name).is_some_and(|on| on != 0))
+}
+
+fn fused_infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let mut inputs = ctx.inputs.to_vec();
+    for (facts, on) in inputs.iter_mut().zip(transposed(ctx.attrs)) {
+        let Some(Facts { shape: Some(shape), .. }) = facts else { continue };
+        match shape.as_mut_slice() {
+            [.., rows, columns] if on => std::mem::swap(rows, columns),
+            vector if on => {
+                let message =
+                    format!("an operand {vector:?} is to be transposed, expected a matrix");
+                return Err(InferError::invalid(message));
+            }
+            _ => {}
+        }
+    }
+    let plain = InferCtx { attrs: ctx.attrs, inputs: &inputs, outputs: ctx.outputs };
+    chain::infer(ctx, OWN, infer(&plain)?)
+}
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let dtype = ctx.dtype(0)?;
@@ -61,19 +102,31 @@ struct Product {
     /// Sizes of the batch dimensions with the elements from one item to the next in A and B, 0 where it is broadcast;
     /// neighbours that step alike are merged.
     dims: Vec<[usize; 3]>,
+    /// From row to row and from column to column of A.
+    a: [usize; 2],
+    /// Likewise of B.
+    b: [usize; 2],
 }
 
 impl Product {
-    fn new(a: &[usize], b: &[usize]) -> Self {
+    fn new(a: &[usize], b: &[usize], [a_turned, b_turned]: [bool; 2]) -> Self {
         let (a_batch, m, k) = match a {
+            [batch @ .., k, m] if a_turned => (batch, *m, *k),
             [batch @ .., m, k] => (batch, *m, *k),
             _ => (&a[..0], 1, a[0]),
         };
         let (b_batch, n) = match b {
+            [batch @ .., n, _] if b_turned => (batch, *n),
             [batch @ .., _, n] => (batch, *n),
             _ => (&b[..0], 1),
         };
-        let mut product = Self { gemm: Gemm { batch: 1, m, n, k }, dims: Vec::new() };
+        let steps = |turned, rows, columns| if turned { [1, rows] } else { [columns, 1] };
+        let mut product = Self {
+            gemm: Gemm { batch: 1, m, n, k },
+            dims: Vec::new(),
+            a: steps(a_turned, m, k),
+            b: steps(b_turned, k, n),
+        };
         let (mut a_step, mut b_step) = (m * k, k * n);
         for i in 0..a_batch.len().max(b_batch.len()) {
             let size = |dims: &[usize]| dims.len().checked_sub(i + 1).map_or(1, |at| dims[at]);
@@ -86,6 +139,7 @@ impl Product {
         // Rows of one right operand for all: one tall product.
         if let [[count, a_step, 0]] = product.dims[..]
             && a_step == m * k
+            && !a_turned
         {
             product.gemm.m *= count;
             product.gemm.batch = 1;
@@ -119,7 +173,7 @@ impl Product {
 fn scratch(shapes: &CpuShapes<'_>) -> usize {
     match (&shapes.inputs[0], &shapes.inputs[1]) {
         (Some(a), Some(b)) if a.dtype == DType::F32 => {
-            Product::new(&a.shape, &b.shape).gemm.scratch()
+            Product::new(&a.shape, &b.shape, transposed(shapes.attrs)).gemm.scratch()
         }
         _ => 0,
     }
@@ -127,8 +181,8 @@ fn scratch(shapes: &CpuShapes<'_>) -> usize {
 
 fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let (a, b) = (ctx.input(0), ctx.input(1));
-    let product = Product::new(a.shape, b.shape);
-    let Gemm { k, n, .. } = product.gemm;
+    let product = Product::new(a.shape, b.shape, transposed(ctx.attrs));
+    let Gemm { m, n, .. } = product.gemm;
     if a.dtype != DType::F32 {
         return for_dtype!(
             a.dtype,
@@ -142,10 +196,22 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let (a, b) = (a.slice::<f32>(), b.slice::<f32>());
     let operands = |i| {
         let (x, y) = product.starts(i);
-        (MatRef::rows(&a[x..], k), MatRef::rows(&b[y..], n))
+        let [a_row, a_col] = product.a;
+        let [b_row, b_col] = product.b;
+        (
+            MatRef { data: &a[x..], row: a_row, col: a_col },
+            MatRef { data: &b[y..], row: b_row, col: b_col },
+        )
     };
     let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
-    product.gemm.run(operands, out.slice(), ctx.scratch, None);
+    let chain = Chain::new(ctx.attrs, ctx.inputs.get(OWN..).unwrap_or_default(), out.shape)?;
+    let finish = |i: usize, row: usize, col: usize, run: &mut [f32]| {
+        if let Some(chain) = &chain {
+            chain.apply((i * m + row) * n + col, run);
+        }
+    };
+    let epilogue = chain.is_some().then_some(&finish as Epilogue<'_>);
+    product.gemm.run(operands, out.slice(), ctx.scratch, epilogue);
     Ok(())
 }
 
@@ -156,7 +222,8 @@ fn plain<T: Term>(product: &Product, a: &[T], b: &[T], out: &mut [T]) {
     }
     for (i, out) in out.chunks_exact_mut(m * n).enumerate() {
         let (x, y) = product.starts(i);
-        let (a, b) = (Mat { data: &a[x..], row: k, col: 1 }, Mat { data: &b[y..], row: n, col: 1 });
+        let mat = |data, [row, col]: [usize; 2]| Mat { data, row, col };
+        let (a, b) = (mat(&a[x..], product.a), mat(&b[y..], product.b));
         blocked::multiply(a, b, (n, k), out, |sum, _, _| T::finish(sum));
     }
 }
@@ -184,20 +251,27 @@ const MAX_DIMS: usize = 6;
 const TILE: usize = 64;
 
 impl GpuProduct<'_> {
-    /// One dispatch; `None` for types and sizes that are not for the GPU.
-    pub(super) fn program(&self, limits: &GpuLimits) -> Option<GpuProgram> {
+    /// One dispatch; `None` for types and sizes that are not for the GPU. The operator's own operands are the first `own`.
+    pub(super) fn program(
+        &self,
+        ctx: &GpuCtx<'_>,
+        own: usize,
+    ) -> Result<Option<GpuProgram>, OpError> {
         let Gemm { batch, m, n, k } = self.gemm;
-        let element = wgsl_type(self.dtype)?;
+        let Some(element) = wgsl_type(self.dtype) else { return Ok(None) };
         if self.dims.len() > MAX_DIMS {
-            return None;
+            return Ok(None);
         }
         let (down, across) = (m.div_ceil(TILE), n.div_ceil(TILE));
         // An empty operand must not be bound: the CPU writes the zeros (or the addend).
         if k == 0 && batch * m * n > 0 {
-            return None;
+            return Ok(None);
         }
         let mut binds = vec![Bind::In(0), Bind::In(1)];
         binds.extend(self.c.map(|_| Bind::In(2)));
+        let finish = Finish::new(ctx, &ctx.output().shape, (own, binds.len()), element)?;
+        binds.extend(&finish.binds);
+        let (output, uniform) = (binds.len().to_string(), (binds.len() + 1).to_string());
         binds.push(Bind::Out(0));
         let [c_row, c_col] = self.c.unwrap_or_default();
         let mut params: Vec<u32> = [batch, m, n, k, down, across, self.dims.len(), 0]
@@ -210,28 +284,27 @@ impl GpuProduct<'_> {
             let [count, a, b] = self.dims.get(i).copied().unwrap_or([1, 0, 0]);
             params.extend([count as u32, a as u32, b as u32, 0]);
         }
-        let (addend, output) = match self.c {
-            Some(_) => (ADDEND, "3"),
-            None => (NO_ADDEND, "2"),
-        };
-        let uniform = if self.c.is_some() { "4" } else { "3" };
+        params.extend(&finish.params);
+        let addend = if self.c.is_some() { ADDEND } else { NO_ADDEND };
         let scale =
             if self.alpha == 1.0 { "sum" } else { "{{T}}(bitcast<f32>(params.alpha)) * sum" };
         let values = [
             ("addend", addend),
             ("scale", scale),
-            ("output", output),
-            ("uniform", uniform),
+            ("chain", &finish.field),
+            ("finish", &finish.functions),
+            ("output", &output),
+            ("uniform", &uniform),
             ("narrow", narrowing(self.dtype)),
             ("T", element),
         ];
-        Some(GpuProgram::one(Dispatch {
+        Ok(Some(GpuProgram::one(Dispatch {
             label: self.label.into(),
             wgsl: render(include_str!("matmul.wgsl"), &values).into(),
             binds,
             params,
-            groups: limits.linear(batch * down * across, 1),
-        }))
+            groups: ctx.limits.linear(batch * down * across, 1),
+        })))
     }
 }
 
@@ -243,20 +316,51 @@ fn addend(row: u32, col: u32) -> {{T}} {
 
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let (a, b): (&TensorMeta, &TensorMeta) = (ctx.input(0), ctx.input(1));
-    let product = Product::new(&a.shape, &b.shape);
-    let Gemm { k, n, .. } = product.gemm;
+    let product = Product::new(&a.shape, &b.shape, transposed(ctx.attrs));
     let kernel = GpuProduct {
         label: "MatMul",
         dtype: a.dtype,
         gemm: product.gemm,
-        a: [k, 1],
-        b: [n, 1],
+        a: product.a,
+        b: product.b,
         c: None,
         alpha: 1.0,
         beta: 0.0,
         dims: &product.dims,
     };
-    Ok(kernel.program(ctx.limits))
+    kernel.program(ctx, OWN)
+}
+
+fn fused_cases() -> Vec<Case> {
+    let stages = |names: &[&str]| Attr::Strs(names.iter().map(|&n| n.to_owned()).collect());
+    let f = |shape: &[usize], values: &[f32]| Tensor::from_slice(shape, values);
+    vec![
+        // The product with the transposed right operand is 1 2; 3 NaN.
+        Case::new(
+            "worked by hand",
+            vec![f(&[2, 1], &[1.0, 3.0]), f(&[2, 1], &[1.0, f32::NAN]), f(&[2], &[-2.0, 1.0])],
+        )
+        .attr("transB", Attr::Int(1))
+        .attr("stages", stages(&["Add", "Relu"]))
+        .expect(vec![f(&[2, 2], &[0.0, f32::NAN, 1.0, f32::NAN])]),
+        Case::new("scaled scores of heads", vec![ramp(&[2, 3, 10, 16]), ramp(&[2, 3, 12, 16])])
+            .input(Some(f(&[], &[0.25])))
+            .input(Some(ramp(&[2, 1, 1, 12])))
+            .attr("transB", Attr::Int(1))
+            .attr("stages", stages(&["Mul", "Add"])),
+        Case::new("a dense layer with a residual", vec![ramp(&[3, 7, 33]), ramp(&[33, 70])])
+            .input(Some(ramp(&[70])))
+            .input(Some(ramp(&[3, 7, 70])))
+            .attr("stages", stages(&["Add", "Gelu", "Add"])),
+        Case::new("both transposed, broadcast", vec![ramp(&[2, 1, 8, 5]), ramp(&[3, 6, 8])])
+            .attr("transA", Attr::Int(1))
+            .attr("transB", Attr::Int(1))
+            .attr("stages", stages(&["Tanh"])),
+        Case::new("a transposed batch on the left", vec![ramp(&[4, 20, 9]), ramp(&[20, 17])])
+            .attr("transA", Attr::Int(1))
+            .attr("stages", stages(&["Sigmoid"])),
+        Case::new("no rows", vec![ramp(&[0, 4]), ramp(&[4, 3])]).attr("stages", stages(&["Relu"])),
+    ]
 }
 
 fn cases() -> Vec<Case> {
@@ -339,11 +443,11 @@ mod tests {
 
     #[test]
     fn merged_batches_start_where_they_should() {
-        let p = Product::new(&[2, 1, 3, 5, 8], &[4, 1, 8, 6]);
+        let p = Product::new(&[2, 1, 3, 5, 8], &[4, 1, 8, 6], [false; 2]);
         assert_eq!((p.gemm.batch, p.starts(0)), (24, (0, 0)));
         // Item (1, 2, 1): A has dims 2 × 1 × 3, B has 4 × 1.
         assert_eq!(p.starts((4 + 2) * 3 + 1), ((3 + 1) * 40, 2 * 48));
-        let tall = Product::new(&[3, 7, 33], &[33, 70]);
+        let tall = Product::new(&[3, 7, 33], &[33, 70], [false; 2]);
         assert_eq!(tall.gemm, Gemm { batch: 1, m: 21, n: 70, k: 33 });
     }
 }

@@ -5,6 +5,7 @@ struct Params {
     a_row: u32, a_col: u32, b_row: u32, b_col: u32,
     c_row: u32, c_col: u32, alpha: u32, beta: u32,
     batches: array<vec4<u32>, 6>,
+    {{chain}}
 }
 
 @group(0) @binding(0) var<storage, read> a_in: array<{{T}}>;
@@ -15,6 +16,8 @@ struct Params {
 {{addend}}
 
 {{narrow}}
+
+{{finish}}
 
 // For each term four neighbouring rows (columns) in one vector. One vector of padding a line spreads the banks.
 const LINE: u32 = 17u;
@@ -33,7 +36,8 @@ fn b_at(start: u32, k: u32, col: u32) -> {{T}} {
 
 fn put(start: u32, row: u32, col: u32, sum: {{T}}) {
     if (row < params.m && col < params.n) {
-        y_out[start + row * params.n + col] = narrow({{scale}} + addend(row, col));
+        let i = start + row * params.n + col;
+        y_out[i] = narrow(finish({{scale}} + addend(row, col), i));
     }
 }
 

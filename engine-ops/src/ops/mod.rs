@@ -4,6 +4,7 @@ use crate::OpDef;
 
 mod activation;
 mod arg;
+mod attention;
 mod batch_norm;
 mod binary;
 mod bit_cast;
@@ -23,6 +24,7 @@ mod einsum;
 mod elementwise;
 mod expand;
 mod eye_like;
+mod fused;
 mod gather;
 mod gather_elements;
 mod gather_nd;
@@ -64,6 +66,10 @@ mod unique;
 mod variadic;
 mod view;
 mod r#where;
+
+pub(crate) use activation::GELU_BY_TANH;
+pub(crate) use elementwise::PRELUDE;
+pub(crate) use unary::FUNCTIONS;
 
 /// Every operator, by family.
 pub static TABLE: &[&OpDef] = &[
@@ -162,6 +168,8 @@ pub static TABLE: &[&OpDef] = &[
     &activation::MISH,
     &activation::SWISH,
     &activation::SHRINK,
+    // Several of them in one pass.
+    &fused::ELEMENTWISE,
     // The same bytes under another shape.
     &view::RESHAPE,
     &view::SQUEEZE,
@@ -206,8 +214,12 @@ pub static TABLE: &[&OpDef] = &[
     &control::IF,
     // Products.
     &matmul::MATMUL,
+    &matmul::FUSED_MATMUL,
     &gemm::GEMM,
+    &gemm::FUSED_GEMM,
+    &attention::ATTENTION,
     &conv::CONV,
+    &conv::FUSED_CONV,
     &conv_transpose::CONV_TRANSPOSE,
     // Pools.
     &pool::MAX_POOL,

@@ -2,6 +2,7 @@
 
 use super::elementwise::{Formula, INT64, PRELUDE, element_type, program, rounded};
 use crate::case::{Case, ramp};
+use crate::chain::Function;
 use crate::convert::{Calc, map_blocks};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
@@ -28,12 +29,27 @@ macro_rules! numeric {
     };
 }
 
+/// Declares the loop over `f32` of a row that is a stage of chains.
+macro_rules! function {
+    ($wgsl:literal, |$x:ident| $y:expr) => {
+        Some(Function {
+            block: |x, y, p| super::unary::block(x, y, p, |$x: f32, _| -> f32 { $y }),
+            wgsl: $wgsl,
+        })
+    };
+}
+
 // Written so that NaN comes out as NaN: `max` would lose it.
 pub static RELU: OpDef = OpDef {
     name: "Relu",
     doc: "`x < 0 ? 0 : x`.",
     onnx: &[OnnxName::since("Relu", 6)],
     infer: numbers,
+    function: function!("select(select(x, 0.0, x < 0.0), x, is_nan(x))", |x| if x < 0.0 {
+        0.0
+    } else {
+        x
+    }),
     cpu: Cpu::kernel(
         |ctx| numeric!(ctx, |x| float if x < 0.0 { 0.0 } else { x }, int x.max(0), unsigned x),
     ),
@@ -51,6 +67,7 @@ pub static ABS: OpDef = OpDef {
     doc: "The magnitude; that of the lowest integer wraps to itself.",
     onnx: &[OnnxName::since("Abs", 6)],
     infer: numbers,
+    function: function!("abs(x)", |x| x.abs()),
     cpu: Cpu::kernel(|ctx| numeric!(ctx, |x| float x.abs(), int x.wrapping_abs(), unsigned x)),
     gpu: Some(|ctx| gpu(ctx, "Abs", "abs(a)", "abs(a)", "a", "abs64(a)")),
     cases: || cases([2.0, 3.5, f32::NAN, f32::INFINITY], [7, 5], [1 << 41, 1 << 40]),
@@ -68,6 +85,7 @@ pub static NEG: OpDef = OpDef {
         }
         Ok(facts)
     },
+    function: function!("-x", |x| -x),
     cpu: Cpu::kernel(
         |ctx| numeric!(ctx, |x| float -x, int x.wrapping_neg(), unsigned x.wrapping_neg()),
     ),

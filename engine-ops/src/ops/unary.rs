@@ -24,30 +24,38 @@ macro_rules! unary {
         $id:ident, $name:literal, $since:literal, [$($attr:expr),*], $doc:expr,
         |$x:ident, $p:ident| $f32:expr, $f64:expr, $wgsl:literal, $samples:expr
     ) => {
-        pub static $id: $crate::OpDef = $crate::OpDef {
+        pub static $id: $crate::OpDef = {
+            #[inline(always)]
+            fn single($x: f32, $p: [f32; 3]) -> f32 {
+                let _ = $p;
+                $f32
+            }
+            fn double($x: f64, $p: [f64; 3]) -> f64 {
+                let _ = $p;
+                $f64
+            }
+            fn block(x: &[f32], y: &mut [f32], p: [f32; 3]) {
+                super::unary::block(x, y, p, single);
+            }
+            $crate::OpDef {
             name: $name,
             doc: $doc,
             onnx: &[$crate::OnnxName::since($name, $since)],
             attrs: &[$($attr),*],
-            cpu: $crate::cpu::Cpu::kernel(|ctx| {
-                #[inline(always)]
-                fn single($x: f32, $p: [f32; 3]) -> f32 {
-                    let _ = $p;
-                    $f32
-                }
-                fn double($x: f64, $p: [f64; 3]) -> f64 {
-                    let _ = $p;
-                    $f64
-                }
-                super::unary::map(ctx, &$id, single, double)
-            }),
+            function: Some($crate::chain::Function { block, wgsl: $wgsl }),
+            cpu: $crate::cpu::Cpu::kernel(|ctx| super::unary::map(ctx, &$id, block, double)),
             gpu: Some(|ctx| super::unary::gpu(ctx, &$id, $wgsl)),
             cases: || super::unary::cases(&$samples),
             ..super::unary::ROW
+            }
         };
     };
 }
 pub(super) use unary;
+
+/// WGSL functions that the expressions of functions call.
+pub(crate) const FUNCTIONS: &str =
+    concat!(include_str!("unary.wgsl"), include_str!("trigonometry.wgsl"));
 
 /// Neutral values of a row.
 pub(super) const ROW: OpDef = OpDef {
@@ -186,7 +194,7 @@ struct Map<'a, F> {
     x: &'a [f32],
     y: &'a mut [f32],
     p: [f32; 3],
-    f: &'a F,
+    f: F,
 }
 
 impl<F: Fn(f32, [f32; 3]) -> f32> Loop for Map<'_, F> {
@@ -198,11 +206,16 @@ impl<F: Fn(f32, [f32; 3]) -> f32> Loop for Map<'_, F> {
     }
 }
 
-/// Applies a function to the operand; 16-bit floats are computed in `f32` and rounded.
+/// Writes `f` of every element of `x` to `y`, in wide vectors.
+pub(super) fn block(x: &[f32], y: &mut [f32], p: [f32; 3], f: impl Fn(f32, [f32; 3]) -> f32) {
+    wide(Map { x, y, p, f });
+}
+
+/// Applies a function to the operand, block by block; 16-bit floats are computed in `f32` and rounded.
 pub(super) fn map(
     ctx: &mut CpuCtx<'_>,
     def: &OpDef,
-    single: impl Fn(f32, [f32; 3]) -> f32 + Sync,
+    single: fn(&[f32], &mut [f32], [f32; 3]),
     double: impl Fn(f64, [f64; 3]) -> f64 + Sync,
 ) -> Result<(), OpError> {
     let p = parameters(def, ctx.attrs);
@@ -213,10 +226,10 @@ pub(super) fn map(
 pub(super) fn map_with(
     ctx: &mut CpuCtx<'_>,
     p: [f32; 3],
-    single: impl Fn(f32, [f32; 3]) -> f32 + Sync,
+    single: fn(&[f32], &mut [f32], [f32; 3]),
     double: impl Fn(f64, [f64; 3]) -> f64 + Sync,
 ) -> Result<(), OpError> {
-    let run = |x: &[f32], y: &mut [f32]| wide(Map { x, y, p, f: &single });
+    let run = |x: &[f32], y: &mut [f32]| single(x, y, p);
     let x = ctx.input(0);
     match x.dtype {
         DType::F64 => {
@@ -256,12 +269,7 @@ pub(super) fn gpu_with(
     let formula = Formula {
         label,
         operands: [0],
-        functions: &[
-            PRELUDE,
-            include_str!("unary.wgsl"),
-            include_str!("trigonometry.wgsl"),
-            &function,
-        ],
+        functions: &[PRELUDE, FUNCTIONS, &function],
         y: &rounded(dtype, call),
         params: parameters.map(f32::to_bits),
     };

@@ -1,0 +1,135 @@
+//! Fuses attention: scores of queries and keys, scaled and masked by the stages of their product, their softmax, and its product
+//! with the values become one operator that never has all scores in memory.
+//!
+//! Runs after `fuse`, which has brought scale and mask into the first product. Keys and values that were repeated for the
+//! queries that share them are read unrepeated.
+
+use super::site::{Emit, Site, rewrite};
+use crate::error::BuildError;
+use crate::graph::Graph;
+use crate::report::Notes;
+use engine_format::{Attrs, DType, Dim, Node, ValueId};
+use engine_ops::def::AttrsExt;
+
+pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
+    rewrite(graph, notes, rule)
+}
+
+fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+    if root.op != "MatMul" {
+        return None;
+    }
+    let softmax = site.made_by(Site::operand(root, 0)?, &["Softmax"])?;
+    match fuse(graph, site, root, softmax) {
+        Ok(nodes) => {
+            notes.done(&root.name, format!("Attention with {}", softmax.name));
+            Some(nodes)
+        }
+        Err(why) => {
+            notes.kept(&root.name, why);
+            None
+        }
+    }
+}
+
+fn fuse(
+    graph: &mut Graph,
+    site: &Site<'_>,
+    root: &Node,
+    softmax: &Node,
+) -> Result<Vec<Node>, String> {
+    let operand = |node, i| Site::operand(node, i).ok_or("an operand is missing");
+    let (shares, scores) = (operand(root, 0)?, operand(softmax, 0)?);
+    let product = site.made_by(scores, &["FusedMatMul"]).ok_or_else(|| {
+        format!("{} does not come from a product with transposed keys", graph.value(scores).name)
+    })?;
+    for id in [shares, scores] {
+        if site.only_reader(id).is_none() {
+            return Err(format!("{} is read elsewhere too", graph.value(id).name));
+        }
+    }
+    let rank = graph.facts(scores).shape.as_ref().map_or(0, Vec::len);
+    let axis = softmax.attrs.int("axis");
+    if !(3..=4).contains(&rank) || (axis != -1 && axis != rank as i64 - 1) {
+        return Err(format!("the softmax of {rank} dimensions is along axis {axis}"));
+    }
+    if product.attrs.int("transA") != 0 || product.attrs.int("transB") == 0 {
+        return Err(format!("{} does not read its keys transposed", product.name));
+    }
+    let (q, mut k, mut v) = (operand(product, 0)?, operand(product, 1)?, operand(root, 1)?);
+    if let (Some(own_k), Some(own_v)) = (repeated(graph, site, k), repeated(graph, site, v)) {
+        let heads = |id| graph.facts(id).shape.as_ref().map(|shape| shape[1].clone());
+        if heads(own_k) == heads(own_v) {
+            (k, v) = (own_k, own_v);
+        }
+    }
+    check_shapes(graph, [q, k, v])?;
+    let mut attrs = Attrs::new();
+    for name in ["stages", "scalars"] {
+        attrs.extend(product.attrs.get(name).map(|attr| (name.to_owned(), attr.clone())));
+    }
+    let mut inputs = vec![Some(q), Some(k), Some(v)];
+    inputs.extend(&product.inputs[2..]);
+    Ok(Emit::at(graph, root).last("Attention", inputs, attrs, root))
+}
+
+/// Equal ranks and leading sizes, but for the heads of queries, which a fixed number of them shares.
+fn check_shapes(graph: &Graph, operands: [ValueId; 3]) -> Result<(), String> {
+    let mut shapes = Vec::new();
+    for id in operands {
+        let facts = graph.facts(id);
+        if facts.dtype != DType::F32 {
+            return Err(format!(
+                "{} is {}, fused is attention of f32",
+                graph.value(id).name,
+                facts.dtype
+            ));
+        }
+        shapes.push(facts.shape.clone().unwrap_or_default());
+    }
+    let [q, k, v] = &shapes[..] else { return Err("attention has three operands".to_owned()) };
+    let differ = || Err(format!("queries {q:?}, keys {k:?} and values {v:?} do not go together"));
+    let rank = q.len();
+    if k.len() != rank || v.len() != rank || q[0] != k[0] || k[..rank - 1] != v[..rank - 1] {
+        return differ();
+    }
+    let shared = |q: &Dim, k: &Dim| match (q.known(), k.known()) {
+        (Some(q), Some(k)) => k > 0 && q % k == 0,
+        _ => q == k,
+    };
+    if q[rank - 1] != k[rank - 1] || (rank == 4 && !shared(&q[1], &k[1])) {
+        return differ();
+    }
+    Ok(())
+}
+
+/// What `id` repeats along its second axis: `Unsqueeze`, `Expand`, `Reshape` of (batch, heads, length, size), as exporters
+/// write heads that several queries share.
+fn repeated(graph: &Graph, site: &Site<'_>, id: ValueId) -> Option<ValueId> {
+    let below = |id: ValueId, ops: &[&str]| Site::operand(site.made_by(id, ops)?, 0);
+    let wide = below(id, &["Reshape"])?;
+    let single = below(wide, &["Expand"])?;
+    let own = below(single, &["Unsqueeze", "Reshape"])?;
+    let shape = |id: ValueId| graph.facts(id).shape.as_deref();
+    let ([b, h, t, d], [b1, h1, one, t1, d1]) = (shape(own)?, shape(single)?) else { return None };
+    let ([b2, h2, times, t2, d2], [b3, h3, t3, d3]) = (shape(wide)?, shape(id)?) else {
+        return None;
+    };
+    let kept = [
+        (b, b1),
+        (b, b2),
+        (b, b3),
+        (h, h1),
+        (h, h2),
+        (t, t1),
+        (t, t2),
+        (t, t3),
+        (d, d1),
+        (d, d2),
+        (d, d3),
+    ];
+    let all = h.known()?.checked_mul(times.known()?)?;
+    let fits =
+        kept.iter().all(|(a, b)| a == b) && one.known() == Some(1) && h3.known() == Some(all);
+    fits.then_some(own)
+}

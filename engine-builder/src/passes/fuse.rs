@@ -1,0 +1,294 @@
+//! Fuses elementwise operators into the product before them, or into each other: a chain of stages that runs while the
+//! elements are at hand ([`engine_ops::chain`]). Bias, activation, bounds and residual are all stages.
+//!
+//! A chain goes on as long as its value is read by one elementwise operator alone, whose result has the same shape. The
+//! fused node stands where the last of them stood, so that everything it reads is there.
+
+use super::site::{Emit, Site};
+use super::transposes::axes;
+use crate::error::BuildError;
+use crate::graph::{Graph, blocks_mut};
+use crate::report::Notes;
+use engine_format::{Attr, Attrs, DType, Dim, Node, ValueId};
+use engine_ops::chain::{AsStage, MOST_OPERANDS, MOST_STAGES, as_stages};
+use engine_ops::lookup;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
+    let results: Vec<ValueId> = graph.outputs.iter().map(|output| output.value).collect();
+    let nodes = std::mem::take(&mut graph.execute);
+    let (nodes, changed) = fuse(graph, nodes, &results, notes);
+    graph.execute = nodes;
+    if changed {
+        super::dead::run(graph, &mut Notes::default())?;
+    }
+    Ok(changed)
+}
+
+fn fuse(
+    graph: &mut Graph,
+    mut nodes: Vec<Node>,
+    results: &[ValueId],
+    notes: &mut Notes,
+) -> (Vec<Node>, bool) {
+    let mut changed = false;
+    for block in nodes.iter_mut().flat_map(blocks_mut) {
+        let inner = std::mem::take(&mut block.nodes);
+        let (inner, inside) = fuse(graph, inner, &block.outputs, notes);
+        block.nodes = inner;
+        changed |= inside;
+    }
+    let none = BTreeSet::new();
+    let site = Site::new(&nodes, results, &none);
+    let mut fused = Fused { taken: vec![false; nodes.len()], at: BTreeMap::new() };
+    for (i, node) in nodes.iter().enumerate() {
+        product(graph, &site, &mut fused, i, node, notes);
+    }
+    for (i, node) in nodes.iter().enumerate() {
+        elementwise(graph, &site, &mut fused, i, node, notes);
+    }
+    changed |= !fused.at.is_empty();
+    let mut out = Vec::with_capacity(nodes.len());
+    for (i, node) in nodes.into_iter().enumerate() {
+        match fused.at.remove(&i) {
+            Some(new) => out.extend(new),
+            None if fused.taken[i] => {}
+            None => out.push(node),
+        }
+    }
+    (out, changed)
+}
+
+/// What was fused in one list of nodes.
+struct Fused {
+    /// Nodes that are part of a chain.
+    taken: Vec<bool>,
+    /// The fused nodes, by the position that they take.
+    at: BTreeMap<usize, Vec<Node>>,
+}
+
+/// A chain being collected.
+struct Chain<'a> {
+    members: Vec<usize>,
+    last: &'a Node,
+    stages: Vec<String>,
+    scalars: Vec<f32>,
+    operands: Vec<Option<ValueId>>,
+}
+
+impl<'a> Chain<'a> {
+    fn new(at: usize, first: &'a Node) -> Self {
+        Self {
+            members: vec![at],
+            last: first,
+            stages: Vec::new(),
+            scalars: Vec::new(),
+            operands: Vec::new(),
+        }
+    }
+
+    /// Adds a node's stages if there is room for them.
+    fn push(&mut self, node: &Node, stages: Vec<AsStage>) -> Result<(), String> {
+        let operands = stages.iter().filter(|stage| stage.operand.is_some()).count();
+        if self.stages.len() + stages.len() > MOST_STAGES
+            || self.operands.len() + operands > MOST_OPERANDS
+        {
+            return Err(format!(
+                "the chain before it is full: {} stages with {} operands",
+                self.stages.len(),
+                self.operands.len()
+            ));
+        }
+        for stage in stages {
+            self.stages.push(stage.name.to_owned());
+            self.scalars.extend(stage.scalars);
+            self.operands.extend(stage.operand.map(|i| node.inputs[i]));
+        }
+        Ok(())
+    }
+
+    /// Goes on through operators that alone read what the chain gives.
+    fn extend(&mut self, graph: &Graph, site: &Site<'a>, taken: &[bool], notes: &mut Notes) {
+        while let [Some(value)] = self.last.outputs[..] {
+            let Some((at, reader)) = site.only_reader(value) else {
+                let elementwise = |node: &Node| {
+                    let x = node.inputs.iter().position(|&id| id == Some(value));
+                    x.is_some_and(|x| stages_of(node, x).is_some())
+                };
+                if let Some(reader) = site.readers(value).find(|node| elementwise(node)) {
+                    let what = format!("{} is read elsewhere too", graph.value(value).name);
+                    notes.kept(&reader.name, what);
+                }
+                return;
+            };
+            let x = reader.inputs.iter().position(|&id| id == Some(value));
+            let Some(stages) = x.and_then(|x| stages_of(reader, x)) else { return };
+            if taken[at] {
+                return;
+            }
+            let fits = fits(graph, reader, value, &stages);
+            if let Err(why) = fits.and_then(|()| self.push(reader, stages)) {
+                notes.kept(&reader.name, why);
+                return;
+            }
+            self.members.push(at);
+            self.last = reader;
+        }
+    }
+
+    fn attrs(&mut self, attrs: &mut Attrs) {
+        attrs.insert("stages".to_owned(), Attr::Strs(std::mem::take(&mut self.stages)));
+        if !self.scalars.is_empty() {
+            attrs.insert("scalars".to_owned(), Attr::Floats(std::mem::take(&mut self.scalars)));
+        }
+    }
+
+    fn finish(self, fused: &mut Fused, nodes: Vec<Node>) {
+        for &member in &self.members {
+            fused.taken[member] = true;
+        }
+        let last = *self.members.iter().max().expect("a chain has a first member");
+        fused.at.insert(last, nodes);
+    }
+}
+
+/// What a node does to its operand number `x` as stages.
+fn stages_of(node: &Node, x: usize) -> Option<Vec<AsStage>> {
+    let def = lookup(&node.op, node.version)?;
+    let given: Vec<bool> = node.inputs.iter().map(Option::is_some).collect();
+    as_stages(def, &node.attrs, &given, x).filter(|_| node.outputs.len() == 1)
+}
+
+/// Whether `node` gives what its operand `value` has the shape of, with operands that broadcast to it, all of f32.
+fn fits(graph: &Graph, node: &Node, value: ValueId, stages: &[AsStage]) -> Result<(), String> {
+    let result = node.outputs[0].ok_or("its result has no name")?;
+    let operands = stages.iter().filter_map(|stage| node.inputs[stage.operand?]);
+    for id in operands.clone().chain([value, result]) {
+        let dtype = graph.facts(id).dtype;
+        if dtype != DType::F32 {
+            return Err(format!("{} is {dtype}, fused are f32", graph.value(id).name));
+        }
+    }
+    let shape = |id: ValueId| {
+        let shape = graph.facts(id).shape.as_deref();
+        shape.ok_or_else(|| format!("the rank of {} is not known", graph.value(id).name))
+    };
+    let (x, y) = (shape(value)?, shape(result)?);
+    if x != y {
+        return Err(format!("{} grows from {x:?} to {y:?}", graph.value(value).name));
+    }
+    for id in operands {
+        let other = shape(id)?;
+        let one = Dim::from(1);
+        let within = other.len() <= x.len()
+            && other.iter().rev().zip(x.iter().rev()).all(|(a, b)| *a == one || a == b);
+        if !within {
+            let name = &graph.value(id).name;
+            return Err(format!("{name} {other:?} may be larger than {x:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn product(
+    graph: &mut Graph,
+    site: &Site<'_>,
+    fused: &mut Fused,
+    at: usize,
+    node: &Node,
+    notes: &mut Notes,
+) {
+    let (op, own) = match node.op.as_str() {
+        "Conv" => ("FusedConv", 3),
+        "Gemm" => ("FusedGemm", 3),
+        "MatMul" => ("FusedMatMul", 2),
+        _ => return,
+    };
+    if node.outputs[0].is_none_or(|id| graph.facts(id).dtype != DType::F32) {
+        return;
+    }
+    let mut chain = Chain::new(at, node);
+    chain.extend(graph, site, &fused.taken, notes);
+    let (mut inputs, mut attrs) = (node.inputs.clone(), node.attrs.clone());
+    let mut emit = Emit::at(graph, node);
+    let turned = op == "FusedMatMul" && turn(&mut emit, site, &mut inputs, &mut attrs);
+    if chain.stages.is_empty() && !turned {
+        return;
+    }
+    let with = if turned { " with a transposed operand" } else { "" };
+    notes.done(&node.name, format!("{op}{with}, stages: {}", chain.stages.join(", ")));
+    inputs.resize(own, None);
+    inputs.append(&mut chain.operands);
+    chain.attrs(&mut attrs);
+    let nodes = emit.last(op, inputs, attrs, chain.last);
+    chain.finish(fused, nodes);
+}
+
+/// Reads operands of a MatMul untransposed where a node swaps their last two axes. Where a node brings the last axis of the
+/// right operand before another one, it need only bring that one to its place: rows are then moved whole.
+fn turn(
+    emit: &mut Emit<'_>,
+    site: &Site<'_>,
+    inputs: &mut [Option<ValueId>],
+    attrs: &mut Attrs,
+) -> bool {
+    let mut turned = false;
+    for (i, name) in ["transA", "transB"].into_iter().enumerate() {
+        let maker = inputs[i].and_then(|id| site.made_by(id, &["Transpose"]));
+        let Some((node, mut perm)) = maker.and_then(|node| Some((node, axes(emit.graph, node)?)))
+        else {
+            continue;
+        };
+        let rank = perm.len();
+        let Some(operand) = Site::operand(node, 0).filter(|_| rank >= 2) else { continue };
+        let rows = i == 1 && perm[rank - 2] == rank - 1;
+        perm.swap(rank - 2, rank - 1);
+        let swapped = perm.iter().enumerate().all(|(i, &axis)| i == axis);
+        if !swapped && !rows {
+            continue;
+        }
+        inputs[i] = Some(match swapped {
+            true => operand,
+            false => {
+                let perm = perm.into_iter().map(|axis| axis as i64).collect();
+                emit.node("rows", "Transpose", &[operand], &[("perm", Attr::Ints(perm))])
+            }
+        });
+        attrs.insert(name.to_owned(), Attr::Int(1));
+        turned = true;
+    }
+    turned
+}
+
+fn elementwise(
+    graph: &mut Graph,
+    site: &Site<'_>,
+    fused: &mut Fused,
+    at: usize,
+    node: &Node,
+    notes: &mut Notes,
+) {
+    if fused.taken[at] {
+        return;
+    }
+    let mut chain = Chain::new(at, node);
+    let first = node.inputs.iter().enumerate().find_map(|(x, &id)| {
+        let stages = stages_of(node, x)?;
+        fits(graph, node, id?, &stages).is_ok().then_some((id, stages))
+    });
+    let Some((x, stages)) = first else { return };
+    if chain.push(node, stages).is_err() {
+        return;
+    }
+    chain.extend(graph, site, &fused.taken, notes);
+    if chain.members.len() < 2 {
+        return;
+    }
+    notes.done(&node.name, format!("one pass: {}", chain.stages.join(", ")));
+    let mut inputs = vec![x];
+    inputs.append(&mut chain.operands);
+    let mut attrs = Attrs::new();
+    chain.attrs(&mut attrs);
+    let nodes = Emit::at(graph, node).last("Elementwise", inputs, attrs, chain.last);
+    chain.finish(fused, nodes);
+}

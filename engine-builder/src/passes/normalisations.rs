@@ -1,0 +1,208 @@
+//! Recognises layer and root-mean-square normalisation, and softmax, that exporters write out.
+//!
+//! `(x − mean) / √(mean of squares + ε)` with the mean taken off is LayerNormalization, without it RMSNormalization; a factor and
+//! an addend after it are its own. ε and the exponent are read and so pinned.
+
+use super::scalars::{operand, operands, peek, pin, plus_scalar};
+use super::site::{Emit, Site, rewrite};
+use crate::error::BuildError;
+use crate::graph::Graph;
+use crate::report::Notes;
+use engine_format::{Attr, Attrs, DType, Node, Tensor, ValueId};
+use engine_ops::def::AttrsExt;
+
+pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
+    rewrite(graph, notes, rule)
+}
+
+fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+    softmax(graph, site, root, notes).or_else(|| normalisation(graph, site, root, notes))
+}
+
+/// A unit-variance core.
+struct Core {
+    x: ValueId,
+    /// The first of the last axes, which are normalised, counted from the end.
+    axis: i64,
+    epsilon: f32,
+    /// Whether the mean was not taken off.
+    rms: bool,
+    read: Vec<ValueId>,
+}
+
+impl Core {
+    fn of(graph: &Graph, site: &Site<'_>, id: ValueId) -> Option<Self> {
+        let (centred, deviation) = quotient(graph, site, id)?;
+        let (sum, mut read) = root_of(graph, site, deviation)?;
+        let (variance, epsilon, own) = plus_scalar(graph, site, sum)?;
+        read.push(own);
+        let (squares, axes) = mean(graph, site, variance)?;
+        let square = site.made_by(squares, &["Mul", "Pow"])?;
+        let (base, other) = (Site::operand(square, 0)?, Site::operand(square, 1)?);
+        if square.op == "Pow" {
+            (peek(graph, other)? == 2.0).then(|| read.push(other))?;
+        } else if base != other {
+            return None;
+        }
+        if base != centred {
+            return None;
+        }
+        let (x, rms) = match operands(site, centred, "Sub") {
+            Some((x, average)) if mean(graph, site, average) == Some((x, axes.clone())) => {
+                (x, false)
+            }
+            _ => (centred, true),
+        };
+        let rank = graph.facts(x).shape.as_ref()?.len();
+        let first = rank.checked_sub(axes.len())?;
+        let last = axes.iter().copied().eq(first..rank);
+        (last && !axes.is_empty() && graph.facts(x).dtype == DType::F32).then(|| Self {
+            x,
+            axis: -(axes.len() as i64),
+            epsilon,
+            rms,
+            read,
+        })
+    }
+
+    fn op(&self) -> &'static str {
+        if self.rms { "RMSNormalization" } else { "LayerNormalization" }
+    }
+
+    /// Whether an operand has one element for each element that is normalised together.
+    fn takes(&self, graph: &Graph, id: ValueId) -> bool {
+        let shape = graph.facts(self.x).shape.as_deref().unwrap_or_default();
+        let own = &shape[shape.len() - self.axis.unsigned_abs() as usize..];
+        graph.facts(id).shape.as_deref() == Some(own) && graph.facts(id).dtype == DType::F32
+    }
+}
+
+/// Numerator and denominator, written as a quotient or as a product with a reciprocal.
+fn quotient(graph: &Graph, site: &Site<'_>, id: ValueId) -> Option<(ValueId, ValueId)> {
+    if let Some(parts) = operands(site, id, "Div") {
+        return Some(parts);
+    }
+    let (a, b) = operands(site, id, "Mul")?;
+    let reciprocal = |id| {
+        operand(site, id, "Reciprocal").or_else(|| {
+            let (one, value) = operands(site, id, "Div")?;
+            (peek(graph, one)? == 1.0).then_some(value)
+        })
+    };
+    reciprocal(b).map(|d| (a, d)).or_else(|| reciprocal(a).map(|d| (b, d)))
+}
+
+/// What `id` is the square root of, and the exponent if it was written as one.
+fn root_of(graph: &Graph, site: &Site<'_>, id: ValueId) -> Option<(ValueId, Vec<ValueId>)> {
+    if let Some(x) = operand(site, id, "Sqrt") {
+        return Some((x, Vec::new()));
+    }
+    let (x, power) = operands(site, id, "Pow")?;
+    (peek(graph, power)? == 0.5).then(|| (x, vec![power]))
+}
+
+/// What `id` is the mean of, and along which axes, in order.
+fn mean(graph: &Graph, site: &Site<'_>, id: ValueId) -> Option<(ValueId, Vec<usize>)> {
+    fold(graph, site, id, "ReduceMean")
+}
+
+fn fold(graph: &Graph, site: &Site<'_>, id: ValueId, op: &str) -> Option<(ValueId, Vec<usize>)> {
+    let node = site.made_by(id, &[op])?;
+    let x = Site::operand(node, 0)?;
+    let rank = graph.facts(x).shape.as_ref()?.len();
+    let axes = graph.known_tensor(Site::operand(node, 1)?)?.to_i64s()?;
+    let index = |axis: &i64| engine_ops::infer::axis(*axis, rank).ok();
+    let mut axes: Vec<usize> = axes.iter().map(index).collect::<Option<_>>()?;
+    axes.sort_unstable();
+    (node.attrs.int("keepdims") != 0).then_some((x, axes))
+}
+
+/// The operands of a product or sum of which one is a core, that one first.
+fn around<T>(
+    site: &Site<'_>,
+    root: ValueId,
+    op: &str,
+    inner: impl Fn(ValueId) -> Option<T>,
+) -> Option<(T, ValueId)> {
+    let (a, b) = operands(site, root, op)?;
+    inner(a).map(|found| (found, b)).or_else(|| inner(b).map(|found| (found, a)))
+}
+
+fn normalisation(
+    graph: &mut Graph,
+    site: &Site<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
+    let result = root.outputs.first().copied().flatten()?;
+    let view = &*graph;
+    let core = |id| Core::of(view, site, id);
+    let scaled =
+        |id| around(site, id, "Mul", core).filter(|(core, scale)| core.takes(view, *scale));
+    let shifted = |id| {
+        around(site, id, "Add", scaled)
+            .filter(|((core, _), shift)| !core.rms && core.takes(view, *shift))
+    };
+    // The largest form counts: the only reader of this one may make it another.
+    let outer = site.only_reader(result).and_then(|(_, node)| node.outputs.first().copied()?);
+    let (core, scale, shift) = match root.op.as_str() {
+        "Add" => shifted(result).map(|((core, scale), shift)| (core, Some(scale), Some(shift))),
+        "Mul" if outer.is_some_and(|id| shifted(id).is_some()) => None,
+        "Mul" | "Div" => match scaled(result) {
+            Some((core, scale)) => Some((core, Some(scale), None)),
+            None if outer.is_some_and(|id| scaled(id).is_some()) => None,
+            None => core(result).map(|core| (core, None, None)),
+        },
+        _ => None,
+    }?;
+    let width = -core.axis;
+    let shape = graph.facts(core.x).shape.as_deref()?;
+    let own: Option<Vec<usize>> = shape[shape.len() - width as usize..]
+        .iter()
+        .map(|dim| usize::try_from(dim.known()?).ok())
+        .collect();
+    let (op, read) = (core.op(), core.read.clone());
+    let mut emit = Emit::at(graph, root);
+    let scale = match (scale, own) {
+        (Some(scale), _) => scale,
+        (None, Some(own)) => {
+            let ones = vec![1.0f32; own.iter().product()];
+            emit.literal("ones", Tensor::from_slice(&own, &ones))
+        }
+        (None, None) => {
+            notes.kept(&root.name, format!("{op} without a factor, of sizes that are not fixed"));
+            return None;
+        }
+    };
+    let attrs: Attrs = [
+        ("axis".to_owned(), Attr::Int(core.axis)),
+        ("epsilon".to_owned(), Attr::Float(core.epsilon)),
+    ]
+    .into();
+    let nodes = emit.last(op, vec![Some(core.x), Some(scale), shift], attrs, root);
+    pin(graph, &read, op, root);
+    notes.done(&root.name, format!("is {op}"));
+    Some(nodes)
+}
+
+/// `e^(x − m) / Σ e^(x − m)` along one axis, `m` the largest element.
+fn softmax(
+    graph: &mut Graph,
+    site: &Site<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
+    if root.op != "Div" {
+        return None;
+    }
+    let (powers, sum) = (Site::operand(root, 0)?, Site::operand(root, 1)?);
+    let (summed, axes) = fold(graph, site, sum, "ReduceSum")?;
+    let (x, most) = operands(site, operand(site, powers, "Exp")?, "Sub")?;
+    let &[axis] = axes.as_slice() else { return None };
+    if summed != powers || fold(graph, site, most, "ReduceMax")? != (x, axes) {
+        return None;
+    }
+    notes.done(&root.name, "is Softmax");
+    let attrs = [("axis".to_owned(), Attr::Int(axis as i64))].into();
+    Some(Emit::at(graph, root).last("Softmax", vec![Some(x)], attrs, root))
+}

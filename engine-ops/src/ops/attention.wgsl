@@ -1,0 +1,97 @@
+// One query a workgroup. Its scores against 128 keys at a time stay in workgroup memory; earlier results are brought to the
+// new largest score when it grows.
+struct Params {
+    rows: u32, heads: u32, sharing: u32, queries: u32,
+    keys: u32, size: u32, width: u32, unused: u32,
+    {{chain}}
+}
+
+@group(0) @binding(0) var<storage, read> q_in: array<f32>;
+@group(0) @binding(1) var<storage, read> k_in: array<f32>;
+@group(0) @binding(2) var<storage, read> v_in: array<f32>;
+@group(0) @binding({{output}}) var<storage, read_write> y_out: array<f32>;
+@group(0) @binding({{uniform}}) var<uniform> params: Params;
+
+{{prelude}}
+{{finish}}
+
+// Stands for −∞, which WGSL need not have.
+const LOWEST: f32 = -3.4e38;
+var<workgroup> query: array<f32, 256>;
+var<workgroup> result: array<f32, 256>;
+var<workgroup> powers: array<f32, 128>;
+var<workgroup> folded: array<f32, 128>;
+
+fn most_of(lane: u32, value: f32) -> f32 {
+    folded[lane] = value;
+    workgroupBarrier();
+    for (var step = 64u; step > 0u; step /= 2u) {
+        if (lane < step && folded[lane + step] > folded[lane]) { folded[lane] = folded[lane + step]; }
+        workgroupBarrier();
+    }
+    let most = folded[0];
+    workgroupBarrier();
+    return most;
+}
+
+fn sum_of(lane: u32, value: f32) -> f32 {
+    folded[lane] = value;
+    workgroupBarrier();
+    for (var step = 64u; step > 0u; step /= 2u) {
+        if (lane < step) { folded[lane] += folded[lane + step]; }
+        workgroupBarrier();
+    }
+    let sum = folded[0];
+    workgroupBarrier();
+    return sum;
+}
+
+@compute @workgroup_size(128)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = group.x + group.y * groups.x;
+    if (row >= params.rows) { return; }
+    let head = row / params.queries;
+    let own = params.heads / params.sharing;
+    let source = head / params.heads * own + head % params.heads / params.sharing;
+    for (var c = lane; c < params.size; c += 128u) { query[c] = q_in[row * params.size + c]; }
+    for (var c = lane; c < params.width; c += 128u) { result[c] = 0.0; }
+    var most = LOWEST;
+    var sum = 0.0;
+    workgroupBarrier();
+    for (var first = 0u; first < params.keys; first += 128u) {
+        let key = first + lane;
+        var score = LOWEST;
+        if (key < params.keys) {
+            let at = (source * params.keys + key) * params.size;
+            var product = 0.0;
+            for (var c = 0u; c < params.size; c++) { product += query[c] * k_in[at + c]; }
+            let found = finish(product, row * params.keys + key);
+            score = select(max(found, LOWEST), found, is_nan(found));
+        }
+        let larger = max(most, most_of(lane, score));
+        let kept = exp(most - larger);
+        var power = 0.0;
+        if (is_nan(score)) { power = score; } else if (score > LOWEST) { power = exp(score - larger); }
+        powers[lane] = power;
+        sum = sum * kept + sum_of(lane, power);
+        most = larger;
+        let count = min(128u, params.keys - first);
+        for (var c = lane; c < params.width; c += 128u) {
+            var y = result[c] * kept;
+            for (var j = 0u; j < count; j++) {
+                y += powers[j] * v_in[(source * params.keys + first + j) * params.width + c];
+            }
+            result[c] = y;
+        }
+        workgroupBarrier();
+    }
+    for (var c = lane; c < params.width; c += 128u) {
+        var y = nan();
+        if (is_nan(sum) || sum > 0.0) { y = result[c] / sum; }
+        y_out[row * params.width + c] = y;
+    }
+}
