@@ -3,11 +3,12 @@
 use crate::binding::Bound;
 use crate::classify::Sources;
 use crate::error::BuildError;
-use crate::graph::{Constant, ConstantClass, FRESH, Graph, for_each_use};
+use crate::graph::{Constant, ConstantClass, FRESH, Graph, empty_types, for_each_use};
+use crate::import::attrs::element_number;
 use crate::options::RefitMode;
 use engine_format::{
-    Alias, Attr, Block, Bytes, Digest, Dim, Engine, EngineFlags, EngineParts, Literal, Node, Port,
-    SourceLiteral, Tensor, ValueId, Weight, WeightClass, WeightData,
+    Alias, Attr, Attrs, Block, Bytes, Digest, Dim, Engine, EngineFlags, EngineParts, Literal, Node,
+    Port, SourceLiteral, Tensor, ValueId, Weight, WeightClass, WeightData,
 };
 use engine_onnx::Model;
 use glob::Pattern;
@@ -39,8 +40,8 @@ pub(crate) fn assemble(
     let mut weights = weights(&graph, sources, bound, flags, &mut numbers);
     mark_refittable(&mut weights, flags, refit_only)?;
     let prepare_outputs = prepared_values(&graph);
-    let prepare = numbers.nodes(&graph.prepare);
-    let execute = numbers.nodes(&graph.execute);
+    let prepare = numbers.nodes(&graph, &graph.prepare);
+    let execute = numbers.nodes(&graph, &graph.execute);
     let outputs = graph.outputs.iter().zip(&model.graph.outputs).map(|(output, declared)| {
         let Port { name, value, dtype, shape } = port(&graph, output.name.clone(), output.value);
         let shape = readable_shape(&name, shape, declared.shape.as_deref());
@@ -90,27 +91,30 @@ impl Numbers {
         *self.of.get(&id).expect("verified graphs define every value before its use")
     }
 
-    fn nodes(&mut self, nodes: &[Node]) -> Vec<Node> {
-        nodes.iter().map(|node| self.node(node)).collect()
+    fn nodes(&mut self, graph: &Graph, nodes: &[Node]) -> Vec<Node> {
+        nodes.iter().map(|node| self.node(graph, node)).collect()
     }
 
-    fn node(&mut self, node: &Node) -> Node {
+    fn node(&mut self, graph: &Graph, node: &Node) -> Node {
         let inputs = node.inputs.iter().map(|id| id.map(|id| self.of(id))).collect();
         let attrs = node.attrs.iter().map(|(name, attr)| {
             let attr = match attr {
-                Attr::Block(block) => Attr::Block(self.block(block)),
+                Attr::Block(block) => Attr::Block(self.block(graph, block)),
                 attr => attr.clone(),
             };
             (name.clone(), attr)
         });
-        let attrs = attrs.collect();
+        let mut attrs: Attrs = attrs.collect();
+        if let Some(types) = empty_types(graph, node, element_number) {
+            attrs.insert("empty_types".to_owned(), Attr::Ints(types));
+        }
         let outputs = node.outputs.iter().map(|id| id.map(|id| self.define(id))).collect();
         Node { inputs, outputs, attrs, ..node.clone() }
     }
 
-    fn block(&mut self, block: &Block) -> Block {
+    fn block(&mut self, graph: &Graph, block: &Block) -> Block {
         let inputs = block.inputs.iter().map(|&id| self.define(id)).collect();
-        let nodes = self.nodes(&block.nodes);
+        let nodes = self.nodes(graph, &block.nodes);
         let outputs = block.outputs.iter().map(|&id| self.of(id)).collect();
         Block { inputs, nodes, outputs }
     }

@@ -4,6 +4,7 @@ use crate::external::Origin;
 use crate::inline::{Functions, Scope};
 use crate::names::Names;
 use crate::proto::{self, AttributeProto, GraphProto, ModelProto, NodeProto, attribute_type};
+use crate::value_type;
 use crate::{
     AttrValue, Graph, Initializer, Model, Node, OnnxError, OnnxErrorKind, TensorData, ValueInfo,
 };
@@ -343,7 +344,10 @@ impl Import {
                     .map(|(i, g)| self.nested(|s| s.graph(g, scope, &format!("{path}[{i}]/"))))
                     .collect::<Result<_, _>>()?,
             ),
-            attribute_type::TYPE_PROTO | attribute_type::TYPE_PROTOS => AttrValue::Other("a type"),
+            attribute_type::TYPE_PROTO => {
+                AttrValue::Type(value_type::read(path.to_owned(), proto.tp.as_deref()))
+            }
+            attribute_type::TYPE_PROTOS => AttrValue::Other("a list of types"),
             other => {
                 return Err(OnnxError::invalid(format!("type of attribute {:?}", proto.name))
                     .expected("1 to 14")
@@ -397,6 +401,7 @@ fn kind_of(proto: &AttributeProto) -> i32 {
         (!proto.strings.is_empty(), attribute_type::STRINGS),
         (!proto.tensors.is_empty(), attribute_type::TENSORS),
         (!proto.graphs.is_empty(), attribute_type::GRAPHS),
+        (proto.tp.is_some(), attribute_type::TYPE_PROTO),
     ];
     used.iter().find(|(used, _)| *used).map_or(0, |(_, kind)| *kind)
 }
@@ -432,5 +437,5 @@ fn extent(value: &AttrValue) -> usize {
 }
 
 fn value_info(proto: &proto::ValueInfoProto, scope: &Scope) -> Result<ValueInfo, OnnxError> {
-    crate::value_type::read(scope.value(&proto.name)?, proto.r#type.as_ref())
+    Ok(value_type::read(scope.value(&proto.name)?, proto.r#type.as_ref()))
 }

@@ -37,6 +37,7 @@ mod model;
 mod names;
 pub mod proto;
 mod tensor;
+mod value;
 mod value_type;
 mod wire;
 
@@ -45,6 +46,7 @@ pub use external::contained_path;
 pub use map::map_file;
 pub use model::{AttrValue, Constant, Graph, Initializer, Model, Node, ValueInfo};
 pub use tensor::{TensorData, dtype_of, type_name};
+pub use value::ValueData;
 
 use engine_format::Bytes;
 use external::Origin;

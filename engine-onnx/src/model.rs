@@ -1,7 +1,7 @@
 //! What a model file says, decoded: graphs, nodes, attributes.
 
 use crate::TensorData;
-use engine_format::{DType, Dim};
+use engine_format::{DType, Dim, Form};
 use std::collections::BTreeMap;
 
 /// A decoded ONNX model: functions inlined, names unique, tensors still undecoded.
@@ -57,11 +57,13 @@ impl Graph {
 pub struct ValueInfo {
     /// The value.
     pub name: String,
-    /// Element type, if it is a tensor of a type that this stack has.
+    /// Whether it is a tensor, a sequence of tensors, and may be absent.
+    pub form: Form,
+    /// Element type of its tensors, if it is made of such and this stack has the type.
     pub dtype: Option<DType>,
     /// The declared type in words, for messages: `tensor(f32)`, `tensor(string)`, `sequence(tensor(f32))`.
     pub type_name: String,
-    /// Symbolic shape; `None` if not even the rank is declared.
+    /// Symbolic shape of its tensors; `None` if not even the rank is declared.
     pub shape: Option<Vec<Dim>>,
 }
 
@@ -127,6 +129,8 @@ pub enum AttrValue {
     Tensors(Vec<TensorData>),
     /// Graphs.
     Graphs(Vec<Graph>),
+    /// A type; its name is the attribute's path.
+    Type(ValueInfo),
     /// Something that is not read, in words: an error only for an operator that needs it.
     Other(&'static str),
 }

@@ -58,7 +58,12 @@ impl TensorData {
         let proto = TensorProto::decode(shared).map_err(|error| {
             OnnxError::new(OnnxErrorKind::Corrupt, format!("not an ONNX tensor: {error}"))
         })?;
-        Self::from_proto(&proto.name, &proto, &Arc::new(Origin::new(None, None)))
+        Self::alone(&proto)
+    }
+
+    /// A tensor that is part of no model.
+    pub(crate) fn alone(proto: &TensorProto) -> Result<Self, OnnxError> {
+        Self::from_proto(&proto.name, proto, &Arc::new(Origin::new(None, None)))
     }
 
     /// The name in the file; may be empty.

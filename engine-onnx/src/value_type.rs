@@ -1,16 +1,32 @@
 //! Declared types of values.
 
-use crate::proto::{TensorShapeProto, TypeProto};
-use crate::{OnnxError, ValueInfo, dtype_of, type_name};
-use engine_format::Dim;
+use crate::proto::{TensorShapeProto, TensorTypeProto, TypeProto};
+use crate::{ValueInfo, dtype_of, type_name};
+use engine_format::{Dim, Form};
 
 /// The declared type of the value `name`.
-pub(crate) fn read(name: String, proto: Option<&TypeProto>) -> Result<ValueInfo, OnnxError> {
+pub(crate) fn read(name: String, proto: Option<&TypeProto>) -> ValueInfo {
     let type_name = proto.map_or_else(|| "undeclared".to_owned(), describe);
-    let tensor = proto.and_then(|p| p.tensor_type.as_ref());
+    let (form, tensor) = proto.and_then(tensors).unwrap_or_default();
     let dtype = tensor.and_then(|t| dtype_of(t.elem_type));
     let shape = tensor.and_then(|t| t.shape.as_ref()).map(|shape| dims(&name, shape));
-    Ok(ValueInfo { dtype, type_name, shape, name })
+    // Tools write a shape without axes for the elements of a sequence when they have none to write.
+    let shape = shape.filter(|dims| !(form.is_sequence() && dims.is_empty()));
+    ValueInfo { form, dtype, type_name, shape, name }
+}
+
+/// What the tensors of a type are, and how they make it up. `None` for maps, sparse tensors and deeper nesting.
+fn tensors(proto: &TypeProto) -> Option<(Form, Option<&TensorTypeProto>)> {
+    let (optional, inner) = match &proto.optional_type {
+        Some(optional) => (true, optional.elem_type.as_deref()?),
+        None => (false, proto),
+    };
+    let (form, tensor) = match &inner.sequence_type {
+        Some(sequence) => (Form::Sequence, sequence.elem_type.as_deref()?),
+        None => (Form::Tensor, inner),
+    };
+    let form = if optional { form.optional() } else { form };
+    Some((form, Some(tensor.tensor_type.as_ref()?)))
 }
 
 /// Dimensions; one that is not declared gets a symbol named after the value and the axis.

@@ -295,7 +295,7 @@ pub enum Kind {
     Move,
     /// The first result has the first operand's bytes under another shape: never copied.
     View,
-    /// Runs nested blocks; handled by the planner.
+    /// Runs nested blocks, or makes and takes apart sequences and optional values: handled by the planner, without a kernel.
     Control,
 }
 

@@ -10,6 +10,7 @@ mod approx;
 mod broadcast;
 pub mod case;
 pub mod chain;
+pub mod control;
 mod convert;
 pub mod cpu;
 pub mod def;
@@ -31,7 +32,7 @@ pub use def::{
     AttrDef, AttrKind, Default, Kind, OnnxName, OpDef, OpError, Operand, Role, Tolerance,
 };
 pub use eval::eval;
-pub use ops::TABLE;
+pub use ops::{TABLE, onnx_dtype};
 
 /// The operator of this name and version.
 pub fn lookup(name: &str, version: u16) -> Option<&'static OpDef> {

@@ -3,12 +3,14 @@
 use crate::backend::Constants;
 use crate::cpu::CpuBackend;
 use crate::device::Device;
-use crate::error::{LoadError, RunError};
+use crate::error::{LoadError, RunError, RunErrorKind};
 use crate::gpu::Placement;
 use crate::inputs::{self, Inputs};
+use crate::plan::item::{Given, Layout};
 use crate::plan::program::{self, Body, Program};
 use crate::runner::{self, Runner};
 use crate::session::Session;
+use crate::value::Value;
 use engine_format::{Block, Digest, Engine, Port, Tensor, ValueId, Weight};
 use engine_ops::demand::{Demand, demands};
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,7 +136,15 @@ impl Programs {
         };
         let backend = Arc::new(CpuBackend::new(device.cpu_options()));
         let session = Session::new(backend, Arc::new(program), runner::metas(&constants));
-        session.run(&constants, &[])
+        let values = session.run(&constants, Given { tensors: &[], layout: &[] })?;
+        let tensor = |value| match value {
+            Value::Tensor(tensor) => Ok(tensor),
+            Value::Sequence(_) | Value::Absent => {
+                let what = "prepare gives a sequence or an absent value, expected tensors";
+                Err(RunError::new(RunErrorKind::Node, what))
+            }
+        };
+        values.into_iter().map(tensor).collect()
     }
 }
 
@@ -221,8 +231,13 @@ impl Executor {
     /// Checks the inputs and runs.
     pub fn run(&self, inputs: &Inputs) -> Result<Outputs, RunError> {
         let inputs = inputs::ordered(&self.programs.inputs, inputs)?;
-        let results = self.runner.run(&inputs)?;
+        let layout = vec![Layout::Tensor; inputs.len()];
+        let results = self.runner.run(Given { tensors: &inputs, layout: &layout })?;
         let names = self.programs.outputs.iter().map(|port| port.name.clone());
-        Ok(Outputs { tensors: names.zip(results).collect(), version: self.version })
+        let tensors = names.zip(results).filter_map(|(name, value)| match value {
+            Value::Tensor(tensor) => Some((name, tensor)),
+            Value::Sequence(_) | Value::Absent => None,
+        });
+        Ok(Outputs { tensors: tensors.collect(), version: self.version })
     }
 }

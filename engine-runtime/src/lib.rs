@@ -17,6 +17,7 @@ mod runner;
 mod session;
 #[cfg(test)]
 mod tests;
+mod value;
 
 pub use cpu::CpuOptions;
 pub use device::{Device, DeviceError, DeviceInfo, DeviceSelector};
@@ -24,6 +25,7 @@ pub use error::{LoadError, RefitError, RunError, RunErrorKind};
 pub use executor::Outputs;
 pub use inputs::Inputs;
 pub use module::{LiveModule, Module, PackedModule, RefitOptions, State};
+pub use value::Value;
 
 /// The examples of the README, compiled and run.
 #[cfg(doctest)]

@@ -4,16 +4,17 @@ use crate::backend::{Backend, Constants};
 use crate::cpu::kernel;
 use crate::error::RunError;
 use crate::gpu::Placement;
+use crate::plan::item::Given;
 use crate::plan::program::Program;
 use crate::plan::walk::ResidentMetas;
 use crate::session::Session;
-use engine_format::Tensor;
+use crate::value::Value;
 use std::sync::Arc;
 
 /// A program that can run, whatever the device.
 pub(crate) trait Runner: Send + Sync {
     /// Runs over inputs in port order, already checked.
-    fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError>;
+    fn run(&self, inputs: Given<'_>) -> Result<Vec<Value>, RunError>;
 
     /// Where the nodes of the plans made so far run.
     fn placement(&self) -> Vec<Placement>;
@@ -50,7 +51,7 @@ impl<B: Backend> Loaded<B> {
 }
 
 impl<B: Backend> Runner for Loaded<B> {
-    fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+    fn run(&self, inputs: Given<'_>) -> Result<Vec<Value>, RunError> {
         self.session.run(&self.resident, inputs)
     }
 

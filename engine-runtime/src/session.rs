@@ -5,9 +5,10 @@ use crate::error::RunError;
 use crate::gpu::{Obstacle, Placement};
 use crate::plan::Segment;
 use crate::plan::cache::{Cache, CacheLimits, Key};
+use crate::plan::item::Given;
 use crate::plan::program::Program;
-use crate::plan::walk::{Planned, ResidentMetas, Suspension};
-use engine_format::Tensor;
+use crate::plan::walk::{Planned, ResidentMetas, Rest};
+use crate::value::Value;
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +30,7 @@ struct Stage<B: Backend> {
     id: u64,
     segment: Arc<Segment>,
     lowered: B::Lowered,
-    rest: Option<Suspension>,
+    rest: Rest,
 }
 
 impl<B: Backend> Session<B> {
@@ -51,15 +52,12 @@ impl<B: Backend> Session<B> {
         &self.program
     }
 
-    /// Runs the program over `inputs`, in port order, already checked.
-    pub fn run(&self, resident: &B::Resident, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
-        let keyed = || {
-            let ids = self.program.inputs.iter().zip(inputs);
-            ids.map(|(&id, tensor)| self.program.keys(id, tensor)).collect()
-        };
-        let plan = || self.program.plan(inputs, &self.residents);
-        let mut stage = self.stage(0, inputs, keyed, plan)?;
-        let mut inputs = Cow::Borrowed(inputs);
+    /// Runs the program over inputs in port order, already checked.
+    pub fn run(&self, resident: &B::Resident, given: Given<'_>) -> Result<Vec<Value>, RunError> {
+        let keyed = || self.program.keyed(given);
+        let plan = || self.program.plan(given, &self.residents);
+        let mut stage = self.stage(0, given, keyed, plan)?;
+        let mut inputs = Cow::Borrowed(given.tensors);
         let mut carried = Vec::new();
         loop {
             let finished = self.backend.run(Run {
@@ -69,11 +67,14 @@ impl<B: Backend> Session<B> {
                 inputs: &inputs,
                 carried: &carried,
             })?;
-            let Some(rest) = &stage.rest else { return Ok(finished.host) };
+            let rest = match &stage.rest {
+                Rest::Outputs(layout) => return Ok(Value::assemble(finished.host, layout)),
+                Rest::Suspension(rest) => rest,
+            };
             let given = rest.absorb(finished.host)?;
             let keyed = || rest.keyed(&self.program, &given);
-            let plan = || self.program.resume(rest, &given);
-            let next = self.stage(stage.id, &given, keyed, plan)?;
+            let plan = || self.program.resume(rest, &given, &self.residents);
+            let next = self.stage(stage.id, Given { tensors: &given, layout: &[] }, keyed, plan)?;
             if rest.joins_inputs() {
                 inputs.to_mut().extend(given);
             }
@@ -88,7 +89,10 @@ impl<B: Backend> Session<B> {
         let mut lines = Vec::new();
         let mut seen = HashSet::new();
         for stage in stages {
-            let between = stage.rest.as_ref().and_then(Suspension::on_host).filter(|_| B::CHOOSES);
+            let between = match &stage.rest {
+                Rest::Suspension(rest) if B::CHOOSES => rest.on_host(),
+                Rest::Suspension(_) | Rest::Outputs(_) => None,
+            };
             let between = between.map(|(path, op)| Placement {
                 path: path.clone(),
                 op: op.name,
@@ -100,26 +104,30 @@ impl<B: Backend> Session<B> {
         lines
     }
 
-    /// The stage after stage `after` for `tensors`, planned and lowered if it is not there yet.
+    /// The stage after stage `after` for what is given, planned and lowered if it is not there yet.
     fn stage(
         &self,
         after: u64,
-        tensors: &[Tensor],
+        given: Given<'_>,
         keyed: impl FnOnce() -> Vec<bool>,
         plan: impl FnOnce() -> Result<Planned, RunError>,
     ) -> Result<Arc<Stage<B>>, RunError> {
-        if let Some(stage) = self.cache().get(after, tensors) {
+        if let Some(stage) = self.cache().get(after, given) {
             return Ok(stage);
         }
         // Planned outside the lock, so that runs of shapes that are there go on meanwhile.
         let Planned { segment, rest } = plan()?;
         let segment = Arc::new(segment);
         let lowered = self.backend.lower(&segment)?;
-        let cost = cost(&segment) + self.backend.cost(&lowered);
+        let kept = match &rest {
+            Rest::Outputs(_) => 0,
+            Rest::Suspension(rest) => rest.cost(),
+        };
+        let cost = cost(&segment) + self.backend.cost(&lowered) + kept;
         let id = self.made.fetch_add(1, Ordering::Relaxed) + 1;
         let stage = Arc::new(Stage { id, segment, lowered, rest });
-        let key = Key::new(after, tensors, &keyed());
-        Ok(self.cache().insert(key, stage, cost, tensors))
+        let key = Key::new(after, given, &keyed());
+        Ok(self.cache().insert(key, stage, cost, given))
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache<Stage<B>>> {

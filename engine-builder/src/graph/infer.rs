@@ -1,7 +1,8 @@
 //! Types of a node's results, by the operator table's rules, with an answer where a rule has none.
 
-use super::{Graph, Value};
-use engine_format::{Attr, Block, DType, Dim, Node, ValueId};
+use super::rewrite::blocks;
+use super::{Graph, Typed, Value};
+use engine_format::{DType, Dim, Form, Node, ValueId};
 use engine_ops::infer::{Facts, InferCtx, InferError, Known};
 use engine_ops::{Kind, OpDef, OpError, lookup};
 
@@ -9,38 +10,57 @@ use engine_ops::{Kind, OpDef, OpError, lookup};
 const LONGEST_SHAPE: usize = 64;
 
 impl Graph {
-    /// Facts of the results that `node` asks for, in order; `None` where it asks for none.
-    pub fn infer(&self, node: &Node) -> Result<Vec<Option<Facts>>, OpError> {
+    /// Types of the results that `node` asks for, in order; `None` where it asks for none. Those of values in nested blocks
+    /// are taken as they are.
+    pub fn infer(&self, node: &Node) -> Result<Vec<Option<Typed>>, OpError> {
         let def = lookup(&node.op, node.version).ok_or_else(|| {
             OpError::new(format!("operator {} v{} is not in the table", node.op, node.version))
         })?;
-        let facts = if def.kind == Kind::Control {
-            self.join_branches(node)?
-        } else {
-            self.infer_by_rule(node, def)?
+        let types = match def.kind {
+            Kind::Control => self.infer_control(node)?,
+            _ if node.op == "Identity" => {
+                node.inputs.iter().flatten().map(|&id| self.typed(id)).collect()
+            }
+            _ => {
+                self.check_tensors(node)?;
+                self.infer_by_rule(node, def)?.into_iter().map(Typed::tensor).collect()
+            }
         };
-        if facts.len() < node.outputs.len() {
+        if types.len() < node.outputs.len() {
             return Err(OpError::new(format!(
                 "{} results are asked for, the operator gives {}",
                 node.outputs.len(),
-                facts.len()
+                types.len()
             )));
         }
-        let asked = node.outputs.iter().zip(facts);
-        Ok(asked.map(|(output, facts)| output.map(|_| facts)).collect())
+        let asked = node.outputs.iter().zip(types);
+        Ok(asked.map(|(output, typed)| output.map(|_| typed)).collect())
+    }
+
+    /// An error if an operand is not a tensor.
+    fn check_tensors(&self, node: &Node) -> Result<(), OpError> {
+        let other = |id: &Option<ValueId>| id.is_some_and(|id| self.value(id).form != Form::Tensor);
+        match node.inputs.iter().position(other) {
+            Some(i) => {
+                let value =
+                    node.inputs[i].map_or_else(String::new, |id| self.value(id).type_text());
+                Err(OpError::new(format!("operand {i} is a {value}, expected a tensor")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Infers the results of `node` and writes them down. Nested blocks come first.
     pub fn infer_and_set(&mut self, node: &Node) -> Result<(), (String, OpError)> {
-        for attr in node.attrs.values() {
-            if let Attr::Block(block) = attr {
+        if !self.infer_repeated(node)? {
+            for block in blocks(node) {
                 block.nodes.iter().try_for_each(|inner| self.infer_and_set(inner))?;
             }
         }
-        let facts = self.infer(node).map_err(|error| (node.name.clone(), error))?;
-        for (output, facts) in node.outputs.iter().zip(facts) {
-            if let (Some(output), Some(facts)) = (output, facts) {
-                self.value_mut(*output).facts = facts;
+        let types = self.infer(node).map_err(|error| (node.name.clone(), error))?;
+        for (output, typed) in node.outputs.iter().zip(types) {
+            if let (Some(output), Some(typed)) = (output, typed) {
+                self.set_type(*output, typed);
             }
         }
         Ok(())
@@ -86,46 +106,12 @@ impl Graph {
             })
             .collect()
     }
-
-    /// A branch's results are the node's: what both branches agree on is known.
-    fn join_branches(&self, node: &Node) -> Result<Vec<Facts>, OpError> {
-        let blocks: Vec<&Block> = node.attrs.values().filter_map(as_block).collect();
-        node.outputs
-            .iter()
-            .enumerate()
-            .map(|(i, output)| {
-                let name = output.map_or("", |id| self.value(id).name.as_str());
-                let results = blocks.iter().map(|block| {
-                    block.outputs.get(i).map(|&id| self.facts(id)).ok_or_else(|| {
-                        let (asked, gives) = (node.outputs.len(), block.outputs.len());
-                        OpError::new(format!("a block gives {gives} results, expected {asked}"))
-                    })
-                });
-                let mut joined: Option<Facts> = None;
-                for facts in results {
-                    let facts = facts?;
-                    joined = Some(match joined {
-                        None => Facts { value: None, ..facts.clone() },
-                        Some(before) => join(&before, facts, name)?,
-                    });
-                }
-                joined.ok_or_else(|| OpError::new("there is no block to take results from"))
-            })
-            .collect()
-    }
 }
 
-/// The block of an attribute, if it is one.
-fn as_block(attr: &Attr) -> Option<&Block> {
-    match attr {
-        Attr::Block(block) => Some(block),
-        _ => None,
-    }
-}
-
-fn join(a: &Facts, b: &Facts, name: &str) -> Result<Facts, OpError> {
+/// What holds of a value that is one of two. Axes on which they differ get symbols named after `name`.
+pub(super) fn join(a: &Facts, b: &Facts, name: &str) -> Result<Facts, OpError> {
     if a.dtype != b.dtype {
-        return Err(OpError::new(format!("the branches give {} and {}", a.dtype, b.dtype)));
+        return Err(OpError::new(format!("one is {}, the other {}", a.dtype, b.dtype)));
     }
     let shape = match (&a.shape, &b.shape) {
         (Some(a), Some(b)) if a.len() == b.len() => {
@@ -244,9 +230,9 @@ fn kept_dtype(op: &str, inputs: &[Option<Facts>]) -> DType {
 }
 
 impl Value {
-    /// `f32[batch, 3]`, or `f32[?]` where the rank is not known.
+    /// `f32[batch, 3]`, or `f32[?]` where the rank is not known, or `sequence(f32[?])`.
     pub fn type_text(&self) -> String {
-        type_text(&self.facts)
+        self.form.describe(&type_text(&self.facts))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The graph between import and engine: the two programs of an engine with names and types on every value.
 
+mod control;
 mod infer;
 #[cfg(test)]
 pub(crate) mod parse;
@@ -8,12 +9,13 @@ mod rewrite;
 mod signature;
 mod verify;
 
-pub(crate) use infer::FRESH;
+pub(crate) use control::{empty_types, parameters, slice};
+pub(crate) use infer::{FRESH, fresh_shape};
 pub(crate) use rewrite::{blocks, blocks_mut, for_each_use};
 pub(crate) use signature::check_operands;
 pub use verify::VerifyError;
 
-use engine_format::{Block, DType, Dim, Node, Tensor, ValueId};
+use engine_format::{Block, DType, Dim, Form, Node, Tensor, ValueId};
 use engine_ops::infer::{Facts, Known};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,10 +24,28 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Value {
     /// Name in the model, qualified by scope; or one made from the node that the value came from.
     pub name: String,
-    /// Type, symbolic shape, contents where they are known and may be used.
+    /// Type, symbolic shape, contents where they are known and may be used. Those of the tensors of a sequence.
     pub facts: Facts,
+    /// Whether it is a tensor, a sequence of such, and may be absent.
+    pub form: Form,
     /// What the model states of it. Used only where inference has no answer.
     pub declared: Option<Declared>,
+}
+
+/// What is known of a value that need not be a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Typed {
+    /// What it is made of.
+    pub form: Form,
+    /// What is known of its tensors.
+    pub facts: Facts,
+}
+
+impl Typed {
+    /// A tensor.
+    pub fn tensor(facts: Facts) -> Self {
+        Self { form: Form::Tensor, facts }
+    }
 }
 
 /// The part of a model's `value_info` that is trusted where a rule cannot tell.
@@ -127,7 +147,7 @@ impl Graph {
         while !self.names.insert(name.clone()) {
             name.push('\'');
         }
-        self.values.push(Value { name, facts, declared: None });
+        self.values.push(Value { name, facts, form: Form::Tensor, declared: None });
         ValueId(id)
     }
 
@@ -174,6 +194,18 @@ impl Graph {
     /// What is known of a value.
     pub fn facts(&self, id: ValueId) -> &Facts {
         &self.value(id).facts
+    }
+
+    /// What is known of a value, its form included.
+    pub fn typed(&self, id: ValueId) -> Typed {
+        let value = self.value(id);
+        Typed { form: value.form, facts: value.facts.clone() }
+    }
+
+    /// Notes what is known of a value.
+    pub fn set_type(&mut self, id: ValueId, typed: Typed) {
+        let value = self.value_mut(id);
+        (value.form, value.facts) = (typed.form, typed.facts);
     }
 
     /// A value's contents, where they are known for every run and every refit.

@@ -118,11 +118,12 @@ impl Check<'_> {
     fn check_types(&self, node: &Node) -> Result<(), VerifyError> {
         let inferred = self.graph.infer(node);
         let inferred = inferred.map_err(|error| VerifyError::new(&node.name, error.to_string()))?;
-        for (output, facts) in node.outputs.iter().zip(inferred) {
-            let (Some(id), Some(facts)) = (output, facts) else { continue };
+        for (output, typed) in node.outputs.iter().zip(inferred) {
+            let (Some(id), Some(typed)) = (output, typed) else { continue };
             let value = self.graph.value(*id);
-            if contradict(&value.facts, &facts) {
-                let (recorded, rule) = (value.type_text(), super::infer::type_text(&facts));
+            if value.form != typed.form || contradict(&value.facts, &typed.facts) {
+                let rule = typed.form.describe(&super::infer::type_text(&typed.facts));
+                let recorded = value.type_text();
                 let what = format!("{} is recorded as {recorded}, inferred {rule}", value.name);
                 return Err(VerifyError::new(&node.name, what));
             }
@@ -158,6 +159,9 @@ fn check_signature(node: &Node) -> Result<(), VerifyError> {
     if node.outputs.len() > def.outputs.len() && !def.variadic_output {
         let (found, max) = (node.outputs.len(), def.outputs.len());
         return fail(format!("{found} results, {} gives at most {max}", def.name));
+    }
+    if let Err(error) = super::control::check_blocks(node) {
+        return fail(error.to_string());
     }
     if node.inputs.last() == Some(&None) {
         return fail("the last operand is stored although it is omitted".into());

@@ -56,6 +56,7 @@ pub(super) fn plain(name: &str, value: &AttrValue) -> Result<Attr, OpError> {
         AttrValue::Tensor(_) => return Err(unread(name, "a tensor")),
         AttrValue::Tensors(_) => return Err(unread(name, "a list of tensors")),
         AttrValue::Graph(_) | AttrValue::Graphs(_) => return Err(unread(name, "a graph")),
+        AttrValue::Type(_) => return Err(unread(name, "a type")),
         AttrValue::Other(what) => return Err(unread(name, what)),
         _ => return Err(unread(name, "of a kind that is not known")),
     })

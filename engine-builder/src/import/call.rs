@@ -1,9 +1,12 @@
 //! What an adapter sees of the ONNX node that it rewrites.
 
 use super::attrs;
+use super::blocks::Parameter;
 use super::importer::Importer;
-use engine_format::{Attr, Attrs, DType, Element, Tensor, ValueId};
-use engine_onnx::{AttrValue, Node as OnnxNode};
+use crate::graph::Typed;
+use engine_format::{Attr, Attrs, DType, Element, Node, Tensor, ValueId};
+use engine_onnx::{AttrValue, Graph as OnnxGraph, Node as OnnxNode, ValueInfo};
+use engine_ops::control::Arity;
 use engine_ops::infer::Facts;
 use engine_ops::{OpDef, OpError, TABLE};
 use half::{bf16, f16};
@@ -88,6 +91,11 @@ impl<'a> Call<'a> {
     /// What is known of a value.
     pub(super) fn facts(&self, id: ValueId) -> &Facts {
         self.importer.graph.facts(id)
+    }
+
+    /// Whether a value is a sequence.
+    pub(super) fn is_sequence(&self, id: ValueId) -> bool {
+        self.importer.graph.value(id).form.is_sequence()
     }
 
     /// A value's contents, if they are known for every run, to decide what is written. A constant that is read becomes
@@ -205,6 +213,71 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// A graph attribute that must be present.
+    pub(super) fn graph(&mut self, name: &'static str) -> Result<&'a OnnxGraph, OpError> {
+        match self.attr(name) {
+            Some(AttrValue::Graph(graph)) => Ok(graph),
+            _ => Err(OpError::new(format!("attribute {name:?} is not a graph"))),
+        }
+    }
+
+    /// A type attribute, if present.
+    pub(super) fn type_of(&mut self, name: &'static str) -> Result<Option<&'a ValueInfo>, OpError> {
+        match self.attr(name) {
+            None => Ok(None),
+            Some(AttrValue::Type(info)) => Ok(Some(info)),
+            Some(_) => Err(OpError::new(format!("attribute {name:?} is not a type"))),
+        }
+    }
+
+    /// Types of what `write` gives; what it writes is forgotten.
+    pub(super) fn try_out(
+        &mut self,
+        write: impl FnOnce(&mut Call<'_>) -> Result<Vec<ValueId>, OpError>,
+    ) -> Result<Vec<Typed>, OpError> {
+        let (node, path, inputs) = (self.node, self.path, self.inputs.clone());
+        self.importer.try_out(|importer| {
+            let results = write(&mut Call::new(importer, node, path, inputs))?;
+            Ok(results.into_iter().map(|id| importer.graph.typed(id)).collect())
+        })
+    }
+
+    /// The node of operator `op` that repeats what `write` writes over the parameters of a block, of which it gives the results.
+    pub(super) fn repeat(
+        &mut self,
+        op: &'static str,
+        operands: Vec<Option<ValueId>>,
+        mut attrs: Vec<(&'static str, Attr)>,
+        arity: Arity,
+        write: &mut dyn FnMut(&mut Call<'_>, &[ValueId]) -> Result<Vec<ValueId>, OpError>,
+    ) -> Result<Last, OpError> {
+        let def = newest(op)?;
+        let own = attrs.iter().map(|(name, attr)| ((*name).to_owned(), attr.clone()));
+        let template = Node {
+            op: def.name.to_owned(),
+            version: def.version,
+            name: self.path.to_owned(),
+            inputs: operands.clone(),
+            outputs: Vec::new(),
+            attrs: own.collect(),
+        };
+        let parameter = |_| Parameter { name: self.next_name(), declared: None };
+        let parameters: Vec<Parameter> = (0..arity.parameters).map(parameter).collect();
+        let (node, path, inputs) = (self.node, self.path, &self.inputs);
+        let (made, read) = (&mut self.made, &mut self.read);
+        let block =
+            self.importer.repeat(&template, arity, &parameters, &mut |importer, formal| {
+                let mut call = Call::new(importer, node, path, inputs.clone());
+                call.made = *made;
+                let results = write(&mut call, formal);
+                *made = call.made;
+                read.extend(call.read);
+                results
+            })??;
+        attrs.push(("body", Attr::Block(block)));
+        self.last(op, operands, attrs)
+    }
+
     /// Says that an attribute means nothing here.
     pub(super) fn ignore(&mut self, name: &'static str) {
         self.read.insert(name);
@@ -265,12 +338,22 @@ impl<'a> Call<'a> {
 
     /// Writes what was meant as the last node, with one result, as one in between.
     pub(super) fn emit_last(&mut self, node: Last) -> Result<ValueId, OpError> {
+        Ok(self.emit_all(node, 1)?[0])
+    }
+
+    /// Writes what was meant as the last node, with so many results, as one in between.
+    pub(super) fn emit_all(&mut self, node: Last, count: usize) -> Result<Vec<ValueId>, OpError> {
         let Last { def, inputs, attrs } = node;
         let name = self.next_name();
-        let output = self.importer.new_value(name.clone());
+        let mut outputs = vec![self.importer.new_value(name.clone())];
+        for _ in 1..count {
+            let name = self.next_name();
+            outputs.push(self.importer.new_value(name));
+        }
         let attrs = def.normalise(attrs)?;
-        self.importer.push(def, name, inputs, attrs, vec![Some(output)])?;
-        Ok(output)
+        let asked = outputs.iter().copied().map(Some).collect();
+        self.importer.push(def, name, inputs, attrs, asked)?;
+        Ok(outputs)
     }
 
     /// `value` in another element type.

@@ -4,7 +4,7 @@ use super::{adapters, attrs, call::Call, inputs, unsupported};
 use crate::error::{BuildError, BuildErrorKind};
 use crate::graph::{Constant, ConstantClass, Declared, Graph, Output, check_operands};
 use crate::options::BuildOptions;
-use engine_format::{Attr, Attrs, Block, DType, Node, Tensor, ValueId};
+use engine_format::{Attr, Attrs, DType, Node, Tensor, ValueId};
 use engine_onnx::{AttrValue, Graph as OnnxGraph, Model, Node as OnnxNode, TensorData, ValueInfo};
 use engine_ops::infer::Facts;
 use engine_ops::{OpDef, OpError};
@@ -25,9 +25,11 @@ pub(crate) fn import(model: &Model, options: &BuildOptions) -> Result<Imported, 
         return Err(BuildError::new(BuildErrorKind::Unsupported, report));
     }
     let mut importer = Importer::default();
+    importer.blocks.push(Vec::new());
     importer.enter(&model.graph);
-    for (name, facts) in inputs::inputs(model, options)? {
-        let id = importer.graph.add_input(&name, facts);
+    for (name, typed) in inputs::inputs(model, options)? {
+        let id = importer.graph.add_input(&name, typed.facts);
+        importer.graph.value_mut(id).form = typed.form;
         importer.bind(&name, id);
     }
     importer.body(&model.graph)?;
@@ -35,17 +37,17 @@ pub(crate) fn import(model: &Model, options: &BuildOptions) -> Result<Imported, 
         let value = importer.resolve(&output.name).ok_or_else(|| undefined(&output.name))?;
         importer.graph.outputs.push(Output { name: output.name.clone(), value });
     }
-    importer.graph.execute = importer.nodes;
+    importer.graph.execute = importer.blocks.pop().expect("the main graph's block is still there");
     Ok(Imported { graph: importer.graph, decided: importer.decided })
 }
 
-fn undefined(output: &str) -> BuildError {
+pub(super) fn undefined(output: &str) -> BuildError {
     BuildError::model(format!("nothing defines output {output:?}"))
 }
 
 /// Names of one graph, and what the model declares of them.
 #[derive(Default)]
-struct Scope {
+pub(super) struct Scope {
     prefix: String,
     values: BTreeMap<String, ValueId>,
     declared: BTreeMap<String, Declared>,
@@ -55,15 +57,16 @@ struct Scope {
 #[derive(Default)]
 pub(super) struct Importer {
     pub(super) graph: Graph,
-    nodes: Vec<Node>,
+    /// Nodes of the blocks being written, the innermost last.
+    pub(super) blocks: Vec<Vec<Node>>,
     /// Innermost last.
-    scopes: Vec<Scope>,
+    pub(super) scopes: Vec<Scope>,
     /// Values whose contents decided what was written.
     pub(super) decided: BTreeSet<ValueId>,
 }
 
 impl Importer {
-    fn enter(&mut self, graph: &OnnxGraph) {
+    pub(super) fn enter(&mut self, graph: &OnnxGraph) {
         let infos = graph.value_info.iter().chain(&graph.outputs);
         let declared = infos.filter_map(|info| Some((info.name.clone(), declared(info)?)));
         self.scopes.push(Scope {
@@ -77,20 +80,20 @@ impl Importer {
         self.scopes.last_mut().expect("a graph is being imported")
     }
 
-    fn qualify(&mut self, name: &str) -> String {
+    pub(super) fn qualify(&mut self, name: &str) -> String {
         format!("{}{name}", self.scope().prefix)
     }
 
-    fn bind(&mut self, name: &str, id: ValueId) {
+    pub(super) fn bind(&mut self, name: &str, id: ValueId) {
         self.scope().values.insert(name.to_owned(), id);
     }
 
-    fn resolve(&self, name: &str) -> Option<ValueId> {
+    pub(super) fn resolve(&self, name: &str) -> Option<ValueId> {
         self.scopes.iter().rev().find_map(|scope| scope.values.get(name)).copied()
     }
 
     /// Constants and nodes of a graph whose inputs are bound.
-    fn body(&mut self, graph: &OnnxGraph) -> Result<(), BuildError> {
+    pub(super) fn body(&mut self, graph: &OnnxGraph) -> Result<(), BuildError> {
         for initializer in &graph.initializers {
             // One that is an input too was bound as the input if the caller keeps it.
             if !self.scope().values.contains_key(&initializer.name) {
@@ -98,54 +101,6 @@ impl Importer {
             }
         }
         graph.nodes.iter().try_for_each(|node| self.node(node))
-    }
-
-    /// A nested graph: a branch that captures what it needs by name.
-    fn block(&mut self, graph: &OnnxGraph) -> Result<Block, BuildError> {
-        let outside = std::mem::take(&mut self.nodes);
-        self.enter(graph);
-        let mut formal = Vec::new();
-        for info in &graph.inputs {
-            let facts = declared_facts(info)?;
-            let name = self.qualify(&info.name);
-            let id = self.graph.add_value(name, facts);
-            self.bind(&info.name, id);
-            formal.push(id);
-        }
-        self.body(graph)?;
-        let outputs = graph.outputs.iter().map(|output| {
-            let name = graph.qualify(&output.name);
-            self.resolve(&output.name).ok_or_else(|| undefined(&name))
-        });
-        let outputs = outputs.collect::<Result<_, _>>()?;
-        self.scopes.pop();
-        let nodes = std::mem::replace(&mut self.nodes, outside);
-        Ok(Block { inputs: formal, nodes, outputs })
-    }
-
-    /// The nodes of a nested graph as part of the block being written, its inputs being `operands`.
-    pub(super) fn inline(
-        &mut self,
-        graph: &OnnxGraph,
-        operands: &[ValueId],
-    ) -> Result<Vec<ValueId>, BuildError> {
-        if graph.inputs.len() != operands.len() {
-            let (takes, given) = (graph.inputs.len(), operands.len());
-            return Err(BuildError::model(format!(
-                "the graph has {takes} inputs, {given} are given"
-            )));
-        }
-        self.enter(graph);
-        for (info, &operand) in graph.inputs.iter().zip(operands) {
-            self.bind(&info.name, operand);
-        }
-        self.body(graph)?;
-        let results = graph.outputs.iter().map(|output| {
-            self.resolve(&output.name).ok_or_else(|| undefined(&graph.qualify(&output.name)))
-        });
-        let results = results.collect();
-        self.scopes.pop();
-        results
     }
 
     /// A constant with a name of the model.
@@ -183,7 +138,7 @@ impl Importer {
         }
         match engine_ops::lookup_onnx(&node.domain, &node.op_type, node.opset) {
             Some(def) => {
-                let attrs = self.attrs(def, node, &path, &inputs)?;
+                let Some(attrs) = self.attrs(def, node, &path, &inputs)? else { return Ok(()) };
                 self.write(def, node, &path, inputs, attrs, &BTreeMap::new())
             }
             None => self.adapt(node, &path, inputs),
@@ -192,7 +147,7 @@ impl Importer {
 
     /// Writes the node that gives an ONNX node's results, with their names and declared types, but for those that are `given`
     /// by other nodes.
-    fn write(
+    pub(super) fn write(
         &mut self,
         def: &'static OpDef,
         node: &OnnxNode,
@@ -251,24 +206,31 @@ impl Importer {
         self.write(last.def, node, path, last.inputs, attrs, &given)
     }
 
-    /// Attributes as the table's row takes them, nested graphs imported.
+    /// Attributes as the table's row takes them, nested graphs imported. `None` if the node was written in another way.
     fn attrs(
         &mut self,
-        def: &OpDef,
+        def: &'static OpDef,
         node: &OnnxNode,
         path: &str,
         inputs: &[Option<ValueId>],
-    ) -> Result<Attrs, BuildError> {
+    ) -> Result<Option<Attrs>, BuildError> {
         let mut out = Attrs::new();
+        if def.name == "If" && !self.branches(node, path, inputs, &mut out)? {
+            return Ok(None);
+        }
         for (name, value) in &node.attrs {
             let attr = match value {
-                AttrValue::Graph(graph) => Ok(Attr::Block(self.block(graph)?)),
+                AttrValue::Graph(_) if out.contains_key(name) => continue,
+                AttrValue::Graph(graph) => {
+                    Ok(Attr::Block(self.repeated(def, node, path, inputs, graph)?))
+                }
                 value => attrs::plain(name, value).map(|attr| attrs::fit(def, name, attr)),
             };
             let attr = attr.map_err(|error| self.node_error(node, path, inputs, &error))?;
             out.insert(name.clone(), attr);
         }
-        def.normalise(out).map_err(|error| self.node_error(node, path, inputs, &error))
+        let attrs = def.normalise(out);
+        attrs.map(Some).map_err(|error| self.node_error(node, path, inputs, &error))
     }
 
     /// A value whose type is inferred when the node that gives it is written.
@@ -303,17 +265,17 @@ impl Importer {
         }
         let (op, version) = (def.name.to_owned(), def.version);
         let node = Node { op, version, name, inputs, outputs, attrs };
-        for (id, facts) in node.outputs.iter().zip(self.graph.infer(&node)?) {
-            if let (Some(id), Some(facts)) = (id, facts) {
-                self.graph.value_mut(*id).facts = facts;
+        for (id, typed) in node.outputs.iter().zip(self.graph.infer(&node)?) {
+            if let (Some(id), Some(typed)) = (id, typed) {
+                self.graph.set_type(*id, typed);
             }
         }
-        self.nodes.push(node);
+        self.blocks.last_mut().expect("a block is being written").push(node);
         Ok(())
     }
 
     /// An error that says which node, over which operands.
-    fn node_error(
+    pub(super) fn node_error(
         &self,
         node: &OnnxNode,
         path: &str,
@@ -329,14 +291,6 @@ impl Importer {
     }
 }
 
-fn declared(info: &ValueInfo) -> Option<Declared> {
+pub(super) fn declared(info: &ValueInfo) -> Option<Declared> {
     Some(Declared { dtype: info.dtype?, rank: info.shape.as_ref().map(Vec::len) })
-}
-
-/// Facts of a loop body's formal parameter.
-fn declared_facts(info: &ValueInfo) -> Result<Facts, BuildError> {
-    let dtype = info.dtype.ok_or_else(|| {
-        BuildError::model(format!("input {:?} is a {}, not taken here", info.name, info.type_name))
-    })?;
-    Ok(Facts { dtype, shape: info.shape.clone(), value: None })
 }

@@ -1,7 +1,7 @@
 //! Types of the model's inputs, with the shapes that the caller fixed.
 
 use crate::error::BuildError;
-use crate::graph::FRESH;
+use crate::graph::{FRESH, Typed, fresh_shape};
 use crate::options::BuildOptions;
 use engine_format::Dim;
 use engine_onnx::{Model, ValueInfo};
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub(super) fn inputs(
     model: &Model,
     options: &BuildOptions,
-) -> Result<Vec<(String, Facts)>, BuildError> {
+) -> Result<Vec<(String, Typed)>, BuildError> {
     let is_weight = |info: &&ValueInfo| {
         model.graph.initializer(&info.name).is_some() && !options.keep_inputs.contains(&info.name)
     };
@@ -29,7 +29,7 @@ pub(super) fn inputs(
         .into_iter()
         .map(|info| {
             let facts = facts(info, options.shapes.get(&info.name), &bound)?;
-            Ok((info.name.clone(), facts))
+            Ok((info.name.clone(), Typed { form: info.form, facts }))
         })
         .collect()
 }
@@ -74,6 +74,12 @@ fn facts(
         return Ok(Facts::new(dtype, fixed.iter().map(|&n| Dim::from(n)).collect()));
     }
     let Some(declared) = &info.shape else { return Ok(Facts::unranked(dtype)) };
+    if info.form.is_sequence() {
+        // A symbol may stand for another size in each element.
+        let own = |(dim, own): (&Dim, Dim)| if dim.known().is_some() { dim.clone() } else { own };
+        let fresh = fresh_shape(&info.name, declared.len());
+        return Ok(Facts::new(dtype, declared.iter().zip(fresh).map(own).collect()));
+    }
     let dim = |(axis, dim): (usize, &Dim)| match dim.as_symbol() {
         Some(symbol) => match bound.get(symbol) {
             Some(&size) => Dim::from(size),

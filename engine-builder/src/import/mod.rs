@@ -5,7 +5,8 @@
 //! at once, by [`unsupported`].
 
 mod adapters;
-mod attrs;
+pub(crate) mod attrs;
+mod blocks;
 mod call;
 mod importer;
 mod inputs;

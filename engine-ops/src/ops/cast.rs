@@ -56,7 +56,7 @@ pub static CAST_LIKE: OpDef = OpDef {
 };
 
 /// The element type that ONNX's `TensorProto.DataType` gives this number.
-pub(super) fn onnx_dtype(number: i64) -> Result<DType, OpError> {
+pub fn onnx_dtype(number: i64) -> Result<DType, OpError> {
     Ok(match number {
         1 => DType::F32,
         2 => DType::U8,

@@ -2,6 +2,8 @@
 
 use crate::OpDef;
 
+pub use cast::onnx_dtype;
+
 mod activation;
 mod arg;
 mod attention;
@@ -51,6 +53,7 @@ mod resize;
 mod reverse_sequence;
 mod roi_align;
 mod scatter;
+mod sequence;
 mod shape;
 mod slice;
 mod softmax;
@@ -212,6 +215,20 @@ pub static TABLE: &[&OpDef] = &[
     &recurrent::RNN,
     // Control.
     &control::IF,
+    &control::LOOP,
+    &control::SCAN,
+    // Sequences and optional values.
+    &sequence::SEQUENCE_CONSTRUCT,
+    &sequence::SEQUENCE_EMPTY,
+    &sequence::SEQUENCE_INSERT,
+    &sequence::SEQUENCE_ERASE,
+    &sequence::SEQUENCE_AT,
+    &sequence::SEQUENCE_LENGTH,
+    &sequence::CONCAT_FROM_SEQUENCE,
+    &sequence::SPLIT_TO_SEQUENCE,
+    &sequence::OPTIONAL,
+    &sequence::OPTIONAL_HAS_ELEMENT,
+    &sequence::OPTIONAL_GET_ELEMENT,
     // Products.
     &matmul::MATMUL,
     &matmul::FUSED_MATMUL,

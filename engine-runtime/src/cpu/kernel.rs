@@ -86,13 +86,20 @@ pub(crate) fn node_error(
     inputs: &[Option<TensorMeta>],
     why: &OpError,
 ) -> RunError {
-    let given: Vec<String> = inputs
-        .iter()
-        .map(|meta| match meta {
-            Some(meta) => format!("{}{:?}", meta.dtype, meta.shape),
-            None => "–".to_owned(),
-        })
-        .collect();
+    let text = |meta: &TensorMeta| format!("{}{:?}", meta.dtype, meta.shape);
+    let given: Vec<Option<String>> = inputs.iter().map(|meta| meta.as_ref().map(text)).collect();
+    described_error(kind, def, path, &given, why)
+}
+
+/// The error of a node that was given operands of the types that `given` says in words.
+pub(crate) fn described_error(
+    kind: RunErrorKind,
+    def: &OpDef,
+    path: &str,
+    given: &[Option<String>],
+    why: &OpError,
+) -> RunError {
+    let given: Vec<&str> = given.iter().map(|text| text.as_deref().unwrap_or("–")).collect();
     let given = given.join(", ");
     RunError::new(kind, format!("node {path:?}, {} v{} of ({given}): {why}", def.name, def.version))
 }

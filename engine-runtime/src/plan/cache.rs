@@ -1,5 +1,6 @@
 //! Plans by what they depend on, the least recently used falling out.
 
+use super::item::{Given, Layout};
 use crate::cpu::kernel;
 use engine_format::Tensor;
 use engine_ops::cpu::TensorMeta;
@@ -19,27 +20,32 @@ impl CacheLimits {
     pub const SESSION: Self = Self { entries: 128, bytes: 256 << 20 };
 }
 
-/// What a plan depends on: the plan it follows, the types of the tensors it was given and the contents of some.
+/// What a plan depends on: the plan it follows, how values are made up of the tensors it was given, their types and the contents
+/// of some.
 #[derive(Debug)]
 pub(crate) struct Key {
     after: u64,
+    layout: Vec<Layout>,
     tensors: Vec<(TensorMeta, Option<Tensor>)>,
 }
 
 impl Key {
-    /// The key of a plan made after plan `after` for `tensors`; `keyed` says whose contents it depends on.
-    pub fn new(after: u64, tensors: &[Tensor], keyed: &[bool]) -> Self {
+    /// The key of a plan made after plan `after` for what is given; `keyed` says on which tensors' contents it depends.
+    pub fn new(after: u64, given: Given<'_>, keyed: &[bool]) -> Self {
         let item = |(t, keyed): (&Tensor, &bool)| (kernel::meta(t), keyed.then(|| t.clone()));
-        Self { after, tensors: tensors.iter().zip(keyed).map(item).collect() }
+        let tensors = given.tensors.iter().zip(keyed).map(item).collect();
+        Self { after, layout: given.layout.to_vec(), tensors }
     }
 
-    fn matches(&self, after: u64, tensors: &[Tensor]) -> bool {
+    fn matches(&self, after: u64, given: Given<'_>) -> bool {
+        let Given { tensors, layout } = given;
         let same = |((meta, value), t): (&(TensorMeta, Option<Tensor>), &Tensor)| {
             meta.dtype == t.dtype()
                 && meta.shape == t.shape()
                 && value.as_ref().is_none_or(|value| value.bytes() == t.bytes())
         };
         self.after == after
+            && self.layout == layout
             && self.tensors.len() == tensors.len()
             && self.tensors.iter().zip(tensors).all(same)
     }
@@ -70,9 +76,9 @@ impl<T> Cache<T> {
         Self { limits, entries: Vec::new(), bytes: 0 }
     }
 
-    /// The plan for these tensors, if it is here.
-    pub fn get(&mut self, after: u64, tensors: &[Tensor]) -> Option<Arc<T>> {
-        let at = self.entries.iter().rposition(|e| e.key.matches(after, tensors))?;
+    /// The plan for what is given, if it is here.
+    pub fn get(&mut self, after: u64, given: Given<'_>) -> Option<Arc<T>> {
+        let at = self.entries.iter().rposition(|e| e.key.matches(after, given))?;
         let last = self.entries.len() - 1;
         if at != last {
             self.entries[at..].rotate_left(1);
@@ -81,8 +87,8 @@ impl<T> Cache<T> {
     }
 
     /// Adds a plan that takes `cost` bytes. If two threads made it at once, the first one's is kept.
-    pub fn insert(&mut self, key: Key, item: Arc<T>, cost: usize, tensors: &[Tensor]) -> Arc<T> {
-        if let Some(there) = self.get(key.after, tensors) {
+    pub fn insert(&mut self, key: Key, item: Arc<T>, cost: usize, given: Given<'_>) -> Arc<T> {
+        if let Some(there) = self.get(key.after, given) {
             return there;
         }
         let cost = cost + key.bytes();
@@ -117,9 +123,14 @@ mod tests {
         vec![Tensor::from_slice(&[n], &vec![n as i64; n])]
     }
 
+    fn given(tensors: &[Tensor]) -> Given<'_> {
+        Given { tensors, layout: &[Layout::Tensor] }
+    }
+
     fn put(cache: &mut Cache<usize>, n: usize, keyed: bool) {
         let tensors = shaped(n);
-        cache.insert(Key::new(0, &tensors, &[keyed]), Arc::new(n), 100, &tensors);
+        let given = given(&tensors);
+        cache.insert(Key::new(0, given, &[keyed]), Arc::new(n), 100, given);
     }
 
     #[test]
@@ -127,11 +138,11 @@ mod tests {
         let mut cache = Cache::new(CacheLimits { entries: 2, bytes: 1000 });
         put(&mut cache, 1, false);
         put(&mut cache, 2, false);
-        assert_eq!(cache.get(0, &shaped(1)).as_deref(), Some(&1));
+        assert_eq!(cache.get(0, given(&shaped(1))).as_deref(), Some(&1));
         put(&mut cache, 3, false);
-        assert_eq!(cache.get(0, &shaped(2)), None);
-        assert_eq!(cache.get(0, &shaped(1)).as_deref(), Some(&1));
-        assert_eq!(cache.get(0, &shaped(3)).as_deref(), Some(&3));
+        assert_eq!(cache.get(0, given(&shaped(2))), None);
+        assert_eq!(cache.get(0, given(&shaped(1))).as_deref(), Some(&1));
+        assert_eq!(cache.get(0, given(&shaped(3))).as_deref(), Some(&3));
     }
 
     #[test]
@@ -141,7 +152,7 @@ mod tests {
         assert_eq!(cache.len(), 2);
         let mut tiny = Cache::new(CacheLimits { entries: 10, bytes: 1 });
         (1..=4).for_each(|n| put(&mut tiny, n, false));
-        assert_eq!(tiny.get(0, &shaped(4)).as_deref(), Some(&4));
+        assert_eq!(tiny.get(0, given(&shaped(4))).as_deref(), Some(&4));
     }
 
     #[test]
@@ -150,9 +161,19 @@ mod tests {
         put(&mut cache, 1, false);
         put(&mut cache, 2, true);
         let other = |n: usize| vec![Tensor::from_slice(&[n], &vec![9i64; n])];
-        assert!(cache.get(0, &other(1)).is_some());
-        assert!(cache.get(0, &other(2)).is_none());
-        assert!(cache.get(0, &shaped(2)).is_some());
-        assert!(cache.get(1, &shaped(2)).is_none(), "it follows another plan");
+        assert!(cache.get(0, given(&other(1))).is_some());
+        assert!(cache.get(0, given(&other(2))).is_none());
+        assert!(cache.get(0, given(&shaped(2))).is_some());
+        assert!(cache.get(1, given(&shaped(2))).is_none(), "it follows another plan");
+    }
+
+    #[test]
+    fn the_same_tensors_in_another_layout_are_another_plan() {
+        let mut cache = Cache::new(CacheLimits { entries: 10, bytes: 1000 });
+        put(&mut cache, 1, false);
+        let tensors = shaped(1);
+        let sequence = [Layout::Sequence(tensors[0].dtype(), 1)];
+        assert!(cache.get(0, Given { tensors: &tensors, layout: &sequence }).is_none());
+        assert!(cache.get(0, given(&tensors)).is_some());
     }
 }

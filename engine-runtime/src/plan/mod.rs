@@ -3,8 +3,9 @@
 //! A program is the validated form of an engine's block. The planner walks it with concrete facts and
 //! leaves a [`Segment`]: a straight list of steps over buffers whose sizes and lifetimes are known. Shape
 //! arithmetic is done while planning, views become aliases, an `If` whose condition is known is replaced by its
-//! branch. Where the contents of a value computed at run time are needed, a segment ends there ([`End::Suspend`])
-//! and another one, planned once those contents are known, goes on.
+//! branch, loops are unrolled, sequences are lists of tensors that only the planner knows. Where the contents of a value
+//! computed at run time are needed, a segment ends there ([`End::Suspend`]) and another one, planned once those
+//! contents are known, goes on.
 //!
 //! A plan never depends on the contents of weights.
 
@@ -14,9 +15,13 @@ use engine_ops::cpu::TensorMeta;
 use std::sync::Arc;
 
 pub(crate) mod cache;
+mod flow;
+pub(crate) mod item;
 mod memory;
+mod node;
 pub(crate) mod program;
 mod segment;
+mod sequence;
 pub(crate) mod walk;
 
 pub use memory::{Slots, assign};
@@ -133,6 +138,6 @@ pub struct Segment {
 pub enum End {
     /// [`Segment::host`] holds the program's outputs.
     Done,
-    /// The rest of the program can only be planned once [`Segment::host`] is known.
+    /// The rest of the program is planned once [`Segment::host`] is known.
     Suspend,
 }

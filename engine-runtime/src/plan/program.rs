@@ -27,10 +27,14 @@ pub(crate) struct Program {
 /// A block.
 #[derive(Debug)]
 pub(crate) struct Body {
+    /// Its parameters: of the body of a loop.
+    pub inputs: Vec<ValueId>,
     /// Its nodes in order.
-    pub nodes: Vec<Op>,
+    pub nodes: Vec<Arc<Op>>,
     /// What it gives back.
     pub outputs: Vec<ValueId>,
+    /// What it reads and does not define: values of the blocks around it.
+    pub captures: BTreeSet<ValueId>,
 }
 
 /// A node whose operator is known and whose operands and attributes are what the operator takes.
@@ -48,8 +52,20 @@ pub(crate) struct Op {
 impl Body {
     /// Checks every node of `block` and of the blocks in it; `problems` collects all that is wrong.
     pub fn check(block: &Block, problems: &mut Vec<String>) -> Arc<Self> {
-        let nodes = block.nodes.iter().filter_map(|node| Op::check(node, problems)).collect();
-        Arc::new(Self { nodes, outputs: block.outputs.clone() })
+        let nodes = block.nodes.iter().filter_map(|node| Op::check(node, problems));
+        let nodes: Vec<Arc<Op>> = nodes.map(Arc::new).collect();
+        let (inputs, outputs) = (block.inputs.clone(), block.outputs.clone());
+        let mut body = Self { inputs, nodes, outputs, captures: BTreeSet::new() };
+        let mut captures = BTreeSet::new();
+        body.reads_from(0, &mut |v| {
+            captures.insert(v);
+        });
+        let made = body.nodes.iter().flat_map(|op| op.outputs.iter().flatten());
+        for own in body.inputs.iter().chain(made) {
+            captures.remove(own);
+        }
+        body.captures = captures;
+        Arc::new(body)
     }
 
     /// The same nodes as far as they lead to `outputs`.
@@ -68,13 +84,11 @@ impl Body {
         Block { inputs: block.inputs.clone(), nodes, outputs }
     }
 
-    /// Calls `f` with every value that the nodes from `start` on, and the results, read.
+    /// Calls `f` with every value that the nodes from `start` on, the blocks in them, and the results read.
     pub fn reads_from(&self, start: usize, f: &mut impl FnMut(ValueId)) {
         for op in &self.nodes[start..] {
             op.inputs.iter().flatten().for_each(|&v| f(v));
-            for body in op.bodies.values() {
-                body.reads_from(0, f);
-            }
+            op.bodies.values().flat_map(|body| &body.captures).for_each(|&v| f(v));
         }
         self.outputs.iter().for_each(|&v| f(v));
     }
@@ -106,7 +120,7 @@ impl Op {
             Err(why) => problem(why.to_string()),
         }
         check_operands(def, node).into_iter().for_each(&mut problem);
-        if let Some(what) = not_runnable(def) {
+        if let Some(what) = not_runnable(def, node) {
             problem(what);
         }
         let mut bodies = BTreeMap::new();
@@ -163,12 +177,10 @@ fn check_operands(def: &OpDef, node: &Node) -> Vec<String> {
     wrong
 }
 
-/// Why this runtime cannot run an operator of its own table; a bug of the table if it happens.
-fn not_runnable(def: &OpDef) -> Option<String> {
+/// Why this runtime cannot run a node whose operands and attributes are right.
+fn not_runnable(def: &OpDef, node: &Node) -> Option<String> {
     match (def.kind, &def.cpu) {
-        (Kind::Control, _) if def.name != "If" => {
-            Some("this control operator is not run yet; If is".to_owned())
-        }
+        (Kind::Control, _) => super::flow::problem(node),
         (Kind::Compute | Kind::Move, Cpu::None) => {
             Some("the operator has no CPU kernel".to_owned())
         }

@@ -1,41 +1,11 @@
 //! Collecting the steps of a segment: what is not needed falls out, what is gets its place.
 
-use super::program::Op;
+use super::item::{Origin, Val};
+use super::node::Call;
 use super::{Buffer, Constant, End, Operand, Output, Place, Segment, Step};
-use engine_format::{Tensor, ValueId};
+use engine_format::ValueId;
 use engine_ops::cpu::TensorMeta;
 use std::collections::BTreeMap;
-
-/// What the planner knows of a value.
-#[derive(Clone, Debug)]
-pub(crate) struct Val {
-    pub origin: Origin,
-    pub meta: TensorMeta,
-    pub value: Option<Tensor>,
-}
-
-/// Where a value comes from while planning. It turns into a [`Place`] when the segment is finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    Input(usize),
-    Resident(ValueId),
-    /// Known to the plan; the id of the literal, if it is one.
-    Known(Option<ValueId>),
-    /// Written by a step of this segment; counted before unneeded ones fall out.
-    Buffer(usize),
-    Carried(usize),
-}
-
-impl Val {
-    pub fn new(origin: Origin, meta: TensorMeta) -> Self {
-        Self { origin, meta, value: None }
-    }
-
-    pub fn known(literal: Option<ValueId>, tensor: Tensor) -> Self {
-        let meta = crate::cpu::kernel::meta(&tensor);
-        Self { origin: Origin::Known(literal), meta, value: Some(tensor) }
-    }
-}
 
 /// A segment being collected.
 #[derive(Default)]
@@ -52,18 +22,23 @@ struct Draft {
 }
 
 impl Builder {
-    /// Adds a kernel call and gives its results. The first is written even if the node does not name it.
+    /// Number of steps so far, also of those that nothing may need.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Adds a kernel call and gives its results. The first is written even if nobody asked for it.
     pub fn step(
         &mut self,
-        op: &Op,
+        call: &Call<'_>,
         inputs: Vec<Option<Val>>,
         results: Vec<TensorMeta>,
     ) -> Vec<Option<Val>> {
         let index = self.steps.len();
         let mut vals = Vec::new();
         let mut outputs = Vec::new();
-        for (i, meta) in results.into_iter().take(op.outputs.len().max(1)).enumerate() {
-            let asked = i == 0 || op.outputs[i].is_some();
+        for (i, meta) in results.into_iter().take(call.asked.len().max(1)).enumerate() {
+            let asked = i == 0 || call.asked[i];
             outputs.push(asked.then_some(self.buffers.len()));
             vals.push(asked.then(|| Val::new(Origin::Buffer(self.buffers.len()), meta.clone())));
             if asked {
@@ -71,9 +46,9 @@ impl Builder {
             }
         }
         let step = Step {
-            def: op.def,
-            attrs: op.attrs.clone(),
-            path: op.path.clone(),
+            def: call.def,
+            attrs: call.attrs.clone(),
+            path: call.path.clone(),
             inputs: Vec::new(),
             outputs: Vec::new(),
         };

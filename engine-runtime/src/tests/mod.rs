@@ -2,6 +2,7 @@
 
 mod concurrent;
 mod layers;
+mod loops;
 mod on_gpu;
 mod paths;
 mod planning;

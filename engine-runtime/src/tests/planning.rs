@@ -3,8 +3,9 @@
 use super::toy::{Toy, bits, close, floats, live, model, node, poisoned, run, weights, x};
 use crate::cpu::kernel;
 use crate::executor::Programs;
+use crate::plan::item::{Given, Layout};
 use crate::plan::program::{Body, Op, Program};
-use crate::plan::walk::{Planned, ResidentMetas};
+use crate::plan::walk::{Planned, ResidentMetas, Rest, Suspension};
 use crate::plan::{End, Place, assign};
 use crate::session::Session;
 use crate::{Inputs, LiveModule, LoadError};
@@ -24,7 +25,17 @@ fn residents(engine: &Engine) -> ResidentMetas {
 
 fn plan(engine: &Engine, inputs: &[Tensor]) -> Planned {
     let programs = Programs::check(engine).unwrap();
-    programs.execute.plan(inputs, &residents(engine)).unwrap()
+    let layout = vec![Layout::Tensor; inputs.len()];
+    let given = Given { tensors: inputs, layout: &layout };
+    programs.execute.plan(given, &residents(engine)).unwrap()
+}
+
+/// What the plan waits for, if it is not the last.
+fn rest(planned: &Planned) -> Option<&Suspension> {
+    match &planned.rest {
+        Rest::Suspension(rest) => Some(rest),
+        Rest::Outputs(_) => None,
+    }
 }
 
 fn names(planned: &Planned) -> Vec<&str> {
@@ -47,7 +58,7 @@ fn views_and_shapes_take_no_step_and_unread_nodes_fall_out() {
     let planned = plan(&toy.build(), &[ramp(&[2, 3])]);
     assert_eq!(names(&planned), ["Tanh", "Relu"]);
     let segment = &planned.segment;
-    assert!(matches!(segment.end, End::Done) && planned.rest.is_none());
+    assert!(matches!(segment.end, End::Done) && rest(&planned).is_none());
     let (relu, flat) = (segment.steps[1].inputs[0].as_ref().unwrap(), &segment.host[1]);
     assert_eq!((relu.place, &relu.meta.shape[..]), (Place::Buffer(0), &[2, 3][..]));
     assert_eq!((flat.place, &flat.meta.shape[..]), (Place::Buffer(0), &[6][..]));
@@ -100,18 +111,18 @@ fn a_plan_waits_where_contents_are_computed_from_much_data() {
     toy.output("y", y, DType::F32);
     let engine = toy.build();
     let few = plan(&engine, &[Tensor::zeros(DType::Bool, &[2]), ramp(&[3])]);
-    assert!(few.rest.is_none() && few.segment.steps.is_empty(), "y is x");
+    assert!(rest(&few).is_none() && few.segment.steps.is_empty(), "y is x");
     let many = plan(&engine, &[Tensor::zeros(DType::Bool, &[10_000]), ramp(&[3])]);
     assert!(matches!(many.segment.end, End::Suspend));
     assert_eq!(names(&many), ["Tanh", "Slice"]);
     assert_eq!((many.segment.host.len(), many.segment.carry.len()), (1, 1));
-    let rest = many.rest.unwrap();
+    let rest = rest(&many).unwrap();
     let programs = Programs::check(&engine).unwrap();
     let yes = rest.absorb(vec![Tensor::from_bools(&[1], &[true])]).unwrap();
-    let next = programs.execute.resume(&rest, &yes).unwrap();
+    let next = programs.execute.resume(rest, &yes, &residents(&engine)).unwrap();
     assert_eq!(next.segment.host[0].place, Place::Carried(0));
     let no = rest.absorb(vec![Tensor::from_bools(&[1], &[false])]).unwrap();
-    let next = programs.execute.resume(&rest, &no).unwrap();
+    let next = programs.execute.resume(rest, &no, &residents(&engine)).unwrap();
     assert_eq!(next.segment.host[0].place, Place::Input(1));
 }
 
@@ -140,7 +151,7 @@ fn a_node_whose_shape_depends_on_data_runs_between_two_segments() {
     let engine = toy.build();
     let parts = engine.parts();
     let mut body = Arc::into_inner(Body::check(&parts.execute, &mut Vec::new())).unwrap();
-    let relu: &mut Op = &mut body.nodes[1];
+    let relu: &mut Op = Arc::get_mut(&mut body.nodes[1]).unwrap();
     relu.def = &POSITIVE;
     let program = Arc::new(Program {
         body: Arc::new(body),
@@ -152,10 +163,12 @@ fn a_node_whose_shape_depends_on_data_runs_between_two_segments() {
     let backend = Arc::new(crate::cpu::CpuBackend::new(poisoned().cpu_options()));
     let session = Session::new(backend, program, BTreeMap::new());
     for x in [[-1.0f32, 2.0, -3.0, 4.0], [-1.0, -2.0, -3.0, 4.0], [1.0, 2.0, -3.0, 4.0]] {
-        let y = session.run(&BTreeMap::new(), &[Tensor::from_slice(&[4], &x)]).unwrap();
+        let tensors = [Tensor::from_slice(&[4], &x)];
+        let given = Given { tensors: &tensors, layout: &[Layout::Tensor] };
+        let y = session.run(&BTreeMap::new(), given).unwrap();
         let bent: Vec<f32> = x.iter().map(|x| x.tanh()).collect();
         let found: Vec<f32> = bent.iter().copied().filter(|&x| x > 0.0).collect();
-        close(&floats(&y[0]), &[bent, found.clone(), found].concat());
+        close(&floats(&y[0].tensors()[0]), &[bent, found.clone(), found].concat());
     }
 }
 

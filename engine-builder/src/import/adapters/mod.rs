@@ -4,6 +4,7 @@
 mod arithmetic;
 mod attention;
 mod axes;
+mod control;
 mod layers;
 mod loss;
 mod normalisation;
@@ -51,6 +52,7 @@ static FAMILIES: &[&[Adapter]] = &[
     arithmetic::ROWS,
     attention::ROWS,
     axes::ROWS,
+    control::ROWS,
     layers::ROWS,
     loss::ROWS,
     normalisation::ROWS,

@@ -1,0 +1,256 @@
+//! Nested graphs: branches, and blocks that are repeated.
+
+use super::importer::{Importer, declared, undefined};
+use crate::error::{BuildError, BuildErrorKind};
+use crate::graph::{Declared, Graph, Typed, parameters, slice};
+use engine_format::{Attr, Attrs, Block, Node, ValueId};
+use engine_onnx::{AttrValue, Graph as OnnxGraph, Node as OnnxNode};
+use engine_ops::control::{Arity, Ties};
+use engine_ops::infer::Facts;
+use engine_ops::{OpDef, OpError};
+use std::collections::BTreeSet;
+
+/// Parameters of a block to be written.
+pub(super) struct Parameter {
+    /// Name of the value.
+    pub(super) name: String,
+    /// What the model says of it.
+    pub(super) declared: Option<Declared>,
+}
+
+/// A state to go back to.
+struct Mark {
+    graph: Graph,
+    decided: BTreeSet<ValueId>,
+    scopes: usize,
+    blocks: usize,
+    nodes: usize,
+}
+
+impl Importer {
+    fn mark(&self) -> Mark {
+        Mark {
+            graph: self.graph.clone(),
+            decided: self.decided.clone(),
+            scopes: self.scopes.len(),
+            blocks: self.blocks.len(),
+            nodes: self.blocks.last().map_or(0, Vec::len),
+        }
+    }
+
+    /// Forgets what was written since `mark`.
+    fn go_back(&mut self, mark: Mark) {
+        (self.graph, self.decided) = (mark.graph, mark.decided);
+        self.scopes.truncate(mark.scopes);
+        self.blocks.truncate(mark.blocks);
+        if let Some(block) = self.blocks.last_mut() {
+            block.truncate(mark.nodes);
+        }
+    }
+
+    /// Writes what `write` writes into a block of its own; gives its nodes and what `write` gives.
+    fn in_block<T, E>(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<(Vec<Node>, T), E> {
+        self.blocks.push(Vec::new());
+        let done = write(self)?;
+        let nodes = self.blocks.pop().expect("the block that was begun above");
+        Ok((nodes, done))
+    }
+
+    /// What `write` gives; what it writes is forgotten.
+    pub(super) fn try_out<T, E>(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mark = self.mark();
+        let found = self.in_block(write)?.1;
+        self.go_back(mark);
+        Ok(found)
+    }
+
+    /// The nodes of a nested graph as part of the block being written, its inputs being `operands`.
+    pub(super) fn inline(
+        &mut self,
+        graph: &OnnxGraph,
+        operands: &[ValueId],
+    ) -> Result<Vec<ValueId>, BuildError> {
+        if graph.inputs.len() != operands.len() {
+            let (takes, given) = (graph.inputs.len(), operands.len());
+            return Err(BuildError::model(format!(
+                "the graph has {takes} inputs, {given} are given"
+            )));
+        }
+        self.enter(graph);
+        for (info, &operand) in graph.inputs.iter().zip(operands) {
+            self.bind(&info.name, operand);
+        }
+        self.body(graph)?;
+        let results = graph.outputs.iter().map(|output| {
+            self.resolve(&output.name).ok_or_else(|| undefined(&graph.qualify(&output.name)))
+        });
+        let results = results.collect();
+        self.scopes.pop();
+        results
+    }
+
+    /// The branches of an If, as attributes. Where the condition is known and the other branch is not a valid graph for the shapes
+    /// that are, the branch that is taken is written in the node's place; then `false`.
+    pub(super) fn branches(
+        &mut self,
+        node: &OnnxNode,
+        path: &str,
+        inputs: &[Option<ValueId>],
+        attrs: &mut Attrs,
+    ) -> Result<bool, BuildError> {
+        let condition = inputs.first().copied().flatten();
+        let known = condition.and_then(|id| self.graph.known_tensor(id)?.to_i64s());
+        let known = known.and_then(|flags| flags.first().map(|&flag| flag != 0));
+        for (name, when) in [("then_branch", true), ("else_branch", false)] {
+            let Some(AttrValue::Graph(graph)) = node.attrs.get(name) else { continue };
+            let mark = known.is_some_and(|known| known != when).then(|| self.mark());
+            match (self.in_block(|importer| importer.inline(graph, &[])), mark) {
+                (Ok((nodes, outputs)), _) => {
+                    let block = Block { inputs: Vec::new(), nodes, outputs };
+                    attrs.insert(name.to_owned(), Attr::Block(block));
+                }
+                (Err(error), Some(mark)) if error.kind() == BuildErrorKind::InvalidNode => {
+                    self.go_back(mark);
+                    tracing::debug!(path, %error, "the other branch of the If cannot run");
+                    let taken = if when { "else_branch" } else { "then_branch" };
+                    self.take_branch(node, path, inputs, taken)?;
+                    return Ok(false);
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes the nodes of a branch in the place of the If.
+    fn take_branch(
+        &mut self,
+        node: &OnnxNode,
+        path: &str,
+        inputs: &[Option<ValueId>],
+        taken: &str,
+    ) -> Result<(), BuildError> {
+        let Some(AttrValue::Graph(graph)) = node.attrs.get(taken) else {
+            let error = OpError::new(format!("attribute {taken:?} is missing"));
+            return Err(self.node_error(node, path, inputs, &error));
+        };
+        let constants: Vec<ValueId> =
+            inputs.iter().flatten().flat_map(|&id| self.constants_behind(id)).collect();
+        self.decided.extend(constants);
+        let results = self.inline(graph, &[])?;
+        if results.len() < node.outputs.len() {
+            let (gives, asked) = (results.len(), node.outputs.len());
+            let error = OpError::new(format!("{taken} gives {gives} results, expected {asked}"));
+            return Err(self.node_error(node, path, inputs, &error));
+        }
+        for (name, value) in node.outputs.iter().zip(results) {
+            if !name.is_empty() {
+                self.bind(name, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The constants from which a value is computed.
+    fn constants_behind(&self, id: ValueId) -> BTreeSet<ValueId> {
+        let mut found = BTreeSet::from([id]);
+        for node in self.blocks.iter().rev().flat_map(|block| block.iter().rev()) {
+            if node.outputs.iter().flatten().any(|id| found.contains(id)) {
+                found.extend(node.inputs.iter().flatten());
+            }
+        }
+        found.retain(|id| self.graph.constants.contains_key(id));
+        found
+    }
+
+    /// The body of a Loop or Scan as a block.
+    pub(super) fn repeated(
+        &mut self,
+        def: &'static OpDef,
+        node: &OnnxNode,
+        path: &str,
+        inputs: &[Option<ValueId>],
+        graph: &OnnxGraph,
+    ) -> Result<Block, BuildError> {
+        let cut = match node.attrs.get("num_scan_inputs") {
+            Some(AttrValue::Int(n)) => Attrs::from([("num_scan_inputs".to_owned(), Attr::Int(*n))]),
+            _ => Attrs::new(),
+        };
+        let mut attrs = cut;
+        if let Some(AttrValue::Ints(axes)) = node.attrs.get("scan_input_axes") {
+            attrs.insert("scan_input_axes".to_owned(), Attr::Ints(axes.clone()));
+        }
+        let (op, version) = (def.name.to_owned(), def.version);
+        let (name, outputs) = (path.to_owned(), Vec::new());
+        let template = Node { op, version, name, inputs: inputs.to_vec(), outputs, attrs };
+        let parameter = |info: &engine_onnx::ValueInfo| Parameter {
+            name: graph.qualify(&info.name),
+            declared: declared(info),
+        };
+        let names: Vec<Parameter> = graph.inputs.iter().map(parameter).collect();
+        let arity = Arity { parameters: names.len(), results: graph.outputs.len() };
+        let block = self.repeat(&template, arity, &names, &mut |importer, formal| {
+            importer.inline(graph, formal)
+        })?;
+        block.map_err(|error| self.node_error(node, path, inputs, &error))
+    }
+
+    /// A block that is repeated by a node like `template`, which lacks the block. What `write` writes depends on types, and those of
+    /// carried values may change from one iteration to the next; so it is written with the types of the first iteration, and
+    /// again with what holds of all as long as that is less.
+    ///
+    /// The inner error says that the block does not fit the node.
+    pub(super) fn repeat<E>(
+        &mut self,
+        template: &Node,
+        arity: Arity,
+        parameters: &[Parameter],
+        write: &mut dyn FnMut(&mut Self, &[ValueId]) -> Result<Vec<ValueId>, E>,
+    ) -> Result<Result<Block, OpError>, E> {
+        let (ties, mut types) = match self.first_types(template, arity) {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(error)),
+        };
+        loop {
+            let mark = self.mark();
+            let formal = |(parameter, typed): (&Parameter, &Typed)| {
+                let unknown = Facts::unranked(typed.facts.dtype);
+                let id = self.graph.add_value(&parameter.name, unknown);
+                self.graph.set_type(id, typed.clone());
+                self.graph.value_mut(id).declared = parameter.declared;
+                id
+            };
+            let inputs: Vec<ValueId> = parameters.iter().zip(&types).map(formal).collect();
+            let (nodes, outputs) = self.in_block(|importer| write(importer, &inputs))?;
+            let block = Block { inputs, nodes, outputs };
+            match self.graph.widened(&ties, &block, &types) {
+                Ok(wider) if wider == types => return Ok(Ok(block)),
+                Ok(wider) => types = wider,
+                Err(error) => return Ok(Err(error)),
+            }
+            self.go_back(mark);
+        }
+    }
+
+    /// The ties of a node to its block, and the types of the block's parameters in the first iteration.
+    fn first_types(&self, template: &Node, arity: Arity) -> Result<(Ties, Vec<Typed>), OpError> {
+        let Node { op, attrs, inputs, .. } = template;
+        let operands = inputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        let ties = Ties::of(op, attrs, operands, 0, arity)?;
+        let operand = |i: usize| {
+            let id = inputs[ties.first_operand + i];
+            id.map(|id| self.graph.typed(id))
+                .ok_or_else(|| OpError::new("a carried value is omitted"))
+        };
+        let carried = (0..ties.carried).map(operand).collect::<Result<_, _>>()?;
+        let slices = (0..ties.cut).map(|i| slice(template, i, &operand(ties.carried + i)?));
+        let types = parameters(&ties, carried, slices.collect::<Result<_, _>>()?)?;
+        Ok((ties, types))
+    }
+}

@@ -1,0 +1,134 @@
+//! What the planner knows of a value. Sequences and optional values exist only here: a plan's steps deal in tensors.
+
+use engine_format::{DType, Tensor, ValueId};
+use engine_ops::cpu::TensorMeta;
+use std::fmt;
+
+/// A tensor.
+#[derive(Clone, Debug)]
+pub(crate) struct Val {
+    pub origin: Origin,
+    pub meta: TensorMeta,
+    pub value: Option<Tensor>,
+}
+
+/// Where a tensor comes from while planning. It turns into a [`super::Place`] when the segment is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Origin {
+    Input(usize),
+    Resident(ValueId),
+    /// Known to the plan; the id of the literal, if it is one.
+    Known(Option<ValueId>),
+    /// Written by a step of this segment; counted before unneeded ones fall out.
+    Buffer(usize),
+    Carried(usize),
+}
+
+impl Val {
+    pub fn new(origin: Origin, meta: TensorMeta) -> Self {
+        Self { origin, meta, value: None }
+    }
+
+    pub fn known(literal: Option<ValueId>, tensor: Tensor) -> Self {
+        let meta = crate::cpu::kernel::meta(&tensor);
+        Self { origin: Origin::Known(literal), meta, value: Some(tensor) }
+    }
+
+    /// The same bytes under another shape of as many elements.
+    pub fn reshaped(&self, shape: Vec<usize>) -> Self {
+        let value = self.value.as_ref().and_then(|tensor| tensor.reshaped(&shape).ok());
+        let meta = TensorMeta { dtype: self.meta.dtype, shape };
+        debug_assert_eq!(meta.len(), self.meta.len());
+        Self { origin: self.origin, meta, value }
+    }
+}
+
+/// Any value.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    /// A tensor.
+    Tensor(Val),
+    /// A sequence of tensors.
+    Sequence(Sequence),
+    /// An optional value that is absent. One that is there is that value.
+    Absent,
+}
+
+/// A sequence of tensors of one element type.
+#[derive(Clone, Debug)]
+pub(crate) struct Sequence {
+    pub dtype: DType,
+    pub elements: Vec<Val>,
+}
+
+impl Item {
+    /// The tensors in it.
+    pub fn vals(&self) -> &[Val] {
+        match self {
+            Item::Tensor(val) => std::slice::from_ref(val),
+            Item::Sequence(sequence) => &sequence.elements,
+            Item::Absent => &[],
+        }
+    }
+
+    /// The tensors in it, to be renamed.
+    pub fn vals_mut(&mut self) -> &mut [Val] {
+        match self {
+            Item::Tensor(val) => std::slice::from_mut(val),
+            Item::Sequence(sequence) => &mut sequence.elements,
+            Item::Absent => &mut [],
+        }
+    }
+
+    /// How the tensors make up the value.
+    pub fn layout(&self) -> Layout {
+        match self {
+            Item::Tensor(_) => Layout::Tensor,
+            Item::Sequence(s) => Layout::Sequence(s.dtype, s.elements.len()),
+            Item::Absent => Layout::Absent,
+        }
+    }
+}
+
+/// The type, as errors show it.
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Item::Tensor(val) => write!(f, "{}{:?}", val.meta.dtype, val.meta.shape),
+            Item::Sequence(s) => {
+                write!(f, "a sequence of {} {} tensors", s.elements.len(), s.dtype)
+            }
+            Item::Absent => f.write_str("an absent value"),
+        }
+    }
+}
+
+/// How a value is made up of tensors, which stand in a flat list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Of one.
+    Tensor,
+    /// A sequence of so many, of this element type.
+    Sequence(DType, usize),
+    /// Of none.
+    Absent,
+}
+
+impl Layout {
+    /// Number of tensors.
+    pub fn tensors(self) -> usize {
+        match self {
+            Layout::Tensor => 1,
+            Layout::Sequence(_, n) => n,
+            Layout::Absent => 0,
+        }
+    }
+}
+
+/// What a plan is made for: tensors, and how values are made up of them. The tensors that a suspended plan goes on with are
+/// made up into values by the plan itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given<'a> {
+    pub tensors: &'a [Tensor],
+    pub layout: &'a [Layout],
+}
