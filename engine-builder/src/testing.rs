@@ -3,10 +3,11 @@
 use engine_format::{Attr, DType, Engine, Node, Tensor, ValueId};
 use engine_onnx::Model;
 use engine_onnx::proto::{
-    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto, attribute_type,
-    data_type,
+    AttributeProto, DimensionProto, ElementTypeProto, GraphProto, ModelProto, NodeProto,
+    OperatorSetIdProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+    attribute_type, data_type,
 };
+use engine_ops::control::Ties;
 use prost::Message;
 use std::collections::BTreeMap;
 
@@ -24,6 +25,15 @@ fn value_info(text: &str) -> ValueInfoProto {
 }
 
 fn type_proto(text: &str) -> TypeProto {
+    let inner = |kind: &str| text.strip_prefix(kind)?.strip_suffix(')');
+    let element =
+        |inner| Box::new(ElementTypeProto { elem_type: Some(Box::new(type_proto(inner))) });
+    if let Some(inner) = inner("seq(") {
+        return TypeProto { sequence_type: Some(element(inner)), ..Default::default() };
+    }
+    if let Some(inner) = inner("optional(") {
+        return TypeProto { optional_type: Some(element(inner)), ..Default::default() };
+    }
     let (dtype, dims) = text.trim_end_matches(']').split_once('[').unwrap();
     let elem_type = match dtype {
         "f32" => data_type::FLOAT,
@@ -75,6 +85,12 @@ pub(crate) fn tensor(name: &str, value: TensorProto) -> AttributeProto {
 pub(crate) fn graph(name: &str, inner: Onnx) -> AttributeProto {
     let (r#type, g) = (attribute_type::GRAPH, Some(Box::new(inner.graph)));
     AttributeProto { name: name.into(), g, r#type, ..Default::default() }
+}
+
+/// A type.
+pub(crate) fn of_type(name: &str, text: &str) -> AttributeProto {
+    let (r#type, tp) = (attribute_type::TYPE_PROTO, Some(Box::new(type_proto(text))));
+    AttributeProto { name: name.into(), tp, r#type, ..Default::default() }
 }
 
 /// A tensor of `f32` filled with `start`, `start + 1`, ….
@@ -234,6 +250,8 @@ pub(crate) fn run_nodes(
             let Some(Attr::Block(block)) = node.attrs.get(name) else { panic!("no {name}") };
             run_nodes(&block.nodes, values)?;
             block.outputs.iter().map(|id| values[id].clone()).collect()
+        } else if node.op == "Loop" {
+            run_loop(node, &inputs, values)?
         } else {
             let def = engine_ops::lookup(&node.op, node.version).unwrap();
             engine_ops::eval(def, &node.attrs, &inputs, node.outputs.len())
@@ -244,4 +262,37 @@ pub(crate) fn run_nodes(
         }
     }
     Ok(())
+}
+
+/// Iterations of a loop one by one; what they give is stacked in the end.
+fn run_loop(
+    node: &Node,
+    inputs: &[Option<Tensor>],
+    values: &mut BTreeMap<ValueId, Tensor>,
+) -> Result<Vec<Tensor>, String> {
+    let (ties, body) = Ties::of_node(node).unwrap();
+    let one = |t: &Tensor| t.to_i64s().unwrap()[0];
+    let trips = inputs[0].as_ref().map_or(i64::MAX, one);
+    let mut go = inputs[1].as_ref().is_none_or(|t| one(t) != 0);
+    let mut carried: Vec<Tensor> = inputs[2..].iter().flatten().cloned().collect();
+    let mut stacked = vec![Vec::new(); ties.stacked];
+    for number in 0..trips {
+        if !go {
+            break;
+        }
+        let own = [Tensor::from_slice(&[], &[number]), Tensor::from_bools(&[], &[true])];
+        values.extend(body.inputs.iter().copied().zip(own.into_iter().chain(carried)));
+        run_nodes(&body.nodes, values)?;
+        let mut results = body.outputs.iter().map(|id| values[id].clone());
+        go = one(&results.next().unwrap()) != 0;
+        carried = results.by_ref().take(ties.carried).collect();
+        stacked.iter_mut().zip(results).for_each(|(list, tensor)| list.push(tensor));
+    }
+    let stack = |list: Vec<Tensor>| {
+        let first: &Tensor = list.first().expect("tests stack what some iteration gave");
+        let shape: Vec<usize> = [list.len()].iter().chain(first.shape()).copied().collect();
+        let bytes: Vec<u8> = list.iter().flat_map(|t| t.bytes().to_vec()).collect();
+        Tensor::new(first.dtype(), &shape, bytes.into()).unwrap()
+    };
+    Ok(carried.into_iter().chain(stacked.into_iter().map(stack)).collect())
 }

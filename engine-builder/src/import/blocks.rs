@@ -107,7 +107,7 @@ impl Importer {
         let condition = inputs.first().copied().flatten();
         let known = condition.and_then(|id| self.graph.known_tensor(id)?.to_i64s());
         let known = known.and_then(|flags| flags.first().map(|&flag| flag != 0));
-        for (name, when) in [("then_branch", true), ("else_branch", false)] {
+        for (name, when) in [("else_branch", false), ("then_branch", true)] {
             let Some(AttrValue::Graph(graph)) = node.attrs.get(name) else { continue };
             let mark = known.is_some_and(|known| known != when).then(|| self.mark());
             match (self.in_block(|importer| importer.inline(graph, &[])), mark) {
@@ -195,9 +195,8 @@ impl Importer {
         };
         let names: Vec<Parameter> = graph.inputs.iter().map(parameter).collect();
         let arity = Arity { parameters: names.len(), results: graph.outputs.len() };
-        let block = self.repeat(&template, arity, &names, &mut |importer, formal| {
-            importer.inline(graph, formal)
-        })?;
+        let block = self
+            .repeat(&template, arity, &names, |importer, formal| importer.inline(graph, formal))?;
         block.map_err(|error| self.node_error(node, path, inputs, &error))
     }
 
@@ -211,7 +210,7 @@ impl Importer {
         template: &Node,
         arity: Arity,
         parameters: &[Parameter],
-        write: &mut dyn FnMut(&mut Self, &[ValueId]) -> Result<Vec<ValueId>, E>,
+        mut write: impl FnMut(&mut Self, &[ValueId]) -> Result<Vec<ValueId>, E>,
     ) -> Result<Result<Block, OpError>, E> {
         let (ties, mut types) = match self.first_types(template, arity) {
             Ok(found) => found,

@@ -249,7 +249,7 @@ impl<'a> Call<'a> {
         operands: Vec<Option<ValueId>>,
         mut attrs: Vec<(&'static str, Attr)>,
         arity: Arity,
-        write: &mut dyn FnMut(&mut Call<'_>, &[ValueId]) -> Result<Vec<ValueId>, OpError>,
+        mut write: impl FnMut(&mut Call<'_>, &[ValueId]) -> Result<Vec<ValueId>, OpError>,
     ) -> Result<Last, OpError> {
         let def = newest(op)?;
         let own = attrs.iter().map(|(name, attr)| ((*name).to_owned(), attr.clone()));
@@ -266,7 +266,7 @@ impl<'a> Call<'a> {
         let (node, path, inputs) = (self.node, self.path, &self.inputs);
         let (made, read) = (&mut self.made, &mut self.read);
         let block =
-            self.importer.repeat(&template, arity, &parameters, &mut |importer, formal| {
+            self.importer.repeat(&template, arity, &parameters, |importer, formal| {
                 let mut call = Call::new(importer, node, path, inputs.clone());
                 call.made = *made;
                 let results = write(&mut call, formal);

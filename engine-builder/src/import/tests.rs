@@ -2,7 +2,7 @@
 
 use super::import;
 use crate::options::BuildOptions;
-use crate::testing::{Onnx, floats, graph, int, ints, longs};
+use crate::testing::{Onnx, floats, graph, int, ints, longs, of_type};
 use crate::{BuildErrorKind, classify};
 
 /// The graph after import and classification, verified, as text.
@@ -82,6 +82,141 @@ fn branches_capture_and_their_constants_have_scoped_names() {
             .node("y = If(c)", vec![graph("then_branch", then), graph("else_branch", other)])
             .output("y")
     ));
+}
+
+/// What is carried and keeps its size has it known, what grows does not; what comes from outside is captured.
+#[test]
+fn what_a_loop_carries_has_the_type_that_holds_in_every_iteration() {
+    let body = Onnx::default()
+        .input("i: i64[]")
+        .input("go: bool[]")
+        .input("h: f32[a]")
+        .input("all: f32[b]")
+        .constant(floats("w", &[20], 0.0))
+        .node("next = Add(h, w)", vec![])
+        .node("more = Concat(all, next)", vec![int("axis", 0)])
+        .node("part = Slice(x, zero, one)", vec![])
+        .output("go")
+        .output("next")
+        .output("more")
+        .output("part")
+        .output("more");
+    insta::assert_snapshot!(imported(
+        Onnx::new(16)
+            .input("x: f32[20]")
+            .input("n: i64[]")
+            .constant(longs("zero", &[1], &[0]))
+            .constant(longs("one", &[1], &[1]))
+            .node("h, all, parts, sums = Loop(n, _, x, x)", vec![graph("body", body)])
+            .output("h")
+            .output("all")
+            .output("parts")
+            .output("sums")
+    ));
+}
+
+#[test]
+fn a_scan_of_batches_is_a_loop_over_scans() {
+    let body = Onnx::default()
+        .input("h: f32[2]")
+        .input("s: f32[2]")
+        .node("sum = Add(h, s)", vec![])
+        .output("sum")
+        .output("sum");
+    insta::assert_snapshot!(imported(
+        Onnx::new(8)
+            .input("lengths: i64[batch]")
+            .input("h: f32[batch, 2]")
+            .input("x: f32[batch, seq, 2]")
+            .node(
+                "y, z = Scan(lengths, h, x)",
+                vec![graph("body", body), int("num_scan_inputs", 1), ints("directions", &[1])]
+            )
+            .output("y")
+            .output("z")
+    ));
+}
+
+#[test]
+fn a_body_over_the_elements_of_sequences_is_a_loop() {
+    let body = Onnx::default()
+        .input("a: f32[p]")
+        .input("b: f32[q]")
+        .node("sum = Add(a, b)", vec![])
+        .node("size = Shape(sum)", vec![])
+        .output("sum")
+        .output("size");
+    insta::assert_snapshot!(imported(
+        Onnx::new(17)
+            .input("x: seq(f32[n])")
+            .input("bias: f32[1]")
+            .node("y, sizes = SequenceMap(x, bias)", vec![graph("body", body)])
+            .node("first = SequenceAt(y, zero)", vec![])
+            .constant(longs("zero", &[], &[0]))
+            .output("y")
+            .output("sizes")
+            .output("first")
+    ));
+}
+
+#[test]
+fn absent_values_have_types_too() {
+    let then =
+        Onnx::default().node("a = Optional()", vec![of_type("type", "seq(f32[3])")]).output("a");
+    let other = Onnx::default()
+        .node("list = SequenceConstruct(x, x)", vec![])
+        .node("b = Optional(list)", vec![])
+        .output("b");
+    insta::assert_snapshot!(imported(
+        Onnx::new(18)
+            .input("x: f32[3]")
+            .input("c: bool[]")
+            .input("given: optional(f32[n])")
+            .node("y = If(c)", vec![graph("then_branch", then), graph("else_branch", other)])
+            .node("there = OptionalHasElement(given)", vec![])
+            .node("z = OptionalGetElement(given)", vec![])
+            .output("y")
+            .output("there")
+            .output("z")
+    ));
+}
+
+/// The branch that is not taken may be no valid graph for the shapes that are.
+#[test]
+fn only_the_branch_that_is_taken_must_fit_the_shapes() {
+    let model = |taken: &str, other: &str, size: i64| {
+        let fits = Onnx::default().node("a = Reshape(x, two)", vec![]).output("a");
+        let fails = Onnx::default().node("b = Reshape(x, five)", vec![]).output("b");
+        Onnx::new(16)
+            .input("x: f32[4]")
+            .constant(longs("two", &[2], &[2, 2]))
+            .constant(longs("five", &[1], &[5]))
+            .constant(longs("four", &[], &[size]))
+            .node("size = Size(x)", vec![])
+            .node("c = Equal(size, four)", vec![])
+            .node("y = If(c)", vec![graph(taken, fits), graph(other, fails)])
+            .output("y")
+    };
+    for (text, size) in [
+        (imported(model("then_branch", "else_branch", 4)), 4),
+        (imported(model("else_branch", "then_branch", 3)), 3),
+    ] {
+        assert!(text.contains("f32[2, 2] = Reshape(x, two)"), "{size}: {text}");
+        assert!(!text.contains("If"), "{size}: {text}");
+    }
+    let wrong = refused(model("else_branch", "then_branch", 4), &BuildOptions::default());
+    assert!(wrong.starts_with("InvalidNode") && wrong.contains("Reshape"), "{wrong}");
+}
+
+#[test]
+fn operands_of_the_wrong_form_are_refused() {
+    let error = |call: &str| {
+        let model = Onnx::new(17).input("x: seq(f32[n])").input("t: f32[n]").node(call, vec![]);
+        refused(model.output("y"), &BuildOptions::default())
+    };
+    insta::assert_snapshot!(
+        ["y = Relu(x)", "y = SequenceAt(t, t)", "y = SequenceInsert(x, x)"].map(error).join("\n")
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::error::BuildError;
 use crate::graph::{Graph, blocks_mut};
 use crate::report::Notes;
 use engine_format::{Node, ValueId};
+use engine_ops::control::Ties;
 use engine_ops::{Kind, lookup};
 use std::collections::BTreeSet;
 
@@ -39,7 +40,7 @@ fn sweep(nodes: &mut Vec<Node>, live: &mut BTreeSet<ValueId>, notes: &mut Notes)
 }
 
 /// Stops asking for results that nobody reads. An operator's first result always stays; those of an `If` also leave its
-/// branches, so that what computed them dies too.
+/// branches, and what a `Loop` stacks its body, so that what computed them dies too.
 fn drop_results(node: &mut Node, live: &BTreeSet<ValueId>) -> bool {
     let dead = |output: &Option<ValueId>| output.is_none_or(|id| !live.contains(&id));
     if node.op == "If" {
@@ -55,6 +56,9 @@ fn drop_results(node: &mut Node, live: &BTreeSet<ValueId>) -> bool {
             block.outputs.retain(|_| i.next().is_some_and(kept));
         }
         return true;
+    }
+    if let Some((ties, _)) = Ties::of_node(node) {
+        return drop_repeated(node, &ties, dead);
     }
     if lookup(&node.op, node.version).is_none_or(|def| def.kind == Kind::Control) {
         return false;
@@ -72,6 +76,31 @@ fn drop_results(node: &mut Node, live: &BTreeSet<ValueId>) -> bool {
             break;
         }
         node.outputs.pop();
+    }
+    changed
+}
+
+/// The same for a Loop or Scan. A Scan lists axes and directions by result, so its body keeps all of them.
+fn drop_repeated(node: &mut Node, ties: &Ties, dead: impl Fn(&Option<ValueId>) -> bool) -> bool {
+    let mut changed = false;
+    for output in node.outputs.iter_mut().filter(|output| output.is_some() && dead(output)) {
+        *output = None;
+        changed = true;
+    }
+    if node.op != "Loop" {
+        return changed;
+    }
+    for i in (ties.carried..ties.carried + ties.stacked).rev() {
+        if node.outputs.get(i).is_some_and(Option::is_some) {
+            continue;
+        }
+        if i < node.outputs.len() {
+            node.outputs.remove(i);
+        }
+        for body in blocks_mut(node) {
+            body.outputs.remove(ties.first_result + i);
+        }
+        changed = true;
     }
     changed
 }

@@ -38,8 +38,12 @@ fn trips(n: i64) -> Tensor {
 
 /// `for _ in 0..n { x = tanh(x + w); stack x }` with `n` an input; `w` is a weight that only the body reads.
 fn recurrence() -> Engine {
+    recurrence_of(&[])
+}
+
+fn recurrence_of(shape_of_n: &[&str]) -> Engine {
     let mut toy = Toy::new(EngineFlags::REFIT);
-    let n = toy.input("n", DType::I64, &[]);
+    let n = toy.input("n", DType::I64, shape_of_n);
     let x = toy.input("x", DType::F32, &["k"]);
     let w = toy.weight("body/w", &[3]);
     let yes = toy.literal(Tensor::from_bools(&[], &[true]));
@@ -213,7 +217,7 @@ fn known_iterations_are_folded() {
 fn scan() -> Engine {
     let mut toy = Toy::new(EngineFlags::empty());
     let (state, x) =
-        (toy.input("state", DType::F32, &["2"]), toy.input("x", DType::F32, &["2", "n"]));
+        (toy.input("state", DType::F32, &["2"]), toy.input("x", DType::F32, &["m", "n"]));
     let mut body = Body::new(&mut toy, 2);
     let (h, slice) = (body.inputs[0], body.inputs[1]);
     let sum = body.run(&mut toy, "Add", &[h, slice]);
@@ -261,7 +265,7 @@ fn refused(engine: Engine, inputs: &[(&str, Tensor)]) -> String {
 #[test]
 fn what_a_loop_cannot_take_is_an_error_with_its_path() {
     let two = Tensor::from_slice(&[2], &[1i64, 2]);
-    let text = refused(recurrence(), &[("n", two), ("x", ramp(&[3]))]);
+    let text = refused(recurrence_of(&["2"]), &[("n", two), ("x", ramp(&[3]))]);
     let n = "operand 0: i64[2], expected one bool or integer";
     assert_eq!(text, format!("node \"rnn\", Loop v1 of (i64[2], bool[], f32[3]): {n}"));
 

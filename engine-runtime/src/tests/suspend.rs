@@ -1,8 +1,8 @@
 //! Shape arithmetic, conditions and values that a plan must wait for.
 
-use super::toy::{Toy, close, floats, live, node, run};
-use crate::{Inputs, Module, RunErrorKind};
-use engine_format::{Attr, Block, DType, Engine, EngineFlags, Node, Tensor, ValueId};
+use super::toy::{Toy, close, floats, live, node, poisoned, run};
+use crate::{Inputs, LiveModule, Module, RunErrorKind};
+use engine_format::{Attr, Block, DType, Engine, EngineFlags, Node, Tensor};
 
 /// `x` flattened by shape arithmetic: `Reshape(x, Concat(Gather(Shape(x), 0), [-1]))`, then Exp.
 fn flatten() -> Engine {
@@ -173,23 +173,25 @@ fn a_node_that_does_not_take_its_operands_is_named() {
 
 #[test]
 fn branches_of_different_arity_and_conditions_of_many_elements_are_errors() {
-    let mut toy = Toy::new(EngineFlags::REFIT);
-    let cond = toy.input("cond", DType::Bool, &["n"]);
-    let x = toy.input("x", DType::F32, &["m"]);
-    let empty = Attr::Block(Block { inputs: Vec::new(), nodes: Vec::new(), outputs: Vec::new() });
-    let same =
-        |v: ValueId| Attr::Block(Block { inputs: Vec::new(), nodes: Vec::new(), outputs: vec![v] });
-    let y = toy.run("If", &[cond], &[("then_branch", same(x)), ("else_branch", empty)]);
-    toy.output("y", y, DType::F32);
-    let module = live(&toy.build());
-    let given = |cond: &[bool]| {
-        Inputs::from([
-            ("cond".into(), Tensor::from_bools(&[cond.len()], cond)),
-            ("x".into(), engine_ops::case::ramp(&[3])),
-        ])
+    let engine = |results: usize| {
+        let mut toy = Toy::new(EngineFlags::REFIT);
+        let cond = toy.input("cond", DType::Bool, &["n"]);
+        let x = toy.input("x", DType::F32, &["m"]);
+        let branch = |outputs| Attr::Block(Block { outputs, ..Block::default() });
+        let branches =
+            [("then_branch", branch(vec![x])), ("else_branch", branch(vec![x; results]))];
+        let y = toy.run("If", &[cond], &branches);
+        toy.output("y", y, DType::F32);
+        toy.build()
     };
-    assert_eq!(run(&module, &given(&[true])).tensors["y"], engine_ops::case::ramp(&[3]));
-    for bad in [&[false][..], &[true, true]] {
-        assert_eq!(module.run(&given(bad)).unwrap_err().kind(), RunErrorKind::Node);
-    }
+    let error = LiveModule::load(engine(0), &poisoned()).unwrap_err();
+    assert!(error.to_string().contains("else_branch gives 0 results, the node names 1"), "{error}");
+    let module = live(&engine(1));
+    let inputs = Inputs::from([
+        ("cond".into(), Tensor::from_bools(&[2], &[true, true])),
+        ("x".into(), engine_ops::case::ramp(&[3])),
+    ]);
+    let error = module.run(&inputs).unwrap_err();
+    assert_eq!(error.kind(), RunErrorKind::Node);
+    assert!(error.to_string().contains("bool[2], expected one bool or integer"), "{error}");
 }

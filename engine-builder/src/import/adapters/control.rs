@@ -41,7 +41,7 @@ fn batches(call: &mut Call<'_>) -> Result<Last, OpError> {
     let results = body.outputs.len();
     let inner = Arity { parameters: given.len(), results };
     let outer = Arity { parameters: 2, results: 1 + results };
-    call.repeat("Loop", vec![Some(samples), None], vec![], outer, &mut |call, formal| {
+    call.repeat("Loop", vec![Some(samples), None], vec![], outer, |call, formal| {
         let (sample, go) = (formal[0], formal[1]);
         let first_axis = || vec![("axis", Attr::Int(0))];
         let one = |call: &mut Call<'_>, all| call.emit("Gather", [all, sample], first_axis());
@@ -66,7 +66,7 @@ fn batches(call: &mut Call<'_>) -> Result<Last, OpError> {
             ("num_scan_inputs", Attr::Int(cut)),
             ("scan_input_directions", Attr::Ints(directions.clone())),
         ];
-        let scan = call.repeat("Scan", own, attrs, inner, &mut |call, formal| {
+        let scan = call.repeat("Scan", own, attrs, inner, |call, formal| {
             call.inline("body", formal)?.ok_or_else(|| OpError::new("it has no body"))
         })?;
         let mut out = call.emit_all(scan, results)?;
@@ -109,7 +109,7 @@ fn sequence_map(call: &mut Call<'_>) -> Result<Last, OpError> {
         given.push(Some(call.emit("SequenceEmpty", [], vec![("dtype", dtype)])?));
     }
     let arity = Arity { parameters: 2 + types.len(), results: 1 + types.len() };
-    call.repeat("Loop", given, vec![], arity, &mut |call, formal| {
+    call.repeat("Loop", given, vec![], arity, |call, formal| {
         let mut out = vec![formal[1]];
         for (result, &before) in elements(call, formal[0])?.into_iter().zip(&formal[2..]) {
             out.push(call.emit("SequenceInsert", [before, result], vec![])?);
