@@ -196,17 +196,17 @@ fn perturb(tensor: &mut TensorProto) {
 }
 
 /// Puts a model together node by node.
-struct Builder {
+pub(crate) struct Builder {
     graph: GraphProto,
 }
 
 impl Builder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { graph: GraphProto { name: "main".to_owned(), ..Default::default() } }
     }
 
     /// Dimensions that are not numbers are symbols.
-    fn input(&mut self, name: &str, dtype: DType, dims: &[&str]) {
+    pub(crate) fn input(&mut self, name: &str, dtype: DType, dims: &[&str]) {
         let dim = |text: &&str| match text.parse() {
             Ok(value) => DimensionProto { dim_value: Some(value), ..Default::default() },
             Err(_) => DimensionProto { dim_param: Some((*text).to_owned()), ..Default::default() },
@@ -216,12 +216,12 @@ impl Builder {
     }
 
     /// A float initializer whose values follow from its name.
-    fn weight(&mut self, name: &str, shape: &[usize]) {
+    pub(crate) fn weight(&mut self, name: &str, shape: &[usize]) {
         let seed = name.bytes().map(u64::from).sum::<u64>() + shape.len() as u64;
         self.constant(name, &inputs::random(DType::F32, shape, seed));
     }
 
-    fn constant(&mut self, name: &str, tensor: &Tensor) {
+    pub(crate) fn constant(&mut self, name: &str, tensor: &Tensor) {
         self.graph.initializer.push(TensorProto {
             name: name.to_owned(),
             dims: tensor.shape().iter().map(|&d| d as i64).collect(),
@@ -231,7 +231,13 @@ impl Builder {
         });
     }
 
-    fn node(&mut self, op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) {
+    pub(crate) fn node(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        output: &str,
+        attribute: Vec<AttributeProto>,
+    ) {
         self.graph.node.push(NodeProto {
             op_type: op.to_owned(),
             name: format!("{op}/{output}"),
@@ -247,7 +253,7 @@ impl Builder {
         self.graph.output.extend(names.iter().map(output));
     }
 
-    fn finish(mut self, outputs: &[&str]) -> Vec<u8> {
+    pub(crate) fn finish(mut self, outputs: &[&str]) -> Vec<u8> {
         self.outputs(outputs);
         let model = ModelProto {
             ir_version: Some(10),
@@ -279,7 +285,7 @@ fn element_type(dtype: DType) -> i32 {
     }
 }
 
-fn int(name: &str, i: i64) -> AttributeProto {
+pub(crate) fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto {
         name: name.to_owned(),
         i: Some(i),
@@ -288,7 +294,7 @@ fn int(name: &str, i: i64) -> AttributeProto {
     }
 }
 
-fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+pub(crate) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
     AttributeProto {
         name: name.to_owned(),
         ints: ints.to_vec(),

@@ -7,6 +7,8 @@ pub mod inputs;
 pub mod matrix;
 pub mod models;
 pub mod oracle;
+pub mod sized;
+pub mod soak;
 pub mod suite;
 pub mod verify;
 

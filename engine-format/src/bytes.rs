@@ -27,6 +27,11 @@ impl Bytes {
         buf.into()
     }
 
+    /// Whether this is a part of something larger, all of which it keeps alive.
+    pub fn is_part(&self) -> bool {
+        (*self.owner).as_ref().len() > self.len
+    }
+
     /// The sub-range `start..start + len`.
     ///
     /// # Panics

@@ -2,6 +2,7 @@
 
 use crate::engine::stored;
 use crate::fit::{self, Examined, FitError, FitPolicy, FitReport, Misfit, Way};
+use crate::spread;
 use crate::writer::{Pieces, Supply, Written, write_file};
 use crate::{
     Bytes, Digest, Engine, EngineFlags, SerializeFlags, Weight, WeightData, WeightSource,
@@ -12,19 +13,26 @@ use std::io::{Seek, Write};
 impl Engine {
     /// The engine with the weights of `source`. All or nothing: everything is checked before, and the
     /// engine itself does not change. Filling a full engine is a refit. The source's bytes are shared,
-    /// not copied.
+    /// not copied; a weight whose bytes are what they were keeps its own, so that two engines share them. Under the feature
+    /// `parallel` weights are read and digested on the rayon pool of the caller.
     ///
     /// # Errors
     /// `Unfit` with everything that is wrong, or `Source`.
     pub fn fill(&self, source: &dyn WeightSource, policy: FitPolicy) -> Result<Self, FitError> {
         let examined = examine(self, source, policy)?;
+        let named = |(row, from): (usize, Option<Way>)| Some((row, from?));
+        let wanted = examined.from.into_iter().enumerate().filter_map(named).collect();
+        let taken = spread::try_map(wanted, |(row, way): (usize, Way)| {
+            let weight = &self.parts().weights[row];
+            let (bytes, digest) = take(weight, &way, source, self.flags())?;
+            // Equal bytes stay where they are: nobody has to hold or to move them twice.
+            let same = weight.data != WeightData::Missing && weight.digest == Some(digest);
+            Ok::<_, FitError>((!same).then_some((row, bytes, digest)))
+        })?;
         let mut parts = self.parts().clone();
-        for (weight, from) in parts.weights.iter_mut().zip(examined.from) {
-            if let Some(way) = from {
-                let (bytes, digest) = take(weight, &way, source, self.flags())?;
-                weight.data = WeightData::Stored(bytes);
-                weight.digest = Some(digest);
-            }
+        for (row, bytes, digest) in taken.into_iter().flatten() {
+            parts.weights[row].data = WeightData::Stored(bytes);
+            parts.weights[row].digest = Some(digest);
         }
         parts.flags.remove(EngineFlags::EXCLUDE_WEIGHTS);
         Ok(Self::with_digests_checked(parts)?)

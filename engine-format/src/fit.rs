@@ -1,5 +1,6 @@
 //! Whether a source's tensors fit an engine: one report that lists everything.
 
+use crate::digest::Hasher;
 use crate::{
     Alias, Digest, Engine, EngineFlags, FormatError, FormatErrorKind, SourceError, Tensor,
     TensorInfo, View, Weight, WeightData, WeightSource,
@@ -505,11 +506,9 @@ fn read_any(source: &dyn WeightSource, name: &str) -> Result<Tensor, SourceError
 
 /// The digest of what was found to fit, read piece by piece.
 fn digest(source: &dyn WeightSource, way: &Way, weight: &Weight) -> Result<Digest, SourceError> {
-    let mut hasher = blake3::Hasher::new();
-    stream(source, way, weight, &mut |piece| {
-        hasher.update(piece);
-    })?;
-    Ok(Digest(*hasher.finalize().as_bytes()))
+    let mut hasher = Hasher::default();
+    stream(source, way, weight, &mut |piece| hasher.update(piece))?;
+    Ok(hasher.finish())
 }
 
 /// Reads what was found to fit, piece by piece; a view as a whole.

@@ -21,6 +21,7 @@
 
 mod alias;
 mod bytes;
+mod digest;
 mod dim;
 mod dtype;
 mod engine;
@@ -37,6 +38,7 @@ mod program;
 mod reader;
 mod rearrange;
 mod rule;
+mod spread;
 mod tensor;
 mod validate;
 mod weights;
@@ -45,6 +47,7 @@ mod writer;
 
 pub use alias::{Alias, View, ViewPart};
 pub use bytes::{AlignedBuf, Bytes};
+pub use digest::Digest;
 pub use dim::Dim;
 pub use dtype::DType;
 pub use engine::{Engine, EngineParts, Port, SourceLiteral};
@@ -59,7 +62,7 @@ pub use rearrange::Inexact;
 pub use rule::{WeightsPresence, serialized_flags};
 pub use tensor::{Element, Tensor, TensorError};
 pub use weights::{
-    Digest, MapSource, SourceError, TensorInfo, Weight, WeightClass, WeightData, WeightSource,
+    MapSource, SourceError, TensorInfo, Weight, WeightClass, WeightData, WeightSource,
 };
 pub use writer::Written;
 

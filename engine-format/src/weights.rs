@@ -1,31 +1,8 @@
 //! The weight table and where weights come from.
 
-use crate::{Alias, Bytes, DType, Tensor, ValueId};
+use crate::{Alias, Bytes, DType, Digest, Tensor, ValueId};
 use std::collections::BTreeMap;
 use std::fmt;
-
-/// A BLAKE3 digest of a weight's raw (uncompressed, little-endian) bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest(pub [u8; 32]);
-
-impl Digest {
-    /// The digest of `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(*blake3::hash(bytes).as_bytes())
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
 
 /// What a replaceable constant is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,7 +108,7 @@ pub struct SourceError {
 }
 
 /// Where weights come from: named tensors with types that are known before their bytes
-/// are read.
+/// are read. Several threads may read different tensors at once.
 pub trait WeightSource: Sync {
     /// A short description for messages: a path, `memory`.
     fn origin(&self) -> String;

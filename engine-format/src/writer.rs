@@ -1,5 +1,6 @@
 //! The deterministic writer: one pass over the weights, then one seek back to the prefix.
 
+use crate::digest::Hasher;
 use crate::header::{self, Header, PREFIX, Section, SectionKind, align};
 use crate::wire::{Blob, WireAlias, WirePacked, WireProgram, WireTable, WireWeight, wire_shape};
 use crate::{
@@ -39,7 +40,7 @@ impl Placement {
 
 /// Computes a version: a digest over names and digests of the weights in table order.
 #[derive(Default)]
-pub(crate) struct VersionHasher(blake3::Hasher);
+pub(crate) struct VersionHasher(Hasher);
 
 impl VersionHasher {
     /// Names are framed by their length, so that no two tables give the same stream.
@@ -50,7 +51,7 @@ impl VersionHasher {
     }
 
     pub(crate) fn finish(&self) -> Digest {
-        Digest(*self.0.finalize().as_bytes())
+        self.0.finish()
     }
 }
 
@@ -247,7 +248,7 @@ impl<'a, W: Write + Seek> File<'a, W> {
 
     /// Writes a weight as it comes and gives back the digest of what was written.
     fn pieces<E: From<FormatError>>(&mut self, pieces: Pieces<'_, E>) -> Result<Digest, E> {
-        let mut hasher = blake3::Hasher::new();
+        let mut hasher = Hasher::default();
         let mut written = Ok(());
         (pieces.read)(&mut |piece| {
             hasher.update(piece);
@@ -256,7 +257,7 @@ impl<'a, W: Write + Seek> File<'a, W> {
             }
         })?;
         written?;
-        let digest = Digest(*hasher.finalize().as_bytes());
+        let digest = hasher.finish();
         (pieces.accept)(digest)?;
         Ok(digest)
     }

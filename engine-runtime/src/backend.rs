@@ -1,5 +1,6 @@
 //! What a device does for a session: keep constants, lower segments, run them.
 
+use crate::cancel::Cancel;
 use crate::error::RunError;
 use crate::gpu::Placement;
 use crate::plan::Segment;
@@ -58,6 +59,8 @@ pub struct Run<'a, B: Backend + ?Sized> {
     pub inputs: &'a [Tensor],
     /// What [`crate::plan::Place::Carried`] means.
     pub carried: &'a [B::Carried],
+    /// Asked between steps, or before work is handed to the device.
+    pub cancel: Option<&'a Cancel>,
 }
 
 /// What a segment leaves.

@@ -6,6 +6,7 @@ use crate::error::RunError;
 use crate::gpu::{self, AdapterSummary, GpuChoice, GpuDevice, GpuError, GpuOptions};
 use crate::plan::program::Program;
 use crate::runner::{Loaded, Runner};
+use crate::threads;
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
@@ -109,6 +110,8 @@ impl std::error::Error for DeviceError {
 #[derive(Clone, Debug)]
 pub struct Device {
     kind: Kind,
+    /// The threads of refits, if the caller gave some.
+    refit_pool: Option<Arc<rayon::ThreadPool>>,
 }
 
 #[derive(Clone, Debug)]
@@ -125,7 +128,7 @@ impl Device {
 
     /// The CPU with the caller's threads.
     pub fn cpu_with(options: CpuOptions) -> Self {
-        Self { kind: Kind::Cpu(options) }
+        Self { kind: Kind::Cpu(options), refit_pool: None }
     }
 
     /// Opens what is asked for. `auto` falls back to the CPU; nothing else does.
@@ -157,7 +160,16 @@ impl Device {
 
     /// An opened GPU.
     pub fn gpu(gpu: GpuDevice) -> Self {
-        Self { kind: Kind::Gpu(gpu) }
+        Self { kind: Kind::Gpu(gpu), refit_pool: None }
+    }
+
+    /// The same device with these threads for refits: they read, digest and prepare new weights while the module goes on
+    /// running on its own. Devices that are given none share a pool of half as many threads as the machine has. The first
+    /// weights of a module that cannot run yet are prepared on the threads of runs, of which it needs none.
+    #[must_use]
+    pub fn with_refit_pool(mut self, pool: Arc<rayon::ThreadPool>) -> Self {
+        self.refit_pool = Some(pool);
+        self
     }
 
     /// Every device there is, the CPU first.
@@ -177,6 +189,15 @@ impl Device {
     /// Whether this is a GPU.
     pub fn is_gpu(&self) -> bool {
         matches!(self.kind, Kind::Gpu(_))
+    }
+
+    /// Does `work`, which prepares weights, on the threads of refits if a module serves meanwhile, else on those of runs.
+    pub(crate) fn preparing<R: Send>(&self, serves: bool, work: impl FnOnce() -> R + Send) -> R {
+        match (&self.kind, serves) {
+            (_, true) => threads::refitting(self.refit_pool.as_deref(), work),
+            (Kind::Cpu(CpuOptions { pool: Some(pool), .. }), false) => pool.install(work),
+            (_, false) => work(),
+        }
     }
 
     /// How work that is done on the CPU is done, whatever the device.

@@ -14,6 +14,8 @@ pub enum RunErrorKind {
     Node,
     /// The device failed: memory, a lost GPU.
     Device,
+    /// [`Cancel`](crate::Cancel) ended the run.
+    Cancelled,
 }
 
 /// Why a run gave no outputs.
@@ -88,9 +90,21 @@ pub enum RefitError {
     /// The packed bytes could not be read or written.
     #[error(transparent)]
     Format(#[from] engine_format::FormatError),
-    /// The weights have not been replaced since the module was loaded, so there is no version to go back to.
+    /// There is no version to go back to.
     #[error(
-        "there is no previous version to restore: the weights were not replaced since the module was loaded"
+        "there is no version to roll back to: the weights were not replaced since the module was loaded, forked or gave up its \
+         source weights"
     )]
-    NothingToRestore,
+    NothingToRollBack,
+    /// The module gave up its source weights: what needs them cannot be done.
+    #[error(
+        "the module gave up its source weights (drop_sources): {what}; refit it with all its weights first, of which it lacks {}",
+        .missing.join(", ")
+    )]
+    SourcesDropped {
+        /// What cannot be done.
+        what: &'static str,
+        /// The weights it lacks.
+        missing: Vec<String>,
+    },
 }

@@ -1,7 +1,8 @@
 //! A full engine made ready on a device: its `prepare` program run, its `execute` program able to run.
 
 use crate::backend::Constants;
-use crate::cpu::CpuBackend;
+use crate::cancel::RunOptions;
+use crate::cpu::{CpuBackend, CpuOptions};
 use crate::device::Device;
 use crate::error::{LoadError, RunError, RunErrorKind};
 use crate::gpu::Placement;
@@ -11,7 +12,7 @@ use crate::plan::program::{self, Body, Program};
 use crate::runner::{self, Runner};
 use crate::session::Session;
 use crate::value::Value;
-use engine_format::{Block, Digest, Engine, Port, Tensor, ValueId, Weight};
+use engine_format::{Block, Bytes, Digest, Engine, Port, Tensor, ValueId, Weight};
 use engine_ops::demand::{Demand, demands};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,7 +48,8 @@ impl Programs {
         program::report(problems)?;
         let literals = parts.literals.iter().map(|l| (l.value, l.tensor.clone()));
         let pinned = parts.weights.iter().filter(|w| w.pinned.is_some());
-        let pinned = pinned.filter_map(|w| Some((w.value, w.tensor()?)));
+        // Copies, so that the engine's file is not kept for the sake of a few bytes.
+        let pinned = pinned.filter_map(|w| Some((w.value, copied(&w.tensor()?))));
         let known: Arc<BTreeMap<_, _>> = Arc::new(literals.chain(pinned).collect());
         let demands = Arc::new(demands(parts.values as usize, &[&parts.prepare, &parts.execute]));
         let mut reads = BTreeSet::new();
@@ -111,7 +113,7 @@ impl Programs {
     }
 
     /// Runs as much of `prepare` as leads to `wanted`, with the ordinary CPU kernels on every device, so that prepared
-    /// bits are the same everywhere.
+    /// bits are the same everywhere. The caller decides on which threads: see [`Device::preparing`].
     fn run_prepare(
         &self,
         weights: &[Weight],
@@ -134,9 +136,10 @@ impl Programs {
             known: self.known.clone(),
             demands: self.demands.clone(),
         };
-        let backend = Arc::new(CpuBackend::new(device.cpu_options()));
+        let options = CpuOptions { pool: None, ..device.cpu_options() };
+        let backend = Arc::new(CpuBackend::new(options));
         let session = Session::new(backend, Arc::new(program), runner::metas(&constants));
-        let values = session.run(&constants, Given { tensors: &[], layout: &[] })?;
+        let values = session.run(&constants, Given { tensors: &[], layout: &[] }, None)?;
         let tensor = |value| match value {
             Value::Tensor(tensor) => Ok(tensor),
             Value::Sequence(_) | Value::Absent => {
@@ -148,8 +151,21 @@ impl Programs {
     }
 }
 
+const FULL: &str = "executors are made of engines that have all their weights";
+
 fn stored(weight: &Weight) -> Tensor {
-    weight.tensor().expect("executors are made of engines that have all their weights")
+    weight.tensor().expect(FULL)
+}
+
+/// The tensor in memory of its own.
+fn copied(tensor: &Tensor) -> Tensor {
+    Tensor::new(tensor.dtype(), tensor.shape(), Bytes::copy_from(tensor.bytes()))
+        .expect("a copy has the length of the original")
+}
+
+/// Digests of all weights in table order.
+fn digests(engine: &Engine) -> Vec<Digest> {
+    engine.parts().weights.iter().map(|weight| weight.digest.expect(FULL)).collect()
 }
 
 /// The values that depend on `changed`, those included.
@@ -165,9 +181,11 @@ fn affected(block: &Block, changed: &BTreeSet<ValueId>) -> BTreeSet<ValueId> {
     affected
 }
 
-/// An engine with all its weights, prepared and resident on a device.
+/// An engine with all its weights, prepared and resident on a device. It holds the constants that `execute` reads, not the
+/// weights that only `prepare` does.
 pub(crate) struct Executor {
-    engine: Engine,
+    /// Of the weights, in table order.
+    digests: Vec<Digest>,
     version: Digest,
     device: Device,
     programs: Arc<Programs>,
@@ -177,29 +195,45 @@ pub(crate) struct Executor {
 impl Executor {
     /// Prepares a full engine.
     pub fn load(
-        engine: Engine,
+        engine: &Engine,
         programs: Arc<Programs>,
         device: &Device,
     ) -> Result<Self, RunError> {
-        let version =
-            engine.version().expect("executors are made of engines that have all their weights");
-        let constants = programs.prepare(&engine, device, None)?;
+        let version = engine.version().expect(FULL);
+        let constants = programs.prepare(engine, device, None)?;
         let runner = device.runner(programs.execute.clone(), constants)?;
-        Ok(Self { engine, version, device: device.clone(), programs, runner })
+        let digests = digests(engine);
+        Ok(Self { digests, version, device: device.clone(), programs, runner })
     }
 
     /// The same program with the weights of `engine`, which differs in nothing else. Only what depends on weights that
     /// differ is prepared again.
-    pub fn refit(&self, engine: Engine) -> Result<Self, RunError> {
-        let version =
-            engine.version().expect("executors are made of engines that have all their weights");
-        let pairs = self.engine.parts().weights.iter().zip(&engine.parts().weights);
-        let changed = pairs.filter(|(a, b)| a.digest != b.digest).map(|(a, _)| a.value).collect();
+    pub fn refit(&self, engine: &Engine) -> Result<Self, RunError> {
+        let version = engine.version().expect(FULL);
+        let digests = digests(engine);
+        let rows = engine.parts().weights.iter().zip(self.digests.iter().zip(&digests));
+        let changed = rows.filter(|(_, (a, b))| a != b).map(|(weight, _)| weight.value).collect();
         let previous = Some((self.runner.constants(), &changed));
-        let constants = self.programs.prepare(&engine, &self.device, previous)?;
+        let constants = self.programs.prepare(engine, &self.device, previous)?;
         let runner = self.runner.with(constants)?;
         let (device, programs) = (self.device.clone(), self.programs.clone());
-        Ok(Self { engine, version, device, programs, runner })
+        Ok(Self { digests, version, device, programs, runner })
+    }
+
+    /// The same with no constant that keeps more memory alive than its own: an engine file, say.
+    pub fn compact(&self) -> Result<Self, RunError> {
+        let own = |(id, tensor): (&ValueId, &Tensor)| match tensor.bytes().is_part() {
+            true => (*id, copied(tensor)),
+            false => (*id, tensor.clone()),
+        };
+        let runner = self.runner.with(self.runner.constants().iter().map(own).collect())?;
+        Ok(Self {
+            digests: self.digests.clone(),
+            version: self.version,
+            device: self.device.clone(),
+            programs: self.programs.clone(),
+            runner,
+        })
     }
 
     /// The constants that `execute` runs with.
@@ -211,7 +245,7 @@ impl Executor {
     /// A copy that shares nothing that changes.
     pub fn fork(&self) -> Self {
         Self {
-            engine: self.engine.clone(),
+            digests: self.digests.clone(),
             version: self.version,
             device: self.device.clone(),
             programs: self.programs.clone(),
@@ -229,10 +263,10 @@ impl Executor {
     }
 
     /// Checks the inputs and runs.
-    pub fn run(&self, inputs: &Inputs) -> Result<Outputs, RunError> {
+    pub fn run(&self, inputs: &Inputs, options: &RunOptions) -> Result<Outputs, RunError> {
         let inputs = inputs::ordered(&self.programs.inputs, inputs)?;
         let layout = vec![Layout::Tensor; inputs.len()];
-        let results = self.runner.run(Given { tensors: &inputs, layout: &layout })?;
+        let results = self.runner.run(Given { tensors: &inputs, layout: &layout }, options.cancel.as_ref())?;
         let names = self.programs.outputs.iter().map(|port| port.name.clone());
         let tensors = names.zip(results).filter_map(|(name, value)| match value {
             Value::Tensor(tensor) => Some((name, tensor)),

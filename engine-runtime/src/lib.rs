@@ -4,6 +4,7 @@
 //! refits it. [`layer`] runs single operators. The README of this crate shows the whole way.
 
 pub mod backend;
+mod cancel;
 mod cpu;
 mod device;
 mod error;
@@ -17,8 +18,10 @@ mod runner;
 mod session;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod value;
 
+pub use cancel::{Cancel, RunOptions};
 pub use cpu::CpuOptions;
 pub use device::{Device, DeviceError, DeviceInfo, DeviceSelector};
 pub use error::{LoadError, RefitError, RunError, RunErrorKind};

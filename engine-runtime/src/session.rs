@@ -1,6 +1,7 @@
 //! A program on a device: plans made on demand, kept, and run.
 
 use crate::backend::{Backend, Run};
+use crate::cancel::{self, Cancel};
 use crate::error::RunError;
 use crate::gpu::{Obstacle, Placement};
 use crate::plan::Segment;
@@ -53,7 +54,13 @@ impl<B: Backend> Session<B> {
     }
 
     /// Runs the program over inputs in port order, already checked.
-    pub fn run(&self, resident: &B::Resident, given: Given<'_>) -> Result<Vec<Value>, RunError> {
+    pub fn run(
+        &self,
+        resident: &B::Resident,
+        given: Given<'_>,
+        cancel: Option<&Cancel>,
+    ) -> Result<Vec<Value>, RunError> {
+        cancel::check(cancel)?;
         let keyed = || self.program.keyed(given);
         let plan = || self.program.plan(given, &self.residents);
         let mut stage = self.stage(0, given, keyed, plan)?;
@@ -66,6 +73,7 @@ impl<B: Backend> Session<B> {
                 resident,
                 inputs: &inputs,
                 carried: &carried,
+                cancel,
             })?;
             let rest = match &stage.rest {
                 Rest::Outputs(layout) => return Ok(Value::assemble(finished.host, layout)),

@@ -42,7 +42,7 @@ enum Verb {
         #[command(flatten)]
         arguments: suite::Arguments,
     },
-    /// Times runs beside ONNX Runtime's, in turns.
+    /// Measures runs beside ONNX Runtime's, refits, and a module that serves under refits.
     Bench(bench::Arguments),
     /// Makes the files that follow from the operator table anew.
     Codegen {

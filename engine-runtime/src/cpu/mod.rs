@@ -3,6 +3,7 @@
 pub(crate) mod kernel;
 
 use crate::backend::{Backend, Constants, Finished, Run};
+use crate::cancel;
 use crate::error::{RunError, RunErrorKind};
 use crate::plan::{Operand, Place, Segment, Slots, Step, assign};
 use engine_format::{AlignedBuf, Bytes, Tensor};
@@ -129,6 +130,7 @@ fn execute(
         false => AlignedBuf::default(),
     }));
     for (step, &scratch) in run.segment.steps.iter().zip(scratch) {
+        cancel::check(run.cancel)?;
         call(run, arena, step, scratch, poison).map_err(|why| {
             kernel::node_error(RunErrorKind::Node, step.def, &step.path, &step.input_metas(), &why)
         })?;

@@ -7,6 +7,7 @@ use super::lower::{GpuLowered, Op, Placement};
 use super::resident::GpuResident;
 use super::transfer::Readback;
 use crate::backend::{Backend, Constants, Finished, Run};
+use crate::cancel;
 use crate::cpu::kernel::{evaluate, node_error, tensor};
 use crate::error::{RunError, RunErrorKind};
 use crate::plan::{Operand, Place, Segment};
@@ -187,6 +188,7 @@ impl Going<'_> {
     fn steps(&mut self) -> Result<(), RunError> {
         let mut fetches = 0;
         for op in &self.values.run.lowered.ops {
+            cancel::check(self.values.run.cancel)?;
             match op {
                 Op::Launch(end) => self.pending = *end,
                 Op::Fetch(buffers) => {
@@ -252,7 +254,8 @@ impl Going<'_> {
     }
 
     /// Submits the rest and reads the results that are on the device.
-    fn results(&self) -> Result<Vec<Tensor>, GpuError> {
+    fn results(&self) -> Result<Vec<Tensor>, RunError> {
+        cancel::check(self.values.run.cancel)?;
         let Run { segment, lowered, .. } = self.values.run;
         if self.launched == self.pending && lowered.results.is_empty() {
             return Ok(Vec::new());
@@ -266,7 +269,7 @@ impl Going<'_> {
         if sources.is_empty() {
             Ok(Vec::new())
         } else {
-            self.lease.results.read(self.device, submission)
+            Ok(self.lease.results.read(self.device, submission)?)
         }
     }
 

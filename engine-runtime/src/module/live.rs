@@ -1,6 +1,10 @@
 //! A module that holds an engine in memory.
 
-use super::{Module, Ports, RefitOptions, State, missing_weights};
+use super::{
+    Module, Ports, RefitOptions, State, file_without_sources, missing_weights,
+    refit_without_sources, rollback_without_sources,
+};
+use crate::cancel::RunOptions;
 use crate::device::Device;
 use crate::error::{LoadError, RefitError, RunError};
 use crate::executor::{Executor, Outputs, Programs};
@@ -8,7 +12,7 @@ use crate::gpu::Placement;
 use crate::inputs::Inputs;
 use engine_format::{Digest, Engine, EngineFlags, FormatError, Port, SerializeFlags, WeightSource};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// A module that holds an engine in memory. A refit prepares the new constants beside the old ones, reusing all that
 /// does not depend on a changed weight, and swaps them in.
@@ -22,11 +26,19 @@ pub struct LiveModule {
 }
 
 struct Current {
+    /// Without its weights before the first refit and after they were dropped.
     engine: Engine,
-    /// `None` as long as weights are missing.
+    /// `None` before the first weights came.
     executor: Option<Executor>,
-    /// What [`Module::restore`] goes back to.
+    /// What [`Module::rollback`] goes back to.
     previous: Option<Engine>,
+}
+
+impl Current {
+    /// Whether the module runs without holding its source weights.
+    fn dropped(&self) -> bool {
+        self.executor.is_some() && !self.engine.is_full()
+    }
 }
 
 impl LiveModule {
@@ -36,17 +48,19 @@ impl LiveModule {
     /// Lists every node that this runtime cannot run.
     pub fn load(engine: Engine, device: &Device) -> Result<Self, LoadError> {
         let programs = Programs::check(&engine)?;
+        let load = || Executor::load(&engine, programs.clone(), device);
         let executor = match engine.is_full() {
-            true => Some(Executor::load(engine.clone(), programs.clone(), device)?),
+            true => Some(device.preparing(false, load)?),
             false => None,
         };
-        Ok(Self {
-            device: device.clone(),
-            ports: Arc::new(Ports::of(&engine)),
-            programs,
-            current: RwLock::new(Arc::new(Current { engine, executor, previous: None })),
-            refitting: Mutex::new(()),
-        })
+        let ports = Arc::new(Ports::of(&engine));
+        let current = Current { engine, executor, previous: None };
+        Ok(Self::of(device.clone(), ports, programs, current))
+    }
+
+    fn of(device: Device, ports: Arc<Ports>, programs: Arc<Programs>, current: Current) -> Self {
+        let current = RwLock::new(Arc::new(current));
+        Self { device, ports, programs, current, refitting: Mutex::new(()) }
     }
 
     /// What is current now. The lock is held for the copy of a pointer.
@@ -54,20 +68,51 @@ impl LiveModule {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// `engine` made ready, with all of `old` that does not depend on what changed.
+    fn ready(&self, old: &Current, engine: &Engine) -> Result<Executor, RefitError> {
+        Ok(match &old.executor {
+            Some(executor) => executor.refit(engine)?,
+            None => Executor::load(engine, self.programs.clone(), &self.device)?,
+        })
+    }
+
+    /// The engine with weights of `source`, and ready. The work is done on the threads of refits while the module serves.
+    fn filled(
+        &self,
+        old: &Current,
+        source: &dyn WeightSource,
+        options: RefitOptions,
+    ) -> Result<(Engine, Executor), RefitError> {
+        self.device.preparing(old.executor.is_some(), || {
+            let filled = old.engine.fill(source, options);
+            let engine = filled.map_err(|error| match old.dropped() {
+                true => refit_without_sources(error),
+                false => error.into(),
+            })?;
+            let executor = self.ready(old, &engine)?;
+            Ok((engine, executor))
+        })
+    }
+
     /// Makes `engine` current. The old state lives on until the runs that began with it have ended.
-    fn replace(&self, old: &Current, engine: Engine) -> Result<Digest, RefitError> {
-        let executor = match &old.executor {
-            Some(executor) => executor.refit(engine.clone())?,
-            None => Executor::load(engine.clone(), self.programs.clone(), &self.device)?,
-        };
+    fn replace(&self, old: &Current, engine: Engine, executor: Executor) -> Digest {
         let version = executor.version();
-        let previous = old.executor.as_ref().map(|_| old.engine.clone());
-        let new = Arc::new(Current { engine, executor: Some(executor), previous });
+        let previous = old.engine.is_full().then(|| old.engine.clone());
+        self.swap(Current { engine, executor: Some(executor), previous });
+        version
+    }
+
+    /// The lock is held for the exchange of two pointers; what is freed is freed after it.
+    fn swap(&self, new: Current) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::replace(&mut *current, new);
+        let old = std::mem::replace(&mut *current, Arc::new(new));
         drop(current);
         drop(old);
-        Ok(version)
+    }
+
+    /// Held by whoever changes what is current.
+    fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.refitting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,10 +141,10 @@ impl Module for LiveModule {
         self.current().engine.clone()
     }
 
-    fn run(&self, inputs: &Inputs) -> Result<Outputs, RunError> {
+    fn run_with(&self, inputs: &Inputs, options: &RunOptions) -> Result<Outputs, RunError> {
         let current = self.current();
         match &current.executor {
-            Some(executor) => executor.run(inputs),
+            Some(executor) => executor.run(inputs, options),
             None => Err(missing_weights(&current.engine)),
         }
     }
@@ -109,21 +154,49 @@ impl Module for LiveModule {
         source: &dyn WeightSource,
         options: RefitOptions,
     ) -> Result<Digest, RefitError> {
-        let _one = self.refitting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.one_at_a_time();
         let old = self.current();
-        let engine = old.engine.fill(source, options)?;
-        self.replace(&old, engine)
+        let (engine, executor) = self.filled(&old, source, options)?;
+        Ok(self.replace(&old, engine, executor))
     }
 
-    fn restore(&self) -> Result<Digest, RefitError> {
-        let _one = self.refitting.lock().unwrap_or_else(PoisonError::into_inner);
+    fn fork_weights(
+        &self,
+        source: &dyn WeightSource,
+        options: RefitOptions,
+    ) -> Result<Box<dyn Module>, RefitError> {
+        let (engine, executor) = self.filled(&self.current(), source, options)?;
+        let current = Current { engine, executor: Some(executor), previous: None };
+        let (device, ports, programs) =
+            (self.device.clone(), self.ports.clone(), self.programs.clone());
+        Ok(Box::new(Self::of(device, ports, programs, current)))
+    }
+
+    fn rollback(&self) -> Result<Digest, RefitError> {
+        let _one = self.one_at_a_time();
         let old = self.current();
-        let engine = old.previous.clone().ok_or(RefitError::NothingToRestore)?;
-        self.replace(&old, engine)
+        if old.dropped() {
+            return Err(rollback_without_sources(&old.engine));
+        }
+        let engine = old.previous.clone().ok_or(RefitError::NothingToRollBack)?;
+        let executor = self.device.preparing(true, || self.ready(&old, &engine))?;
+        Ok(self.replace(&old, engine, executor))
+    }
+
+    fn drop_sources(&self) -> Result<(), RefitError> {
+        let _one = self.one_at_a_time();
+        let old = self.current();
+        let Some(executor) = &old.executor else { return Ok(()) };
+        let engine = old.engine.strip()?;
+        let executor = Some(executor.compact()?);
+        self.swap(Current { engine, executor, previous: None });
+        Ok(())
     }
 
     fn serialize(&self, wish: SerializeFlags) -> Result<Vec<u8>, FormatError> {
-        self.current().engine.serialize(wish)
+        let current = self.current();
+        let file = current.engine.serialize(wish);
+        if current.dropped() { file.map_err(file_without_sources) } else { file }
     }
 
     fn placement(&self) -> Vec<Placement> {
@@ -147,13 +220,7 @@ impl Clone for LiveModule {
             executor: current.executor.as_ref().map(Executor::fork),
             previous: current.previous.clone(),
         };
-        Self {
-            device: self.device.clone(),
-            ports: self.ports.clone(),
-            programs: self.programs.clone(),
-            current: RwLock::new(Arc::new(copy)),
-            refitting: Mutex::new(()),
-        }
+        Self::of(self.device.clone(), self.ports.clone(), self.programs.clone(), copy)
     }
 }
 

@@ -10,13 +10,15 @@ mod packed;
 pub use live::LiveModule;
 pub use packed::PackedModule;
 
+use crate::cancel::RunOptions;
 use crate::device::Device;
 use crate::error::{RefitError, RunError, RunErrorKind};
 use crate::executor::Outputs;
 use crate::gpu::Placement;
 use crate::inputs::Inputs;
 use engine_format::{
-    Digest, Engine, EngineFlags, FitPolicy, FormatError, Port, SerializeFlags, WeightSource,
+    Digest, Engine, EngineFlags, FitError, FitPolicy, FormatError, FormatErrorKind, Port,
+    SerializeFlags, WeightSource,
 };
 
 /// How complete a refit is.
@@ -48,7 +50,7 @@ pub trait Module: Send + Sync {
     /// What the engine is now. A fill removes [`EngineFlags::EXCLUDE_WEIGHTS`].
     fn flags(&self) -> EngineFlags;
 
-    /// The engine with the weights it has now.
+    /// The engine with the weights it has now; without them after [`Module::drop_sources`].
     fn engine(&self) -> Engine;
 
     /// Runs the engine.
@@ -56,25 +58,56 @@ pub trait Module: Send + Sync {
     /// # Errors
     /// `MissingWeights` names the weights of a module that needs them; `InvalidInputs` lists every input that is
     /// missing, unknown or of the wrong type or shape; `Node` names the node that does not take its operands.
-    fn run(&self, inputs: &Inputs) -> Result<Outputs, RunError>;
+    fn run(&self, inputs: &Inputs) -> Result<Outputs, RunError> {
+        self.run_with(inputs, &RunOptions::default())
+    }
 
-    /// Replaces the weights by those of `source`, all or nothing, and gives the new version.
+    /// [`Module::run`] with more to say about it.
+    ///
+    /// # Errors
+    /// Those of [`Module::run`]; `Cancelled`.
+    fn run_with(&self, inputs: &Inputs, options: &RunOptions) -> Result<Outputs, RunError>;
+
+    /// Replaces the weights by those of `source`, all or nothing, and gives the new version. Runs go on meanwhile, with the
+    /// weights that were there when they began; refits follow one another.
     ///
     /// # Errors
     /// Everything that does not fit, at once. The module then has the weights it had.
     fn refit(&self, source: &dyn WeightSource, options: RefitOptions)
     -> Result<Digest, RefitError>;
 
-    /// Goes back to the weights before the last refit; called again, forth to those after it.
+    /// Another module for the same engine with the weights of `source`; with a partial refit, those it lacks are this
+    /// module's. From then on neither knows the other. A [`LiveModule`] shares what is equal: weights with the same digest, what
+    /// was prepared from such weights only, on the host and on the device, plans and kernels. A [`PackedModule`] has bytes of its
+    /// own and shares only the device's compiled kernels.
     ///
     /// # Errors
-    /// `NothingToRestore` if the weights were never replaced.
-    fn restore(&self) -> Result<Digest, RefitError>;
+    /// Those of [`Module::refit`].
+    fn fork_weights(
+        &self,
+        source: &dyn WeightSource,
+        options: RefitOptions,
+    ) -> Result<Box<dyn Module>, RefitError>;
+
+    /// Goes back to the weights before the last refit; called again, forth to those after it. The module keeps the source
+    /// weights of one version for it, those that differ from today's.
+    ///
+    /// # Errors
+    /// `NothingToRollBack` if the weights were never replaced, `SourcesDropped` after [`Module::drop_sources`].
+    fn rollback(&self) -> Result<Digest, RefitError>;
+
+    /// Gives up the source weights: what only a refit, a rollback or a file needs. The module runs as before and is then
+    /// what a stripped engine is, but for being ready: it serializes without its weights, and takes a complete refit, after
+    /// which it holds source weights again. Nothing happens to a module that needs weights.
+    ///
+    /// # Errors
+    /// `Format` for a frozen engine, which cannot leave its weights out.
+    fn drop_sources(&self) -> Result<(), RefitError>;
 
     /// The engine file with the weights it has now.
     ///
     /// # Errors
-    /// Those of [`Engine::serialize`].
+    /// Those of [`Engine::serialize`]; `MissingWeights` after [`Module::drop_sources`].
     fn serialize(&self, wish: SerializeFlags) -> Result<Vec<u8>, FormatError>;
 
     /// Which nodes run on the GPU and which on the CPU, and why, for the shapes that were run so far, each line once.
@@ -106,4 +139,33 @@ impl Ports {
 fn missing_weights(engine: &Engine) -> RunError {
     let what = "the engine cannot run before it is filled: it lacks the weights";
     RunError::new(RunErrorKind::MissingWeights, what).items(engine.missing())
+}
+
+/// The error of a refit that was to keep weights which the module gave up.
+fn refit_without_sources(error: FitError) -> RefitError {
+    match error {
+        FitError::Unfit(report) if report.error_kind() == Some(FormatErrorKind::MissingWeights) => {
+            let name = |misfit: &engine_format::Misfit| misfit.name().map(str::to_owned);
+            let missing = report.misfits.iter().filter_map(name).collect();
+            RefitError::SourcesDropped { what: "a partial refit has nothing to keep", missing }
+        }
+        error => error.into(),
+    }
+}
+
+/// The error of going back on a module that gave up its weights.
+fn rollback_without_sources(engine: &Engine) -> RefitError {
+    let what = "there is nothing to roll back to";
+    RefitError::SourcesDropped { what, missing: engine.missing() }
+}
+
+/// The error of a file with weights that the module gave up.
+fn file_without_sources(error: FormatError) -> FormatError {
+    match error.kind() {
+        FormatErrorKind::MissingWeights => {
+            let what = "the module gave up its source weights (drop_sources) and can only be written without them";
+            FormatError::new(error.kind(), what).names(error.weight_names().to_vec())
+        }
+        _ => error,
+    }
 }

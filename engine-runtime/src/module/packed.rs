@@ -1,6 +1,10 @@
 //! A module that holds the bytes of an engine file.
 
-use super::{Module, Ports, RefitOptions, State, missing_weights};
+use super::{
+    Module, Ports, RefitOptions, State, file_without_sources, missing_weights,
+    refit_without_sources, rollback_without_sources,
+};
+use crate::cancel::RunOptions;
 use crate::device::Device;
 use crate::error::{LoadError, RefitError, RunError};
 use crate::executor::{Executor, Outputs, Programs};
@@ -10,7 +14,7 @@ use engine_format::{
     Bytes, Digest, Engine, EngineFlags, FormatError, Port, SerializeFlags, WeightSource,
 };
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// A module that holds the bytes of an engine file and runs only what it loaded from them. A refit decodes the bytes,
 /// fills, encodes anew and reloads: what runs is always what would go to disk or over a wire.
@@ -27,9 +31,9 @@ struct Packed {
     bytes: Bytes,
     /// The bytes decoded; weights are slices of them.
     engine: Engine,
-    /// `None` as long as weights are missing.
+    /// `None` before the first weights came. Made from these very bytes, or, if they have no weights, from those before.
     executor: Option<Executor>,
-    /// What [`Module::restore`] goes back to.
+    /// What [`Module::rollback`] goes back to.
     previous: Option<Bytes>,
 }
 
@@ -38,10 +42,15 @@ impl Packed {
         let engine = Engine::read(bytes.clone())?;
         let programs = Programs::check(&engine)?;
         let executor = match engine.is_full() {
-            true => Some(Executor::load(engine.clone(), programs, device)?),
+            true => Some(Executor::load(&engine, programs, device)?),
             false => None,
         };
         Ok(Self { bytes, engine, executor, previous })
+    }
+
+    /// Whether the module runs without holding its source weights.
+    fn dropped(&self) -> bool {
+        self.executor.is_some() && !self.engine.is_full()
     }
 }
 
@@ -51,13 +60,14 @@ impl PackedModule {
     /// # Errors
     /// Whatever is wrong with the bytes; every node that this runtime cannot run.
     pub fn load(bytes: Bytes, device: &Device) -> Result<Self, LoadError> {
-        let packed = Packed::load(bytes, None, device)?;
-        Ok(Self {
-            device: device.clone(),
-            ports: Arc::new(Ports::of(&packed.engine)),
-            current: RwLock::new(Arc::new(packed)),
-            refitting: Mutex::new(()),
-        })
+        let packed = device.preparing(false, || Packed::load(bytes, None, device))?;
+        let ports = Arc::new(Ports::of(&packed.engine));
+        Ok(Self::of(device.clone(), ports, packed))
+    }
+
+    fn of(device: Device, ports: Arc<Ports>, packed: Packed) -> Self {
+        let current = RwLock::new(Arc::new(packed));
+        Self { device, ports, current, refitting: Mutex::new(()) }
     }
 
     /// The bytes of the engine file that it runs.
@@ -70,17 +80,39 @@ impl PackedModule {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Loads `bytes` and makes them current. The old state lives on until the runs that began with it have ended.
-    fn replace(&self, old: &Packed, bytes: Bytes) -> Result<Digest, RefitError> {
-        let previous = old.executor.as_ref().map(|_| old.bytes.clone());
-        let new = Packed::load(bytes, previous, &self.device).map_err(refit_error)?;
+    /// The old bytes decoded, filled, encoded anew and loaded, on the threads of refits while the module serves.
+    fn filled(
+        &self,
+        old: &Packed,
+        source: &dyn WeightSource,
+        options: RefitOptions,
+        previous: Option<Bytes>,
+    ) -> Result<Packed, RefitError> {
+        self.device.preparing(old.executor.is_some(), || {
+            let filled = Engine::read(old.bytes.clone())?.fill(source, options);
+            let engine = filled.map_err(|error| match old.dropped() {
+                true => refit_without_sources(error),
+                false => error.into(),
+            })?;
+            let bytes = Bytes::from(engine.serialize(same_wish(engine.flags()))?);
+            Packed::load(bytes, previous, &self.device).map_err(refit_error)
+        })
+    }
+
+    /// Makes `new` current. The old state lives on until the runs that began with it have ended. The lock is held for the
+    /// exchange of two pointers; what is freed is freed after it.
+    fn replace(&self, new: Packed) -> Digest {
         let version = new.executor.as_ref().map(Executor::version);
-        let version = version.expect("what replaces a module's bytes has all weights");
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *current, Arc::new(new));
         drop(current);
         drop(old);
-        Ok(version)
+        version.expect("what replaces a module's bytes was made from all weights")
+    }
+
+    /// Held by whoever changes what is current.
+    fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.refitting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -127,10 +159,10 @@ impl Module for PackedModule {
         self.current().engine.clone()
     }
 
-    fn run(&self, inputs: &Inputs) -> Result<Outputs, RunError> {
+    fn run_with(&self, inputs: &Inputs, options: &RunOptions) -> Result<Outputs, RunError> {
         let current = self.current();
         match &current.executor {
-            Some(executor) => executor.run(inputs),
+            Some(executor) => executor.run(inputs, options),
             None => Err(missing_weights(&current.engine)),
         }
     }
@@ -140,22 +172,49 @@ impl Module for PackedModule {
         source: &dyn WeightSource,
         options: RefitOptions,
     ) -> Result<Digest, RefitError> {
-        let _one = self.refitting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.one_at_a_time();
         let old = self.current();
-        let engine = Engine::read(old.bytes.clone())?.fill(source, options)?;
-        let bytes = engine.serialize(same_wish(engine.flags()))?;
-        self.replace(&old, Bytes::from(bytes))
+        let previous = old.engine.is_full().then(|| old.bytes.clone());
+        Ok(self.replace(self.filled(&old, source, options, previous)?))
     }
 
-    fn restore(&self) -> Result<Digest, RefitError> {
-        let _one = self.refitting.lock().unwrap_or_else(PoisonError::into_inner);
+    fn fork_weights(
+        &self,
+        source: &dyn WeightSource,
+        options: RefitOptions,
+    ) -> Result<Box<dyn Module>, RefitError> {
+        let packed = self.filled(&self.current(), source, options, None)?;
+        Ok(Box::new(Self::of(self.device.clone(), self.ports.clone(), packed)))
+    }
+
+    fn rollback(&self) -> Result<Digest, RefitError> {
+        let _one = self.one_at_a_time();
         let old = self.current();
-        let bytes = old.previous.clone().ok_or(RefitError::NothingToRestore)?;
-        self.replace(&old, bytes)
+        if old.dropped() {
+            return Err(rollback_without_sources(&old.engine));
+        }
+        let bytes = old.previous.clone().ok_or(RefitError::NothingToRollBack)?;
+        let load = || Packed::load(bytes, Some(old.bytes.clone()), &self.device);
+        Ok(self.replace(self.device.preparing(true, load).map_err(refit_error)?))
+    }
+
+    fn drop_sources(&self) -> Result<(), RefitError> {
+        let _one = self.one_at_a_time();
+        let old = self.current();
+        let Some(executor) = &old.executor else { return Ok(()) };
+        let full = Engine::read(old.bytes.clone())?;
+        let wish = SerializeFlags::EXCLUDE_WEIGHTS | same_wish(full.flags());
+        let bytes = Bytes::from(full.serialize(wish)?);
+        let engine = Engine::read(bytes.clone())?;
+        let executor = Some(executor.compact()?);
+        self.replace(Packed { bytes, engine, executor, previous: None });
+        Ok(())
     }
 
     fn serialize(&self, wish: SerializeFlags) -> Result<Vec<u8>, FormatError> {
-        Engine::read(self.current().bytes.clone())?.serialize(wish)
+        let current = self.current();
+        let file = Engine::read(current.bytes.clone())?.serialize(wish);
+        if current.dropped() { file.map_err(file_without_sources) } else { file }
     }
 
     fn placement(&self) -> Vec<Placement> {
@@ -180,12 +239,7 @@ impl Clone for PackedModule {
             executor: current.executor.as_ref().map(Executor::fork),
             previous: current.previous.clone(),
         };
-        Self {
-            device: self.device.clone(),
-            ports: self.ports.clone(),
-            current: RwLock::new(Arc::new(copy)),
-            refitting: Mutex::new(()),
-        }
+        Self::of(self.device.clone(), self.ports.clone(), copy)
     }
 }
 

@@ -8,4 +8,5 @@ mod paths;
 mod planning;
 mod random;
 mod suspend;
+mod swap;
 mod toy;

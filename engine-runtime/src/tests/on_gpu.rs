@@ -7,7 +7,7 @@ use super::suspend::{choice, twice};
 use super::toy::{Toy, bits, close, floats, live, model, run, weights, x};
 use crate::executor::{Executor, Programs};
 use crate::gpu::{GpuChoice, GpuDevice, GpuOptions, Obstacle, adapters};
-use crate::{Device, Inputs, LiveModule, Module, RefitOptions};
+use crate::{Device, Inputs, LiveModule, Module, RefitOptions, RunOptions};
 use engine_format::{Attr, DType, Engine, EngineFlags, Tensor};
 
 /// The first adapter, software or not, with these operators kept on the CPU.
@@ -117,14 +117,14 @@ fn versions_that_live_side_by_side_keep_their_weights() {
     let Some(device) = gpu(&[]) else { return };
     let engine = model(EngineFlags::REFIT);
     let programs = Programs::check(&engine).unwrap();
-    let old = Executor::load(engine.clone(), programs, &device).unwrap();
+    let old = Executor::load(&engine, programs, &device).unwrap();
     let other = engine.fill(&weights(&engine, 9), RefitOptions::default()).unwrap();
-    let new = old.refit(other).unwrap();
-    let inputs = x(3);
-    let (a, b) = (bits(&old.run(&inputs).unwrap()), bits(&new.run(&inputs).unwrap()));
+    let new = old.refit(&other).unwrap();
+    let (inputs, now) = (x(3), RunOptions::default());
+    let (a, b) = (bits(&old.run(&inputs, &now).unwrap()), bits(&new.run(&inputs, &now).unwrap()));
     assert_ne!(a, b, "the outputs depend on the weights");
     for _ in 0..3 {
-        assert_eq!(bits(&old.run(&inputs).unwrap()), a);
-        assert_eq!(bits(&new.run(&inputs).unwrap()), b);
+        assert_eq!(bits(&old.run(&inputs, &now).unwrap()), a);
+        assert_eq!(bits(&new.run(&inputs, &now).unwrap()), b);
     }
 }

@@ -154,18 +154,22 @@ fn a_partial_refit_changes_what_it_names() {
 fn the_previous_version_comes_back() {
     let full = model(EngineFlags::REFIT);
     for module in both(&full) {
-        assert_eq!(module.restore(), Err(RefitError::NothingToRestore));
+        assert_eq!(module.rollback(), Err(RefitError::NothingToRollBack));
         let a = look(&*module);
         module.refit(&weights(&full, 1), COMPLETE).unwrap();
         let b = look(&*module);
-        module.restore().unwrap();
+        module.rollback().unwrap();
         assert_eq!(look(&*module), a);
-        module.restore().unwrap();
+        module.rollback().unwrap();
         assert_eq!(look(&*module), b);
     }
     for module in both(&full.strip().unwrap()) {
         module.refit(&weights(&full, 1), COMPLETE).unwrap();
-        assert_eq!(module.restore(), Err(RefitError::NothingToRestore), "it had no version before");
+        assert_eq!(
+            module.rollback(),
+            Err(RefitError::NothingToRollBack),
+            "it had no version before"
+        );
     }
 }
 

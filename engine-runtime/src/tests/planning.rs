@@ -165,7 +165,7 @@ fn a_node_whose_shape_depends_on_data_runs_between_two_segments() {
     for x in [[-1.0f32, 2.0, -3.0, 4.0], [-1.0, -2.0, -3.0, 4.0], [1.0, 2.0, -3.0, 4.0]] {
         let tensors = [Tensor::from_slice(&[4], &x)];
         let given = Given { tensors: &tensors, layout: &[Layout::Tensor] };
-        let y = session.run(&BTreeMap::new(), given).unwrap();
+        let y = session.run(&BTreeMap::new(), given, None).unwrap();
         let bent: Vec<f32> = x.iter().map(|x| x.tanh()).collect();
         let found: Vec<f32> = bent.iter().copied().filter(|&x| x > 0.0).collect();
         close(&floats(&y[0].tensors()[0]), &[bent, found.clone(), found].concat());
@@ -214,12 +214,12 @@ fn partial_refits_prepare_only_what_changed() {
     let engine = model(EngineFlags::REFIT);
     let programs = Programs::check(&engine).unwrap();
     let device = poisoned();
-    let old = crate::executor::Executor::load(engine.clone(), programs, &device).unwrap();
+    let old = crate::executor::Executor::load(&engine, programs, &device).unwrap();
     let single = weights(&engine, 1);
     let single = engine_format::WeightSource::read(&single, "single").unwrap().unwrap();
     let source: engine_format::MapSource = [("single".to_owned(), single)].into_iter().collect();
     let policy = engine_format::FitPolicy { partial: true, allow_extra: false };
-    let new = old.refit(engine.fill(&source, policy).unwrap()).unwrap();
+    let new = old.refit(&engine.fill(&source, policy).unwrap()).unwrap();
     let same = |id: ValueId| {
         let [a, b] = [&old, &new].map(|e| e.constants()[&id].bytes().as_ptr());
         a == b

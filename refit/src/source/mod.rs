@@ -3,6 +3,7 @@
 mod combined;
 mod engine;
 mod onnx;
+mod positional;
 mod safetensors;
 mod sharded;
 

@@ -1,5 +1,6 @@
 //! Safetensors files, read tensor by tensor and never mapped: whoever writes such a file may do so at any time.
 
+use super::positional::read_exact_at;
 use super::{PIECE, unreadable};
 use crate::RefitError;
 use engine_format::{AlignedBuf, DType, SourceError, Tensor, TensorInfo, WeightSource};
@@ -7,9 +8,8 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata as FileMetadata};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 /// Bytes of the length in front of the header.
 const LENGTH: u64 = 8;
@@ -20,11 +20,11 @@ const MAX_HEADER: u64 = 100_000_000;
 /// The tensors of one safetensors file.
 ///
 /// The header is validated when the file is opened: it describes every byte of the file exactly once. Tensors are read
-/// into memory one at a time, and a file that changes meanwhile is an error.
+/// into memory by whoever asks, on any number of threads, and a file that changes meanwhile is an error.
 #[derive(Debug)]
 pub struct SafetensorsSource {
     path: PathBuf,
-    file: Mutex<File>,
+    file: File,
     /// Length and time of the last change when the header was read.
     state: State,
     tensors: BTreeMap<String, Entry>,
@@ -72,7 +72,7 @@ impl SafetensorsSource {
             (name, entry)
         });
         let tensors = tensors.collect();
-        Ok(Self { path: path.to_owned(), file: Mutex::new(file), state, tensors })
+        Ok(Self { path: path.to_owned(), file, state, tensors })
     }
 
     fn load(&self, entry: &Entry) -> Result<Tensor, String> {
@@ -85,11 +85,9 @@ impl SafetensorsSource {
 
     /// Reads part of a tensor, from `at` on.
     fn load_into(&self, entry: &Entry, at: usize, bytes: &mut [u8]) -> Result<(), String> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(entry.offset + at as u64))
-            .and_then(|_| file.read_exact(bytes))
+        read_exact_at(&self.file, entry.offset + at as u64, bytes)
             .map_err(|error| error.to_string())?;
-        let meta = file.metadata().map_err(|error| error.to_string())?;
+        let meta = self.file.metadata().map_err(|error| error.to_string())?;
         if State::of(&meta) == self.state {
             Ok(())
         } else {

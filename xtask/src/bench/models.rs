@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: how fast, beside what users would otherwise take, in one run on one machine.
+//! `cargo xtask bench models`: how fast models run, beside what users would otherwise take, in one run on one machine.
 
 use ::conformance::inputs::run_seeded;
 use ::conformance::models::MODELS;
@@ -7,8 +7,7 @@ use engine_builder::{BuildOptions, build};
 use engine_onnx::Model;
 use engine_runtime::{CpuOptions, Device, Inputs, LiveModule, Module};
 use miette::{IntoDiagnostic, Result, WrapErr, ensure, miette};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -26,17 +25,9 @@ const PAUSE: Duration = Duration::from_millis(30);
 /// Seed of inputs of models that are given by a path.
 const SEED: u64 = 1;
 
-/// What is timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Subject {
-    /// Runs of real models on the CPU, in turns with ONNX Runtime.
-    Models,
-}
-
-/// What is timed and how.
+/// Which models, and for how long.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    subject: Subject,
     /// Only models whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
@@ -46,9 +37,6 @@ pub struct Arguments {
     /// Turns of each runtime.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// Times the program as it was built, instead of building it for release first.
-    #[arg(long)]
-    as_built: bool,
 }
 
 /// A model with the input that it is timed on.
@@ -59,22 +47,8 @@ struct Timed {
     inputs: Option<Tensors>,
 }
 
-/// Times the subject; first builds this program for release, unless told otherwise.
-pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
-    if !arguments.as_built {
-        let mut command = Command::new(env!("CARGO"));
-        command.args(["run", "--release", "--quiet", "--package", "xtask", "--"]);
-        command.args(std::env::args_os().skip(1)).arg("--as-built");
-        let status = command.current_dir(root).status().into_diagnostic()?;
-        ensure!(status.success(), "the bench ended with {status}");
-        return Ok(());
-    }
-    match arguments.subject {
-        Subject::Models => models(arguments),
-    }
-}
-
-fn models(arguments: &Arguments) -> Result<()> {
+/// Times runs of real models, in turns with ONNX Runtime.
+pub fn run(arguments: &Arguments) -> Result<()> {
     let mut timed = Vec::new();
     for case in MODELS.iter().filter(|case| case.name.contains(&arguments.only)) {
         let size = |run: &Tensors| run.values().map(|t| t.bytes().len()).sum::<usize>();
@@ -90,11 +64,11 @@ fn models(arguments: &Arguments) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().into_diagnostic()?;
     let options = CpuOptions { pool: Some(Arc::new(pool)), ..CpuOptions::default() };
     let device = Device::cpu_with(options);
-    let profile = if cfg!(debug_assertions) { "development" } else { "release" };
     println!(
-        "one run in ms, median of {} turns; {THREADS} threads; {} kernels; {profile} build\n",
+        "one run in ms, median of {} turns; {THREADS} threads; {} kernels; {} build\n",
         arguments.rounds,
-        engine_ops::kernels::instruction_set()
+        engine_ops::kernels::instruction_set(),
+        super::PROFILE
     );
     println!("{:<18} {:>9} {:>13} {:>6}  input", "model", "refit", "ONNX Runtime", "ratio");
     for timed in &timed {
