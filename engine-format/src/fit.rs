@@ -470,15 +470,7 @@ fn meanings(engine: &Engine, is_model: bool) -> BTreeMap<&str, Meaning> {
 
 /// Why only the built values of a weight are accepted, and their digest.
 pub(crate) fn locked(weight: &Weight, flags: EngineFlags) -> Option<(String, Digest)> {
-    let reason = if let Some(reason) = &weight.pinned {
-        format!("pinned: {reason}")
-    } else if flags.contains(EngineFlags::REFIT_IDENTICAL) {
-        "REFIT_IDENTICAL".to_owned()
-    } else if !weight.refittable {
-        "frozen".to_owned()
-    } else {
-        return None;
-    };
+    let reason = weight.fixed(flags)?;
     Some((reason, weight.digest.expect("weights that take one value only have its digest")))
 }
 

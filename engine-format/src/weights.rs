@@ -1,6 +1,6 @@
 //! The weight table and where weights come from.
 
-use crate::{Alias, Bytes, DType, Digest, Tensor, ValueId};
+use crate::{Alias, Bytes, DType, Digest, EngineFlags, Tensor, ValueId};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -66,6 +66,17 @@ impl Weight {
     /// weights are, parameters, pinned and frozen ones never.
     pub fn is_strippable(&self) -> bool {
         self.refittable && self.class == WeightClass::Weight && self.pinned.is_none()
+    }
+
+    /// Why it takes only the values it was built with, in an engine with `flags`; `None` if it takes any.
+    pub fn fixed(&self, flags: EngineFlags) -> Option<String> {
+        if let Some(reason) = &self.pinned {
+            Some(format!("pinned: {reason}"))
+        } else if flags.contains(EngineFlags::REFIT_IDENTICAL) {
+            Some("REFIT_IDENTICAL".to_owned())
+        } else {
+            (!self.refittable).then(|| "frozen".to_owned())
+        }
     }
 
     /// The weight as a tensor, if its bytes are here.

@@ -266,7 +266,9 @@ impl Executor {
     pub fn run(&self, inputs: &Inputs, options: &RunOptions) -> Result<Outputs, RunError> {
         let inputs = inputs::ordered(&self.programs.inputs, inputs)?;
         let layout = vec![Layout::Tensor; inputs.len()];
-        let results = self.runner.run(Given { tensors: &inputs, layout: &layout }, options.cancel.as_ref())?;
+        let results = self
+            .runner
+            .run(Given { tensors: &inputs, layout: &layout }, options.cancel.as_ref())?;
         let names = self.programs.outputs.iter().map(|port| port.name.clone());
         let tensors = names.zip(results).filter_map(|(name, value)| match value {
             Value::Tensor(tensor) => Some((name, tensor)),

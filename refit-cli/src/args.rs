@@ -93,6 +93,9 @@ pub enum RefitMode {
 pub struct Inspect {
     /// The engine file.
     pub file: PathBuf,
+    /// Say of every weight what it takes, where it is and which nodes it reaches, and nothing else.
+    #[arg(long, conflicts_with = "device")]
+    pub weights: bool,
     /// Also say which nodes run where on this device, and why: cpu, gpu, gpu:N, or part of an adapter's name.
     #[arg(long, value_name = "D")]
     pub device: Option<DeviceSelector>,

@@ -229,6 +229,23 @@ fn inspect_prints_one_object_with_every_field() {
 }
 
 #[test]
+fn inspect_says_of_every_weight_what_hangs_on_it() {
+    let bench = Bench::built();
+    let said = bench.ok(&["inspect", "stripped", "--weights"]);
+    assert!(said.contains("weight f32[9, 6], 216 bytes, stripped, takes any values"), "{said}");
+    assert!(said.contains("digest  unknown"), "{said}");
+    let report = bench.json(&["inspect", "full", "--weights", "--json"]);
+    let weights = report["weights"].as_array().unwrap();
+    let named = |name: &str| weights.iter().find(|w| w["name"] == name).unwrap();
+    // Through the transposition in `prepare`.
+    let reaches = named("fc1.weight")["reaches"].as_array().unwrap();
+    assert!(!reaches.is_empty() && reaches.iter().all(|n| n["op"] != "Transpose"), "{reaches:?}");
+    assert!(named("fc1.weight")["fixed"].is_null());
+    let identical = bench.json(&["inspect", "identical", "--weights", "--json"]);
+    assert_eq!(identical["weights"][0]["fixed"], "REFIT_IDENTICAL");
+}
+
+#[test]
 fn inspect_says_where_nodes_run_with_and_without_weights() {
     let bench = Bench::built();
     assert_eq!(bench.json(&["inspect", "full", "--json"])["placement"], Value::Null);
@@ -326,6 +343,11 @@ fn verify_and_diff_tell_the_same_from_the_different() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let text = report.to_string();
     assert!(text.contains("fc1.weight") && !text.contains("scale"), "{text}");
+    assert_eq!(report["nodes"], serde_json::json!([]), "only values differ");
+    bench.ok(&["build", "model.onnx", "-o", "plain", "--no-optimise"]);
+    let output = bench.run(&["diff", "full", "plain"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.lines().any(|line| line.starts_with("node  ")), "{said}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What two engines differ in.
 
-use engine_format::{DType, Digest, Element, Engine, EngineParts, Tensor, Weight};
+use crate::graph::Labels;
+use engine_format::{Block, DType, Digest, Element, Engine, EngineParts, Tensor, Weight};
 use half::{bf16, f16};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,8 @@ pub struct EngineDiff {
     /// Parts of the graph that differ: `inputs`, `outputs`, `literals`, `prepare`, `execute`, `constants`, `weight table`,
     /// `metadata`.
     pub graph: Vec<&'static str>,
+    /// Nodes that differ, by their names: those of the first engine in its order, then those that only the second has.
+    pub nodes: Vec<NodeDiff>,
     /// Weights whose values differ, in table order.
     pub changed: Vec<WeightDiff>,
     /// Weights of both whose type or role differs.
@@ -39,6 +42,20 @@ pub struct FlagsDiff {
     pub a: Vec<String>,
     /// Those of the second.
     pub b: Vec<String>,
+}
+
+/// A node that is another in each engine, or is in one only. What a node reads is told by name, so that numbering does not
+/// show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeDiff {
+    /// `prepare` or `execute`.
+    pub program: &'static str,
+    /// Its path in the model.
+    pub node: String,
+    /// Operator, operands and attributes in the first engine, if it is there.
+    pub a: Option<String>,
+    /// The same in the second.
+    pub b: Option<String>,
 }
 
 /// A weight of another type in each engine.
@@ -73,7 +90,8 @@ pub struct WeightDiff {
 pub fn diff(a: &Engine, b: &Engine) -> EngineDiff {
     let flags = (a.flags() != b.flags())
         .then(|| FlagsDiff { a: a.flags().flag_names(), b: b.flags().flag_names() });
-    let mut out = EngineDiff { flags, graph: graph(a.parts(), b.parts()), ..EngineDiff::default() };
+    let (graph, nodes) = (graph(a.parts(), b.parts()), nodes(a.parts(), b.parts()));
+    let mut out = EngineDiff { flags, graph, nodes, ..EngineDiff::default() };
     let rows = |engine: &'_ Engine| -> BTreeMap<String, Weight> {
         engine.parts().weights.iter().map(|w| (w.name.clone(), w.clone())).collect()
     };
@@ -139,6 +157,38 @@ fn graph(a: &EngineParts, b: &EngineParts) -> Vec<&'static str> {
         ("metadata", a.metadata == b.metadata),
     ];
     same.iter().filter(|(_, same)| !same).map(|(part, _)| *part).collect()
+}
+
+fn nodes(a: &EngineParts, b: &EngineParts) -> Vec<NodeDiff> {
+    let labels = [Labels::of(a), Labels::of(b)];
+    let programs = [("prepare", [&a.prepare, &b.prepare]), ("execute", [&a.execute, &b.execute])];
+    let mut differing = Vec::new();
+    for (program, [a, b]) in programs {
+        let (a, b) = (described(a, &labels[0]), described(b, &labels[1]));
+        let in_a: BTreeSet<_> = a.iter().map(|(key, _)| key.clone()).collect();
+        let in_b: BTreeMap<_, _> = b.iter().cloned().collect();
+        for (key, text) in a {
+            let other = in_b.get(&key).cloned();
+            if other.as_ref() != Some(&text) {
+                differing.push(NodeDiff { program, node: key.0, a: Some(text), b: other });
+            }
+        }
+        for (key, text) in b.into_iter().filter(|(key, _)| !in_a.contains(key)) {
+            differing.push(NodeDiff { program, node: key.0, a: None, b: Some(text) });
+        }
+    }
+    differing
+}
+
+/// The nodes of a program by name and, of those that share one, which.
+fn described(block: &Block, labels: &Labels) -> Vec<((String, usize), String)> {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let nodes = block.nodes.iter().map(|node| {
+        let which = seen.entry(&node.name).or_insert(0);
+        *which += 1;
+        ((node.name.clone(), *which), labels.node(node))
+    });
+    nodes.collect()
 }
 
 fn values(name: String, a: &Tensor, b: &Tensor) -> WeightDiff {

@@ -10,12 +10,14 @@
 mod diff;
 mod error;
 mod files;
+mod graph;
 pub mod npy;
 mod output;
 mod report;
 mod source;
+mod weights;
 
-pub use diff::{EngineDiff, FlagsDiff, RetypedWeight, WeightDiff, diff};
+pub use diff::{EngineDiff, FlagsDiff, NodeDiff, RetypedWeight, WeightDiff, diff};
 pub use engine_format::MapSource;
 pub use error::{RefitError, RefitErrorKind};
 pub use files::{
@@ -27,6 +29,7 @@ pub use source::{
     BoxedSource, Combined, EngineSource, OnnxSource, SafetensorsSource, ShardedSource, open_source,
     open_sources,
 };
+pub use weights::{ReachedNode, WeightSummary, weight_summaries};
 
 /// The example of the README is compiled with the tests.
 #[cfg(doctest)]

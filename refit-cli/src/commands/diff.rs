@@ -22,12 +22,22 @@ pub fn run(args: Diff) -> Result<(), Failure> {
 }
 
 fn print(diff: &EngineDiff) {
-    let EngineDiff { flags, graph, changed, retyped, only_in_a, only_in_b, unknown } = diff;
+    let EngineDiff { flags, graph, nodes, changed, retyped, only_in_a, only_in_b, unknown } = diff;
     if let Some(flags) = flags {
         println!("flags      {:?} | {:?}", flags.a, flags.b);
     }
     for part in graph {
         println!("graph      {part}");
+    }
+    for node in nodes {
+        let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "not there".to_owned());
+        println!(
+            "node       {} {}: {} | {}",
+            node.program,
+            node.node,
+            side(&node.a),
+            side(&node.b)
+        );
     }
     for weight in changed {
         let number =

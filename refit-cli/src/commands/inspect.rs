@@ -3,8 +3,9 @@
 use super::{human, open_engine, operators, placement, print_json};
 use crate::args::Inspect;
 use crate::failure::Failure;
-use engine_format::{Engine, Header, Port, Weight, WeightClass, WeightData};
+use engine_format::{Engine, Header, Port};
 use engine_runtime::Device;
+use refit::WeightSummary;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ struct Report {
     metadata: BTreeMap<String, String>,
     prepare: BTreeMap<String, usize>,
     execute: BTreeMap<String, usize>,
-    weights: Vec<WeightReport>,
+    weights: Vec<WeightSummary>,
     bytes: BTreeMap<String, u64>,
     /// Null unless a device was named.
     placement: Option<placement::Report>,
@@ -34,20 +35,6 @@ struct PortReport {
     shape: Option<Vec<serde_json::Value>>,
 }
 
-#[derive(Serialize)]
-struct WeightReport {
-    name: String,
-    aliases: Vec<String>,
-    dtype: String,
-    shape: Vec<usize>,
-    bytes: usize,
-    class: &'static str,
-    pinned: Option<String>,
-    refittable: bool,
-    stored: bool,
-    digest: Option<String>,
-}
-
 pub fn run(args: Inspect) -> Result<(), Failure> {
     let engine = open_engine(&args.file)?;
     let bytes = engine_onnx::map_file(&args.file)?;
@@ -59,7 +46,10 @@ pub fn run(args: Inspect) -> Result<(), Failure> {
     if args.json {
         return print_json(&report);
     }
-    print(&report);
+    match args.weights {
+        true => report.weights.iter().for_each(print_weight),
+        false => print(&report),
+    }
     Ok(())
 }
 
@@ -77,7 +67,7 @@ fn report(engine: &Engine, header: &Header) -> Report {
         metadata: parts.metadata.clone(),
         prepare: operators(&parts.prepare),
         execute: operators(&parts.execute),
-        weights: parts.weights.iter().map(weight).collect(),
+        weights: refit::weight_summaries(engine),
         bytes: sections.chain([("total".to_owned(), header.file_length)]).collect(),
         placement: None,
     }
@@ -92,24 +82,6 @@ fn port(port: &Port) -> PortReport {
         name: port.name.clone(),
         dtype: port.dtype.to_string(),
         shape: port.shape.as_ref().map(|dims| dims.iter().map(dim).collect()),
-    }
-}
-
-fn weight(weight: &Weight) -> WeightReport {
-    WeightReport {
-        name: weight.name.clone(),
-        aliases: weight.aliases.iter().map(ToString::to_string).collect(),
-        dtype: weight.dtype.to_string(),
-        shape: weight.shape.clone(),
-        bytes: weight.byte_len(),
-        class: match weight.class {
-            WeightClass::Weight => "weight",
-            WeightClass::Parameter => "parameter",
-        },
-        pinned: weight.pinned.clone(),
-        refittable: weight.refittable,
-        stored: weight.data != WeightData::Missing,
-        digest: weight.digest.map(|d| d.to_string()),
     }
 }
 
@@ -160,4 +132,27 @@ fn print(report: &Report) {
     if let Some(placement) = &report.placement {
         print!("{}", placement.text());
     }
+}
+
+fn print_weight(weight: &WeightSummary) {
+    let stored = if weight.stored { "stored" } else { "stripped" };
+    let takes = match (&weight.fixed, weight.refittable) {
+        (None, _) => "takes any values".to_owned(),
+        (Some(why), true) => format!("takes only the values it was built with ({why})"),
+        (Some(why), false) => format!("takes no values ({why})"),
+    };
+    println!(
+        "{}\n  {} {}{:?}, {} bytes, {stored}, {takes}",
+        weight.name, weight.class, weight.dtype, weight.shape, weight.bytes
+    );
+    if !weight.aliases.is_empty() {
+        println!("  also called {}", weight.aliases.join(", "));
+    }
+    println!("  digest  {}", weight.digest.as_deref().unwrap_or("unknown"));
+    let nodes = weight.reaches.iter().map(|reached| format!("{} ({})", reached.node, reached.op));
+    let nodes: Vec<String> = nodes.collect();
+    println!(
+        "  reaches {}",
+        if nodes.is_empty() { "no node".to_owned() } else { nodes.join(", ") }
+    );
 }
