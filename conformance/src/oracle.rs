@@ -6,7 +6,7 @@ use refit::npy;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -93,6 +93,35 @@ pub fn generate(name: &str, arguments: &[&OsStr]) -> Result<Tensors, OracleError
     let folder = tempfile::tempdir()?;
     assets::checked(script(name)?.arg(folder.path()).args(arguments))?;
     load(folder.path())
+}
+
+/// A model whose results are known, made by a script.
+#[derive(Debug)]
+pub struct Known {
+    /// The folder's name.
+    pub name: String,
+    /// The ONNX file.
+    pub model: PathBuf,
+    /// Inputs of one run.
+    pub inputs: Tensors,
+    /// What ONNX Runtime gives for them.
+    pub outputs: Tensors,
+}
+
+/// The models that a script of `conformance/oracle` writes into `folder`: `script FOLDER`.
+pub fn known(name: &str, folder: &Path) -> Result<Vec<Known>, OracleError> {
+    assets::checked(script(name)?.arg(folder))?;
+    let names = std::fs::read_to_string(folder.join("names.txt"))?;
+    let read = |name: &str| {
+        let place = folder.join(name);
+        Ok(Known {
+            name: name.to_owned(),
+            model: place.join("model.onnx"),
+            inputs: load(&place.join("in0"))?,
+            outputs: load(&place.join("out0"))?,
+        })
+    };
+    names.lines().map(read).collect()
 }
 
 /// Writes tensors as `0.npy`, `1.npy` … with their names in `names.txt`, so that any name is possible.

@@ -39,6 +39,8 @@ pub struct OpDef {
     pub compact: bool,
     /// The operator as a function of one `f32`, where it is one: how it runs as a stage of a chain ([`crate::chain`]).
     pub function: Option<Function>,
+    /// Whether its results are drawn by chance, not a function of its operands: such a node is never folded, merged or moved.
+    pub random: bool,
     /// The CPU kernel.
     pub cpu: Cpu,
     /// The GPU kernel; `None` runs on the CPU with copies.
@@ -65,6 +67,7 @@ impl OpDef {
         infer: |_| Ok(Vec::new()),
         compact: false,
         function: None,
+        random: false,
         cpu: Cpu::None,
         gpu: None,
         tolerance: Tolerance::EXACT,

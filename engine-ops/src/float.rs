@@ -18,6 +18,9 @@ pub(crate) trait Float: Calc + PartialOrd {
     fn ln(self) -> Self;
     fn div(self, other: Self) -> Self;
     fn divided_by(self, count: usize) -> Self;
+    fn floor(self) -> Self;
+    /// A whole number as an index below `size`, if it is one.
+    fn index(self, size: usize) -> Option<usize>;
     fn is_nan(self) -> bool;
     fn is_finite(self) -> bool;
 }
@@ -67,6 +70,14 @@ macro_rules! float {
             }
             fn divided_by(self, count: usize) -> Self {
                 self / count as $t
+            }
+            #[inline(always)]
+            fn floor(self) -> Self {
+                <$t>::floor(self)
+            }
+            #[inline(always)]
+            fn index(self, size: usize) -> Option<usize> {
+                (self >= 0.0 && self < size as $t).then_some(self as usize)
             }
             #[inline(always)]
             fn is_nan(self) -> bool {

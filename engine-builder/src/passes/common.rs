@@ -76,5 +76,5 @@ fn merge(nodes: &mut Vec<Node>, outer: &Seen, replacements: &mut Replacements, n
 
 fn is_mergeable(node: &Node) -> bool {
     let control = lookup(&node.op, node.version).is_none_or(|def| def.kind == Kind::Control);
-    !control && is_deterministic(&node.op)
+    !control && is_deterministic(node)
 }

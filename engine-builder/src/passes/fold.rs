@@ -55,7 +55,7 @@ fn evaluate(graph: &Graph, node: &Node) -> Option<Vec<(ValueId, Tensor)>> {
         let bytes = shape.iter().try_fold(facts.dtype.size(), |n, &d| n.checked_mul(d))?;
         (bytes <= LARGEST_LITERAL).then_some(())
     };
-    if def.kind == Kind::Control || !is_deterministic(&node.op) {
+    if def.kind == Kind::Control || !is_deterministic(node) {
         return None;
     }
     results.clone().try_for_each(small)?;

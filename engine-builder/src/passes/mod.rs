@@ -25,6 +25,8 @@ mod transposes;
 use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
+use engine_format::Node;
+use engine_ops::lookup;
 
 /// A rewrite of the graph that keeps what it computes.
 pub(crate) struct Pass {
@@ -97,19 +99,9 @@ pub(crate) fn apply(pass: &Pass, graph: &mut Graph, notes: &mut Notes) -> Result
     Ok(changed)
 }
 
-/// Operators whose results are not a function of their operands. They are neither merged nor moved.
-static RANDOM: &[&str] = &[
-    "Bernoulli",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-];
-
 /// Whether equal operands give equal results.
-fn is_deterministic(op: &str) -> bool {
-    !RANDOM.contains(&op)
+fn is_deterministic(node: &Node) -> bool {
+    lookup(&node.op, node.version).is_some_and(|def| !def.random)
 }
 
 /// Literals above this many bytes are not made: the nodes that compute them stay, in `prepare`.

@@ -94,7 +94,7 @@ fn moves(
     if control || node.inputs.is_empty() || !operands.all(|id| constant.contains(id)) {
         return Err(None);
     }
-    if !is_deterministic(&node.op) {
+    if !is_deterministic(node) {
         return Err(Some("gives other results every time"));
     }
     if in_branch && takes_indices(node) {

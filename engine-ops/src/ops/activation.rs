@@ -131,8 +131,16 @@ unary!(
     "`x · tanh(ln(1 + e^x))`.",
     |x, p| x * approx::tanh(approx::softplus(x)),
     x * libm::tanh(softplus(x)),
-    "x * tangens_hyperbolicus(softplus(x))",
-    [(1.0, 0.865_098_4), (-1.0, -0.303_401_47), (0.0, 0.0), (30.0, 30.0), (INF, INF), (NAN, NAN)]
+    "mish(x)",
+    [
+        (1.0, 0.865_098_4),
+        (-1.0, -0.303_401_47),
+        (-10.0, -0.000_453_978_7),
+        (0.0, 0.0),
+        (30.0, 30.0),
+        (INF, INF),
+        (NAN, NAN)
+    ]
 );
 unary!(
     SWISH,

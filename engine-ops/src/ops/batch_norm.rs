@@ -10,19 +10,14 @@ use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::parallel::pieces;
 use crate::reduction::{calc_scratch, in_calc};
-use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
+use crate::{AttrDef, OpDef, OpError, Operand, Tolerance};
 use engine_format::{DType, Tensor};
 
 pub static BATCH_NORMALIZATION: OpDef = OpDef {
     name: "BatchNormalization",
     doc: "`(x − mean) / √(variance + epsilon) · scale + B` with one of each for every channel (axis 1). The form used in training \
-          is not taken.",
-    onnx: &[OnnxName::since("BatchNormalization", 14)],
-    attrs: &[
-        AttrDef::float("epsilon", 1e-5),
-        AttrDef::float("momentum", 0.9),
-        AttrDef::int("training_mode", 0),
-    ],
+          is a composition.",
+    attrs: &[AttrDef::float("epsilon", 1e-5)],
     inputs: &[
         Operand::data("X"),
         Operand::data("scale"),
@@ -39,9 +34,6 @@ pub static BATCH_NORMALIZATION: OpDef = OpDef {
 };
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
-    if ctx.attrs.int("training_mode") != 0 || ctx.outputs > 1 {
-        return Err(InferError::invalid("BatchNormalization in training mode is not taken"));
-    }
     let x = ctx.facts(0)?;
     if !x.dtype.is_float() {
         let found = x.dtype;

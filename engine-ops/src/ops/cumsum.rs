@@ -20,7 +20,7 @@ pub static CUM_SUM: OpDef = OpDef {
     outputs: &["y"],
     infer,
     cpu: Cpu::kernel(run),
-    gpu: Some(gpu),
+    gpu: Some(|ctx| gpu(ctx, &SUM_WGSL)),
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE
@@ -32,7 +32,7 @@ pub static CUM_PROD: OpDef = OpDef {
           end if `reverse`.",
     onnx: &[OnnxName::since("CumProd", 26)],
     cpu: Cpu::kernel(run_products),
-    gpu: None,
+    gpu: Some(|ctx| gpu(ctx, &PRODUCT_WGSL)),
     cases: || {
         let x = || Tensor::from_slice(&[2, 3], &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let axis = |v: i64| Tensor::from_slice(&[], &[v]);
@@ -131,25 +131,37 @@ fn fold<W: Calc>(
     }
 }
 
-fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+/// How the two differ in WGSL.
+struct Wgsl {
+    label: &'static str,
+    /// What nothing folds to, in words of 32 bits and of 64.
+    start: &'static str,
+    step: &'static str,
+    step64: &'static str,
+}
+
+static SUM_WGSL: Wgsl =
+    Wgsl { label: "CumSum", start: "0", step: "sum + next", step64: "add64(sum, next)" };
+static PRODUCT_WGSL: Wgsl =
+    Wgsl { label: "CumProd", start: "1", step: "sum * next", step64: "mul64(sum, next)" };
+
+fn gpu(ctx: &GpuCtx<'_>, wgsl: &Wgsl) -> Result<Option<GpuProgram>, OpError> {
     let x = ctx.input(0);
     let Some(word) = element_type(x.dtype) else { return Ok(None) };
     let Some(along) = ctx.values[1].as_ref().and_then(Tensor::to_i64s) else { return Ok(None) };
     let [outer, along, inner] = split(&x.shape, &along)?;
-    let zero = match word {
-        "vec2<u32>" => "vec2<u32>(0u, 0u)",
-        "f32" => "0.0",
-        "i32" => "0",
-        _ => "0u",
+    let wide = word == "vec2<u32>";
+    let zero = match wide {
+        true => format!("vec2<u32>({}u, 0u)", wgsl.start),
+        false => format!("{word}({})", wgsl.start),
     };
-    let add = if word == "vec2<u32>" { "add64(sum, next)" } else { "sum + next" };
-    let wgsl = render(
+    let text = render(
         include_str!("cumsum.wgsl"),
         &[
             ("functions", &[PRELUDE, INT64].concat()),
             ("word", word),
-            ("zero", zero),
-            ("add", add),
+            ("zero", &zero),
+            ("add", if wide { wgsl.step64 } else { wgsl.step }),
             ("sum", &rounded(x.dtype, "sum")),
             ("with", &rounded(x.dtype, "with_next")),
         ],
@@ -158,8 +170,8 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let reverse = ctx.attrs.int("reverse") != 0;
     let rows = if along == 0 { 0 } else { outer * inner };
     Ok(Some(GpuProgram::one(Dispatch {
-        label: "CumSum".into(),
-        wgsl: wgsl.into(),
+        label: wgsl.label.into(),
+        wgsl: text.into(),
         binds: vec![Bind::In(0), Bind::Out(0)],
         params: vec![rows as u32, along as u32, inner as u32, flags.into(), reverse.into()],
         groups: ctx.limits.linear(rows, 64),

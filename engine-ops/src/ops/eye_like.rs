@@ -5,6 +5,7 @@ use crate::case::{Case, ramp};
 use crate::convert::cast;
 use crate::cpu::{Cpu, CpuCtx, TensorMut, TensorRef};
 use crate::def::AttrsExt;
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, words};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, OpError, Operand, Role};
 use engine_format::{Attr, DType, Tensor};
@@ -23,6 +24,7 @@ pub static EYE_LIKE: OpDef = OpDef {
     outputs: &["output"],
     infer,
     cpu: Cpu::kernel(cpu),
+    gpu: Some(gpu),
     cases,
     ..OpDef::BASE
 };
@@ -62,6 +64,24 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     Ok(())
 }
 
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let y = ctx.output();
+    let Some(width) = words(y.dtype) else { return Ok(None) };
+    let one = if y.dtype.is_float() { 1f32.to_bits() } else { 1 };
+    let sizes = [y.len() * width, y.shape[1]].map(u32::try_from);
+    let (Ok(n), Ok(columns)) = (sizes[0], sizes[1]) else { return Ok(None) };
+    // A diagonal farther out than an i32 is outside of every matrix that fits, as is the farthest.
+    let farthest = i64::from(i32::MAX / 2);
+    let k = ctx.attrs.int("k").clamp(-farthest, farthest) as i32;
+    Ok(Some(GpuProgram::one(Dispatch {
+        label: "EyeLike".into(),
+        wgsl: include_str!("eye_like.wgsl").into(),
+        binds: vec![Bind::Out(0)],
+        params: vec![n, columns, k as u32, width as u32, one, 0],
+        groups: ctx.limits.linear(y.len() * width, 256),
+    })))
+}
+
 fn cases() -> Vec<Case> {
     vec![
         Case::new("one up", vec![ramp(&[2, 3])])
@@ -70,6 +90,7 @@ fn cases() -> Vec<Case> {
         Case::new("of another type", vec![ramp(&[2, 2])])
             .attr("dtype", Attr::Int(7))
             .expect(vec![Tensor::from_slice(&[2, 2], &[1i64, 0, 0, 1])]),
+        Case::new("large", vec![ramp(&[40, 30])]).attr("k", Attr::Int(-3)),
         Case::new("outside", vec![Tensor::zeros(DType::Bool, &[2, 1])])
             .attr("k", Attr::Int(-2))
             .expect(vec![Tensor::from_bools(&[2, 1], &[false; 2])]),

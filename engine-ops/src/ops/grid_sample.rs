@@ -1,9 +1,11 @@
 //! An image read at given places.
 
-use crate::case::Case;
+use super::elementwise::{PRELUDE, element_type, rounded};
+use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::AttrsExt;
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, Attrs, Tensor};
@@ -22,13 +24,34 @@ pub static GRID_SAMPLE: OpDef = OpDef {
     inputs: &[Operand::data("X"), Operand::data("grid")],
     infer,
     cpu: Cpu::kernel(run),
+    gpu: Some(gpu),
     tolerance: Tolerance::SUMS,
     cases: || {
         let x = Tensor::from_slice(&[1, 1, 2, 2], &[1.0f32, 2.0, 3.0, 4.0]);
         let grid = || Tensor::from_slice(&[1, 1, 3, 2], &[0.0f32, 0.0, -0.5, -0.5, 1.0, 0.0]);
         let y = |v: [f32; 3]| vec![Tensor::from_slice(&[1, 1, 1, 3], &v)];
         let text = |s: &str| Attr::Str(s.to_owned());
-        vec![
+        let forms = [
+            ("cubic, zeros", "cubic", "zeros", 0),
+            ("cubic, border", "cubic", "border", 1),
+            ("cubic, reflection", "cubic", "reflection", 0),
+            ("linear, reflection", "linear", "reflection", 1),
+        ];
+        let mut cases: Vec<Case> = forms
+            .into_iter()
+            .map(|(name, mode, padding, aligned)| {
+                Case::new(name, vec![ramp(&[2, 3, 7, 5]), ramp(&[2, 4, 9, 2])])
+                    .attr("mode", text(mode))
+                    .attr("padding_mode", text(padding))
+                    .attr("align_corners", Attr::Int(aligned))
+            })
+            .collect();
+        cases.extend([
+            Case::new(
+                "no place",
+                vec![x.clone(), Tensor::from_slice(&[1, 1, 1, 2], &[f32::NAN, 0.0])],
+            )
+            .expect(vec![Tensor::from_slice(&[1, 1, 1, 1], &[0f32])]),
             Case::new("linear", vec![x.clone(), grid()]).expect(y([2.5, 1.0, 1.5])),
             Case::new("border", vec![x.clone(), grid()])
                 .attr("padding_mode", text("border"))
@@ -37,7 +60,8 @@ pub static GRID_SAMPLE: OpDef = OpDef {
                 .attr("mode", text("nearest"))
                 .attr("padding_mode", text("reflection"))
                 .expect(y([1.0, 1.0, 2.0])),
-        ]
+        ]);
+        cases
     },
     ..OpDef::BASE
 };
@@ -72,9 +96,9 @@ enum Mode {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Outside {
-    Zeros,
-    Border,
-    Reflection,
+    Zeros = 0,
+    Border = 1,
+    Reflection = 2,
 }
 
 #[derive(Clone, Copy)]
@@ -159,6 +183,41 @@ impl Sampling {
             }
         }
     }
+}
+
+/// Images of two axes; volumes stay on the CPU.
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (x, y) = (ctx.input(0), ctx.output());
+    let floats = [x.dtype, ctx.input(1).dtype].map(element_type) == [Some("f32"); 2];
+    let &[_, channels, height, width] = x.shape.as_slice() else { return Ok(None) };
+    if !floats {
+        return Ok(None);
+    }
+    // With no pixel there is nothing to bind, and every place is outside.
+    if x.is_empty() && !y.is_empty() {
+        return Ok(None);
+    }
+    let sampling = Sampling::read(ctx.attrs)?;
+    let taps = match sampling.mode {
+        Mode::Nearest => 1,
+        Mode::Linear => 2,
+        Mode::Cubic => 4,
+    };
+    let text = render(
+        include_str!("grid_sample.wgsl"),
+        &[("functions", PRELUDE), ("y", &rounded(x.dtype, "sum"))],
+    );
+    let places: usize = y.shape[2..].iter().product();
+    let sizes = [y.len(), channels, height, width, places].map(|n| n as u32);
+    let mut params = sizes.to_vec();
+    params.extend([u32::from(sampling.aligned), taps, sampling.outside as u32]);
+    Ok(Some(GpuProgram::one(Dispatch {
+        label: "GridSample".into(),
+        wgsl: text.into(),
+        binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0)],
+        params,
+        groups: ctx.limits.linear(y.len(), 64),
+    })))
 }
 
 fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {

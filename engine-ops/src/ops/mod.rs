@@ -19,6 +19,7 @@ mod control;
 mod conv;
 mod conv_transpose;
 mod cumsum;
+mod deform_im2col;
 mod depth_space;
 mod det;
 mod dft;
@@ -37,6 +38,7 @@ mod linear_attention;
 mod logic;
 mod matmul;
 mod max_unpool;
+mod mel_weight_matrix;
 mod non_max_suppression;
 mod non_zero;
 mod norm;
@@ -46,6 +48,7 @@ mod order;
 mod pad;
 mod pool;
 mod pow;
+mod random;
 mod range;
 mod recurrent;
 mod reduce;
@@ -204,6 +207,9 @@ pub static TABLE: &[&OpDef] = &[
     // Made from shapes and scalars.
     &range::RANGE,
     &eye_like::EYE_LIKE,
+    // Drawn by chance.
+    &random::RANDOM_UNIFORM,
+    &random::RANDOM_NORMAL,
     // Sorted, or as many as the data says.
     &top_k::TOP_K,
     &non_zero::NON_ZERO,
@@ -238,6 +244,7 @@ pub static TABLE: &[&OpDef] = &[
     &conv::CONV,
     &conv::FUSED_CONV,
     &conv_transpose::CONV_TRANSPOSE,
+    &deform_im2col::DEFORM_IM2COL,
     // Pools.
     &pool::MAX_POOL,
     &pool::AVERAGE_POOL,
@@ -247,6 +254,7 @@ pub static TABLE: &[&OpDef] = &[
     // Signals, images, boxes.
     &dft::DFT,
     &dft::STFT,
+    &mel_weight_matrix::MEL_WEIGHT_MATRIX,
     &linear_attention::LINEAR_ATTENTION,
     &einsum::EINSUM,
     &grid_sample::GRID_SAMPLE,

@@ -1,8 +1,10 @@
 //! Range: numbers at equal distances.
 
+use super::elementwise::{INT64, PRELUDE, element_type, rounded};
 use crate::case::Case;
 use crate::convert::cast;
 use crate::cpu::{Cpu, CpuCtx, TensorMut, TensorRef};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, Known};
 use crate::{OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{DType, Dim, Tensor};
@@ -17,6 +19,7 @@ pub static RANGE: OpDef = OpDef {
     outputs: &["output"],
     infer,
     cpu: Cpu::kernel(cpu),
+    gpu: Some(gpu),
     tolerance: Tolerance::ELEMENTWISE,
     cases,
     ..OpDef::BASE
@@ -138,6 +141,45 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     })
 }
 
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let y = ctx.output();
+    let Some(word) = element_type(y.dtype) else { return Ok(None) };
+    let (Some(start), Some(delta)) = (ctx.value(0), ctx.value(2)) else { return Ok(None) };
+    let value = match word {
+        "f32" => "bitcast<f32>(params.start.x) + f32(i) * bitcast<f32>(params.delta.x)",
+        "i32" => "bitcast<i32>(params.start.x) + i32(i) * bitcast<i32>(params.delta.x)",
+        _ => "add64(params.start, mul64(vec2<u32>(i, 0u), params.delta))",
+    };
+    let text = render(
+        include_str!("range.wgsl"),
+        &[
+            ("functions", &[PRELUDE, INT64].concat()),
+            ("word", word),
+            ("y", &rounded(y.dtype, &format!("({value})"))),
+        ],
+    );
+    let mut params = vec![y.len() as u32, 0];
+    for number in [start, delta] {
+        params.extend(one_in_words(number));
+    }
+    Ok(Some(GpuProgram::one(Dispatch {
+        label: "Range".into(),
+        wgsl: text.into(),
+        binds: vec![Bind::Out(0)],
+        params,
+        groups: ctx.limits.linear(y.len(), 256),
+    })))
+}
+
+/// A scalar as the words of its element on the GPU, the second 0 where it has one.
+fn one_in_words(number: &Tensor) -> [u32; 2] {
+    let wide = if number.dtype().is_float() { DType::F32 } else { DType::I64 };
+    let mut bytes = [0u64; 1];
+    let out: &mut [u8] = &mut bytemuck::cast_slice_mut(&mut bytes)[..wide.size()];
+    cast(TensorRef::from(number), &mut TensorMut { dtype: wide, shape: &[], bytes: out });
+    [bytes[0] as u32, (bytes[0] >> 32) as u32]
+}
+
 fn cases() -> Vec<Case> {
     fn range<T: engine_format::Element>(name: &'static str, of: [T; 3], expected: &[T]) -> Case {
         let scalar = |v: &T| Tensor::from_slice(&[], &[*v]);
@@ -157,5 +199,7 @@ fn cases() -> Vec<Case> {
         range("bf16", [1f32, 5.0, 2.0].map(bf16::from_f32), &[1f32, 3.0].map(bf16::from_f32)),
         range("short", [-1i16, 2, 1], &[-1, 0, 1]),
         range("nothing", [3i64, 3, 1], &[]),
+        range("wide", [0xffff_ffff, 0x2_0000_0001, 1i64 << 32], &[0xffff_ffff, 0x1_ffff_ffff]),
+        Case::new("many", [0f32, 700.0, 0.5].map(|v| Tensor::from_slice(&[], &[v])).to_vec()),
     ]
 }

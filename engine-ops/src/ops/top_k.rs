@@ -1,9 +1,11 @@
 //! TopK: the largest or smallest elements of an axis.
 
+use super::elementwise::{INT64, PRELUDE, element_type};
 use super::order::{Ordered, for_ordered};
 use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand};
 use engine_format::{Attr, DType, Element, Tensor};
@@ -19,6 +21,7 @@ pub static TOP_K: OpDef = OpDef {
     outputs: &["Values", "Indices"],
     infer,
     cpu: Cpu::kernel(cpu),
+    gpu: Some(gpu),
     cases,
     ..OpDef::BASE
 };
@@ -100,6 +103,52 @@ impl Lanes {
     }
 }
 
+/// The longest lane whose elements are all held against each other; a longer one is sorted on the CPU.
+const LONGEST_COMPARED: usize = 4096;
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let x = ctx.input(0);
+    let at = axis(ctx.attrs.int("axis"), x.shape.len())?;
+    let (size, inner) = (x.shape[at], x.shape[at + 1..].iter().product::<usize>());
+    let Some(word) = element_type(x.dtype).filter(|_| size <= LONGEST_COMPARED) else {
+        return Ok(None);
+    };
+    let k = ctx.output().shape[at];
+    if k == 0 || x.is_empty() {
+        return Ok(Some(GpuProgram { dispatches: Vec::new(), scratch: Vec::new() }));
+    }
+    let above = match x.dtype {
+        dtype if dtype.is_float() => "!is_nan(b) && (is_nan(a) || (a > b))",
+        DType::I64 => "less_i64(b, a)",
+        DType::U64 => "less_u64(b, a)",
+        _ => "a > b",
+    };
+    let largest = ctx.attrs.int("largest") != 0;
+    let asked = ctx.outputs.get(1).is_some_and(Option::is_some);
+    let binding = "@group(0) @binding(2) var<storage, read_write> places: array<vec2<u32>>;";
+    let text = render(
+        include_str!("top_k.wgsl"),
+        &[
+            ("functions", &[PRELUDE, INT64].concat()),
+            ("word", word),
+            ("above", above),
+            ("before", if largest { "above(other, x)" } else { "above(x, other)" }),
+            ("places_binding", if asked { binding } else { "" }),
+            ("params", if asked { "3" } else { "2" }),
+            ("places", if asked { "places[to] = vec2<u32>(own, 0u);" } else { "" }),
+        ],
+    );
+    let mut binds = vec![Bind::In(0), Bind::Out(0)];
+    binds.extend(asked.then_some(Bind::Out(1)));
+    Ok(Some(GpuProgram::one(Dispatch {
+        label: "TopK".into(),
+        wgsl: text.into(),
+        binds,
+        params: [x.len(), size, inner, k].map(|n| n as u32).to_vec(),
+        groups: ctx.limits.linear(x.len(), 64),
+    })))
+}
+
 fn cases() -> Vec<Case> {
     let rows = || Tensor::from_slice(&[2, 4], &[0f32, 3.0, 1.0, 3.0, 9.0, f32::NAN, 8.0, 11.0]);
     let places = |values: &[i64]| Tensor::from_slice(&[2, values.len() / 2], values);
@@ -122,6 +171,7 @@ fn cases() -> Vec<Case> {
             Tensor::from_slice(&[1, 2], &[1i64, 0]),
         ]),
         Case { outputs: 2, ..Case::new("many", vec![ramp(&[3, 200]), ints(&[17])]) },
+        Case::new("values alone", vec![rows(), ints(&[1])]).attr("axis", Attr::Int(0)),
         Case::new("none", vec![ramp(&[3]), ints(&[0])]).expect(vec![ramp(&[0]), ints(&[])]),
     ]
 }

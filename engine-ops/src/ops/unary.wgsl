@@ -26,15 +26,33 @@ fn root(x: f32) -> f32 {
     if (is_inf(x)) { return x; }
     return sqrt(x);
 }
-// WGSL's tanh overflows on some drivers where |x| is large; beyond 15 the result is ±1 in f32.
+// By its series near zero, where WGSL's tanh may lose digits; beyond 15, where that overflows on some drivers, the result
+// is ±1 in f32.
 fn tangens_hyperbolicus(x: f32) -> f32 {
     if (is_nan(x)) { return x; }
+    if (abs(x) < 0.625) {
+        let s = x * x;
+        return x * (1.0 + s * (-0.3333326 + s * (0.13331129 + s * (-0.053721134 + s * (0.02059116 - s * 0.005660149)))));
+    }
     return tanh(clamp(x, -15.0, 15.0));
+}
+// ln(1 + u) for u in 0..=1 as 2 artanh(u / (2 + u)), by its series: the sum 1 + u would lose the digits of a small u.
+fn ln_one_plus(u: f32) -> f32 {
+    let t = u / (2.0 + u);
+    let s = t * t;
+    return 2.0 * t * (1.0 + s * (1.0 / 3.0 + s * (0.2 + s * (1.0 / 7.0 + s * (1.0 / 9.0 + s * (1.0 / 11.0 + s / 13.0))))));
 }
 // ln(1 + e^x) without overflow.
 fn softplus(x: f32) -> f32 {
     if (is_nan(x)) { return x; }
-    return max(x, 0.0) + log(1.0 + exp(-abs(x)));
+    return max(x, 0.0) + ln_one_plus(exp(-abs(x)));
+}
+// x · tanh(ln(1 + e^x)) as a ratio of sums of positive terms, so that nothing cancels.
+fn mish(x: f32) -> f32 {
+    if (is_nan(x)) { return x; }
+    let u = exp(-abs(x));
+    if (x < 0.0) { return x * (u * (u + 2.0) / (u * (u + 2.0) + 2.0)); }
+    return x * ((1.0 + 2.0 * u) / (1.0 + 2.0 * u + 2.0 * u * u));
 }
 // e^x − 1, by its series near zero, where the difference would cancel.
 fn exp_minus_one(x: f32) -> f32 {

@@ -248,3 +248,22 @@ fn outputs_that_are_inputs_weights_or_literals_are_themselves() {
     assert_eq!(out["k"].to_i64s().unwrap(), [7, 8]);
     assert_eq!(kernel::meta(&out["k"]).shape, [2]);
 }
+
+#[test]
+fn a_draw_is_made_anew_in_every_run_unless_a_seed_says_which() {
+    let mut toy = Toy::new(EngineFlags::empty());
+    let _ = toy.input("x", DType::F32, &["n"]);
+    let shape = toy.ints(&[3, 5]);
+    for (name, attrs) in [("free", &[][..]), ("seeded", &[("seed", Attr::Int(7))][..])] {
+        let y = toy.run("RandomUniform", &[shape], attrs);
+        toy.output(name, y, DType::F32);
+    }
+    let engine = toy.build();
+    assert_eq!(names(&plan(&engine, &[ramp(&[2])])), ["RandomUniform"; 2]);
+    let module = live(&engine);
+    let inputs = Inputs::from([("x".to_owned(), ramp(&[2]))]);
+    let (a, b) = (run(&module, &inputs).tensors, run(&module, &inputs).tensors);
+    assert_eq!(a["seeded"], b["seeded"]);
+    assert_ne!(a["free"], b["free"]);
+    assert_ne!(a["free"], a["seeded"]);
+}

@@ -54,23 +54,6 @@ pub(super) static ROWS: &[Adapter] = &[
         )
     },
     row(
-        "RotaryEmbedding",
-        ALL,
-        &[
-            "Add",
-            "Concat",
-            "Gather",
-            "Mul",
-            "Reshape",
-            "Shape",
-            "Slice",
-            "Sub",
-            "Transpose",
-            "Unsqueeze",
-        ],
-        rotary_embedding,
-    ),
-    row(
         "CausalConvWithState",
         ALL,
         &["Concat", "Conv", "Mul", "Pad", "Sigmoid", "Slice"],
@@ -81,11 +64,18 @@ pub(super) static ROWS: &[Adapter] = &[
 /// (batch, length, heads·size) ↔ (batch, heads, length, size).
 const SWAP: [i64; 4] = [0, 2, 1, 3];
 
-fn swapped(call: &mut Call<'_>, x: ValueId) -> Result<ValueId, OpError> {
+pub(super) fn swapped(call: &mut Call<'_>, x: ValueId) -> Result<ValueId, OpError> {
     call.emit("Transpose", [x], vec![("perm", Attr::Ints(SWAP.to_vec()))])
 }
 
-fn split_heads(call: &mut Call<'_>, x: ValueId, heads: i64) -> Result<ValueId, OpError> {
+/// (batch, heads, length, size) → (batch, length, heads·size), as the last node.
+pub(super) fn joined_heads(call: &mut Call<'_>, x: ValueId) -> Result<Last, OpError> {
+    let x = swapped(call, x)?;
+    let shape = call.vector(&[0, 0, -1]);
+    call.finish("Reshape", [x, shape], vec![])
+}
+
+pub(super) fn split_heads(call: &mut Call<'_>, x: ValueId, heads: i64) -> Result<ValueId, OpError> {
     if heads <= 0 {
         return Err(OpError::new("operands of rank 3 need the number of heads as an attribute"));
     }
@@ -121,13 +111,7 @@ fn attention(call: &mut Call<'_>) -> Result<Last, OpError> {
     let mode = call.int("qk_matmul_output_mode", 0)?;
     let mut scores = raw_scores(call, q, k)?;
     give_scores(call, mode == 0, scores);
-    let cap = call.float("softcap", 0.0)?;
-    if cap > 0.0 {
-        let cap = call.scalar_like(scores, f64::from(cap))?;
-        let share = call.emit("Div", [scores, cap], vec![])?;
-        let bent = call.emit("Tanh", [share], vec![])?;
-        scores = call.emit("Mul", [bent, cap], vec![])?;
-    }
+    scores = capped(call, scores)?;
     give_scores(call, mode == 1, scores);
     if let Some(bias) = bias(call, q, k, dtype)? {
         scores = call.emit("Add", [scores, bias], vec![])?;
@@ -143,9 +127,19 @@ fn attention(call: &mut Call<'_>) -> Result<Last, OpError> {
         return call.finish("MatMul", [shares, v], vec![]);
     }
     let y = call.emit("MatMul", [shares, v], vec![])?;
-    let y = swapped(call, y)?;
-    let shape = call.vector(&[0, 0, -1]);
-    call.finish("Reshape", [y, shape], vec![])
+    joined_heads(call, y)
+}
+
+/// The scores held between ±`softcap`, if there is such an attribute above 0.
+pub(super) fn capped(call: &mut Call<'_>, scores: ValueId) -> Result<ValueId, OpError> {
+    let cap = call.float("softcap", 0.0)?;
+    if cap <= 0.0 {
+        return Ok(scores);
+    }
+    let cap = call.scalar_like(scores, f64::from(cap))?;
+    let share = call.emit("Div", [scores, cap], vec![])?;
+    let bent = call.emit("Tanh", [share], vec![])?;
+    call.emit("Mul", [bent, cap], vec![])
 }
 
 /// Attention with graphs that change the scores and the shares.
@@ -187,7 +181,7 @@ fn give_scores(call: &mut Call<'_>, here: bool, scores: ValueId) {
 }
 
 /// `Q·Kᵀ · scale`, half of the scale on either side as the standard has it, so that f16 does not overflow.
-fn raw_scores(call: &mut Call<'_>, q: ValueId, k: ValueId) -> Result<ValueId, OpError> {
+pub(super) fn raw_scores(call: &mut Call<'_>, q: ValueId, k: ValueId) -> Result<ValueId, OpError> {
     let scale = match call.float("scale", 0.0)? {
         0.0 => {
             let size = call.facts(q).shape.as_ref().and_then(|shape| shape.last()?.known());
@@ -207,7 +201,11 @@ fn raw_scores(call: &mut Call<'_>, q: ValueId, k: ValueId) -> Result<ValueId, Op
 }
 
 /// Keys or values with each head repeated for the queries that share it.
-fn repeated_heads(call: &mut Call<'_>, x: ValueId, q: ValueId) -> Result<ValueId, OpError> {
+pub(super) fn repeated_heads(
+    call: &mut Call<'_>,
+    x: ValueId,
+    q: ValueId,
+) -> Result<ValueId, OpError> {
     let heads = |call: &Call<'_>, id| call.facts(id).shape.as_ref()?.get(1)?.known();
     if let (Some(own), Some(all)) = (heads(call, x), heads(call, q))
         && own == all
@@ -239,16 +237,8 @@ fn bias(
     }
     let keys = call.sizes(k, 2, 3)?;
     if call.int("is_causal", 0)? != 0 {
-        let queries = call.sizes(q, 2, 3)?;
-        let mut own = iota(call, queries)?;
-        if let Some(past) = call.opt(4) {
-            let past = call.sizes(past, 2, 3)?;
-            own = call.emit("Add", [own, past], vec![])?;
-        }
-        let column = call.vector(&[1]);
-        let own = call.emit("Unsqueeze", [own, column], vec![])?;
-        let others = iota(call, keys)?;
-        let allowed = call.emit("LessOrEqual", [others, own], vec![])?;
+        let past = call.opt(4).map(|past| call.sizes(past, 2, 3)).transpose()?;
+        let allowed = not_later(call, q, k, past)?;
         parts.push(as_bias(call, allowed, dtype)?);
     }
     if let Some(lengths) = call.opt(6) {
@@ -264,6 +254,24 @@ fn bias(
         sum = call.emit("Add", [sum, part], vec![])?;
     }
     Ok(Some(sum))
+}
+
+/// Whether a key is not later than the query, for each pair; `past` is how many keys come before the first query.
+pub(super) fn not_later(
+    call: &mut Call<'_>,
+    q: ValueId,
+    k: ValueId,
+    past: Option<ValueId>,
+) -> Result<ValueId, OpError> {
+    let (queries, keys) = (call.sizes(q, 2, 3)?, call.sizes(k, 2, 3)?);
+    let mut own = iota(call, queries)?;
+    if let Some(past) = past {
+        own = call.emit("Add", [own, past], vec![])?;
+    }
+    let column = call.vector(&[1]);
+    let own = call.emit("Unsqueeze", [own, column], vec![])?;
+    let others = iota(call, keys)?;
+    call.emit("LessOrEqual", [others, own], vec![])
 }
 
 /// The mask as a bias, with −∞ for keys beyond those it speaks of.
@@ -292,7 +300,11 @@ fn full_mask(
 }
 
 /// 0 where `allowed`, else −∞.
-fn as_bias(call: &mut Call<'_>, allowed: ValueId, dtype: DType) -> Result<ValueId, OpError> {
+pub(super) fn as_bias(
+    call: &mut Call<'_>,
+    allowed: ValueId,
+    dtype: DType,
+) -> Result<ValueId, OpError> {
     let (zero, never) = (call.scalar_of(dtype, 0.0)?, call.scalar_of(dtype, f64::NEG_INFINITY)?);
     call.emit("Where", [allowed, zero, never], vec![])
 }
@@ -303,78 +315,6 @@ pub(super) fn iota(call: &mut Call<'_>, count: ValueId) -> Result<ValueId, OpErr
     let ones = call.emit("Expand", [one, count], vec![])?;
     let axis = call.literal(Tensor::from_slice(&[], &[0i64]));
     call.emit("CumSum", [ones, axis], vec![("exclusive", Attr::Int(1))])
-}
-
-/// Turns pairs of elements by the angles whose cosines and sines are given: neighbours if interleaved, else those half a head
-/// apart.
-fn rotary_embedding(call: &mut Call<'_>) -> Result<Last, OpError> {
-    let (x, cos, sin) = (call.input(0)?, call.input(1)?, call.input(2)?);
-    let (heads, turned) = (call.int("num_heads", 0)?, call.int("rotary_embedding_dim", 0)?);
-    let interleaved = call.int("interleaved", 0)? != 0;
-    let flat = call.rank(x)? == 3;
-    let split = if flat { split_heads(call, x, heads)? } else { x };
-    let (cos, sin) = (angles(call, cos)?, angles(call, sin)?);
-    let whole = i64::MAX;
-    let (part, rest) = match turned {
-        0 => (split, None),
-        n => (slice(call, split, 0, n, 1)?, Some(slice(call, split, n, whole, 1)?)),
-    };
-    let (a, b) = if interleaved {
-        (slice(call, part, 0, whole, 2)?, slice(call, part, 1, whole, 2)?)
-    } else {
-        let size = match turned {
-            0 => call.facts(part).shape.as_ref().and_then(|shape| shape.last()?.known()),
-            n => Some(n),
-        };
-        let half = size.ok_or_else(|| OpError::new("the size of a head must be known"))? / 2;
-        (slice(call, part, 0, half, 1)?, slice(call, part, half, whole, 1)?)
-    };
-    let product = |call: &mut Call<'_>, a, b| call.emit("Mul", [a, b], vec![]);
-    let (ca, sb) = (product(call, cos, a)?, product(call, sin, b)?);
-    let (sa, cb) = (product(call, sin, a)?, product(call, cos, b)?);
-    let real = call.emit("Sub", [ca, sb], vec![])?;
-    let imaginary = call.emit("Add", [sa, cb], vec![])?;
-    let mut y = match interleaved {
-        false => call.emit("Concat", [real, imaginary], vec![("axis", Attr::Int(-1))])?,
-        true => {
-            let (axis, shape) = (call.vector(&[4]), call.vector(&[0, 0, 0, -1]));
-            let real = call.emit("Unsqueeze", [real, axis], vec![])?;
-            let imaginary = call.emit("Unsqueeze", [imaginary, axis], vec![])?;
-            let pairs = call.emit("Concat", [real, imaginary], vec![("axis", Attr::Int(-1))])?;
-            call.emit("Reshape", [pairs, shape], vec![])?
-        }
-    };
-    if let Some(rest) = rest {
-        y = call.emit("Concat", [y, rest], vec![("axis", Attr::Int(-1))])?;
-    }
-    if !flat {
-        return call.finish("Identity", [y], vec![]);
-    }
-    let y = swapped(call, y)?;
-    let shape = call.vector(&[0, 0, -1]);
-    call.finish("Reshape", [y, shape], vec![])
-}
-
-/// Cosines or sines as (batch, 1, length, half a head), looked up by position if there are positions.
-fn angles(call: &mut Call<'_>, cache: ValueId) -> Result<ValueId, OpError> {
-    let rows = match call.opt(3) {
-        Some(positions) => call.emit("Gather", [cache, positions], vec![("axis", Attr::Int(0))])?,
-        None => cache,
-    };
-    let axis = call.vector(&[1]);
-    call.emit("Unsqueeze", [rows, axis], vec![])
-}
-
-/// Elements `from..to` of the last of four axes, each `step`-th.
-fn slice(
-    call: &mut Call<'_>,
-    x: ValueId,
-    from: i64,
-    to: i64,
-    step: i64,
-) -> Result<ValueId, OpError> {
-    let [from, to, axis, step] = [from, to, 3, step].map(|n| call.vector(&[n]));
-    call.emit("Slice", [x, from, to, axis, step], vec![])
 }
 
 /// A convolution along the length, one filter for each channel, that sees only what came before; what it saw last is the state.

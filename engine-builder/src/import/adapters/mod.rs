@@ -5,12 +5,17 @@ mod arithmetic;
 mod attention;
 mod axes;
 mod control;
+mod einsum;
 mod layers;
 mod loss;
+mod microsoft;
 mod normalisation;
 mod quantize;
+mod random;
 mod resize;
+mod rotary;
 mod shape;
+mod signal;
 #[cfg(test)]
 mod tests;
 mod training;
@@ -53,14 +58,22 @@ static FAMILIES: &[&[Adapter]] = &[
     attention::ROWS,
     axes::ROWS,
     control::ROWS,
+    einsum::ROWS,
     layers::ROWS,
     loss::ROWS,
     normalisation::ROWS,
     quantize::ROWS,
+    random::ROWS,
     resize::ROWS,
+    rotary::ROWS,
     shape::ROWS,
+    signal::ROWS,
     training::ROWS,
     vision::ROWS,
+    microsoft::activation::ROWS,
+    microsoft::attention::ROWS,
+    microsoft::normalisation::ROWS,
+    microsoft::quantize::ROWS,
 ];
 
 /// Every row: domain, operator, first and last opset.

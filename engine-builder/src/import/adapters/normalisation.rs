@@ -6,7 +6,12 @@ use engine_format::{Attr, ValueId};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
-    row("BatchNormalization", (1, 13), &["BatchNormalization"], batch_normalization),
+    row(
+        "BatchNormalization",
+        ALL,
+        &["Add", "BatchNormalization", "Div", "Mul", "ReduceMean", "Reshape", "Sqrt", "Sub"],
+        batch_normalization,
+    ),
     row("InstanceNormalization", (1, 5), &["InstanceNormalization"], |call| {
         call.ignore("consumed_inputs");
         let inputs = call.inputs();
@@ -48,8 +53,66 @@ fn batch_normalization(call: &mut Call<'_>) -> Result<Last, OpError> {
     if call.int("spatial", 1)? != 1 {
         return Err(OpError::new("spatial is 0: statistics per element are not taken"));
     }
+    let momentum = call.float("momentum", 0.9)?;
+    if call.int("training_mode", 0)? != 0 {
+        return batch_normalization_in_training(call, momentum);
+    }
+    if call.asks_for(1) {
+        return Err(OpError::new("statistics are results in training mode alone"));
+    }
     let inputs = call.inputs();
     call.same(inputs)
+}
+
+/// Normalised by the batch's own statistics; those that were given move towards them by `1 − momentum`.
+fn batch_normalization_in_training(call: &mut Call<'_>, momentum: f32) -> Result<Last, OpError> {
+    let x = call.input(0)?;
+    let rank = call.rank(x)? as i64;
+    if rank < 2 {
+        return Err(OpError::new(format!("X has rank {rank}, expected a batch and channels")));
+    }
+    let axes: Vec<i64> = (0..rank).filter(|&axis| axis != 1).collect();
+    let axes = call.vector(&axes);
+    let mean = call.emit("ReduceMean", [x, axes], vec![])?;
+    let centred = call.emit("Sub", [x, mean], vec![])?;
+    let squares = call.emit("Mul", [centred, centred], vec![])?;
+    let variance = call.emit("ReduceMean", [squares, axes], vec![])?;
+    for (result, (given, found)) in [(3, mean), (4, variance)].into_iter().enumerate() {
+        let given = call.input(given)?;
+        let moved = towards(call, given, found, f64::from(momentum))?;
+        call.give(result + 1, moved);
+    }
+    let epsilon = call.float("epsilon", 1e-5)?;
+    let deviation = deviation(call, variance, epsilon)?;
+    let unit = call.emit("Div", [centred, deviation], vec![])?;
+    let mut column = vec![1; rank as usize];
+    column[1] = -1;
+    let column = call.vector(&column);
+    let dtype = call.facts(x).dtype;
+    let line = |call: &mut Call<'_>, operand: ValueId| {
+        let operand = call.cast(operand, dtype)?;
+        call.emit("Reshape", [operand, column], vec![])
+    };
+    let (scale, shift) = (line(call, call.input(1)?)?, line(call, call.input(2)?)?);
+    let scaled = call.emit("Mul", [unit, scale], vec![])?;
+    call.finish("Add", [scaled, shift], vec![])
+}
+
+/// `given · share + found · (1 − share)`, one for each channel, in the type of `given`.
+fn towards(
+    call: &mut Call<'_>,
+    given: ValueId,
+    found: ValueId,
+    share: f64,
+) -> Result<ValueId, OpError> {
+    let flat = call.vector(&[-1]);
+    let found = call.emit("Reshape", [found, flat], vec![])?;
+    let dtype = call.facts(given).dtype;
+    let found = call.cast(found, dtype)?;
+    let (kept, new) = (call.scalar_of(dtype, share)?, call.scalar_of(dtype, 1.0 - share)?);
+    let kept = call.emit("Mul", [given, kept], vec![])?;
+    let new = call.emit("Mul", [found, new], vec![])?;
+    call.emit("Add", [kept, new], vec![])
 }
 
 /// Until opset 20 scale and bias were per group; now they are per channel.

@@ -85,7 +85,7 @@ fn range(dtype: DType) -> Result<(f64, f64), OpError> {
 }
 
 /// `saturate(round(x / scale) + zero)` in `to`; `zero` is there already in the type of `x`, or absent.
-fn rounded(
+pub(super) fn rounded(
     call: &mut Call<'_>,
     x: ValueId,
     scale: ValueId,
@@ -150,7 +150,7 @@ fn dequantize(call: &mut Call<'_>) -> Result<Last, OpError> {
 }
 
 /// `x - zero` as floats or wide integers, exactly.
-fn centred(
+pub(super) fn centred(
     call: &mut Call<'_>,
     x: ValueId,
     zero: Option<ValueId>,
@@ -243,9 +243,15 @@ impl Along {
     }
 }
 
-/// Scale and zero of a tensor so that its range, with zero in it, fits u8.
-fn dynamic_quantize(call: &mut Call<'_>) -> Result<Last, OpError> {
-    let x = call.input(0)?;
+/// A tensor as u8, with scale and zero so that its range, with zero in it, fits.
+pub(super) struct Rounded {
+    pub(super) values: ValueId,
+    pub(super) scale: ValueId,
+    pub(super) zero: ValueId,
+}
+
+/// Rounds a tensor by its own range.
+pub(super) fn dynamic(call: &mut Call<'_>, x: ValueId) -> Result<Rounded, OpError> {
     let flat = || vec![("keepdims", Attr::Int(0))];
     let zero = call.scalar_like(x, 0.0)?;
     let all = call.scalar_like(x, 255.0)?;
@@ -256,11 +262,17 @@ fn dynamic_quantize(call: &mut Call<'_>) -> Result<Last, OpError> {
     let width = call.emit("Sub", [high, low], vec![])?;
     let scale = call.emit("Div", [width, all], vec![])?;
     let lowest = call.emit("Neg", [low], vec![])?;
-    let point = rounded(call, lowest, scale, None, DType::U8)?;
-    let y = rounded(call, x, scale, Some(point), DType::U8)?;
+    let zero = rounded(call, lowest, scale, None, DType::U8)?;
+    let values = rounded(call, x, scale, Some(zero), DType::U8)?;
+    Ok(Rounded { values, scale, zero })
+}
+
+fn dynamic_quantize(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let x = call.input(0)?;
+    let Rounded { values, scale, zero } = dynamic(call, x)?;
     call.give(1, scale);
-    call.give(2, point);
-    call.finish("Identity", [y], vec![])
+    call.give(2, zero);
+    call.finish("Identity", [values], vec![])
 }
 
 /// A zero for each row of a matrix, as a column.

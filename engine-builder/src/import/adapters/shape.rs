@@ -2,7 +2,7 @@
 
 use super::{ALL, Adapter, row};
 use crate::import::call::{Call, Last, scalar};
-use engine_format::{Attr, DType, Tensor};
+use engine_format::{Attr, DType};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
@@ -11,7 +11,6 @@ pub(super) static ROWS: &[Adapter] = &[
     row("Tile", (1, 5), &["Tile", "Reshape", "Cast", "Concat"], tile),
     row("Pad", (1, 10), &["Pad"], pad),
     row("ConstantOfShape", ALL, &["Expand"], constant_of_shape),
-    row("Dropout", ALL, &["Expand", "Identity", "Shape"], dropout),
     row("Scatter", ALL, &["ScatterElements"], |call| {
         let inputs = call.inputs();
         call.same_as("ScatterElements", inputs)
@@ -72,31 +71,4 @@ fn constant_of_shape(call: &mut Call<'_>) -> Result<Last, OpError> {
     };
     let value = call.literal(value);
     call.finish("Expand", [value, call.input(0)?], vec![])
-}
-
-/// Inference: what training would drop stays.
-fn dropout(call: &mut Call<'_>) -> Result<Last, OpError> {
-    for name in ["ratio", "seed", "is_test", "consumed_inputs"] {
-        call.ignore(name);
-    }
-    if let Some(training) = call.opt(2) {
-        let off = |t: &Tensor| t.to_i64s().is_some_and(|v| v.iter().all(|&b| b == 0));
-        if !call.decide(training).as_ref().is_some_and(off) {
-            return Err(OpError::new(
-                "training_mode is not a constant false; engines are for inference",
-            ));
-        }
-    }
-    let x = call.input(0)?;
-    if call.asks_for(1) {
-        // Nothing was dropped.
-        let (all, rank) = (call.literal(Tensor::from_bools(&[], &[true])), call.rank(x)? as i64);
-        let shape = call.sizes(x, 0, rank)?;
-        let mask = call.emit("Expand", [all, shape], vec![])?;
-        // Until opset 9 it had the type of the operand.
-        let dtype = if call.opset() < 10 { call.facts(x).dtype } else { DType::Bool };
-        let mask = call.cast(mask, dtype)?;
-        call.give(1, mask);
-    }
-    call.finish("Identity", [x], vec![])
 }

@@ -8,7 +8,7 @@ use engine_format::Tensor;
 #[test]
 fn every_row_covers_an_opset_that_the_table_does_not() {
     for row in FAMILIES.iter().copied().flatten() {
-        let covered = |opset| engine_ops::lookup_onnx("", row.op, opset).is_some();
+        let covered = |opset| engine_ops::lookup_onnx(row.domain, row.op, opset).is_some();
         let all = (row.since..=row.until).all(covered);
         assert!(!all, "{} {}..={} is never used", row.op, row.since, row.until);
     }
@@ -20,7 +20,8 @@ fn no_two_rows_cover_the_same_opset() {
     for (i, a) in rows.iter().enumerate() {
         assert!(a.since <= a.until, "{}: {}..={}", a.op, a.since, a.until);
         for b in &rows[i + 1..] {
-            let apart = a.op != b.op || a.until < b.since || b.until < a.since;
+            let other = (a.domain, a.op) != (b.domain, b.op);
+            let apart = other || a.until < b.since || b.until < a.since;
             assert!(apart, "{} twice at opset {}", a.op, a.since.max(b.since));
         }
     }
@@ -146,4 +147,98 @@ fn upsample_repeats_elements() {
     let x = f32s(&[1, 1, 2], &[7.0, 8.0]);
     let row = [7.0, 7.0, 7.0, 8.0, 8.0, 8.0];
     check(model, &x, &f32s(&[1, 2, 6], &[row, row].concat()));
+}
+
+/// The one output of a model without weights, built with passes.
+fn output(model: Onnx, inputs: &[(&str, Tensor)]) -> Tensor {
+    let engine = build(&model.output("y").model(), &BuildOptions::default()).unwrap();
+    run(&engine, inputs).remove(0)
+}
+
+#[test]
+fn a_multinomial_draws_each_class_as_often_as_it_is_probable() {
+    let attrs = vec![int("sample_size", 4000), float("seed", 3.0)];
+    let model = Onnx::new(15).input("x: f32[2, 3]").node("y = Multinomial(x)", attrs);
+    let shares = [0.1f32, 0.6, 0.3, 0.0, 0.25, 0.75];
+    let y = output(model, &[("x", f32s(&[2, 3], &shares.map(f32::ln)))]);
+    assert_eq!((y.dtype(), y.shape()), (engine_format::DType::I32, &[2, 4000][..]));
+    let classes = y.to_i64s().unwrap();
+    for (row, shares) in classes.chunks(4000).zip(shares.chunks(3)) {
+        for (class, share) in shares.iter().enumerate() {
+            let found = row.iter().filter(|&&c| c == class as i64).count() as f32 / 4000.0;
+            assert!((found - share).abs() < 0.03, "class {class}: {found}, expected {share}");
+        }
+    }
+}
+
+#[test]
+fn a_bernoulli_draw_is_1_as_often_as_it_is_probable() {
+    let attrs = vec![float("seed", 5.0), int("dtype", 9)];
+    let model = Onnx::new(15).input("x: f32[n]").node("y = Bernoulli(x)", attrs);
+    let y = output(model, &[("x", f32s(&[5000], &[0.3; 5000]))]);
+    assert_eq!(y.dtype(), engine_format::DType::Bool);
+    let hits = y.to_i64s().unwrap().iter().sum::<i64>() as f32 / 5000.0;
+    assert!((hits - 0.3).abs() < 0.03, "{hits}");
+}
+
+#[test]
+fn a_draw_like_an_operand_has_its_shape_and_keeps_its_bounds() {
+    let attrs = vec![float("low", -3.0), float("high", -1.0)];
+    let model = Onnx::new(15).input("x: f32[n, 2]").node("y = RandomUniformLike(x)", attrs);
+    let y = output(model, &[("x", f32s(&[50, 2], &[0.0; 100]))]);
+    let values = y.as_slice::<f32>().unwrap();
+    assert_eq!(y.shape(), [50, 2]);
+    assert!(values.iter().all(|v| (-3.0..-1.0).contains(v)), "{values:?}");
+    assert!(values.iter().any(|v| *v != values[0]), "all are {}", values[0]);
+}
+
+#[test]
+fn einsum_is_a_product_of_matrices_or_of_what_is_left_of_them() {
+    let a = f32s(&[2, 3, 4], &std::array::from_fn::<f32, 24, _>(|i| i as f32 - 9.0));
+    let b = f32s(&[4, 5, 2], &std::array::from_fn::<f32, 40, _>(|i| (i % 7) as f32));
+    let at = |t: &Tensor, i: [usize; 3]| {
+        let s = t.shape();
+        t.as_slice::<f32>().unwrap()[(i[0] * s[1] + i[1]) * s[2] + i[2]]
+    };
+    let sum = |n: [usize; 5], of: &dyn Fn([usize; 5]) -> (usize, f32), size: usize| {
+        let mut out = vec![0f32; size];
+        for flat in 0..n.iter().product() {
+            let mut rest = flat;
+            let index = std::array::from_fn(|axis| {
+                let i = rest % n[axis];
+                rest /= n[axis];
+                i
+            });
+            let (to, value) = of(index);
+            out[to] += value;
+        }
+        out
+    };
+    // Axes in order: b, i, k, l, with one more that is not used.
+    let sizes = [2, 3, 4, 5, 1];
+    let product = |[n, i, k, l, _]: [usize; 5]| at(&a, [n, i, k]) * at(&b, [k, l, n]);
+    let cases: [(&str, Vec<usize>, Vec<f32>); 4] = [
+        (
+            "nik,kln->nil",
+            vec![2, 3, 5],
+            sum(sizes, &|x| ((x[0] * 3 + x[1]) * 5 + x[3], product(x)), 30),
+        ),
+        ("nik,kln->li", vec![5, 3], sum(sizes, &|x| (x[3] * 3 + x[1], product(x)), 15)),
+        ("nik,kln->", vec![], sum(sizes, &|x| (0, product(x)), 1)),
+        (
+            "nik,kln->knil",
+            vec![4, 2, 3, 5],
+            sum(sizes, &|x| (((x[2] * 2 + x[0]) * 3 + x[1]) * 5 + x[3], product(x)), 120),
+        ),
+    ];
+    for (equation, shape, expected) in cases {
+        let attrs = vec![text("equation", equation)];
+        let model = Onnx::new(13).input("a: f32[n, 3, k]").input("b: f32[k, l, n]");
+        let model = model.node("y = Einsum(a, b)", attrs).output("y").model();
+        let engine = build(&model, &BuildOptions::default()).unwrap();
+        assert!(engine.parts().execute.nodes.iter().all(|node| node.op != "Einsum"), "{equation}");
+        let y = run(&engine, &[("a", a.clone()), ("b", b.clone())]).remove(0);
+        assert_eq!(y.shape(), shape, "{equation}");
+        assert_eq!(y.as_slice::<f32>().unwrap(), expected, "{equation}");
+    }
 }

@@ -1,9 +1,9 @@
-//! Images: cropping, affine grids, normalisation across channels; and window functions of signals.
+//! Images: cropping, affine grids, normalisation across channels, convolutions whose windows are bent.
 
 use super::attention::iota;
 use super::{ALL, Adapter, row};
 use crate::import::call::{Call, Last};
-use engine_format::{Attr, DType, Tensor, ValueId};
+use engine_format::{Attr, DType, ValueId};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
@@ -39,13 +39,13 @@ pub(super) static ROWS: &[Adapter] = &[
         &["Add", "AveragePool", "Div", "Mul", "Pow", "Squeeze", "Unsqueeze"],
         local_response_normalization,
     ),
-    row("HannWindow", ALL, WINDOW_NEEDS, |call| window(call, &[0.5, -0.5])),
-    row("HammingWindow", ALL, WINDOW_NEEDS, |call| window(call, &[25.0 / 46.0, -21.0 / 46.0])),
-    row("BlackmanWindow", ALL, WINDOW_NEEDS, |call| window(call, &[0.42, -0.5, 0.08])),
+    row(
+        "DeformConv",
+        ALL,
+        &["Add", "Concat", "DeformIm2Col", "MatMul", "Reshape", "Shape"],
+        deformable_convolution,
+    ),
 ];
-
-const WINDOW_NEEDS: &[&str] =
-    &["Add", "Cast", "Cos", "CumSum", "Div", "Expand", "Mul", "Reshape", "Sub"];
 
 fn joined(call: &mut Call<'_>, parts: &[ValueId], axis: i64) -> Result<ValueId, OpError> {
     let parts = parts.iter().copied().map(Some).collect();
@@ -177,28 +177,38 @@ fn local_response_normalization(call: &mut Call<'_>) -> Result<Last, OpError> {
     call.finish("Div", [x, power], vec![])
 }
 
-/// `Σ terms[k] · cos(2πk·i/N)`, with N one less than the size if the window is symmetric.
-fn window(call: &mut Call<'_>, terms: &[f64]) -> Result<Last, OpError> {
-    let size = call.input(0)?;
-    let to = call.element_type("output_datatype")?.unwrap_or(DType::F32);
-    let periodic = call.int("periodic", 1)? != 0;
-    let size = call.cast(size, DType::I64)?;
-    let one = call.vector(&[1]);
-    let size = call.emit("Reshape", [size, one], vec![])?;
-    let index = iota(call, size)?;
-    let period = if periodic { size } else { call.emit("Sub", [size, one], vec![])? };
-    let (index, period) = (call.cast(index, DType::F64)?, call.cast(period, DType::F64)?);
-    let turn = call.emit("Div", [index, period], vec![])?;
-    let first = call.literal(Tensor::from_slice(&[], &[terms[0]]));
-    let mut sum = first;
-    for (k, &term) in terms.iter().enumerate().skip(1) {
-        let rate = call.literal(Tensor::from_slice(&[], &[std::f64::consts::TAU * k as f64]));
-        let term = call.literal(Tensor::from_slice(&[], &[term]));
-        let angle = call.emit("Mul", [turn, rate], vec![])?;
-        let wave = call.emit("Cos", [angle], vec![])?;
-        let wave = call.emit("Mul", [wave, term], vec![])?;
-        sum = call.emit("Add", [wave, sum], vec![])?;
+/// The taps of every window as columns, times the filters: a product of matrices for each group of channels.
+fn deformable_convolution(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let (x, w, offset) = (call.input(0)?, call.input(1)?, call.input(2)?);
+    let Some(&[filters, depth, height, width]) = call.facts(w).concrete().as_deref() else {
+        return Err(OpError::new(
+            "the shape of W must be known and of rank 4; bent windows are taken over two axes",
+        ));
+    };
+    let group = call.int("group", 1)?;
+    if group <= 0 || filters as i64 % group != 0 {
+        return Err(OpError::new(format!("{filters} filters in {group} groups of equal size")));
     }
-    let y = call.cast(sum, to)?;
-    call.finish("Identity", [y], vec![])
+    call.ignore("kernel_shape");
+    let columns = call.same_as("DeformIm2Col", vec![Some(x), Some(offset), call.opt(4)])?;
+    let taps = (depth * height * width) as i64;
+    let columns = with_kernel(columns, &[height as i64, width as i64]);
+    let columns = call.emit_last(columns)?;
+    let (of_columns, of_filters) =
+        (call.vector(&[0, group, taps, -1]), call.vector(&[group, filters as i64 / group, taps]));
+    let columns = call.emit("Reshape", [columns, of_columns], vec![])?;
+    let matrix = call.emit("Reshape", [w, of_filters], vec![])?;
+    let sums = call.emit("MatMul", [matrix, columns], vec![])?;
+    let (front, image) = (call.vector(&[0, filters as i64]), call.sizes(offset, 2, 4)?);
+    let shape = joined(call, &[front, image], 0)?;
+    let Some(shift) = call.opt(3) else { return call.finish("Reshape", [sums, shape], vec![]) };
+    let y = call.emit("Reshape", [sums, shape], vec![])?;
+    let column = call.vector(&[-1, 1, 1]);
+    let shift = call.emit("Reshape", [shift, column], vec![])?;
+    call.finish("Add", [y, shift], vec![])
+}
+
+fn with_kernel(mut node: Last, kernel: &[i64]) -> Last {
+    node.attrs.insert("kernel_shape".to_owned(), Attr::Ints(kernel.to_vec()));
+    node
 }

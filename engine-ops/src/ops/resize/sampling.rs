@@ -17,6 +17,8 @@ pub(super) struct Stretch {
     pub to: usize,
     /// Result per operand, as given or as it follows from the sizes.
     scale: f32,
+    /// Size in the result before it is rounded down to whole elements.
+    length: f32,
     /// The region of interest, in parts of the axis.
     region: (f32, f32),
 }
@@ -94,8 +96,13 @@ pub(super) fn stretches(
         }
         _ => vec![(0.0, 1.0); rank],
     };
-    let stretch =
-        |i: usize, scale: f32, to: usize| Stretch { from: shape[i], to, scale, region: regions[i] };
+    let stretch = |i: usize, scale: f32, length: f32| Stretch {
+        from: shape[i],
+        to: length.floor() as usize,
+        scale,
+        length,
+        region: regions[i],
+    };
     match (given(wishes.scales)?, wishes.sizes) {
         (Some(scales), None) => {
             let scales = spread("scales", &scales, &axes, rank, 1.0)?;
@@ -104,7 +111,7 @@ pub(super) fn stretches(
             }
             let to = |(i, &s): (usize, &f32)| {
                 let (start, end) = regions[i];
-                stretch(i, s, (shape[i] as f32 * (end - start) * s).floor() as usize)
+                stretch(i, s, shape[i] as f32 * (end - start) * s)
             };
             Ok(scales.iter().enumerate().map(to).collect())
         }
@@ -121,7 +128,7 @@ pub(super) fn stretches(
                     (Some(_), Some(common)) => common,
                     _ => to as f32 / shape[i] as f32,
                 };
-                out.push(stretch(i, scale, to));
+                out.push(Stretch { to, ..stretch(i, scale, to as f32) });
             }
             Ok(out)
         }
@@ -161,7 +168,8 @@ impl Stretch {
                 from / 2.0 * (1.0 - adjustment) + half_pixel
             }
             "pytorch_half_pixel" if self.to > 1 => half_pixel,
-            "align_corners" if self.to > 1 => at * (from - 1.0) / (to - 1.0),
+            // The corners of a fractional length, which the last element then does not reach.
+            "align_corners" if self.length != 1.0 => at * (from - 1.0) / (self.length - 1.0),
             "pytorch_half_pixel" | "align_corners" => 0.0,
             "asymmetric" => at / self.scale,
             "tf_half_pixel_for_nn" => (at + 0.5) / self.scale,

@@ -1,0 +1,346 @@
+"""microsoft.py OUT_DIR: small models of ONNX Runtime's own operators, for each a folder with model.onnx, the inputs in in0 and
+what ONNX Runtime gives in out0; names.txt lists the folders.
+
+Every case is an operator, its attributes and its operands. An operand is an array; one whose name begins with "w." is a weight of
+the model, the others are inputs. Numbers are drawn anew for each case from a generator seeded by the case's name.
+"""
+
+import pathlib
+import sys
+import zlib
+
+import numpy as np
+import onnx
+import onnxruntime
+import tensors
+from onnx import TensorProto, helper, numpy_helper
+
+F32, I32, I64, U8, I8 = np.float32, np.int32, np.int64, np.uint8, np.int8
+CASES = {}
+
+
+class Draw:
+    """Arrays of a case."""
+
+    def __init__(self, name):
+        self.generator = np.random.default_rng(zlib.crc32(name.encode()))
+
+    def __call__(self, *shape, scale=1.0):
+        return (self.generator.standard_normal(shape) * scale).astype(F32)
+
+    def ints(self, low, high, *shape, dtype=I32):
+        return self.generator.integers(low, high, shape).astype(dtype)
+
+
+def case(name, op, operands, outputs=1, domain="com.microsoft", same=None, **attributes):
+    """A case: operands are a function of the draw that gives (name, array or None) pairs; outputs is how many are asked for, or
+    a list with empty names for those that are not, and names with a bar in front for those that are not compared. Where ONNX Runtime has no CPU kernel for a form, `same` gives the operands of
+    one that means the same, and that is run instead."""
+    assert name not in CASES, name
+    CASES[name] = (op, operands, outputs, domain, same, attributes)
+
+
+def activations():
+    case("gelu", "Gelu", lambda d: [("x", d(3, 70, scale=3))])
+    case("bias-gelu", "BiasGelu", lambda d: [("x", d(2, 5, 9, scale=3)), ("w.bias", d(9))])
+    case("fast-gelu", "FastGelu", lambda d: [("x", d(2, 5, 9, scale=3))])
+    case("fast-gelu-bias", "FastGelu", lambda d: [("x", d(2, 5, 9, scale=3)), ("w.bias", d(9))])
+    case("quick-gelu", "QuickGelu", lambda d: [("x", d(4, 33, scale=3))])
+    case("quick-gelu-alpha", "QuickGelu", lambda d: [("x", d(4, 33, scale=3))], alpha=0.7)
+    product = lambda a, b: lambda d: [("a", d(*a)), ("b", d(*b))]
+    case("fused-matmul", "FusedMatMul", product((2, 3, 4), (4, 5)))
+    case("fused-matmul-turned", "FusedMatMul", product((2, 4, 3), (2, 5, 4)), transA=1, transB=1, alpha=0.25)
+    case("fused-matmul-batch-a", "FusedMatMul", product((3, 2, 4), (2, 4, 5)), transBatchA=1)
+    case("fused-matmul-batch-both", "FusedMatMul", product((4, 2, 3), (5, 2, 4)), transBatchA=1, transA=1, transBatchB=1, transB=1)
+
+
+def normalisations():
+    x = lambda d: [("x", d(2, 5, 16)), ("w.scale", d(16))]
+    case("simplified", "SimplifiedLayerNormalization", x, domain="", axis=-1, epsilon=1e-5, stash_type=1)
+    both = lambda d: [("x", d(2, 5, 16)), ("skip", d(2, 5, 16)), ("w.gamma", d(16))]
+    beta, bias = lambda d: [("w.beta", d(16))], lambda d: [("w.bias", d(16))]
+    sums = ["y", "", "", "sum"]
+    case("skip", "SkipLayerNormalization", lambda d: both(d) + beta(d), epsilon=1e-5)
+    case("skip-bias", "SkipLayerNormalization", lambda d: both(d) + beta(d) + bias(d), sums, epsilon=1e-3)
+    case("skip-without-beta", "SkipLayerNormalization", lambda d: both(d) + [("", None)] + bias(d))
+    one = lambda d: [("x", d(2, 5, 16)), ("skip", d(1, 5, 16)), ("w.gamma", d(16)), ("w.beta", d(16))]
+    case("skip-of-one-text", "SkipLayerNormalization", one)
+    case("skip-simplified", "SkipSimplifiedLayerNormalization", both, sums, epsilon=1e-6)
+    case("skip-simplified-bias", "SkipSimplifiedLayerNormalization", lambda d: both(d) + bias(d), sums)
+
+    def embedding(d, segments=True, mask=False, positions=False):
+        lines = d(2, 16)
+        yield "ids", d.ints(0, 30, 2, 6)
+        yield ("segments", d.ints(0, 2, 2, 6)) if segments else ("", None)
+        yield "w.words", d(30, 16)
+        yield "w.places", d(9, 16)
+        yield ("w.kinds", d(2, 16)) if segments else ("", None)
+        yield "w.gamma", lines[0]
+        yield "w.beta", lines[1]
+        yield ("mask", np.array([[1] * 6, [1, 1, 1, 0, 0, 0]], I32)) if mask else ("", None)
+        if positions:
+            yield "positions", d.ints(0, 9, 2, 6)
+
+    three = ["y", "counts", "sum"]
+    case("embedding", "EmbedLayerNormalization", embedding, 2, epsilon=1e-12)
+    case("embedding-masked", "EmbedLayerNormalization", lambda d: embedding(d, mask=True), three)
+    case("embedding-placed", "EmbedLayerNormalization", lambda d: embedding(d, False, True, True), three)
+
+
+def multi_head():
+    def operands(d, kv=5, bias=False, mask=None, extra=None, past=0, wide=18):
+        yield "q", d(2, 5, 12)
+        yield "k", d(2, kv, 12)
+        yield "v", d(2, kv, wide)
+        yield ("w.bias", d(24 + wide)) if bias else ("", None)
+        yield ("mask", mask(d)) if mask else ("", None)
+        yield ("extra", d(*extra)) if extra else ("", None)
+        if past:
+            yield "past_k", d(2, 3, past, 4)
+            yield "past_v", d(2, 3, past, wide // 3)
+
+    op = "MultiHeadAttention"
+    keys = lambda n: lambda d: np.stack([np.arange(n) < n - 1, np.arange(n) < n // 2]).astype(I32)
+    lengths = lambda d: np.array([7, 3], I32)
+    case("multi-head", op, operands, num_heads=3)
+    case("multi-head-bias", op, lambda d: operands(d, bias=True), 3, num_heads=3)
+    case("multi-head-cross", op, lambda d: operands(d, kv=7), num_heads=3, scale=0.3)
+    case("multi-head-causal", op, lambda d: operands(d), num_heads=3, unidirectional=1)
+    case("multi-head-lengths", op, lambda d: operands(d, kv=7, mask=lengths), num_heads=3)
+    case("multi-head-mask", op, lambda d: operands(d, kv=7, mask=keys(7)), num_heads=3, mask_filter_value=-50.0)
+    case("multi-head-extra", op, lambda d: operands(d, extra=(1, 3, 5, 5)), num_heads=3)
+    case("multi-head-past", op, lambda d: operands(d, past=4, wide=12), 3, num_heads=3)
+    case("multi-head-past-causal", op, lambda d: operands(d, past=4, extra=(2, 3, 5, 9), wide=12), 3, num_heads=3, unidirectional=1)
+
+    def apart(d):
+        all = d(2, 5, 3, 3, 4)
+        return [(name, all[:, :, :, i].reshape(2, 5, 12)) for i, name in enumerate("qkv")]
+
+    def keys_apart(d):
+        q, both = d(2, 5, 12), d(2, 7, 3, 2, 4)
+        return [("q", q)] + [(name, both[:, :, :, i].reshape(2, 7, 12)) for i, name in enumerate("kv")]
+
+    case("multi-head-packed", op, lambda d: [("qkv", d(2, 5, 3, 3, 4))], same=apart, num_heads=3)
+    pairs = lambda d: [("q", d(2, 5, 12)), ("kv", d(2, 7, 3, 2, 4))]
+    case("multi-head-packed-keys", op, pairs, same=keys_apart, num_heads=3)
+    split = lambda d: [("q", d(2, 5, 12)), ("k", d(2, 3, 7, 4)), ("v", d(2, 3, 7, 4))]
+    case("multi-head-split-keys", op, split, num_heads=3)
+
+
+def attention():
+    def operands(d, mask=None, past=0, extra=None, width=36, bias=True):
+        yield "x", d(2, 5, 8)
+        yield "w.weights", d(8, width)
+        yield ("w.bias", d(width)) if bias else ("", None)
+        yield ("mask", mask) if mask is not None else ("", None)
+        yield ("past", d(2, 2, 3, past, 4)) if past else ("", None)
+        if extra:
+            yield "extra", d(*extra)
+
+    rows = lambda n: np.stack([np.arange(n) < n, np.arange(n) < n // 2]).astype(I32)
+    case("attention", "Attention", operands, num_heads=3)
+    case("attention-without-bias", "Attention", lambda d: operands(d, bias=False), num_heads=3)
+    case("attention-causal", "Attention", lambda d: operands(d), num_heads=3, unidirectional=1, scale=0.9)
+    case("attention-lengths", "Attention", lambda d: operands(d, np.array([5, 2], I32)), num_heads=3)
+    case("attention-mask", "Attention", lambda d: operands(d, rows(5)), num_heads=3)
+    pairs = np.stack([np.tri(5), np.tri(5)[::-1]]).astype(I32)
+    case("attention-pairs", "Attention", lambda d: operands(d, pairs), num_heads=3)
+    case("attention-past", "Attention", lambda d: operands(d, rows(9), 4), 2, num_heads=3, unidirectional=1)
+    case("attention-extra", "Attention", lambda d: operands(d, extra=(2, 3, 5, 5)), num_heads=3)
+    case("attention-widths", "Attention", lambda d: operands(d, width=42), num_heads=3, qkv_hidden_sizes=[12, 12, 18])
+
+    def quantised(d, weight=U8, mask=None, causal=False):
+        yield "x", d.ints(0, 255, 2, 5, 8, dtype=U8)
+        yield "w.weights", d.ints(0, 127, 8, 36, dtype=weight)
+        yield "w.bias", d(36)
+        yield "w.x_scale", np.array(0.02, F32)
+        yield "w.w_scale", np.array(0.01, F32)
+        yield ("mask", mask) if mask is not None else ("", None)
+        yield "w.x_zero", np.array(128, U8)
+        yield "w.w_zero", np.array(60, weight)
+
+    case("q-attention", "QAttention", quantised, num_heads=3)
+    case("q-attention-mask", "QAttention", lambda d: quantised(d, I8, np.array([5, 3], I32)), num_heads=3)
+    case("q-attention-causal", "QAttention", quantised, num_heads=3, unidirectional=1)
+
+
+def group_query():
+    def angles(size, half):
+        turn = np.arange(size)[:, None] / 10.0 ** (np.arange(half) / half)
+        return [("w.cos", np.cos(turn).astype(F32)), ("w.sin", np.sin(turn).astype(F32))]
+
+    def operands(d, length=5, past=0, lengths=None, rotary=False, packed=False, room=0, positions=None, extra=None):
+        if packed:
+            yield from [("qkv", d(2, length, 128)), ("", None), ("", None)]
+        else:
+            yield from [("q", d(2, length, 64)), ("k", d(2, length, 32)), ("v", d(2, length, 32))]
+        if past:
+            spare = [(0, 0), (0, 0), (0, room), (0, 0)]
+            yield from [(name, np.pad(d(2, 2, past, 16), spare)) for name in ["past_k", "past_v"]]
+        else:
+            yield from [("", None), ("", None)]
+        total = past + length
+        yield "lengths", np.array(lengths or [total, total], I32) - 1
+        yield "total", np.array(total, I32)
+        tables = angles(16, 8) if rotary else [("", None), ("", None)]
+        yield from tables
+        yield ("positions", positions) if positions is not None else ("", None)
+        if extra:
+            yield "extra", d(*extra)
+
+    op, heads = "GroupQueryAttention", {"num_heads": 4, "kv_num_heads": 2}
+    case("group-query", op, operands, 3, **heads)
+    case("group-query-scale", op, operands, 3, scale=0.2, softcap=1.5, **heads)
+    case("group-query-window", op, lambda d: operands(d, 9), 3, local_window_size=3, **heads)
+    case("group-query-rotary", op, lambda d: operands(d, rotary=True), 3, do_rotary=1, **heads)
+    case("group-query-interleaved", op, lambda d: operands(d, rotary=True), 3, do_rotary=1, rotary_interleaved=1, **heads)
+    case("group-query-past", op, lambda d: operands(d, 1, 4, rotary=True), 3, do_rotary=1, **heads)
+    case("group-query-past-window", op, lambda d: operands(d, 1, 6), 3, local_window_size=4, **heads)
+    # Texts of a batch that have filled the cache to different lengths; what lies behind these in the caches is anything.
+    ragged = lambda d: operands(d, 1, 4, [5, 3], rotary=True)
+    case("group-query-ragged", op, ragged, ["y", "_k", "_v"], do_rotary=1, **heads)
+    case("group-query-room", op, lambda d: operands(d, 1, 4, room=3, rotary=True), 3, do_rotary=1, **heads)
+    packed = lambda d: operands(d, 1, 4, rotary=True, packed=True)
+    case("group-query-packed", op, packed, 3, do_rotary=1, **heads)
+    extra = lambda d: operands(d, extra=(1, 4, 5, 5))
+    case("group-query-extra", op, extra, 3, **heads)
+    placed = np.array([[3, 4, 5, 6, 7]] * 2, I64)
+    case("group-query-placed", op, lambda d: operands(d, rotary=True, positions=placed), 3, do_rotary=1, **heads)
+
+    def rotary(d, shape=(2, 5, 24), positions=None, half=4):
+        yield "x", d(*shape)
+        yield "positions", np.array([2], I64) if positions is None else positions
+        yield from angles(16, half)
+
+    each = np.array([[0, 1, 2, 3, 4], [9, 8, 7, 3, 1]], I64)
+    case("rotary", "RotaryEmbedding", rotary)
+    case("rotary-placed", "RotaryEmbedding", lambda d: rotary(d, positions=each), interleaved=1)
+    case("rotary-split", "RotaryEmbedding", lambda d: rotary(d, (2, 3, 5, 8), each))
+    part = lambda d: rotary(d, positions=each, half=2)
+    case("rotary-part", "RotaryEmbedding", part, num_heads=3, rotary_embedding_dim=4)
+
+
+def quantised():
+    def of_bits(d, bits=4, n=6, k=40, block=16, zero=None, bias=False):
+        blocks = -(-k // block)
+        yield "x", d(3, 2, k)
+        yield "w.packed", d.ints(0, 256, n, blocks, block * bits // 8, dtype=U8)
+        yield "w.scales", np.abs(d(n, blocks, scale=0.1)) + F32(0.01)
+        if zero == "bytes":
+            yield "w.zero", d.ints(0, 256, n, -(-blocks * bits // 8), dtype=U8)
+        elif zero == "floats":
+            yield "w.zero", d(n, blocks, scale=3)
+        elif bias:
+            yield "", None
+        if bias:
+            yield from [("", None), ("w.bias", d(n))]
+
+    for name, n, k, block, attributes in [
+        ("n-bits", 6, 32, 16, {}),
+        ("n-bits-partial", 6, 40, 16, {}),
+        ("n-bits-blocks", 5, 256, 128, {}),
+        ("n-bits-zero", 6, 48, 16, {"zero": "bytes"}),
+        ("n-bits-float-zero", 6, 48, 16, {"zero": "floats"}),
+        ("n-bits-bias", 6, 32, 32, {"bias": True}),
+        ("n-bits-8", 6, 64, 32, {"bits": 8}),
+        ("n-bits-8-zero", 6, 64, 32, {"bits": 8, "zero": "bytes"}),
+    ]:
+        operands = lambda d, n=n, k=k, block=block, a=attributes: of_bits(d, n=n, k=k, block=block, **a)
+        case(name, "MatMulNBits", operands, N=n, K=k, bits=attributes.get("bits", 4), block_size=block)
+
+    def scaled(d, name, shape, dtype, scale):
+        low, high = (0, 256) if dtype == U8 else (-128, 128)
+        yield name, d.ints(low, high, *shape, dtype=dtype)
+        yield f"w.{name}.scale", np.array(scale, F32)
+        yield f"w.{name}.zero", d.ints(0, 20, dtype=dtype).reshape(())
+
+    def ends(dtype, scale=0.07, zero=9):
+        return [("w.y.scale", np.array(scale, F32)), ("w.y.zero", np.array(zero, dtype))]
+
+    def two(d, dtype=U8, b=(2, 3, 8)):
+        yield from scaled(d, "a", (2, 3, 8), dtype, 0.03)
+        yield from scaled(d, "b", b, dtype, 0.05)
+        yield from ends(dtype)
+
+    case("q-add", "QLinearAdd", two)
+    case("q-add-signed", "QLinearAdd", lambda d: two(d, I8, (8,)))
+    case("q-mul", "QLinearMul", two)
+    case("q-mul-signed", "QLinearMul", lambda d: two(d, I8, (1, 1, 8)))
+    one = lambda scale: lambda d: list(scaled(d, "x", (2, 4, 3, 5), U8, 0.04)) + ends(U8, scale)
+    case("q-sigmoid", "QLinearSigmoid", one(1 / 256))
+    case("q-leaky-relu", "QLinearLeakyRelu", one(0.05), alpha=0.1)
+    case("q-average", "QLinearGlobalAveragePool", one(0.03))
+    case("q-average-last", "QLinearGlobalAveragePool", one(0.03), channels_last=1)
+
+    def parts(d):
+        yield from ends(U8)
+        yield from scaled(d, "a", (2, 3), U8, 0.03)
+        yield from scaled(d, "b", (2, 5), U8, 0.06)
+
+    case("q-concat", "QLinearConcat", parts, axis=1)
+
+    def to_float(d, bias=False):
+        yield "a", d.ints(0, 256, 2, 3, 8, dtype=U8)
+        yield "w.b", d.ints(-128, 128, 8, 5, dtype=I8)
+        yield "a_scale", np.array(0.02, F32)
+        yield "w.b_scale", np.abs(d(5, scale=0.01))
+        yield "a_zero", np.array(100, U8)
+        yield ("", None) if not bias else ("w.b_zero", np.zeros(5, I8))
+        if bias:
+            yield "w.bias", d(5)
+
+    case("matmul-to-float", "MatMulIntegerToFloat", to_float)
+    case("matmul-to-float-bias", "MatMulIntegerToFloat", lambda d: to_float(d, True))
+
+    def dynamic(d, bias=False):
+        yield "a", d(2, 3, 8)
+        yield "w.b", d.ints(-128, 128, 8, 5, dtype=I8)
+        yield "w.b_scale", np.array([0.01], F32)
+        yield ("w.b_zero", np.array([3], I8))
+        if bias:
+            yield "w.bias", d(5)
+
+    case("dynamic-matmul", "DynamicQuantizeMatMul", dynamic)
+    case("dynamic-matmul-bias", "DynamicQuantizeMatMul", lambda d: dynamic(d, True))
+
+
+def model(name, run=False):
+    """The model of a case, the one to be run if there is another, and its inputs."""
+    op, operands, outputs, domain, same, attributes = CASES[name]
+    pairs = list((run and same or operands)(Draw(name)))
+    if isinstance(outputs, int):
+        outputs = [f"y{i}" for i in range(outputs)]
+    node = helper.make_node(op, [n for n, _ in pairs], outputs, domain=domain, **attributes)
+    given = [(n, a) for n, a in pairs if n]
+    inputs = {n: a for n, a in given if not n.startswith("w.")}
+    info = lambda n, a: helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+    weights = [numpy_helper.from_array(a, n) for n, a in given if n.startswith("w.")]
+    results = [onnx.ValueInfoProto(name=n) for n in outputs if n.strip("_") == n != ""]
+    graph = helper.make_graph([node], name, [info(n, a) for n, a in inputs.items()], results, weights)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10), inputs
+
+
+def main(folder):
+    for family in [activations, normalisations, multi_head, attention, group_query, quantised]:
+        family()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # The operator itself is what is asked for, not what it is optimised to.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    for name in CASES:
+        proto, inputs = model(name)
+        place = folder / name
+        place.mkdir(parents=True)
+        known, feeds = model(name, run=True)
+        session = onnxruntime.InferenceSession(known.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        results = session.run(None, feeds)
+        names = [output.name for output in session.get_outputs()]
+        onnx.save(proto, place / "model.onnx")
+        tensors.save(str(place / "in0"), inputs)
+        tensors.save(str(place / "out0"), dict(zip(names, results)))
+    (folder / "names.txt").write_text("\n".join(CASES))
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))

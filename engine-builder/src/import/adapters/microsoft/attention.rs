@@ -1,0 +1,424 @@
+//! The attentions of ONNX Runtime: over separate or packed operands, with caches, padding and causal masks, and with groups
+//! of queries that share keys.
+
+use super::{row, without};
+use crate::import::adapters::Adapter;
+use crate::import::adapters::attention::{
+    as_bias, capped, iota, joined_heads, not_later, raw_scores, repeated_heads, split_heads,
+    swapped,
+};
+use crate::import::adapters::quantize::centred;
+use crate::import::adapters::rotary::Angles;
+use crate::import::call::{Call, Last};
+use engine_format::{Attr, DType, Tensor, ValueId};
+use engine_ops::OpError;
+
+const NEEDS: &[&str] = &[
+    "Add",
+    "Cast",
+    "Concat",
+    "CumSum",
+    "Div",
+    "Equal",
+    "Expand",
+    "Gather",
+    "GatherElements",
+    "Greater",
+    "Less",
+    "LessOrEqual",
+    "MatMul",
+    "Max",
+    "Mul",
+    "Reshape",
+    "Shape",
+    "Slice",
+    "Softmax",
+    "Sub",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
+    "Where",
+];
+
+pub(in crate::import::adapters) static ROWS: &[Adapter] = &[
+    row("MultiHeadAttention", NEEDS, multi_head),
+    row("Attention", NEEDS, of_one_projection),
+    row("QAttention", NEEDS, of_one_quantised_projection),
+    row("GroupQueryAttention", NEEDS, group_query),
+];
+
+/// Queries, keys and values as (batch, heads, length, size).
+struct Heads {
+    q: ValueId,
+    k: ValueId,
+    v: ValueId,
+}
+
+impl Heads {
+    /// `softmax(scale · Q·Kᵀ, capped, + biases) · V` as (batch, length, heads · size).
+    fn attend(&self, call: &mut Call<'_>, biases: &[ValueId]) -> Result<Last, OpError> {
+        let mut scores = raw_scores(call, self.q, self.k)?;
+        scores = capped(call, scores)?;
+        for &bias in biases {
+            scores = call.emit("Add", [scores, bias], vec![])?;
+        }
+        let shares = call.emit("Softmax", [scores], vec![("axis", Attr::Int(-1))])?;
+        let v = repeated_heads(call, self.v, self.q)?;
+        let y = call.emit("MatMul", [shares, v], vec![])?;
+        joined_heads(call, y)
+    }
+
+    /// What is added to the scores for a mask of what is padding, and where `unidirectional` keeps a query from later keys;
+    /// `past` is how many keys come before the first query.
+    fn masks(
+        &self,
+        call: &mut Call<'_>,
+        mask: Option<ValueId>,
+        past: Option<ValueId>,
+    ) -> Result<Vec<ValueId>, OpError> {
+        let dtype = call.facts(self.q).dtype;
+        let mut biases = Vec::new();
+        let filter = call.float("mask_filter_value", -10000.0)?;
+        if let Some(mask) = mask {
+            let real = self.real_keys(call, mask)?;
+            let (zero, filter) =
+                (call.scalar_of(dtype, 0.0)?, call.scalar_of(dtype, f64::from(filter))?);
+            biases.push(call.emit("Where", [real, zero, filter], vec![])?);
+        }
+        if call.int("unidirectional", 0)? != 0 {
+            let allowed = not_later(call, self.q, self.k, past)?;
+            biases.push(as_bias(call, allowed, dtype)?);
+        }
+        Ok(biases)
+    }
+
+    /// Whether keys are no padding, to be stretched to (batch, heads, queries, keys): the mask has a length for each text, a
+    /// number for each key, or one for each pair.
+    fn real_keys(&self, call: &mut Call<'_>, mask: ValueId) -> Result<ValueId, OpError> {
+        let rank = call.rank(mask)?;
+        if rank == 1 {
+            let first = |call: &Call<'_>, id| call.facts(id).shape.as_ref()?.first().cloned();
+            if first(call, mask) != first(call, self.q) {
+                return Err(OpError::new(
+                    "a mask of rank 1 must have one length for each text; lengths with starts are not taken",
+                ));
+            }
+            let (behind, keys) = (call.vector(&[1, 2, 3]), call.sizes(self.k, 2, 3)?);
+            let lengths = call.cast(mask, DType::I64)?;
+            let lengths = call.emit("Unsqueeze", [lengths, behind], vec![])?;
+            let places = iota(call, keys)?;
+            return call.emit("Less", [places, lengths], vec![]);
+        }
+        let new: &[i64] = match rank {
+            2 => &[1, 2],
+            3 => &[1],
+            _ => return Err(OpError::new(format!("a mask of rank {rank}, expected 1, 2 or 3"))),
+        };
+        let new = call.vector(new);
+        let real = call.cast(mask, DType::Bool)?;
+        call.emit("Unsqueeze", [real, new], vec![])
+    }
+}
+
+/// `past` before `new` along the length.
+fn after(call: &mut Call<'_>, past: ValueId, new: ValueId) -> Result<ValueId, OpError> {
+    call.emit("Concat", [past, new], vec![("axis", Attr::Int(2))])
+}
+
+/// Elements `from..to` along one axis.
+fn part(
+    call: &mut Call<'_>,
+    x: ValueId,
+    axis: i64,
+    from: i64,
+    to: i64,
+) -> Result<ValueId, OpError> {
+    let [from, to, axis] = [from, to, axis].map(|n| call.vector(&[n]));
+    call.emit("Slice", [x, from, to, axis], vec![])
+}
+
+/// One index of an axis, which goes.
+fn pick(call: &mut Call<'_>, x: ValueId, axis: i64, index: i64) -> Result<ValueId, OpError> {
+    let index = call.literal(Tensor::from_slice(&[], &[index]));
+    call.emit("Gather", [x, index], vec![("axis", Attr::Int(axis))])
+}
+
+fn width(call: &Call<'_>, x: ValueId, what: &str) -> Result<i64, OpError> {
+    let last = call.facts(x).shape.as_ref().and_then(|shape| shape.last()?.known());
+    last.ok_or_else(|| OpError::new(format!("the last axis of {what} must be known")))
+}
+
+/// query, key, value, bias, key_padding_mask, attention_bias, past_key, past_value; query alone may hold all three, key may
+/// hold values too, and both may be a cache already split into heads.
+fn multi_head(call: &mut Call<'_>) -> Result<Last, OpError> {
+    without(call, &[(8, "past_sequence_length"), (9, "cache_indirection")], &[3])?;
+    let heads = call.int("num_heads", 0)?;
+    let mut all = separate(call, heads)?;
+    let mut past = None;
+    if let (Some(past_key), Some(past_value)) = (call.opt(6), call.opt(7)) {
+        all.k = after(call, past_key, all.k)?;
+        all.v = after(call, past_value, all.v)?;
+        past = Some(call.sizes(past_key, 2, 3)?);
+    }
+    call.give(1, all.k);
+    call.give(2, all.v);
+    let mut biases = all.masks(call, call.opt(4), past)?;
+    biases.extend(call.opt(5));
+    all.attend(call, &biases)
+}
+
+/// The operands of [`multi_head`] split into heads, biases added.
+fn separate(call: &mut Call<'_>, heads: i64) -> Result<Heads, OpError> {
+    let (query, bias) = (call.input(0)?, call.opt(3));
+    if call.rank(query)? == 5 {
+        without(call, &[(3, "bias")], &[])?;
+        // (batch, length, heads, 3, size)
+        let mut one = |index| {
+            let x = pick(call, query, 3, index)?;
+            swapped(call, x)
+        };
+        return Ok(Heads { q: one(0)?, k: one(1)?, v: one(2)? });
+    }
+    let hidden = width(call, query, "query")?;
+    let split = |call: &mut Call<'_>, x: ValueId, (from, to): (i64, i64)| {
+        let x = match bias {
+            Some(bias) => {
+                let bias = part(call, bias, 0, from, to)?;
+                call.emit("Add", [x, bias], vec![])?
+            }
+            None => x,
+        };
+        split_heads(call, x, heads)
+    };
+    let q = split(call, query, (0, hidden))?;
+    let key = call.input(1)?;
+    if call.rank(key)? == 5 {
+        without(call, &[(3, "bias")], &[])?;
+        // (batch, length, heads, 2, size)
+        let (k, v) = (pick(call, key, 3, 0)?, pick(call, key, 3, 1)?);
+        return Ok(Heads { q, k: swapped(call, k)?, v: swapped(call, v)? });
+    }
+    let value = call.input(2)?;
+    if call.rank(key)? == 4 {
+        return Ok(Heads { q, k: key, v: value });
+    }
+    let k = split(call, key, (hidden, 2 * hidden))?;
+    Ok(Heads { q, k, v: split(call, value, (2 * hidden, i64::MAX))? })
+}
+
+/// input, weights, bias, mask_index, past, attention_bias.
+fn of_one_projection(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let mut projected = call.emit("MatMul", [call.input(0)?, call.input(1)?], vec![])?;
+    if let Some(bias) = call.opt(2) {
+        projected = call.emit("Add", [projected, bias], vec![])?;
+    }
+    without(call, &[(6, "past_sequence_length")], &[])?;
+    attend_to_itself(call, projected, call.opt(3), call.opt(4), call.opt(5))
+}
+
+/// input, weight, bias, input_scale, weight_scale, mask_index, input_zero_point, weight_zero_point, past.
+fn of_one_quantised_projection(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let x = centred(call, call.input(0)?, call.opt(6), DType::I32)?;
+    let weight = centred(call, call.input(1)?, call.opt(7), DType::I32)?;
+    let sums = call.emit("MatMul", [x, weight], vec![])?;
+    let bias = call.input(2)?;
+    let dtype = call.facts(bias).dtype;
+    let sums = call.cast(sums, dtype)?;
+    let scale = call.emit("Mul", [call.input(3)?, call.input(4)?], vec![])?;
+    let scaled = call.emit("Mul", [sums, scale], vec![])?;
+    let projected = call.emit("Add", [scaled, bias], vec![])?;
+    attend_to_itself(call, projected, call.opt(5), call.opt(8), None)
+}
+
+/// Attention over queries, keys and values that lie side by side; what came before is one tensor for keys and values.
+fn attend_to_itself(
+    call: &mut Call<'_>,
+    projected: ValueId,
+    mask: Option<ValueId>,
+    past: Option<ValueId>,
+    bias: Option<ValueId>,
+) -> Result<Last, OpError> {
+    for name in ["do_rotary", "past_present_share_buffer", "rotary_embedding_dim"] {
+        if call.int(name, 0)? != 0 {
+            return Err(OpError::new(format!("attribute {name:?} is not 0, which is not taken")));
+        }
+    }
+    let heads = call.int("num_heads", 0)?;
+    let all = width(call, projected, "weights")?;
+    let widths = match call.ints("qkv_hidden_sizes")? {
+        Some(&[q, k, v]) => [q, k, v],
+        Some(other) => {
+            return Err(OpError::new(format!("qkv_hidden_sizes is {other:?}, expected three")));
+        }
+        None => [all / 3; 3],
+    };
+    let mut from = 0;
+    let mut split = [projected; 3];
+    for (slot, width) in split.iter_mut().zip(widths) {
+        let own = part(call, projected, 2, from, from + width)?;
+        *slot = split_heads(call, own, heads)?;
+        from += width;
+    }
+    let [q, k, v] = split;
+    let mut own = Heads { q, k, v };
+    let mut before = None;
+    if let Some(past) = past {
+        let (past_k, past_v) = (pick(call, past, 0, 0)?, pick(call, past, 0, 1)?);
+        own.k = after(call, past_k, own.k)?;
+        own.v = after(call, past_v, own.v)?;
+        before = Some(call.sizes(past_k, 2, 3)?);
+    }
+    if call.asks_for(1) {
+        let front = call.vector(&[0]);
+        let k = call.emit("Unsqueeze", [own.k, front], vec![])?;
+        let v = call.emit("Unsqueeze", [own.v, front], vec![])?;
+        let present = call.emit("Concat", [k, v], vec![("axis", Attr::Int(0))])?;
+        call.give(1, present);
+    }
+    let mut biases = own.masks(call, mask, before)?;
+    biases.extend(bias);
+    own.attend(call, &biases)
+}
+
+/// query (or all three packed), key, value, past_key, past_value, seqlens_k, total_sequence_length, cos_cache, sin_cache,
+/// position_ids, attention_bias: causal attention with a cache that each text of the batch has filled to its own length,
+/// `seqlens_k + 1` with the new keys in it.
+fn group_query(call: &mut Call<'_>) -> Result<Last, OpError> {
+    without(call, &[(11, "head_sink"), (12, "k_scale"), (13, "v_scale")], &[3])?;
+    for name in ["smooth_softmax", "qk_output", "kv_cache_bit_width"] {
+        if call.int(name, 0)? > 0 {
+            return Err(OpError::new(format!("attribute {name:?} is set, which is not taken")));
+        }
+    }
+    for name in ["k_quant_type", "v_quant_type"] {
+        let kind = call.str(name, "NONE")?;
+        if kind != "NONE" {
+            return Err(OpError::new(format!("attribute {name:?} is {kind:?}, expected NONE")));
+        }
+    }
+    let mut all = grouped(call)?;
+    let (new, lengths) = (call.sizes(all.q, 2, 3)?, call.input(5)?);
+    let lengths = call.cast(lengths, DType::I64)?;
+    let flat = call.vector(&[-1]);
+    let lengths = call.emit("Reshape", [lengths, flat], vec![])?;
+    // What a text has in the cache: nothing in a prompt, whose texts may be shorter than the longest.
+    let (one, zero) = (call.vector(&[1]), call.vector(&[0]));
+    let cached = call.emit("Sub", [lengths, new], vec![])?;
+    let cached = call.emit("Add", [cached, one], vec![])?;
+    let cached = call.emit("Max", [cached, zero], vec![])?;
+    let behind = call.vector(&[1]);
+    let cached = call.emit("Unsqueeze", [cached, behind], vec![])?;
+    let steps = iota(call, new)?;
+    let places = call.emit("Add", [cached, steps], vec![])?;
+    if call.int("do_rotary", 0)? != 0 {
+        let positions = call.opt(9).unwrap_or(places);
+        let angles = Angles::read(call, [7, 8], Some(positions))?;
+        all.q = angles.turn(call, all.q)?;
+        all.k = angles.turn(call, all.k)?;
+    }
+    if let (Some(past_key), Some(past_value)) = (call.opt(3), call.opt(4)) {
+        let joint = Joint::new(call, past_key, all.k, cached)?;
+        all.k = joint.fill(call, past_key, all.k)?;
+        all.v = joint.fill(call, past_value, all.v)?;
+    }
+    call.give(1, all.k);
+    call.give(2, all.v);
+    let keys = call.sizes(all.k, 2, 3)?;
+    let mut biases = vec![window(call, places, keys, all.q)?];
+    biases.extend(call.opt(10));
+    all.attend(call, &biases)
+}
+
+/// The operands of [`group_query`] split into heads.
+fn grouped(call: &mut Call<'_>) -> Result<Heads, OpError> {
+    let query = call.input(0)?;
+    let (heads, shared) = (call.int("num_heads", 0)?, call.int("kv_num_heads", 0)?);
+    if heads <= 0 || shared <= 0 || heads % shared != 0 {
+        return Err(OpError::new(format!("{heads} heads of queries over {shared} of keys")));
+    }
+    if let (Some(key), Some(value)) = (call.opt(1), call.opt(2)) {
+        let q = split_heads(call, query, heads)?;
+        return Ok(Heads {
+            q,
+            k: split_heads(call, key, shared)?,
+            v: split_heads(call, value, shared)?,
+        });
+    }
+    let size = width(call, query, "query")? / (heads + 2 * shared);
+    let mut take = |from: i64, count: i64| {
+        let own = part(call, query, 2, from * size, (from + count) * size)?;
+        split_heads(call, own, count)
+    };
+    Ok(Heads { q: take(0, heads)?, k: take(heads, shared)?, v: take(heads + shared, shared)? })
+}
+
+/// A cache and what joins it, when texts of a batch have filled the cache to different lengths.
+struct Joint {
+    /// Of each text and each place, where it is in the cache followed by what is new: (batch, 1, places, 1).
+    from: ValueId,
+}
+
+impl Joint {
+    fn new(
+        call: &mut Call<'_>,
+        past: ValueId,
+        new: ValueId,
+        cached: ValueId,
+    ) -> Result<Self, OpError> {
+        let (room, count) = (call.sizes(past, 2, 3)?, call.sizes(new, 2, 3)?);
+        // A cache with room to spare keeps its size.
+        let total = call.cast(call.input(6)?, DType::I64)?;
+        let flat = call.vector(&[-1]);
+        let total = call.emit("Reshape", [total, flat], vec![])?;
+        let size = call.emit("Max", [room, total], vec![])?;
+        let places = iota(call, size)?;
+        let begun = call.emit("Less", [places, cached], vec![])?;
+        let beyond = call.emit("Sub", [places, cached], vec![])?;
+        let one = call.vector(&[1]);
+        let last = call.emit("Sub", [count, one], vec![])?;
+        // Places behind the new ones are not read; what is in the cache there stays, as far as it goes.
+        let fresh = call.emit("LessOrEqual", [beyond, last], vec![])?;
+        let behind = call.emit("Add", [beyond, room], vec![])?;
+        let end = call.emit("Add", [room, last], vec![])?;
+        let stale = call.emit("Min", [places, end], vec![])?;
+        let from = call.emit("Where", [fresh, behind, stale], vec![])?;
+        let from = call.emit("Where", [begun, places, from], vec![])?;
+        let axes = call.vector(&[1, 3]);
+        Ok(Self { from: call.emit("Unsqueeze", [from, axes], vec![])? })
+    }
+
+    fn fill(&self, call: &mut Call<'_>, past: ValueId, new: ValueId) -> Result<ValueId, OpError> {
+        let joined = after(call, past, new)?;
+        let (batch, heads) = (call.sizes(joined, 0, 1)?, call.sizes(joined, 1, 2)?);
+        let (places, size) = (call.sizes(self.from, 2, 3)?, call.sizes(joined, 3, 4)?);
+        let parts = vec![Some(batch), Some(heads), Some(places), Some(size)];
+        let shape = call.last("Concat", parts, vec![("axis", Attr::Int(0))])?;
+        let shape = call.emit_last(shape)?;
+        let from = call.emit("Expand", [self.from, shape], vec![])?;
+        call.emit("GatherElements", [joined, from], vec![("axis", Attr::Int(2))])
+    }
+}
+
+/// What keeps queries at `places` (batch, length) from later keys, and from those farther back than `local_window_size`.
+fn window(
+    call: &mut Call<'_>,
+    places: ValueId,
+    keys: ValueId,
+    q: ValueId,
+) -> Result<ValueId, OpError> {
+    let axes = call.vector(&[1, 3]);
+    let own = call.emit("Unsqueeze", [places, axes], vec![])?;
+    let others = iota(call, keys)?;
+    let allowed = call.emit("LessOrEqual", [others, own], vec![])?;
+    let dtype = call.facts(q).dtype;
+    let bias = as_bias(call, allowed, dtype)?;
+    let reach = call.int("local_window_size", -1)?;
+    if reach <= 0 {
+        return Ok(bias);
+    }
+    let reach = call.vector(&[reach]);
+    let first = call.emit("Sub", [own, reach], vec![])?;
+    let near = call.emit("Greater", [others, first], vec![])?;
+    let near = as_bias(call, near, dtype)?;
+    call.emit("Add", [bias, near], vec![])
+}

@@ -1,0 +1,98 @@
+//! Normalisations of a sum, and the first layer of BERT.
+
+use super::{row, without};
+use crate::import::adapters::{ALL, Adapter};
+use crate::import::call::{Call, Last};
+use engine_format::{Attr, DType, Tensor, ValueId};
+use engine_ops::OpError;
+
+pub(in crate::import::adapters) static ROWS: &[Adapter] = &[
+    // ONNX Runtime wrote this one into ONNX's own domain before the standard had RMSNormalization.
+    super::super::row("SimplifiedLayerNormalization", ALL, &["RMSNormalization"], simplified),
+    row("SimplifiedLayerNormalization", &["RMSNormalization"], simplified),
+    row("SkipLayerNormalization", &["Add", "LayerNormalization"], |call| {
+        skip(call, "LayerNormalization", 4)
+    }),
+    row("SkipSimplifiedLayerNormalization", &["Add", "RMSNormalization"], |call| {
+        skip(call, "RMSNormalization", 3)
+    }),
+    row(
+        "EmbedLayerNormalization",
+        &[
+            "Add",
+            "Cast",
+            "CumSum",
+            "Equal",
+            "Expand",
+            "Gather",
+            "LayerNormalization",
+            "ReduceSum",
+            "Shape",
+            "Unsqueeze",
+        ],
+        embedding,
+    ),
+];
+
+fn simplified(call: &mut Call<'_>) -> Result<Last, OpError> {
+    without(call, &[], &[1])?;
+    let inputs = call.inputs();
+    call.same_as("RMSNormalization", inputs)
+}
+
+/// A normalisation of the sum of two operands and a bias, operand `bias`; the sum is a result too.
+fn skip(call: &mut Call<'_>, op: &str, bias: usize) -> Result<Last, OpError> {
+    without(call, &[], &[1, 2])?;
+    let mut sum = call.emit("Add", [call.input(0)?, call.input(1)?], vec![])?;
+    if let Some(bias) = call.opt(bias) {
+        sum = call.emit("Add", [sum, bias], vec![])?;
+    }
+    call.give(3, sum);
+    let epsilon = ("epsilon", Attr::Float(call.float("epsilon", 1e-12)?));
+    let shift = if bias == 4 { call.opt(3) } else { None };
+    call.last(op, vec![Some(sum), call.opt(2), shift], vec![epsilon])
+}
+
+/// Rows of tables for words, positions and segments, summed and normalised; and how many words the mask leaves in each text.
+fn embedding(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let ids = call.input(0)?;
+    let look_up = |call: &mut Call<'_>, table: ValueId, ids: ValueId| {
+        call.emit("Gather", [table, ids], vec![("axis", Attr::Int(0))])
+    };
+    let positions = match call.opt(8) {
+        Some(positions) => positions,
+        None => {
+            let count = call.sizes(ids, 1, 2)?;
+            crate::import::adapters::attention::iota(call, count)?
+        }
+    };
+    let words = look_up(call, call.input(2)?, ids)?;
+    let places = look_up(call, call.input(3)?, positions)?;
+    let mut sum = call.emit("Add", [words, places], vec![])?;
+    if let (Some(segments), Some(table)) = (call.opt(1), call.opt(4)) {
+        let rows = look_up(call, table, segments)?;
+        sum = call.emit("Add", [sum, rows], vec![])?;
+    }
+    let masked = call.int("mask_index_type", 0)?;
+    if call.asks_for(1) {
+        let counts = match call.opt(7) {
+            Some(mask) => {
+                let one = call.scalar_like(mask, 1.0)?;
+                let real = call.emit("Equal", [mask, one], vec![])?;
+                let real = call.cast(real, DType::I32)?;
+                let row = call.vector(&[1]);
+                call.emit("ReduceSum", [real, row], vec![("keepdims", Attr::Int(0))])?
+            }
+            None if masked == 0 => {
+                let (zero, batch) =
+                    (call.literal(Tensor::from_slice(&[], &[0i32])), call.sizes(ids, 0, 1)?);
+                call.emit("Expand", [zero, batch], vec![])?
+            }
+            None => return Err(OpError::new("mask_index_type asks for a mask, which is missing")),
+        };
+        call.give(1, counts);
+    }
+    call.give(2, sum);
+    let epsilon = ("epsilon", Attr::Float(call.float("epsilon", 1e-12)?));
+    call.last("LayerNormalization", vec![Some(sum), call.opt(5), call.opt(6)], vec![epsilon])
+}

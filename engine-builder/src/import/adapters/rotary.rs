@@ -1,0 +1,166 @@
+//! Rotary embeddings: positions as angles by which pairs of elements are turned.
+
+use super::attention::{iota, joined_heads, split_heads};
+use super::microsoft::DOMAIN;
+use super::{ALL, Adapter, row};
+use crate::import::call::{Call, Last};
+use engine_format::{Attr, DType, ValueId};
+use engine_ops::OpError;
+
+const NEEDS: &[&str] = &[
+    "Add",
+    "Cast",
+    "Concat",
+    "CumSum",
+    "Expand",
+    "Gather",
+    "Mul",
+    "Reshape",
+    "Shape",
+    "Slice",
+    "Sub",
+    "Transpose",
+    "Unsqueeze",
+];
+
+pub(super) static ROWS: &[Adapter] = &[
+    row("RotaryEmbedding", ALL, NEEDS, rotary_embedding),
+    Adapter { domain: DOMAIN, ..row("RotaryEmbedding", (1, 1), NEEDS, with_positions) },
+];
+
+/// x, cosines, sines, and positions if these are tables to look up.
+fn rotary_embedding(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let (x, positions) = (call.input(0)?, call.opt(3));
+    let heads = call.int("num_heads", 0)?;
+    let flat = call.rank(x)? == 3;
+    let split = if flat { split_heads(call, x, heads)? } else { x };
+    let angles = Angles::read(call, [1, 2], positions)?;
+    let y = angles.turn(call, split)?;
+    if flat { joined_heads(call, y) } else { call.finish("Identity", [y], vec![]) }
+}
+
+/// ONNX Runtime's form: x, positions (one number is that of the first element), tables of cosines and sines.
+fn with_positions(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let (x, mut positions) = (call.input(0)?, call.input(1)?);
+    if call.float("scale", 1.0)? != 1.0 || call.int("is_packed_batching", 0)? != 0 {
+        return Err(OpError::new(
+            "scale is not 1 or is_packed_batching is not 0: neither is taken",
+        ));
+    }
+    let flat = call.rank(x)? == 3;
+    let split = match (flat, call.int("num_heads", 0)?) {
+        (false, _) => x,
+        (true, 0) => {
+            // Without a number of heads the tables say how large one is.
+            let half = call.facts(call.input(2)?).shape.as_ref().and_then(|s| s.last()?.known());
+            let half = half.ok_or_else(|| OpError::new("the width of cos_cache must be known"))?;
+            let shape = call.vector(&[0, 0, -1, 2 * half]);
+            let apart = call.emit("Reshape", [x, shape], vec![])?;
+            super::attention::swapped(call, apart)?
+        }
+        (true, heads) => split_heads(call, x, heads)?,
+    };
+    if call.rank(positions)? == 1 {
+        let count = call.sizes(split, 2, 3)?;
+        let steps = iota(call, count)?;
+        let first = call.cast(positions, DType::I64)?;
+        let line = call.emit("Add", [steps, first], vec![])?;
+        let axis = call.vector(&[0]);
+        positions = call.emit("Unsqueeze", [line, axis], vec![])?;
+    }
+    let angles = Angles::read(call, [2, 3], Some(positions))?;
+    let y = angles.turn(call, split)?;
+    if flat { joined_heads(call, y) } else { call.finish("Identity", [y], vec![]) }
+}
+
+/// Cosines and sines as (batch, 1, length, half a head), and which elements are pairs.
+pub(super) struct Angles {
+    cos: ValueId,
+    sin: ValueId,
+    interleaved: bool,
+    /// Elements of a head that are turned, 0 for all.
+    turned: i64,
+}
+
+impl Angles {
+    /// Reads the tables at two operands, looked up by position if there are positions, and the attributes `interleaved` (or
+    /// `rotary_interleaved`) and `rotary_embedding_dim`.
+    pub(super) fn read(
+        call: &mut Call<'_>,
+        tables: [usize; 2],
+        positions: Option<ValueId>,
+    ) -> Result<Self, OpError> {
+        let [cos, sin] = [call.input(tables[0])?, call.input(tables[1])?];
+        let interleaved =
+            call.int("interleaved", 0)? != 0 || call.int("rotary_interleaved", 0)? != 0;
+        let turned = call.int("rotary_embedding_dim", 0)?;
+        let (cos, sin) = (rows(call, cos, positions)?, rows(call, sin, positions)?);
+        Ok(Self { cos, sin, interleaved, turned })
+    }
+
+    /// Turns pairs of elements of (batch, heads, length, size): neighbours if interleaved, else those half a head apart.
+    pub(super) fn turn(&self, call: &mut Call<'_>, x: ValueId) -> Result<ValueId, OpError> {
+        let Self { cos, sin, interleaved, turned } = *self;
+        let whole = i64::MAX;
+        let (part, rest) = match turned {
+            0 => (x, None),
+            n => (slice(call, x, 0, n, 1)?, Some(slice(call, x, n, whole, 1)?)),
+        };
+        let (a, b) = if interleaved {
+            (slice(call, part, 0, whole, 2)?, slice(call, part, 1, whole, 2)?)
+        } else {
+            let size = match turned {
+                0 => call.facts(part).shape.as_ref().and_then(|shape| shape.last()?.known()),
+                n => Some(n),
+            };
+            let half = size.ok_or_else(|| OpError::new("the size of a head must be known"))? / 2;
+            (slice(call, part, 0, half, 1)?, slice(call, part, half, whole, 1)?)
+        };
+        let product = |call: &mut Call<'_>, a, b| call.emit("Mul", [a, b], vec![]);
+        let (ca, sb) = (product(call, cos, a)?, product(call, sin, b)?);
+        let (sa, cb) = (product(call, sin, a)?, product(call, cos, b)?);
+        let real = call.emit("Sub", [ca, sb], vec![])?;
+        let imaginary = call.emit("Add", [sa, cb], vec![])?;
+        let mut y = match interleaved {
+            false => call.emit("Concat", [real, imaginary], vec![("axis", Attr::Int(-1))])?,
+            true => {
+                let (axis, shape) = (call.vector(&[4]), call.vector(&[0, 0, 0, -1]));
+                let real = call.emit("Unsqueeze", [real, axis], vec![])?;
+                let imaginary = call.emit("Unsqueeze", [imaginary, axis], vec![])?;
+                let pairs =
+                    call.emit("Concat", [real, imaginary], vec![("axis", Attr::Int(-1))])?;
+                call.emit("Reshape", [pairs, shape], vec![])?
+            }
+        };
+        if let Some(rest) = rest {
+            y = call.emit("Concat", [y, rest], vec![("axis", Attr::Int(-1))])?;
+        }
+        Ok(y)
+    }
+}
+
+/// Rows of a table for positions (batch, length), with an axis for heads.
+fn rows(
+    call: &mut Call<'_>,
+    table: ValueId,
+    positions: Option<ValueId>,
+) -> Result<ValueId, OpError> {
+    let rows = match positions {
+        Some(positions) => call.emit("Gather", [table, positions], vec![("axis", Attr::Int(0))])?,
+        None => table,
+    };
+    let axis = call.vector(&[1]);
+    call.emit("Unsqueeze", [rows, axis], vec![])
+}
+
+/// Elements `from..to` of the last of four axes, each `step`-th.
+fn slice(
+    call: &mut Call<'_>,
+    x: ValueId,
+    from: i64,
+    to: i64,
+    step: i64,
+) -> Result<ValueId, OpError> {
+    let [from, to, axis, step] = [from, to, 3, step].map(|n| call.vector(&[n]));
+    call.emit("Slice", [x, from, to, axis, step], vec![])
+}
