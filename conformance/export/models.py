@@ -102,5 +102,5 @@ MODELS = {
     "vit-b-16": torchvision_model("vit_b_16"),
     "minilm-l6": tokens(bert(6, 384, 12), BERT_INPUTS, ["last_hidden_state"], 16),
     "bert-base": tokens(bert(12, 768, 12), BERT_INPUTS, ["last_hidden_state", "pooler_output"], 128),
-    "gpt2": tokens(gpt2, ["input_ids"], ["logits"], 16),
+    "gpt2": tokens(gpt2, ["input_ids", "attention_mask"], ["logits"], 16),
 }

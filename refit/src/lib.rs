@@ -1,4 +1,5 @@
-//! Where weights come from: safetensors, ONNX, engines and memory; streaming strip and fill of engine files.
+//! Where weights come from: safetensors, PyTorch, NumPy, GGUF, ONNX, engines and memory, with conversions and adapters on the
+//! way; streaming strip and fill of engine files.
 //!
 //! A [source](open_source) is any file that brings named tensors. [`strip_file`] takes an engine's weights away,
 //! [`fill_file`] puts a source's weights in, one at a time, after everything was checked; [`check_file`] only checks,
@@ -26,7 +27,8 @@ pub use files::{
 pub use output::{Progress, write_file};
 pub use report::{FitSummary, MisfitSummary, TakenSummary};
 pub use source::{
-    BoxedSource, Combined, EngineSource, OnnxSource, SafetensorsSource, ShardedSource, open_source,
+    BoxedSource, CastSource, Combined, Conversion, EngineSource, GgufSource, Lora, LoraSource,
+    NpzSource, OnnxSource, SafetensorsSource, ShardedSource, TorchSource, open_source,
     open_sources,
 };
 pub use weights::{ReachedNode, WeightSummary, weight_summaries};

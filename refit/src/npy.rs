@@ -63,8 +63,30 @@ pub fn encode(tensor: &Tensor) -> Result<Vec<u8>, NpyError> {
     Ok(out)
 }
 
+/// What a `.npy` file says of its array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) dtype: DType,
+    pub(crate) shape: Vec<usize>,
+    /// Where the elements begin.
+    pub(crate) data: usize,
+}
+
+impl Header {
+    /// Bytes of the elements.
+    pub(crate) fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.size()
+    }
+}
+
 /// The tensor in the bytes of a `.npy` file.
 pub fn decode(bytes: &Bytes) -> Result<Tensor, NpyError> {
+    let Header { dtype, shape, data } = header(bytes)?;
+    Ok(Tensor::new(dtype, &shape, bytes.slice(data, bytes.len() - data))?)
+}
+
+/// The header of a file of which at least that is in `bytes`. Its sizes do not overflow.
+pub(crate) fn header(bytes: &[u8]) -> Result<Header, NpyError> {
     let bad = |why: &str| NpyError::Header(why.to_owned());
     if !bytes.starts_with(MAGIC) {
         return Err(bad("the first six bytes are not \\x93NUMPY"));
@@ -87,8 +109,11 @@ pub fn decode(bytes: &Bytes) -> Result<Tensor, NpyError> {
     if field(header, "fortran_order")?.starts_with("True") && shape.len() > 1 {
         return Err(NpyError::FortranOrder);
     }
-    let data = start + length;
-    Ok(Tensor::new(dtype, &shape, bytes.slice(data, bytes.len() - data))?)
+    let elements = shape.iter().try_fold(dtype.size(), |n, &d: &usize| n.checked_mul(d));
+    if elements.is_none() {
+        return Err(bad(&format!("an array of {shape:?} is too large")));
+    }
+    Ok(Header { dtype, shape, data: start + length })
 }
 
 /// What follows `'name':` in the dictionary.

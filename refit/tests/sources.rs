@@ -241,7 +241,7 @@ fn shards_lie_in_the_folder_and_agree_with_the_index() {
 #[test]
 fn files_of_no_known_kind_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("weights.pt");
+    let path = folder.path().join("weights.h5");
     std::fs::write(&path, b"PK").unwrap();
     let error = refused(open_source(&path));
     assert_eq!(error.kind(), RefitErrorKind::InvalidSource);

@@ -1,7 +1,7 @@
 //! `refit bench`: times loading, refitting and running an engine.
 
-use super::{open_engine, open_sources, print_json};
-use crate::args::Bench;
+use super::{open_engine, open_weights, print_json};
+use crate::args::{Bench, Weights};
 use crate::failure::Failure;
 use conformance::inputs::run_seeded;
 use engine_format::FitPolicy;
@@ -29,7 +29,8 @@ pub fn run(args: Bench) -> Result<(), Failure> {
     let begun = Instant::now();
     let module = LiveModule::load(open_engine(&args.file)?, &device)?;
     let load_ms = milliseconds(begun);
-    let refit_ms = match open_sources(&args.weights.sources)? {
+    let Weights { sources, changes } = &args.weights;
+    let refit_ms = match open_weights(sources, changes, &|| Ok(module.engine()))? {
         Some(source) => {
             let begun = Instant::now();
             module.refit(&*source, FitPolicy::default())?;

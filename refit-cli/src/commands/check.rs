@@ -1,12 +1,14 @@
 //! `refit check`: would these weights fit?
 
-use super::print_json;
-use crate::args::Check;
+use super::{open_engine, open_weights, print_json};
+use crate::args::{Check, RequiredWeights};
 use crate::failure::Failure;
 use refit::FitSummary;
 
 pub fn run(args: Check) -> Result<(), Failure> {
-    let source = refit::open_sources(&args.weights.sources)?;
+    let RequiredWeights { sources, changes } = &args.weights;
+    let source = open_weights(sources, changes, &|| open_engine(&args.file))?;
+    let source = source.expect("the command line asks for at least one source");
     let fit = refit::check_file(&args.file, &*source, false)?;
     if args.json {
         print_json(&FitSummary::from(&fit))?;

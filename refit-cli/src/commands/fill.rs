@@ -1,13 +1,15 @@
 //! `refit fill`: puts weights into an engine file.
 
-use super::report_written;
-use crate::args::Fill;
+use super::{open_engine, open_weights, report_written};
+use crate::args::{Fill, RequiredWeights};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use refit::FillOptions;
 
 pub fn run(args: Fill) -> Result<(), Failure> {
-    let source = refit::open_sources(&args.weights.sources)?;
+    let RequiredWeights { sources, changes } = &args.weights;
+    let source = open_weights(sources, changes, &|| open_engine(&args.file))?;
+    let source = source.expect("the command line asks for at least one source");
     let options = FillOptions { freeze: args.freeze, allow_extra: args.allow_extra };
     let progress = Progress::new("filling");
     let follow = |done, total| progress.update(done, total);

@@ -1,9 +1,10 @@
 //! One file per command.
 
-use crate::args::Command;
+use crate::args::{Changes, Command, Weights};
 use crate::failure::{Context, Exit, Failure};
-use engine_format::{Attr, Block, Engine, FitPolicy, WeightSource, Written};
+use engine_format::{Attr, Block, Engine, FitPolicy, Written};
 use engine_onnx::Model;
+use refit::{BoxedSource, CastSource, EngineSource, Lora, LoraSource};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,17 +48,47 @@ fn open_model(path: &Path) -> Result<Model, Failure> {
 }
 
 /// Opens the sources of one command as one; `None` if there are none.
-fn open_sources(paths: &[PathBuf]) -> Result<Option<Box<dyn WeightSource + Send>>, Failure> {
+fn open_sources(paths: &[PathBuf]) -> Result<Option<BoxedSource>, Failure> {
     match paths {
         [] => Ok(None),
         paths => Ok(Some(refit::open_sources(paths)?)),
     }
 }
 
+/// Opens the sources of one command with what is done to them on the way; `None` if there is nothing to open. Adapters without
+/// sources are merged into the weights of `engine`, and conversions go to its types; it is opened only if it is needed.
+fn open_weights(
+    sources: &[PathBuf],
+    changes: &Changes,
+    engine: &dyn Fn() -> Result<Engine, Failure>,
+) -> Result<Option<BoxedSource>, Failure> {
+    let mut source = match open_sources(sources)? {
+        Some(source) => source,
+        None if changes.lora.is_empty() => return Ok(None),
+        None => Box::new(EngineSource::new(engine()?, "the engine")),
+    };
+    if !changes.lora.is_empty() {
+        let adapters = changes.lora.iter().map(|text| Lora::parse(text));
+        source = Box::new(LoraSource::new(source, adapters.collect::<Result<_, _>>()?)?);
+    }
+    if changes.cast {
+        let cast = CastSource::new(source, &engine()?);
+        let mut counts = BTreeMap::<String, usize>::new();
+        for conversion in cast.conversions().values() {
+            *counts.entry(conversion.to_string()).or_default() += 1;
+        }
+        for (conversion, count) in counts {
+            eprintln!("{count} tensors converted from {conversion}");
+        }
+        source = Box::new(cast);
+    }
+    Ok(Some(source))
+}
+
 /// Opens an engine file and fills it from the sources, if there are any.
-fn open_filled(path: &Path, sources: &[PathBuf]) -> Result<Engine, Failure> {
+fn open_filled(path: &Path, weights: &Weights) -> Result<Engine, Failure> {
     let engine = open_engine(path)?;
-    match open_sources(sources)? {
+    match open_weights(&weights.sources, &weights.changes, &|| Ok(engine.clone()))? {
         Some(source) => {
             engine.fill(&*source, FitPolicy::default()).doing(format!("filling {}", path.display()))
         }

@@ -33,7 +33,7 @@ struct OutputReport {
 }
 
 pub fn run(args: Run) -> Result<(), Failure> {
-    let engine = open_filled(&args.file, &args.weights.sources)?;
+    let engine = open_filled(&args.file, &args.weights)?;
     let device = Device::open(&args.device.device)?;
     let module = load(engine, &device, args.path)?;
     if let engine_runtime::State::NeedsWeights(_) = module.state() {

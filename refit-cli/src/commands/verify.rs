@@ -1,7 +1,7 @@
 //! `refit verify`: an engine against the unoptimised graph of its model.
 
-use super::{open_filled, open_model, open_sources};
-use crate::args::Verify;
+use super::{open_filled, open_model, open_weights};
+use crate::args::{Verify, Weights};
 use crate::failure::{Exit, Failure};
 use conformance::verify::{VerifyError, verify};
 use engine_runtime::{Device, LiveModule};
@@ -10,9 +10,10 @@ use engine_runtime::{Device, LiveModule};
 const SEEDS: [u64; 3] = [1, 2, 3];
 
 pub fn run(args: Verify) -> Result<(), Failure> {
-    let engine = open_filled(&args.file, &args.weights.sources)?;
+    let engine = open_filled(&args.file, &args.weights)?;
     let model = open_model(&args.onnx)?;
-    let source = open_sources(&args.weights.sources)?;
+    let Weights { sources, changes } = &args.weights;
+    let source = open_weights(sources, changes, &|| Ok(engine.clone()))?;
     let device = Device::open(&args.device.device)?;
     let module = LiveModule::load(engine, &device)?;
     let mut different = 0;

@@ -1,18 +1,31 @@
-//! Where weights come from: one file for each kind of source.
+//! Where weights come from: one file for each kind of source, and for each thing that is done to one on the way.
 
+mod cast;
 mod combined;
 mod engine;
+mod file;
+mod gguf;
+mod lora;
+mod npz;
 mod onnx;
+mod pickle;
 mod positional;
 mod safetensors;
 mod sharded;
+mod torch;
+mod zip;
 
+pub use cast::{CastSource, Conversion};
 pub use combined::Combined;
 pub use engine::EngineSource;
+pub use gguf::GgufSource;
+pub use lora::{Lora, LoraSource};
+pub use npz::NpzSource;
 pub use onnx::OnnxSource;
 pub use safetensors::SafetensorsSource;
 pub(crate) use safetensors::their_dtype;
 pub use sharded::ShardedSource;
+pub use torch::TorchSource;
 
 use crate::{RefitError, RefitErrorKind};
 use engine_format::{Header, WeightSource};
@@ -23,8 +36,8 @@ use std::path::Path;
 /// A source of any kind.
 pub type BoxedSource = Box<dyn WeightSource + Send>;
 
-/// Opens the source at `path`: an engine file (recognised by its first bytes), else by its name a safetensors file, a
-/// sharded checkpoint's `*.index.json`, or an ONNX model.
+/// Opens the source at `path`: an engine file (recognised by its first bytes), else what its name says, as the table of the
+/// README lists.
 ///
 /// # Errors
 /// `Io`, `InvalidSource` for damage and for a file of no known kind, `InvalidEngine`.
@@ -33,18 +46,31 @@ pub fn open_source(path: &Path) -> Result<BoxedSource, RefitError> {
         return Ok(Box::new(EngineSource::open(path)?));
     }
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().to_lowercase());
-    if name.ends_with(".safetensors") {
-        Ok(Box::new(SafetensorsSource::open(path)?))
-    } else if name.ends_with(".index.json") {
-        Ok(Box::new(ShardedSource::open(path)?))
-    } else if name.ends_with(".onnx") {
-        Ok(Box::new(OnnxSource::open(path)?))
-    } else {
-        Err(RefitError::source("source of unknown kind")
-            .at(path.display())
-            .expected("*.safetensors, *.index.json, *.onnx or an engine file"))
+    match KINDS.iter().find(|(ending, _)| name.ends_with(ending)) {
+        Some((_, open)) => open(path),
+        None => {
+            let known: Vec<String> = KINDS.iter().map(|(ending, _)| format!("*{ending}")).collect();
+            Err(RefitError::source("source of unknown kind")
+                .at(path.display())
+                .expected(format_args!("{} or an engine file", known.join(", "))))
+        }
     }
 }
+
+/// Opens a source of one kind.
+type Open = fn(&Path) -> Result<BoxedSource, RefitError>;
+
+/// Kinds of files by the ends of their names.
+static KINDS: &[(&str, Open)] = &[
+    (".safetensors", |path| Ok(Box::new(SafetensorsSource::open(path)?))),
+    (".index.json", |path| Ok(Box::new(ShardedSource::open(path)?))),
+    (".onnx", |path| Ok(Box::new(OnnxSource::open(path)?))),
+    (".npz", |path| Ok(Box::new(NpzSource::open(path)?))),
+    (".pt", |path| Ok(Box::new(TorchSource::open(path)?))),
+    (".pth", |path| Ok(Box::new(TorchSource::open(path)?))),
+    (".bin", |path| Ok(Box::new(TorchSource::open(path)?))),
+    (".gguf", |path| Ok(Box::new(GgufSource::open(path)?))),
+];
 
 /// Opens several sources as one. A tensor that two of them bring has to be the same in both.
 ///

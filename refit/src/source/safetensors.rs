@@ -1,15 +1,12 @@
 //! Safetensors files, read tensor by tensor and never mapped: whoever writes such a file may do so at any time.
 
-use super::positional::read_exact_at;
-use super::{PIECE, unreadable};
-use crate::RefitError;
+use super::file::SourceFile;
+use crate::{RefitError, RefitErrorKind};
 use engine_format::{AlignedBuf, DType, SourceError, Tensor, TensorInfo, WeightSource};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata as FileMetadata};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Bytes of the length in front of the header.
 const LENGTH: u64 = 8;
@@ -23,10 +20,7 @@ const MAX_HEADER: u64 = 100_000_000;
 /// into memory by whoever asks, on any number of threads, and a file that changes meanwhile is an error.
 #[derive(Debug)]
 pub struct SafetensorsSource {
-    path: PathBuf,
-    file: File,
-    /// Length and time of the last change when the header was read.
-    state: State,
+    file: SourceFile,
     tensors: BTreeMap<String, Entry>,
 }
 
@@ -39,28 +33,14 @@ struct Entry {
     bytes: usize,
 }
 
-/// What shows that somebody wrote to a file.
-#[derive(Debug, PartialEq)]
-struct State {
-    len: u64,
-    modified: Option<std::time::SystemTime>,
-}
-
-impl State {
-    fn of(meta: &FileMetadata) -> Self {
-        Self { len: meta.len(), modified: meta.modified().ok() }
-    }
-}
-
 impl SafetensorsSource {
     /// Opens a file and validates its header.
     ///
     /// # Errors
     /// `Io`, or `InvalidSource`.
     pub fn open(path: &Path) -> Result<Self, RefitError> {
-        let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
-        let state = State::of(&file.metadata().map_err(|error| unreadable(path, &error))?);
-        let (metadata, data) = header(&mut file, state.len, path)?;
+        let file = SourceFile::open(path)?;
+        let (metadata, data) = header(&file)?;
         let tensors = metadata.tensors().into_iter().map(|(name, info)| {
             let (start, end) = info.data_offsets;
             let entry = Entry {
@@ -72,27 +52,15 @@ impl SafetensorsSource {
             (name, entry)
         });
         let tensors = tensors.collect();
-        Ok(Self { path: path.to_owned(), file, state, tensors })
+        Ok(Self { file, tensors })
     }
 
     fn load(&self, entry: &Entry) -> Result<Tensor, String> {
         let dtype = dtype_of(entry.dtype)
             .ok_or_else(|| format!("its element type {:?} is not supported", entry.dtype))?;
         let mut bytes = AlignedBuf::zeroed(entry.bytes);
-        self.load_into(entry, 0, &mut bytes)?;
+        self.file.read_at(entry.offset, &mut bytes)?;
         Tensor::new(dtype, &entry.shape, bytes.into()).map_err(|error| error.to_string())
-    }
-
-    /// Reads part of a tensor, from `at` on.
-    fn load_into(&self, entry: &Entry, at: usize, bytes: &mut [u8]) -> Result<(), String> {
-        read_exact_at(&self.file, entry.offset + at as u64, bytes)
-            .map_err(|error| error.to_string())?;
-        let meta = self.file.metadata().map_err(|error| error.to_string())?;
-        if State::of(&meta) == self.state {
-            Ok(())
-        } else {
-            Err("the file changed while it was read".to_owned())
-        }
     }
 
     fn failed(&self, name: &str, why: String) -> SourceError {
@@ -101,16 +69,17 @@ impl SafetensorsSource {
 }
 
 /// The validated header and the offset of the data.
-fn header(file: &mut File, len: u64, path: &Path) -> Result<(Metadata, u64), RefitError> {
-    let invalid = |what: &str| {
-        RefitError::source(format!("not a safetensors file: {what}")).at(path.display())
-    };
-    let read = |error: std::io::Error| unreadable(path, &error);
+fn header(file: &SourceFile) -> Result<(Metadata, u64), RefitError> {
+    let place = || file.path().display();
+    let invalid =
+        |what: &str| RefitError::source(format!("not a safetensors file: {what}")).at(place());
+    let read = |why: String| RefitError::new(RefitErrorKind::Io, why).at(place());
+    let len = file.len();
     if len < LENGTH {
         return Err(invalid("length").expected("at least 8 bytes").found(len));
     }
     let mut size = [0; LENGTH as usize];
-    file.read_exact(&mut size).map_err(read)?;
+    file.read_at(0, &mut size).map_err(read)?;
     let size = u64::from_le_bytes(size);
     let cap = MAX_HEADER.min(len - LENGTH);
     if size > cap {
@@ -119,7 +88,7 @@ fn header(file: &mut File, len: u64, path: &Path) -> Result<(Metadata, u64), Ref
             .found(size));
     }
     let mut text = vec![0; usize::try_from(size).expect("below the cap")];
-    file.read_exact(&mut text).map_err(read)?;
+    file.read_at(LENGTH, &mut text).map_err(read)?;
     let metadata: Metadata =
         serde_json::from_slice(&text).map_err(|error| invalid(&format!("header: {error}")))?;
     let data = LENGTH + size;
@@ -132,7 +101,7 @@ fn header(file: &mut File, len: u64, path: &Path) -> Result<(Metadata, u64), Ref
 
 impl WeightSource for SafetensorsSource {
     fn origin(&self) -> String {
-        self.path.display().to_string()
+        self.file.origin()
     }
 
     fn names(&self) -> Vec<String> {
@@ -151,12 +120,8 @@ impl WeightSource for SafetensorsSource {
 
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
         let Some(entry) = self.tensors.get(name) else { return Ok(false) };
-        let mut piece = vec![0; PIECE.min(entry.bytes)];
-        for at in (0..entry.bytes).step_by(PIECE) {
-            let piece = &mut piece[..PIECE.min(entry.bytes - at)];
-            self.load_into(entry, at, piece).map_err(|why| self.failed(name, why))?;
-            sink(piece);
-        }
+        let streamed = self.file.stream(entry.offset, entry.bytes, sink);
+        streamed.map_err(|why| self.failed(name, why))?;
         Ok(true)
     }
 }

@@ -1,0 +1,72 @@
+//! Adapters on modules that run.
+#![expect(clippy::unwrap_used, reason = "a test panics with the error")]
+
+use conformance::graphs::SKETCHES;
+use engine_builder::{BuildOptions, build};
+use engine_format::{Bytes, FitPolicy, SerializeFlags, Tensor};
+use engine_onnx::Model;
+use engine_runtime::{Device, LiveModule, Module, PackedModule};
+use refit::{EngineSource, Lora, LoraSource};
+use std::path::{Path, PathBuf};
+
+fn adapter(folder: &Path, name: &str, of: &str, shape: [usize; 2], from: f32) -> PathBuf {
+    let ramp = |shape: [usize; 2]| {
+        let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| from + i as f32 / 8.0).collect();
+        Tensor::from_slice(&shape, &values)
+    };
+    let tensors = [
+        (format!("base_model.model.{of}.lora_A.weight"), ramp([2, shape[1]])),
+        (format!("base_model.model.{of}.lora_B.weight"), ramp([shape[0], 2])),
+    ];
+    let mut header = serde_json::Map::new();
+    let mut data = Vec::new();
+    for (name, tensor) in tensors {
+        let start = data.len();
+        data.extend_from_slice(tensor.bytes());
+        let entry = serde_json::json!({
+            "dtype": "F32", "shape": tensor.shape(), "data_offsets": [start, data.len()],
+        });
+        header.insert(name, entry);
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let file = [&(header.len() as u64).to_le_bytes(), header.as_slice(), data.as_slice()].concat();
+    let path = folder.join(name);
+    std::fs::write(&path, file).unwrap();
+    path
+}
+
+/// One adapter after another on both module paths, and back to the base: only adapted weights are touched, and a version is the
+/// same however it was reached.
+#[test]
+fn a_module_changes_adapters_and_goes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = adapter(folder.path(), "one.safetensors", "fc1", [9, 6], 0.5);
+    let two = adapter(folder.path(), "two.safetensors", "fc2", [9, 5], -1.0);
+    let sketch = SKETCHES.iter().find(|sketch| sketch.name == "mlp").unwrap();
+    let model = Model::parse((sketch.onnx)().into(), None).unwrap();
+    let engine = build(&model, &BuildOptions::default()).unwrap();
+    let device = Device::cpu();
+    let file = Bytes::from(engine.serialize(SerializeFlags::default()).unwrap());
+    let live = LiveModule::load(engine.clone(), &device).unwrap();
+    let packed = PackedModule::load(file, &device).unwrap();
+
+    let base = || Box::new(EngineSource::new(engine.clone(), "base"));
+    let with =
+        |path: &Path| LoraSource::new(base(), vec![Lora::open(path, Some(0.5)).unwrap()]).unwrap();
+    let whole = |path: &Path| engine.fill(&with(path), FitPolicy::default()).unwrap().version();
+    let partial = FitPolicy { partial: true, ..FitPolicy::default() };
+    // From one to two: what one adapted goes back to the base, what two adapts comes.
+    let touched = ["fc1.weight", "fc2.weight"].map(str::to_owned);
+    for module in [&live as &dyn Module, &packed] {
+        let first = with(&one);
+        let names: Vec<String> = first.adapted().map(str::to_owned).collect();
+        assert_eq!(names, ["fc1.weight"]);
+        let version = module.refit(&first.only(names), partial).unwrap();
+        assert_eq!(Some(version), whole(&one));
+        let version = module.refit(&with(&two).only(touched.clone()), partial).unwrap();
+        assert_eq!(Some(version), whole(&two));
+        let none = LoraSource::new(base(), Vec::new()).unwrap().only(touched.clone());
+        let version = module.refit(&none, partial).unwrap();
+        assert_eq!(Some(version), engine.version(), "the base, bit for bit");
+    }
+}

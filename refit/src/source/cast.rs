@@ -1,0 +1,143 @@
+//! Conversion between f32, f16 and bf16 on the way into an engine, when the caller asks for it.
+
+use super::BoxedSource;
+use engine_format::{
+    Alias, AlignedBuf, DType, Engine, SourceError, Tensor, TensorInfo, WeightSource,
+};
+use half::{bf16, f16};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A source whose tensors have the element types of an engine's weights: f32, f16 and bf16 are converted to one another, rounded to
+/// nearest even. Everything else is as in the source within, and fits or does not.
+pub struct CastSource {
+    inner: BoxedSource,
+    converted: BTreeMap<String, Conversion>,
+}
+
+/// A tensor that is converted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conversion {
+    /// The source's element type.
+    pub from: DType,
+    /// The engine's.
+    pub to: DType,
+}
+
+impl fmt::Display for Conversion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.from, self.to)
+    }
+}
+
+fn is_convertible(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
+}
+
+/// The element type that an engine expects under each name.
+fn expected(engine: &Engine) -> BTreeMap<&str, DType> {
+    let mut expected = BTreeMap::new();
+    for weight in &engine.parts().weights {
+        for alias in &weight.aliases {
+            match alias {
+                Alias::Name(name) => expected.insert(name.as_str(), weight.dtype),
+                Alias::View(view) => {
+                    view.parts.iter().for_each(|part| {
+                        expected.insert(part.name.as_str(), part.info.dtype);
+                    });
+                    None
+                }
+            };
+        }
+    }
+    // A weight's own name comes last: it means the weight, whatever else it means in a model file.
+    let own = engine.parts().weights.iter().map(|weight| (weight.name.as_str(), weight.dtype));
+    expected.extend(own);
+    expected
+}
+
+impl CastSource {
+    /// `inner` as `engine` expects it.
+    pub fn new(inner: BoxedSource, engine: &Engine) -> Self {
+        let expected = expected(engine);
+        let names = inner.names().into_iter().filter_map(|name| {
+            let (from, to) = (inner.info(&name)?.dtype, *expected.get(name.as_str())?);
+            let differ = from != to && is_convertible(from) && is_convertible(to);
+            differ.then_some((name, Conversion { from, to }))
+        });
+        Self { converted: names.collect(), inner }
+    }
+
+    /// The tensors that are converted, by name.
+    pub fn conversions(&self) -> &BTreeMap<String, Conversion> {
+        &self.converted
+    }
+}
+
+/// The values of `tensor` as the nearest ones of another type.
+fn convert(tensor: &Tensor, to: DType) -> Tensor {
+    let mut out = AlignedBuf::zeroed(tensor.len() * to.size());
+    for (i, value) in floats(tensor).enumerate() {
+        let element = &mut out[i * to.size()..(i + 1) * to.size()];
+        match to {
+            DType::F16 => element.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+            DType::BF16 => element.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
+            _ => element.copy_from_slice(&value.to_le_bytes()),
+        }
+    }
+    Tensor::new(to, tensor.shape(), out.into()).expect("as many elements as before")
+}
+
+/// The elements of a tensor of f32, f16 or bf16.
+pub(super) fn floats(tensor: &Tensor) -> impl Iterator<Item = f32> + '_ {
+    let (dtype, size) = (tensor.dtype(), tensor.dtype().size());
+    tensor.bytes().chunks_exact(size).map(move |bytes| match dtype {
+        DType::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+        DType::BF16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+        _ => f32::from_le_bytes(bytes.try_into().expect("four bytes of an f32")),
+    })
+}
+
+/// A tensor of f32, f16 or bf16 with these values, rounded to nearest even.
+pub(super) fn tensor_of(dtype: DType, shape: &[usize], values: &[f32]) -> Tensor {
+    convert(&Tensor::from_slice(shape, values), dtype)
+}
+
+impl WeightSource for CastSource {
+    fn origin(&self) -> String {
+        self.inner.origin()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.inner.names()
+    }
+
+    fn is_model(&self) -> bool {
+        self.inner.is_model()
+    }
+
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        let info = self.inner.info(name)?;
+        let dtype = self.converted.get(name).map_or(info.dtype, |conversion| conversion.to);
+        Some(TensorInfo { dtype, ..info })
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
+        let tensor = self.inner.read(name)?;
+        Ok(match self.converted.get(name) {
+            Some(conversion) => tensor.map(|tensor| convert(&tensor, conversion.to)),
+            None => tensor,
+        })
+    }
+
+    fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
+        if !self.converted.contains_key(name) {
+            return self.inner.stream(name, sink);
+        }
+        let tensor = self.read(name)?;
+        if let Some(tensor) = &tensor {
+            sink(tensor.bytes());
+        }
+        Ok(tensor.is_some())
+    }
+}

@@ -1,0 +1,118 @@
+//! A foreign file that is read in parts and may be written to by others at any time.
+
+use super::positional::read_exact_at;
+use super::{PIECE, unreadable};
+use crate::RefitError;
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// A file of a source. It is never mapped, and one that changes after it was opened is an error.
+#[derive(Debug)]
+pub(super) struct SourceFile {
+    path: PathBuf,
+    file: File,
+    /// Length and time of the last change when the file was opened.
+    state: State,
+}
+
+/// What shows that somebody wrote to a file.
+#[derive(Debug, PartialEq)]
+struct State {
+    len: u64,
+    modified: Option<std::time::SystemTime>,
+}
+
+impl State {
+    fn of(meta: &Metadata) -> Self {
+        Self { len: meta.len(), modified: meta.modified().ok() }
+    }
+}
+
+impl SourceFile {
+    pub(super) fn open(path: &Path) -> Result<Self, RefitError> {
+        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+        let state = State::of(&file.metadata().map_err(|error| unreadable(path, &error))?);
+        Ok(Self { path: path.to_owned(), file, state })
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.state.len
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn origin(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Fills `bytes` from `offset` on; any number of threads may ask.
+    pub(super) fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), String> {
+        read_exact_at(&self.file, offset, bytes).map_err(|error| error.to_string())?;
+        let meta = self.file.metadata().map_err(|error| error.to_string())?;
+        if State::of(&meta) == self.state {
+            Ok(())
+        } else {
+            Err("the file changed while it was read".to_owned())
+        }
+    }
+
+    /// Hands over `len` bytes from `offset` on, piece by piece.
+    pub(super) fn stream(
+        &self,
+        offset: u64,
+        len: usize,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), String> {
+        let mut piece = vec![0; PIECE.min(len)];
+        for at in (0..len).step_by(PIECE) {
+            let piece = &mut piece[..PIECE.min(len - at)];
+            self.read_at(offset + at as u64, piece)?;
+            sink(piece);
+        }
+        Ok(())
+    }
+
+    /// A reader over the bytes from `offset` up to `end`, which buffers.
+    pub(super) fn reader(&self, offset: u64, end: u64) -> FileReader<'_> {
+        FileReader { file: self, at: offset, end, buffer: Vec::new(), used: 0 }
+    }
+}
+
+/// Reads a part of a [`SourceFile`] from its start to its end.
+pub(super) struct FileReader<'a> {
+    file: &'a SourceFile,
+    /// Where the next piece starts.
+    at: u64,
+    end: u64,
+    buffer: Vec<u8>,
+    used: usize,
+}
+
+impl FileReader<'_> {
+    /// Offset in the file of the next byte that is read.
+    pub(super) fn position(&self) -> u64 {
+        self.at - (self.buffer.len() - self.used) as u64
+    }
+}
+
+/// Bytes of a buffer: headers are read in small steps.
+const BUFFER: u64 = 1 << 16;
+
+impl Read for FileReader<'_> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        if self.used == self.buffer.len() {
+            let len = BUFFER.min(self.end - self.at);
+            self.buffer.resize(usize::try_from(len).expect("at most a buffer"), 0);
+            self.file.read_at(self.at, &mut self.buffer).map_err(std::io::Error::other)?;
+            self.at += len;
+            self.used = 0;
+        }
+        let len = out.len().min(self.buffer.len() - self.used);
+        out[..len].copy_from_slice(&self.buffer[self.used..self.used + len]);
+        self.used += len;
+        Ok(len)
+    }
+}

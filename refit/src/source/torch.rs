@@ -1,0 +1,223 @@
+//! PyTorch's `.pt`, `.pth` and `.bin` files: a zip archive of storages and a pickle that says which tensors lie in them.
+
+use super::file::SourceFile;
+use super::pickle::{self, PickledTensor};
+use super::zip::{Archive, Member};
+use crate::RefitError;
+use engine_format::{AlignedBuf, SourceError, Tensor, TensorInfo, WeightSource};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Bytes that the pickle may take.
+const MAX_PICKLE: u64 = 64 << 20;
+
+/// The tensors of a state dict that `torch.save` wrote (the zip form, since PyTorch 1.6).
+///
+/// The pickle is read when the file is opened, by an interpreter that knows what dictionaries of tensors need and executes nothing.
+/// Storages are read tensor by tensor; one that several tensors share may be read several times.
+#[derive(Debug)]
+pub struct TorchSource {
+    archive: Archive,
+    tensors: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    tensor: PickledTensor,
+    /// Where the storage lies in the file.
+    start: u64,
+}
+
+impl TorchSource {
+    /// Opens a file, reads its pickle and checks that every tensor lies inside its storage.
+    ///
+    /// # Errors
+    /// `Io`, or `InvalidSource` that says what is wrong: for the pickle with opcode or name and offset.
+    pub fn open(path: &Path) -> Result<Self, RefitError> {
+        let archive = Archive::open(path)?;
+        let tensors = tensors(&archive).map_err(|why| {
+            RefitError::source(format!("not a PyTorch state dict: {why}")).at(path.display())
+        })?;
+        Ok(Self { archive, tensors })
+    }
+
+    fn file(&self) -> &SourceFile {
+        &self.archive.file
+    }
+
+    fn load(&self, entry: &Entry) -> Result<Tensor, String> {
+        let Entry { tensor, start } = entry;
+        let size = tensor.dtype.size();
+        let count: usize = tensor.shape.iter().product();
+        let mut bytes = AlignedBuf::zeroed(count * size);
+        let from = start + tensor.offset * size as u64;
+        if is_contiguous(tensor) {
+            self.file().read_at(from, &mut bytes)?;
+        } else if count > 0 {
+            let mut window =
+                vec![0; (span(tensor).expect("checked when it was opened") as usize) * size];
+            self.file().read_at(from, &mut window)?;
+            gather(tensor, &window, &mut bytes);
+        }
+        Tensor::new(tensor.dtype, &tensor.shape, bytes.into()).map_err(|error| error.to_string())
+    }
+
+    fn failed(&self, name: &str, why: String) -> SourceError {
+        SourceError { name: name.to_owned(), origin: self.origin(), why }
+    }
+}
+
+/// The folder that all members lie in, and the pickle in it.
+fn pickle(archive: &Archive) -> Result<(&str, &Member), String> {
+    let mut found = archive.members().filter_map(|(name, member)| {
+        let folder = name.strip_suffix("data.pkl")?;
+        (folder.is_empty() || folder.ends_with('/')).then_some((folder, member))
+    });
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(only),
+        _ => Err("expected one member called data.pkl".to_owned()),
+    }
+}
+
+fn tensors(archive: &Archive) -> Result<BTreeMap<String, Entry>, String> {
+    let (folder, member) = pickle(archive)?;
+    if member.size > MAX_PICKLE {
+        return Err(format!("a pickle of {} bytes, expected at most {MAX_PICKLE}", member.size));
+    }
+    if let Some(order) = archive.member(&format!("{folder}byteorder")) {
+        let order = whole(archive, order, 16)?;
+        if order != b"little" {
+            return Err(format!(
+                "byte order {:?}, expected little",
+                String::from_utf8_lossy(&order)
+            ));
+        }
+    }
+    let pickled = pickle::tensors(&whole(archive, member, MAX_PICKLE)?)?;
+    if pickled.is_empty() {
+        return Err(
+            "the dictionary holds no tensors, nor does a state_dict or model in it".to_owned()
+        );
+    }
+    let entry = |(name, tensor): (String, PickledTensor)| {
+        let start =
+            check(archive, folder, &tensor).map_err(|why| format!("tensor {name:?}: {why}"))?;
+        Ok((name, Entry { tensor, start }))
+    };
+    pickled.into_iter().map(entry).collect()
+}
+
+/// A small member as a whole.
+fn whole(archive: &Archive, member: &Member, cap: u64) -> Result<Vec<u8>, String> {
+    if member.size > cap {
+        return Err(format!("a member of {} bytes, expected at most {cap}", member.size));
+    }
+    let mut bytes = vec![0; usize::try_from(member.size).expect("below the cap")];
+    let mut contents = archive.contents(member)?;
+    contents.read(&mut bytes)?;
+    contents.finish()?;
+    Ok(bytes)
+}
+
+/// Where the storage of a tensor lies, after checking that the storage is there and the tensor inside it.
+fn check(archive: &Archive, folder: &str, tensor: &PickledTensor) -> Result<u64, String> {
+    let storage = archive
+        .member(&format!("{folder}data/{}", tensor.storage))
+        .ok_or_else(|| format!("its storage {:?} is not in the archive", tensor.storage))?;
+    let start = archive.stored(storage)?;
+    let size = tensor.dtype.size() as u64;
+    if tensor.elements.checked_mul(size) != Some(storage.size) {
+        return Err(format!(
+            "its storage has {} bytes, the pickle says {} elements of {}",
+            storage.size, tensor.elements, tensor.dtype
+        ));
+    }
+    let count = tensor.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
+    let end = span(tensor).and_then(|span| span.checked_add(tensor.offset));
+    let inside = end.is_some_and(|end| end <= tensor.elements) && tensor.offset <= tensor.elements;
+    // Elements that are there several times cost no storage, so they could ask for any amount of memory.
+    let (Some(count), true) = (count, inside) else {
+        return Err(format!("{tensor:?} reaches out of its storage"));
+    };
+    if count > tensor.elements {
+        return Err("it repeats elements of its storage; save tensor.contiguous()".to_owned());
+    }
+    Ok(start)
+}
+
+/// Elements of the storage from the tensor's first to its last; `None` if sizes and strides do not go together.
+fn span(tensor: &PickledTensor) -> Option<u64> {
+    if tensor.shape.len() != tensor.strides.len() {
+        return None;
+    }
+    if tensor.shape.contains(&0) {
+        return Some(0);
+    }
+    let pairs = tensor.shape.iter().zip(&tensor.strides);
+    pairs.into_iter().try_fold(1u64, |end, (&size, &stride)| {
+        end.checked_add((size as u64 - 1).checked_mul(stride)?)
+    })
+}
+
+/// Whether the elements lie in the storage as in a row-major tensor.
+fn is_contiguous(tensor: &PickledTensor) -> bool {
+    let mut expected = 1;
+    tensor.shape.iter().zip(&tensor.strides).rev().all(|(&size, &stride)| {
+        let fits = size == 1 || stride == expected;
+        expected *= size as u64;
+        fits
+    })
+}
+
+/// Copies the elements of a tensor in row-major order from the part of the storage that holds them.
+fn gather(tensor: &PickledTensor, window: &[u8], out: &mut [u8]) {
+    let size = tensor.dtype.size();
+    let mut index = vec![0; tensor.shape.len()];
+    for element in out.chunks_exact_mut(size) {
+        let at: u64 = index.iter().zip(&tensor.strides).map(|(&i, stride)| i as u64 * stride).sum();
+        let at = at as usize * size;
+        element.copy_from_slice(&window[at..at + size]);
+        for axis in (0..index.len()).rev() {
+            index[axis] += 1;
+            if index[axis] < tensor.shape[axis] {
+                break;
+            }
+            index[axis] = 0;
+        }
+    }
+}
+
+impl WeightSource for TorchSource {
+    fn origin(&self) -> String {
+        self.file().origin()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        let PickledTensor { dtype, shape, .. } = &self.tensors.get(name)?.tensor;
+        Some(TensorInfo { dtype: *dtype, shape: shape.clone() })
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
+        let Some(entry) = self.tensors.get(name) else { return Ok(None) };
+        self.load(entry).map(Some).map_err(|why| self.failed(name, why))
+    }
+
+    fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
+        let Some(entry) = self.tensors.get(name) else { return Ok(false) };
+        let Entry { tensor, start } = entry;
+        if !is_contiguous(tensor) {
+            let tensor = self.load(entry).map_err(|why| self.failed(name, why))?;
+            sink(tensor.bytes());
+            return Ok(true);
+        }
+        let size = tensor.dtype.size();
+        let len = tensor.shape.iter().product::<usize>() * size;
+        let streamed = self.file().stream(start + tensor.offset * size as u64, len, sink);
+        streamed.map_err(|why| self.failed(name, why))?;
+        Ok(true)
+    }
+}
