@@ -7,7 +7,7 @@ use crate::{
     gpu::GpuKernel,
     infer::{Facts, InferCtx, InferError, InferRule},
 };
-use engine_format::{Attr, Attrs};
+use engine_format::{Attr, Attrs, DType};
 use std::fmt;
 
 /// One row of the operator table. Build with `..OpDef::BASE`.
@@ -35,6 +35,8 @@ pub struct OpDef {
     pub kind: Kind,
     /// Types, symbolic shapes and small values of the results; asked through [`OpDef::results`].
     pub infer: InferRule,
+    /// Element types of the first operand, checked before the shape rule is asked; empty where that decides.
+    pub types: &'static [DType],
     /// Whether it calculates with the compact element types too (it converts them). What only moves data always takes them.
     pub compact: bool,
     /// The operator as a function of one `f32`, where it is one: how it runs as a stage of a chain ([`crate::chain`]).
@@ -65,6 +67,7 @@ impl OpDef {
         variadic_output: false,
         kind: Kind::Compute,
         infer: |_| Ok(Vec::new()),
+        types: &[],
         compact: false,
         function: None,
         random: false,
@@ -73,6 +76,11 @@ impl OpDef {
         tolerance: Tolerance::EXACT,
         cases: Vec::new,
     };
+
+    /// Whether the first operand may have this element type, as far as [`Self::types`] says.
+    pub fn takes(&self, dtype: DType) -> bool {
+        self.types.is_empty() || self.types.contains(&dtype)
+    }
 
     /// Facts of the results: what [`Self::infer`] says, if the operands' element types are taken at all.
     pub fn results(&self, ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
@@ -84,6 +92,14 @@ impl OpDef {
                     self.name
                 )));
             }
+        }
+        if let Some(found) = ctx.opt(0).map(|facts| facts.dtype).filter(|&d| !self.takes(d)) {
+            let (operand, op) = (self.inputs[0].name, self.name);
+            let taken: Vec<&str> = self.types.iter().map(|dtype| dtype.name()).collect();
+            let taken = taken.join(", ");
+            return Err(InferError::invalid(format!(
+                "operand {operand} is {found}; {op} takes {taken}"
+            )));
         }
         (self.infer)(ctx)
     }
@@ -128,6 +144,37 @@ impl OpDef {
         Ok(attrs)
     }
 }
+
+/// The float types that kernels calculate with.
+pub(crate) const FLOATS: &[DType] = &[DType::F32, DType::F64, DType::F16, DType::BF16];
+
+/// The types of numbers that kernels calculate with.
+pub(crate) const NUMBERS: &[DType] = &[
+    DType::F32,
+    DType::F64,
+    DType::F16,
+    DType::BF16,
+    DType::I8,
+    DType::I16,
+    DType::I32,
+    DType::I64,
+    DType::U8,
+    DType::U16,
+    DType::U32,
+    DType::U64,
+];
+
+/// The types of matrix products: ONNX has these alone.
+pub(crate) const PRODUCTS: &[DType] = &[
+    DType::F32,
+    DType::F64,
+    DType::F16,
+    DType::BF16,
+    DType::I32,
+    DType::I64,
+    DType::U32,
+    DType::U64,
+];
 
 impl fmt::Debug for OpDef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,7 +3,8 @@
 use engine_builder::composed;
 use engine_format::{Attrs, DType, Tensor};
 use engine_ops::case::Case;
-use engine_ops::{Kind, OnnxName, OpDef, TABLE, eval, lookup};
+use engine_ops::infer::{Facts, InferCtx, InferError};
+use engine_ops::{Kind, OnnxName, OpDef, Role, TABLE, eval, lookup};
 use miette::{IntoDiagnostic, Result, ensure};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -22,7 +23,8 @@ Made by `cargo xtask codegen` from the operator table; CI checks that it is up t
 ## In the table
 
 *Opsets* are those that import one to one; older forms are rewritten on import. *Element types* are those with which the CPU kernel
-runs the operator's own cases, all data operands being of that type; operators that only move data take every type. On the *GPU*
+runs the operator's own cases, all data operands being of that type; operators that only move data take every type, and of those
+that are made from shapes and numbers it is the types of their results. On the *GPU*
 an operator with a kernel takes the types that are kept there (f32, f16, bf16, integers of up to 64 bits, bool) as far as its kernel does;
 the rest runs on the CPU, visibly (`Module::placement`).
 
@@ -41,11 +43,17 @@ Written in terms of the operators above, and as fast as they are.
 
 /// Writes the files; with `check` set only says whether they are up to date.
 pub fn run(root: &Path, check: bool) -> Result<()> {
-    // Kernels are asked for types that they may not take; one that panics then is not to be heard here.
+    // A kernel that panics is named with all others, in one error.
     let loud = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
-    let text = support();
+    let (text, wrong) = support();
     std::panic::set_hook(loud);
+    ensure!(
+        wrong.is_empty(),
+        "{} kernels do not take what their shape rules let through; a rule must refuse such a type by name:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     let path = root.join(SUPPORT);
     if check {
         let found = std::fs::read_to_string(&path).into_diagnostic()?;
@@ -55,8 +63,9 @@ pub fn run(root: &Path, check: bool) -> Result<()> {
     std::fs::write(path, text).into_diagnostic()
 }
 
-fn support() -> String {
-    let mut out = HEADER.to_owned();
+/// The text, and what is wrong with operators: one line each.
+fn support() -> (String, Vec<String>) {
+    let (mut out, mut wrong) = (HEADER.to_owned(), Vec::new());
     let mut rows: Vec<&OpDef> = TABLE.to_vec();
     rows.sort_by_key(|def| (def.name, def.version));
     for def in rows {
@@ -67,7 +76,12 @@ fn support() -> String {
             (_, Some(_)) => "yes",
             (_, None) => "–",
         };
-        let row = format!("| {} | {} | {} | {gpu} |", def.name, opsets.join(", "), types(def));
+        let row = format!(
+            "| {} | {} | {} | {gpu} |",
+            def.name,
+            opsets.join(", "),
+            types(def, &mut wrong)
+        );
         writeln!(out, "{row}").expect("writing to a String does not fail");
     }
     out += COMPOSED;
@@ -80,7 +94,7 @@ fn support() -> String {
         writeln!(out, "| {op} | {} |", ranges.join(", "))
             .expect("writing to a String does not fail");
     }
-    out
+    (out, wrong)
 }
 
 /// The opsets of an ONNX name, with the name where it is not the row's.
@@ -101,30 +115,69 @@ fn range(since: i64, until: i64) -> String {
     }
 }
 
-/// The element types with which a case of the operator runs.
-fn types(def: &OpDef) -> String {
-    if matches!(def.kind, Kind::Move | Kind::View | Kind::Control) {
+/// The element types with which a case of the operator runs. Where its shape rule takes a type and its kernel does not, a line
+/// is added to `wrong`.
+fn types(def: &OpDef, wrong: &mut Vec<String>) -> String {
+    if def.kind == Kind::Control {
         return "all".to_owned();
     }
     let cases = (def.cases)();
-    let taken = |dtype: &DType| cases.iter().any(|case| runs(def, case, *dtype));
-    let taken: Vec<&str> = DType::ALL.into_iter().filter(taken).map(DType::name).collect();
+    if !def.inputs.iter().any(|operand| matches!(operand.role, Role::Data | Role::Type)) {
+        return made(def, &cases);
+    }
+    let mut taken = Vec::new();
+    for dtype in DType::ALL {
+        let results: Vec<Result<bool, String>> =
+            cases.iter().map(|case| runs(def, case, dtype)).collect();
+        if results.contains(&Ok(true)) {
+            taken.push(dtype.name());
+        }
+        let refused = results.into_iter().find_map(Result::err);
+        wrong.extend(refused.map(|why| format!("  {def:?} with operands of {dtype}: {why}")));
+    }
+    let moves = matches!(def.kind, Kind::Move | Kind::View);
+    if moves || taken.len() == DType::ALL.len() {
+        return "all".to_owned();
+    }
     taken.join(" ")
 }
 
-/// Whether a case runs with every operand of its first operand's type in type `dtype` instead.
-fn runs(def: &OpDef, case: &Case, dtype: DType) -> bool {
-    let Some(own) = case.inputs.iter().flatten().next().map(Tensor::dtype) else { return false };
+/// The element types of what the cases of an operator make that takes shapes and numbers alone.
+fn made(def: &OpDef, cases: &[Case]) -> String {
+    let type_of = |case: &Case| {
+        let given = case.attrs.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let results = eval(def, &def.normalise(given.collect()).ok()?, &case.inputs, 1).ok()?;
+        results.first().map(Tensor::dtype)
+    };
+    let made: Vec<DType> = cases.iter().filter_map(type_of).collect();
+    let made = DType::ALL.into_iter().filter(|dtype| made.contains(dtype)).map(DType::name);
+    made.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a case runs with every operand of its first operand's type in type `dtype` instead; false if its shape rule refuses
+/// that, an error if its kernel does.
+fn runs(def: &OpDef, case: &Case, dtype: DType) -> Result<bool, String> {
+    let first = case.inputs.iter().flatten().next();
+    let Some(own) = first.map(Tensor::dtype) else { return Ok(false) };
     let given = case.attrs.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-    let Ok(attrs) = def.normalise(given.collect()) else { return false };
+    let attrs = def.normalise(given.collect()).map_err(|why| why.to_string())?;
     let changed = |(i, input): (usize, &Option<Tensor>)| {
         let input = input.as_ref()?;
-        let shapes = def.operand(i).is_some_and(|operand| operand.role != engine_ops::Role::Data);
+        let shapes = def.operand(i).is_some_and(|operand| operand.role != Role::Data);
         Some(if input.dtype() == own && !shapes { cast(input, dtype) } else { input.clone() })
     };
     let inputs: Vec<Option<Tensor>> = case.inputs.iter().enumerate().map(changed).collect();
-    let runs = AssertUnwindSafe(|| eval(def, &attrs, &inputs, case.outputs).is_ok());
-    std::panic::catch_unwind(runs).unwrap_or(false)
+    let facts: Vec<_> = inputs.iter().map(|input| input.clone().map(Facts::constant)).collect();
+    match def.results(&InferCtx { attrs: &attrs, inputs: &facts, outputs: case.outputs }) {
+        Ok(_) | Err(InferError::DataDependent) => {}
+        Err(_) => return Ok(false),
+    }
+    let run = AssertUnwindSafe(|| eval(def, &attrs, &inputs, case.outputs));
+    match std::panic::catch_unwind(run) {
+        Ok(Ok(_)) => Ok(true),
+        Ok(Err(why)) => Err(format!("case {:?}: {why}", case.name)),
+        Err(_) => Err(format!("case {:?}: panics", case.name)),
+    }
 }
 
 fn cast(tensor: &Tensor, to: DType) -> Tensor {

@@ -137,12 +137,18 @@ impl Importer {
             });
         }
         match engine_ops::lookup_onnx(&node.domain, &node.op_type, node.opset) {
-            Some(def) => {
+            Some(def) if self.takes(def, &inputs) || !adapters::has(node) => {
                 let Some(attrs) = self.attrs(def, node, &path, &inputs)? else { return Ok(()) };
                 self.write(def, node, &path, inputs, attrs, &BTreeMap::new())
             }
-            None => self.adapt(node, &path, inputs),
+            _ => self.adapt(node, &path, inputs),
         }
+    }
+
+    /// Whether the first operand has an element type that the row takes.
+    fn takes(&self, def: &OpDef, inputs: &[Option<ValueId>]) -> bool {
+        let first = inputs.first().copied().flatten();
+        first.is_none_or(|id| def.takes(self.graph.facts(id).dtype))
     }
 
     /// Writes the node that gives an ONNX node's results, with their names and declared types, but for those that are `given`

@@ -5,7 +5,7 @@ use crate::broadcast::{Shaped, zip2};
 use crate::case::{Case, ramp};
 use crate::convert::{Calc, zip_blocks};
 use crate::cpu::{Cpu, CpuCtx};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, NUMBERS};
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError, Known, broadcast};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
@@ -64,7 +64,6 @@ macro_rules! arithmetic {
             DType::F16 | DType::BF16 => wide_pairs($ctx, |$a: f32, $b: f32| -> f32 { $float }),
             DType::F64 => wide_pairs($ctx, |$a: f64, $b: f64| -> f64 { $float }),
             DType::U64 => wide_pairs($ctx, |$a: u64, $b: u64| -> u64 { $int }),
-            DType::Bool => Err(OpError::new("operand A is bool, expected numbers")),
             _ => wide_pairs($ctx, |$a: i64, $b: i64| -> i64 { $int }),
         }
     };
@@ -75,6 +74,7 @@ const ROW: OpDef = OpDef {
     inputs: &[Operand::data("A"), Operand::data("B")],
     outputs: &["C"],
     infer: same_types,
+    types: NUMBERS,
     tolerance: Tolerance::ELEMENTWISE,
     ..OpDef::BASE
 };

@@ -3,7 +3,7 @@
 use crate::case::Case;
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, FLOATS};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attrs, DType, Dim, Tensor};
@@ -22,6 +22,7 @@ pub static COL2IM: OpDef = OpDef {
     outputs: &["output"],
     infer,
     cpu: Cpu::kernel(run),
+    types: FLOATS,
     tolerance: Tolerance::SUMS,
     cases: || {
         let columns = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];

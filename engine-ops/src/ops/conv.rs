@@ -3,7 +3,7 @@
 use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, FLOATS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::Term;
@@ -35,6 +35,7 @@ pub static CONV: OpDef = OpDef {
     infer,
     cpu: Cpu::Kernel { run, scratch },
     gpu: Some(gpu),
+    types: FLOATS,
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, ramp};
 use crate::cpu::{Cpu, CpuCtx};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, FLOATS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::Term;
@@ -33,6 +33,7 @@ pub static CONV_TRANSPOSE: OpDef = OpDef {
     infer,
     cpu: Cpu::kernel(run),
     gpu: Some(gpu),
+    types: FLOATS,
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE

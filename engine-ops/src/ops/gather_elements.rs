@@ -73,7 +73,7 @@ fn check(ctx: &InferCtx<'_>) -> Result<(), InferError> {
 fn scatter_infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     check_indices(ctx, 1)?;
     check(ctx)?;
-    Reduction::of(ctx.attrs)?;
+    Reduction::of_elements(ctx.attrs, ctx.dtype(0)?)?;
     let (data, updates) = (ctx.facts(0)?, ctx.facts(2)?);
     let sizes = (ctx.opt(1).and_then(Facts::concrete), updates.concrete());
     if data.dtype != updates.dtype || matches!(sizes, (Some(a), Some(b)) if a != b) {

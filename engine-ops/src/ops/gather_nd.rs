@@ -73,7 +73,7 @@ fn gather_infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
 
 fn scatter_infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     check_indices(ctx, 1)?;
-    Reduction::of(ctx.attrs)?;
+    Reduction::of_elements(ctx.attrs, ctx.dtype(0)?)?;
     let (data, which) = (ctx.shape(0)?, ctx.shape(1)?);
     let (_, tuple) = split(data, which, 0)?;
     let expected = Facts::new(ctx.dtype(0)?, [&which[..which.len() - 1], &data[tuple..]].concat());

@@ -3,7 +3,7 @@
 use crate::case::{Case, ramp};
 use crate::chain::{self, Chain};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, PRODUCTS};
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::{self, Mat, Term};
@@ -29,6 +29,7 @@ pub static GEMM: OpDef = OpDef {
     infer,
     cpu: Cpu::Kernel { run, scratch },
     gpu: Some(gpu),
+    types: PRODUCTS,
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE

@@ -2,6 +2,7 @@
 
 use crate::case::{Case, ramp};
 use crate::cpu::{Cpu, CpuCtx};
+use crate::def::FLOATS;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::ops::pool::{Greatest, IS_NAN};
@@ -17,6 +18,7 @@ pub static GLOBAL_MAX_POOL: OpDef = OpDef {
     inputs: &[Operand::data("X")],
     kind: Kind::Compute,
     infer,
+    types: FLOATS,
     cpu: Cpu::kernel(max),
     gpu: Some(|ctx| Ok(gpu(ctx, "GlobalMaxPool", MAX, "best"))),
     tolerance: Tolerance::EXACT,
@@ -31,6 +33,7 @@ pub static GLOBAL_AVERAGE_POOL: OpDef = OpDef {
     inputs: &[Operand::data("X")],
     kind: Kind::Compute,
     infer,
+    types: FLOATS,
     cpu: Cpu::kernel(average),
     gpu: Some(|ctx| Ok(gpu(ctx, "GlobalAveragePool", "a + b", "best / f32(params.size)"))),
     tolerance: Tolerance::SUMS,

@@ -4,7 +4,7 @@ use super::elementwise::{PRELUDE, element_type, rounded};
 use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, FLOATS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
@@ -25,6 +25,7 @@ pub static GRID_SAMPLE: OpDef = OpDef {
     infer,
     cpu: Cpu::kernel(run),
     gpu: Some(gpu),
+    types: FLOATS,
     tolerance: Tolerance::SUMS,
     cases: || {
         let x = Tensor::from_slice(&[1, 1, 2, 2], &[1.0f32, 2.0, 3.0, 4.0]);

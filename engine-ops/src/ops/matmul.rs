@@ -3,7 +3,7 @@
 use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, PRODUCTS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError, broadcast};
 use crate::kernels::blocked::{self, Mat, Term};
@@ -22,6 +22,7 @@ pub static MATMUL: OpDef = OpDef {
     infer,
     cpu: Cpu::Kernel { run, scratch },
     gpu: Some(gpu),
+    types: PRODUCTS,
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, ramp};
 use crate::cpu::{Cpu, CpuCtx};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, FLOATS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::window::{Axis, Window, three, volume};
@@ -30,6 +30,7 @@ pub static MAX_POOL: OpDef = OpDef {
     outputs: &["Y", "Indices"],
     kind: Kind::Compute,
     infer,
+    types: &[DType::F32, DType::F64, DType::F16, DType::BF16, DType::I8, DType::I32, DType::U8],
     cpu: Cpu::kernel(max),
     gpu: Some(|ctx| gpu(ctx, &MAX_WGSL)),
     tolerance: Tolerance::EXACT,
@@ -54,6 +55,7 @@ pub static AVERAGE_POOL: OpDef = OpDef {
     inputs: &[Operand::data("X")],
     kind: Kind::Compute,
     infer,
+    types: FLOATS,
     cpu: Cpu::kernel(average),
     gpu: Some(|ctx| gpu(ctx, &AVERAGE_WGSL)),
     tolerance: Tolerance::SUMS,
@@ -77,6 +79,7 @@ pub static LP_POOL: OpDef = OpDef {
     inputs: &[Operand::data("X")],
     kind: Kind::Compute,
     infer,
+    types: FLOATS,
     cpu: Cpu::kernel(norm),
     gpu: Some(|ctx| gpu(ctx, &NORM_WGSL)),
     tolerance: Tolerance::SUMS,

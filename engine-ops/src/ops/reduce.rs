@@ -4,7 +4,7 @@ use super::elementwise::{INT64, PRELUDE, element_type, rounded};
 use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, FLOATS};
 use crate::float::Float;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, axis};
@@ -46,6 +46,7 @@ macro_rules! reduction {
             doc: concat!($doc, " along `axes`, or along all of them if none are given."),
             onnx: &[OnnxName::since($name, $since)],
             infer: |ctx| infer(ctx, $op),
+            types: if matches!($op, Op::LogSumExp) { FLOATS } else { &[] },
             cpu: Cpu::Kernel { run: |ctx| run(ctx, $op), scratch },
             gpu: Some(|ctx| gpu(ctx, $name, $op)),
             cases: || cases($op, $rows),

@@ -1,9 +1,9 @@
 //! What scatters share: how an update meets the element that is there.
 
 use crate::cpu::{TensorMut, TensorRef};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, NUMBERS};
 use crate::{OpError, for_dtype, for_size};
-use engine_format::Attrs;
+use engine_format::{Attrs, DType};
 use half::{bf16, f16};
 
 /// How an update meets the element that is there.
@@ -17,6 +17,18 @@ pub(super) enum Reduction {
 }
 
 impl Reduction {
+    /// The attribute, for elements that it can be done with.
+    pub fn of_elements(attrs: &Attrs, dtype: DType) -> Result<Self, OpError> {
+        match Self::of(attrs)? {
+            Self::None => Ok(Self::None),
+            _ if !NUMBERS.contains(&dtype) => Err(OpError::new(format!(
+                "reduction {:?} of {dtype}, expected numbers",
+                attrs.str("reduction")
+            ))),
+            reduction => Ok(reduction),
+        }
+    }
+
     pub fn of(attrs: &Attrs) -> Result<Self, OpError> {
         Ok(match attrs.str("reduction") {
             "none" => Reduction::None,

@@ -5,7 +5,7 @@ use crate::approx;
 use crate::case::{Case, ramp};
 use crate::convert::map_blocks;
 use crate::cpu::CpuCtx;
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, FLOATS};
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::wide::{Loop, wide};
@@ -61,6 +61,7 @@ pub(crate) const FUNCTIONS: &str =
 pub(super) const ROW: OpDef = OpDef {
     inputs: &[Operand::data("X")],
     infer,
+    types: FLOATS,
     tolerance: Tolerance::ELEMENTWISE,
     ..OpDef::BASE
 };

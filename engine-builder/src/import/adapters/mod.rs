@@ -20,6 +20,7 @@ mod signal;
 mod tests;
 mod training;
 mod vision;
+mod wider;
 
 use super::call::{Call, Last};
 use engine_ops::OpError;
@@ -70,6 +71,7 @@ static FAMILIES: &[&[Adapter]] = &[
     signal::ROWS,
     training::ROWS,
     vision::ROWS,
+    wider::ROWS,
     microsoft::activation::ROWS,
     microsoft::attention::ROWS,
     microsoft::normalisation::ROWS,
@@ -80,6 +82,11 @@ static FAMILIES: &[&[Adapter]] = &[
 pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static str, i64, i64)> {
     let rows = FAMILIES.iter().copied().flatten();
     rows.map(|row| (row.domain, row.op, row.since, row.until))
+}
+
+/// Whether there is a row for a node.
+pub(super) fn has(node: &engine_onnx::Node) -> bool {
+    find(&node.domain, &node.op_type, node.opset).is_some()
 }
 
 /// The row for an operator of an opset.

@@ -46,6 +46,7 @@ pub static LSTM: OpDef = OpDef {
         scratch: |shapes| cpu::scratch(shapes, Cell::Lstm),
     },
     gpu: Some(|ctx| gpu::program(ctx, Cell::Lstm)),
+    types: &[DType::F32],
     tolerance: Tolerance::SUMS,
     cases: cases::lstm,
     ..OpDef::BASE
@@ -75,6 +76,7 @@ pub static GRU: OpDef = OpDef {
         scratch: |shapes| cpu::scratch(shapes, Cell::Gru),
     },
     gpu: Some(|ctx| gpu::program(ctx, Cell::Gru)),
+    types: &[DType::F32],
     tolerance: Tolerance::SUMS,
     cases: cases::gru,
     ..OpDef::BASE
@@ -94,6 +96,7 @@ pub static RNN: OpDef = OpDef {
         scratch: |shapes| cpu::scratch(shapes, Cell::Rnn),
     },
     gpu: Some(|ctx| gpu::program(ctx, Cell::Rnn)),
+    types: &[DType::F32],
     tolerance: Tolerance::SUMS,
     cases: cases::rnn,
     ..OpDef::BASE
