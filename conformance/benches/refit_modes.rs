@@ -6,7 +6,7 @@ use conformance::sized::SIZED;
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine_builder::{BuildOptions, RefitMode, build};
 use engine_onnx::Model;
-use engine_runtime::{Device, Inputs, LiveModule, Module};
+use engine_runtime::{Device, LiveModule, Module, RunOptions, Values};
 use std::time::{Duration, Instant};
 
 /// Rounds of the comparison in turns.
@@ -21,19 +21,21 @@ fn refit_modes(criterion: &mut Criterion) {
             LiveModule::load(engine, &Device::cpu()).expect("the engine loads")
         };
         let modules = [("none", load(RefitMode::None)), ("all", load(RefitMode::All))];
-        let seeded = run_seeded(&modules[0].1, &Inputs::new(), 1);
+        let seeded = run_seeded(&modules[0].1, &Values::new(), 1);
         let inputs = seeded.expect("it runs at some size").inputs;
         let mut group = criterion.benchmark_group(sized.name);
         group.sample_size(10);
         for (mode, module) in &modules {
-            group.bench_function(format!("--refit {mode}"), |b| b.iter(|| module.run(&inputs)));
+            group.bench_function(format!("--refit {mode}"), |b| {
+                b.iter(|| module.run_with(&inputs, &RunOptions::default()))
+            });
         }
         group.finish();
         let mut times = [const { Vec::new() }; 2];
         for _ in 0..ROUNDS {
             for ((_, module), times) in modules.iter().zip(&mut times) {
                 let begun = Instant::now();
-                module.run(&inputs).expect("it ran before");
+                module.run_with(&inputs, &RunOptions::default()).expect("it ran before");
                 times.push(begun.elapsed());
             }
         }

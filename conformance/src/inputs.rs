@@ -2,7 +2,7 @@
 
 use crate::oracle::Tensors;
 use engine_format::{Bytes, DType, Dim, Port, Tensor};
-use engine_runtime::{Module, Outputs, RunError, RunErrorKind};
+use engine_runtime::{Module, Outputs, RunError, RunErrorKind, RunOptions, Value, Values};
 use half::{bf16, f16};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 /// Sizes for symbols such as `seq`.
 pub type Sizes = BTreeMap<String, usize>;
 
-/// The size each symbol of `ports` has in `given`.
-pub fn sizes_of(ports: &[Port], given: &Tensors) -> Sizes {
+/// The size each symbol of `ports` has in the tensors of `given`.
+pub fn sizes_of(ports: &[Port], given: &Values) -> Sizes {
     let mut sizes = Sizes::new();
     for port in ports {
-        let (Some(shape), Some(tensor)) = (&port.shape, given.get(&port.name)) else { continue };
+        let (Some(shape), Some(Value::Tensor(tensor))) = (&port.shape, given.get(&port.name))
+        else {
+            continue;
+        };
         for (dim, &size) in shape.iter().zip(tensor.shape()) {
             if let Some(symbol) = dim.as_symbol() {
                 sizes.entry(symbol.to_owned()).or_insert(size);
@@ -52,7 +55,7 @@ impl Freedom {
 #[derive(Clone, Debug)]
 pub struct SeededRun {
     /// All inputs.
-    pub inputs: Tensors,
+    pub inputs: Values,
     /// Those that were made up.
     pub made: Vec<String>,
     /// What the run gave.
@@ -65,14 +68,14 @@ pub struct SeededRun {
 ///
 /// # Errors
 /// That of the first attempt, if it takes none. An error that other inputs would not change is given at once.
-pub fn run_seeded(module: &dyn Module, given: &Tensors, seed: u64) -> Result<SeededRun, RunError> {
+pub fn run_seeded(module: &dyn Module, given: &Values, seed: u64) -> Result<SeededRun, RunError> {
     let mut first: Option<RunError> = None;
     for freedom in Freedom::ATTEMPTS {
         let mut inputs = seeded(module.inputs(), given, &Sizes::new(), freedom, seed);
         let made: Vec<String> = inputs.keys().cloned().collect();
         inputs.extend(given.clone());
         let begun = Instant::now();
-        match module.run(&inputs) {
+        match module.run_with(&inputs, &RunOptions::default()) {
             Ok(outputs) => return Ok(SeededRun { inputs, made, outputs, time: begun.elapsed() }),
             Err(error) if made.is_empty() || error.kind() != RunErrorKind::Node => {
                 return Err(error);
@@ -83,9 +86,10 @@ pub fn run_seeded(module: &dyn Module, given: &Tensors, seed: u64) -> Result<See
     Err(first.expect("at least one attempt was made"))
 }
 
-/// A tensor for every port that `given` lacks: floats in −1…1, integers as `free` says, drawn from `seed` and the port's name.
-/// Symbols that neither `given` nor `sizes` decides have the size that `free` says, and 1 on a first axis.
-pub fn seeded(ports: &[Port], given: &Tensors, sizes: &Sizes, free: Freedom, seed: u64) -> Tensors {
+/// A value for every port that `given` lacks: floats in −1…1, integers as `free` says, drawn from `seed` and the port's name.
+/// Symbols that neither `given` nor `sizes` decides have the size that `free` says, and 1 on a first axis. Sequences have
+/// [`ELEMENTS`] elements, and optional values are there.
+pub fn seeded(ports: &[Port], given: &Values, sizes: &Sizes, free: Freedom, seed: u64) -> Values {
     let mut known = sizes.clone();
     known.extend(sizes_of(ports, given));
     // A symbol that is a first axis anywhere is a batch everywhere.
@@ -94,7 +98,7 @@ pub fn seeded(ports: &[Port], given: &Tensors, sizes: &Sizes, free: Freedom, see
         known.entry(batch.to_owned()).or_insert(1);
     }
     let lacking = ports.iter().filter(|port| !given.contains_key(&port.name));
-    let mut made = Tensors::new();
+    let mut made = Values::new();
     for port in lacking {
         let dims = port.shape.as_deref().unwrap_or_default();
         let size = |(axis, dim): (usize, &Dim)| match (dim.known(), dim.as_symbol()) {
@@ -105,11 +109,27 @@ pub fn seeded(ports: &[Port], given: &Tensors, sizes: &Sizes, free: Freedom, see
         };
         let shape: Vec<usize> = dims.iter().enumerate().map(size).collect();
         let name_seed = port.name.bytes().fold(seed, |h, b| mix(h ^ u64::from(b)));
-        let tensor = random_below(port.dtype, &shape, name_seed, free.integers);
-        made.insert(port.name.clone(), tensor);
+        let tensor = |i: u64| random_below(port.dtype, &shape, name_seed ^ i, free.integers);
+        let value = match port.form.is_sequence() {
+            true => Value::Sequence((0..ELEMENTS).map(tensor).collect()),
+            false => Value::Tensor(tensor(0)),
+        };
+        made.insert(port.name.clone(), value);
     }
     made
 }
+
+/// The same values as tensors; `None` if one is a sequence or absent.
+pub fn all_tensors(values: Values) -> Option<Tensors> {
+    let tensor = |(name, value)| match value {
+        Value::Tensor(tensor) => Some((name, tensor)),
+        Value::Sequence(_) | Value::Absent => None,
+    };
+    values.into_iter().map(tensor).collect()
+}
+
+/// Elements of a sequence that is made up.
+const ELEMENTS: u64 = 2;
 
 /// A tensor of random elements: floats in −1…1, integers in 0…9, bools.
 pub fn random(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
@@ -154,7 +174,7 @@ fn mix(mut z: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine_format::ValueId;
+    use engine_format::{Form, ValueId};
 
     const FREE: Freedom = Freedom::ATTEMPTS[0];
 
@@ -162,6 +182,7 @@ mod tests {
         Port {
             name: name.to_owned(),
             value: ValueId(0),
+            form: Form::Tensor,
             dtype: DType::F32,
             shape: Some(shape.to_vec()),
         }
@@ -176,10 +197,10 @@ mod tests {
                 &[Dim::symbol("batch"), Dim::symbol("seq"), Dim::from(3i64), Dim::symbol("other")],
             ),
         ];
-        let given = Tensors::from([("ids".to_owned(), Tensor::zeros(DType::F32, &[2, 5]))]);
+        let given = Values::from([("ids".to_owned(), Tensor::zeros(DType::F32, &[2, 5]).into())]);
         let made = seeded(&ports, &given, &Sizes::new(), FREE, 1);
         assert_eq!(made.keys().collect::<Vec<_>>(), ["mask"]);
-        assert_eq!(made["mask"].shape(), [2, 5, 3, 8]);
+        assert_eq!(made["mask"].tensors()[0].shape(), [2, 5, 3, 8]);
     }
 
     #[test]

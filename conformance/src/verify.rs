@@ -7,7 +7,9 @@ use engine_builder::{BuildError, BuildOptions, build};
 use engine_format::{FitError, FitPolicy, WeightSource};
 use engine_onnx::Model;
 use engine_ops::Tolerance;
-use engine_runtime::{Device, LiveModule, LoadError, Module, RunError};
+use engine_runtime::{
+    Device, LiveModule, LoadError, Module, Outputs, RunError, RunOptions, Values,
+};
 
 /// |a − b| ≤ 1e-5 + 1e-4·|b|: what optimisation and another device may change.
 pub const TOLERANCE: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
@@ -64,9 +66,9 @@ pub fn verify(
             reference.fill(weights, FitPolicy { allow_extra: true, ..FitPolicy::default() })?;
     }
     let reference = LiveModule::load(reference, &Device::cpu())?;
-    let run = run_seeded(&reference, &Tensors::new(), seed)?;
-    let expected = run.outputs.tensors;
-    let found = module.run(&run.inputs)?.tensors;
+    let run = run_seeded(&reference, &Values::new(), seed)?;
+    let expected = flat(run.outputs);
+    let found = flat(module.run_with(&run.inputs, &RunOptions::default())?);
     if !found.keys().eq(expected.keys()) {
         let names = |tensors: &Tensors| tensors.keys().cloned().collect();
         return Err(VerifyError::Outputs { found: names(&found), expected: names(&expected) });
@@ -76,4 +78,15 @@ pub fn verify(
         output,
     };
     Ok(expected.into_iter().map(compared).collect())
+}
+
+/// Every tensor of the outputs; element 3 of a sequence is `NAME[3]`.
+fn flat(outputs: Outputs) -> Tensors {
+    let mut tensors = outputs.tensors;
+    for (name, value) in outputs.structures {
+        for (i, tensor) in value.tensors().iter().enumerate() {
+            tensors.insert(format!("{name}[{i}]"), tensor.clone());
+        }
+    }
+    tensors
 }

@@ -7,10 +7,10 @@ use crate::graph::{Constant, ConstantClass, FRESH, Graph, empty_types, for_each_
 use crate::import::attrs::element_number;
 use crate::options::RefitMode;
 use engine_format::{
-    Alias, Attr, Attrs, Block, Bytes, Digest, Dim, Engine, EngineFlags, EngineParts, Literal, Node,
-    Port, SourceLiteral, Tensor, ValueId, Weight, WeightClass, WeightData,
+    Alias, Attr, Attrs, Block, Bytes, Digest, Dim, Engine, EngineFlags, EngineParts, Form, Literal,
+    Node, Port, SourceLiteral, Tensor, ValueId, Weight, WeightClass, WeightData,
 };
-use engine_onnx::Model;
+use engine_onnx::{Model, ValueInfo};
 use glob::Pattern;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,9 +43,11 @@ pub(crate) fn assemble(
     let prepare = numbers.nodes(&graph, &graph.prepare);
     let execute = numbers.nodes(&graph, &graph.execute);
     let outputs = graph.outputs.iter().zip(&model.graph.outputs).map(|(output, declared)| {
-        let Port { name, value, dtype, shape } = port(&graph, output.name.clone(), output.value);
+        let Port { name, value, form, dtype, shape } =
+            port(&graph, output.name.clone(), output.value);
         let shape = readable_shape(&name, shape, declared.shape.as_deref());
-        Port { name, value: numbers.of(value), dtype, shape }
+        let form = declared_form(form, declared);
+        Port { name, value: numbers.of(value), form, dtype, shape }
     });
     let outputs: Vec<Port> = outputs.collect();
     let results = outputs.iter().map(|port| port.value).collect();
@@ -121,8 +123,15 @@ impl Numbers {
 }
 
 fn port(graph: &Graph, name: String, value: ValueId) -> Port {
-    let facts = graph.facts(value);
-    Port { name, value, dtype: facts.dtype, shape: facts.shape.clone() }
+    let (form, facts) = (graph.value(value).form, graph.facts(value));
+    Port { name, value, form, dtype: facts.dtype, shape: facts.shape.clone() }
+}
+
+/// The form of an output that may be absent as far as inference knows, but not as the model has it: a loop over a value that is
+/// absent at first gives one that is there.
+fn declared_form(inferred: Form, declared: &ValueInfo) -> Form {
+    let same_kind = declared.form.required() == inferred.required();
+    if same_kind && declared.dtype.is_some() { declared.form } else { inferred }
 }
 
 /// The shape of an output with the model's own symbols where inference has only made-up ones. Sizes are those inferred:

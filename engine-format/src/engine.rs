@@ -2,7 +2,7 @@
 
 use crate::writer::{Supply, VersionHasher, Written, write_file};
 use crate::{
-    Block, Bytes, DType, Digest, Dim, EngineFlags, FormatError, FormatErrorKind, Literal,
+    Block, Bytes, DType, Digest, Dim, EngineFlags, Form, FormatError, FormatErrorKind, Literal,
     SerializeFlags, Tensor, ValueId, Weight, WeightData, WeightsPresence, reader, validate,
 };
 use std::collections::BTreeMap;
@@ -15,9 +15,11 @@ pub struct Port {
     pub name: String,
     /// The value it binds.
     pub value: ValueId,
-    /// Element type.
+    /// Whether it is a tensor, a sequence of tensors, and may be absent.
+    pub form: Form,
+    /// Element type of its tensors.
     pub dtype: DType,
-    /// Symbolic shape; `None` if not even the rank is known before a run. An [`Engine`]'s ports have
+    /// Symbolic shape of its tensors (in a sequence a symbol may stand for another size in each); `None` if not even the rank is known before a run. An [`Engine`]'s ports have
     /// numbers and bare symbols only: what was an expression is a symbol of its text.
     pub shape: Option<Vec<Dim>>,
 }

@@ -41,7 +41,7 @@ pub(crate) fn read(file: &Bytes) -> Result<EngineParts, FormatError> {
     let parts = program.into_parts(header.flags, rows)?;
     let needed = writer::minor(&parts);
     if header.minor < needed {
-        let what = "an alias that is a view, in a file of a version without views";
+        let what = "an alias that is a view or a port that is no tensor, in a file of a version without them";
         return Err(FormatError::new(FormatErrorKind::Corrupt, what)
             .expected(format!("minor version {needed}"))
             .found(header.minor));
@@ -217,8 +217,9 @@ impl<'a> Weights<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::header::MINOR;
     use crate::wire::{Blob, WirePacked};
-    use crate::{Block, DType, Engine, Port, SerializeFlags, ValueId};
+    use crate::{Block, DType, Engine, Form, Port, SerializeFlags, ValueId};
     use std::collections::BTreeMap;
 
     /// An engine with two weights, of which the first ends on no alignment, and a parameter.
@@ -240,7 +241,13 @@ mod tests {
         };
         let mut weights = vec![weight("a", 1, 20), weight("b", 2, 30), weight("c", 3, 1)];
         weights[2].class = WeightClass::Parameter;
-        let port = Port { name: "x".to_owned(), value: ValueId(0), dtype: DType::F32, shape: None };
+        let port = Port {
+            name: "x".to_owned(),
+            value: ValueId(0),
+            dtype: DType::F32,
+            form: Form::Tensor,
+            shape: None,
+        };
         Engine::new(EngineParts {
             flags: EngineFlags::REFIT,
             metadata: BTreeMap::new(),
@@ -390,7 +397,7 @@ mod tests {
         raw.extend(msgpack::encode(&"zebra"));
         raw.push(1);
         for (minor, kind) in
-            [(1, FormatErrorKind::Corrupt), (2, FormatErrorKind::UnsupportedVersion)]
+            [(MINOR, FormatErrorKind::Corrupt), (MINOR + 1, FormatErrorKind::UnsupportedVersion)]
         {
             let forged = with_section(&file, SectionKind::Table, &raw, minor);
             let error = Engine::read(forged.into()).unwrap_err();
@@ -399,7 +406,7 @@ mod tests {
         }
         // A newer minor version that uses nothing new is read.
         let same = unpacked(&file, SectionKind::Table);
-        let newer = with_section(&file, SectionKind::Table, &same, 2);
+        let newer = with_section(&file, SectionKind::Table, &same, MINOR + 1);
         assert_eq!(Engine::read(newer.into()).unwrap().parts(), engine().parts());
     }
 

@@ -4,7 +4,7 @@
 
 use crate::program::{Attr, Block, Literal, Node, ValueId};
 use crate::{
-    Alias, Bytes, DType, Dim, EngineParts, FormatError, FormatErrorKind, Port, SourceLiteral,
+    Alias, Bytes, DType, Dim, EngineParts, Form, FormatError, FormatErrorKind, Port, SourceLiteral,
     Tensor, TensorInfo, View, ViewPart,
 };
 use serde::de::Visitor;
@@ -35,6 +35,8 @@ pub(crate) struct WireProgram {
 #[serde(deny_unknown_fields)]
 struct WirePort {
     dtype: DType,
+    #[serde(default, skip_serializing_if = "is_tensor")]
+    form: Form,
     name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shape: Option<Vec<WireDim>>,
@@ -222,6 +224,10 @@ pub(crate) struct WirePacked {
     pub length: u64,
 }
 
+fn is_tensor(form: &Form) -> bool {
+    *form == Form::Tensor
+}
+
 fn is_false(flag: &bool) -> bool {
     !flag
 }
@@ -341,6 +347,7 @@ impl From<&Port> for WirePort {
         let dims = |shape: &Vec<Dim>| shape.iter().cloned().map(WireDim).collect();
         Self {
             dtype: port.dtype,
+            form: port.form,
             name: port.name.clone(),
             shape: port.shape.as_ref().map(dims),
             value: port.value,
@@ -351,7 +358,13 @@ impl From<&Port> for WirePort {
 impl From<WirePort> for Port {
     fn from(port: WirePort) -> Self {
         let dims = |shape: Vec<WireDim>| shape.into_iter().map(|dim| dim.0).collect();
-        Self { name: port.name, value: port.value, dtype: port.dtype, shape: port.shape.map(dims) }
+        Self {
+            name: port.name,
+            value: port.value,
+            form: port.form,
+            dtype: port.dtype,
+            shape: port.shape.map(dims),
+        }
     }
 }
 

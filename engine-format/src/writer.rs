@@ -4,7 +4,7 @@ use crate::digest::Hasher;
 use crate::header::{self, Header, PREFIX, Section, SectionKind, align};
 use crate::wire::{Blob, WireAlias, WirePacked, WireProgram, WireTable, WireWeight, wire_shape};
 use crate::{
-    Alias, Bytes, Digest, EngineFlags, EngineParts, FormatError, FormatErrorKind, Weight,
+    Alias, Bytes, Digest, EngineFlags, EngineParts, Form, FormatError, FormatErrorKind, Weight,
     WeightClass, limits, msgpack, pack,
 };
 use std::io::{Seek, SeekFrom, Write};
@@ -148,7 +148,9 @@ pub(crate) fn write_file<'a, E: From<FormatError>>(
 /// The lowest minor version that has everything the engine uses, so that older readers read what they can.
 pub(crate) fn minor(parts: &EngineParts) -> u16 {
     let view = |alias: &Alias| matches!(alias, Alias::View(_));
-    u16::from(parts.weights.iter().any(|weight| weight.aliases.iter().any(view)))
+    let views = parts.weights.iter().any(|weight| weight.aliases.iter().any(view));
+    let mut ports = parts.inputs.iter().chain(&parts.outputs);
+    u16::from(views || ports.any(|port| port.form != Form::Tensor))
 }
 
 /// A row without the bytes and what describes them.

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use engine_format::{DType, Dim};
+use engine_format::{DType, Dim, Form};
 use engine_onnx::proto::*;
 use engine_onnx::{AttrValue, Graph, OnnxErrorKind};
 
@@ -24,12 +24,11 @@ fn symbol(name: &str) -> DimensionProto {
 fn declared_types_become_symbolic_shapes() {
     let typed = |name: &str, r#type| ValueInfoProto { name: name.into(), r#type: Some(r#type) };
     let dims = vec![symbol("batch"), size(3), DimensionProto::default(), size(-1), symbol("7")];
-    let sequence = TypeProto {
-        sequence_type: Some(Box::new(ElementTypeProto {
-            elem_type: Some(Box::new(tensor_type(data_type::FLOAT, None))),
-        })),
-        ..Default::default()
-    };
+    let element = |inner| Some(Box::new(ElementTypeProto { elem_type: Some(Box::new(inner)) }));
+    let of_scalars = element(tensor_type(data_type::FLOAT, Some(vec![])));
+    let sequence = TypeProto { sequence_type: of_scalars, ..Default::default() };
+    let maybe = TypeProto { optional_type: element(sequence.clone()), ..Default::default() };
+    let twice = TypeProto { sequence_type: element(sequence.clone()), ..Default::default() };
     let graph = GraphProto {
         input: vec![
             typed("x", tensor_type(data_type::FLOAT, Some(dims))),
@@ -37,6 +36,8 @@ fn declared_types_become_symbolic_shapes() {
             typed("any", tensor_type(data_type::BOOL, None)),
             typed("text", tensor_type(data_type::STRING, None)),
             typed("list", sequence),
+            typed("maybe", maybe),
+            typed("twice", twice),
             value("bare"),
         ],
         ..Default::default()
@@ -46,19 +47,22 @@ fn declared_types_become_symbolic_shapes() {
     assert_eq!(shape[..2], [Dim::symbol("batch"), Dim::from(3)]);
     let rest: Vec<_> = shape[2..].iter().map(|d| d.as_symbol().unwrap()).collect();
     assert_eq!(rest, ["x.dim2", "x.dim3", "x.dim4"]);
-    let types: Vec<_> = inputs.iter().map(|i| (i.dtype, i.type_name.as_str())).collect();
+    let types: Vec<_> = inputs.iter().map(|i| (i.form, i.dtype, i.type_name.as_str())).collect();
     assert_eq!(
         types,
         [
-            (Some(DType::F32), "tensor(f32)"),
-            (Some(DType::I64), "tensor(i64)"),
-            (Some(DType::Bool), "tensor(bool)"),
-            (None, "tensor(string)"),
-            (None, "sequence(tensor(f32))"),
-            (None, "undeclared"),
+            (Form::Tensor, Some(DType::F32), "tensor(f32)"),
+            (Form::Tensor, Some(DType::I64), "tensor(i64)"),
+            (Form::Tensor, Some(DType::Bool), "tensor(bool)"),
+            (Form::Tensor, None, "tensor(string)"),
+            (Form::Sequence, Some(DType::F32), "sequence(tensor(f32))"),
+            (Form::OptionalSequence, Some(DType::F32), "optional(sequence(tensor(f32)))"),
+            (Form::Tensor, None, "sequence(sequence(tensor(f32)))"),
+            (Form::Tensor, None, "undeclared"),
         ]
     );
     assert_eq!((&inputs[1].shape, &inputs[2].shape), (&Some(vec![]), &None));
+    assert_eq!(inputs[4].shape, None, "what tools write for elements whose shapes differ");
 }
 
 #[test]
@@ -160,7 +164,7 @@ fn attributes_keep_their_kinds_declared_or_not() {
     assert!(matches!(&attrs["strings"], AttrValue::Strs(v) if v == &["a"]));
     assert!(matches!(&attrs["none"], AttrValue::Floats(v) if v.is_empty()));
     assert!(matches!(&attrs["binary"], AttrValue::Other(_)));
-    assert!(matches!(&attrs["type"], AttrValue::Other(_)));
+    assert!(matches!(&attrs["type"], AttrValue::Type(info) if info.type_name == "undeclared"));
 }
 
 #[test]

@@ -6,12 +6,12 @@ use crate::cpu::{CpuBackend, CpuOptions};
 use crate::device::Device;
 use crate::error::{LoadError, RunError, RunErrorKind};
 use crate::gpu::Placement;
-use crate::inputs::{self, Inputs};
-use crate::plan::item::{Given, Layout};
+use crate::inputs::{self, Ordered};
+use crate::plan::item::Given;
 use crate::plan::program::{self, Body, Program};
 use crate::runner::{self, Runner};
 use crate::session::Session;
-use crate::value::Value;
+use crate::value::{self, Value, Values};
 use engine_format::{Block, Bytes, Digest, Engine, Port, Tensor, ValueId, Weight};
 use engine_ops::demand::{Demand, demands};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,8 +20,10 @@ use std::sync::Arc;
 /// What a run gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outputs {
-    /// Results by port name.
+    /// Results by port name, of ports that are tensors.
     pub tensors: BTreeMap<String, Tensor>,
+    /// Results of the other ports: sequences and optional values.
+    pub structures: Values,
     /// The weights that made them.
     pub version: Digest,
 }
@@ -263,17 +265,10 @@ impl Executor {
     }
 
     /// Checks the inputs and runs.
-    pub fn run(&self, inputs: &Inputs, options: &RunOptions) -> Result<Outputs, RunError> {
-        let inputs = inputs::ordered(&self.programs.inputs, inputs)?;
-        let layout = vec![Layout::Tensor; inputs.len()];
-        let results = self
-            .runner
-            .run(Given { tensors: &inputs, layout: &layout }, options.cancel.as_ref())?;
-        let names = self.programs.outputs.iter().map(|port| port.name.clone());
-        let tensors = names.zip(results).filter_map(|(name, value)| match value {
-            Value::Tensor(tensor) => Some((name, tensor)),
-            Value::Sequence(_) | Value::Absent => None,
-        });
-        Ok(Outputs { tensors: tensors.collect(), version: self.version })
+    pub fn run(&self, inputs: &Values, options: &RunOptions) -> Result<Outputs, RunError> {
+        let Ordered { tensors, layout } = inputs::ordered(&self.programs.inputs, inputs)?;
+        let given = Given { tensors: &tensors, layout: &layout };
+        let results = self.runner.run(given, options.cancel.as_ref())?;
+        value::outputs(&self.programs.outputs, results, self.version)
     }
 }

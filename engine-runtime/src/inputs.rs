@@ -1,31 +1,46 @@
 //! Checking what a run is given against the ports.
 
 use crate::error::{RunError, RunErrorKind};
+use crate::plan::item::Layout;
+use crate::value::{Value, Values};
 use engine_format::{Port, Tensor};
 use std::collections::BTreeMap;
 
-/// Inputs of a run by name.
+/// Inputs of a run by name, where all are tensors.
 pub type Inputs = BTreeMap<String, Tensor>;
 
-/// The inputs in port order, or one error that lists everything wrong with them.
-pub(crate) fn ordered(ports: &[Port], inputs: &Inputs) -> Result<Vec<Tensor>, RunError> {
+/// Inputs in port order, as a flat list of tensors.
+#[derive(Debug)]
+pub(crate) struct Ordered {
+    pub tensors: Vec<Tensor>,
+    /// How each input is made up of them.
+    pub layout: Vec<Layout>,
+}
+
+/// The inputs in port order, or one error that lists everything wrong with them. An optional input that is not given is absent.
+pub(crate) fn ordered(ports: &[Port], inputs: &Values) -> Result<Ordered, RunError> {
     let mut wrong = Vec::new();
     let mut sizes = BTreeMap::new();
-    let mut tensors = Vec::with_capacity(ports.len());
+    let mut ordered = Ordered { tensors: Vec::new(), layout: Vec::new() };
     for port in ports {
-        let Some(tensor) = inputs.get(&port.name) else {
-            wrong.push(format!("input {:?} is missing, expected {}", port.name, port_type(port)));
-            continue;
+        let value = match inputs.get(&port.name) {
+            Some(value) => value,
+            None if port.form.is_optional() => &Value::Absent,
+            None => {
+                let (name, expected) = (&port.name, port_type(port));
+                wrong.push(format!("input {name:?} is missing, expected {expected}"));
+                continue;
+            }
         };
-        check(port, tensor, &mut sizes, &mut wrong);
-        tensors.push(tensor.clone());
+        ordered.layout.push(check(port, value, &mut sizes, &mut wrong));
+        ordered.tensors.extend_from_slice(value.tensors());
     }
     for name in inputs.keys().filter(|name| !ports.iter().any(|port| port.name == **name)) {
         let known: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
         wrong.push(format!("input {name:?} is unknown, the inputs are {known:?}"));
     }
     if wrong.is_empty() {
-        return Ok(tensors);
+        return Ok(ordered);
     }
     Err(RunError::new(RunErrorKind::InvalidInputs, "the inputs do not fit").items(wrong))
 }
@@ -33,35 +48,70 @@ pub(crate) fn ordered(ports: &[Port], inputs: &Inputs) -> Result<Vec<Tensor>, Ru
 /// Sizes that symbols were bound to, and by which axis of which input.
 type Sizes<'a> = BTreeMap<&'a str, (usize, usize, &'a str)>;
 
-fn check<'a>(port: &'a Port, tensor: &Tensor, sizes: &mut Sizes<'a>, wrong: &mut Vec<String>) {
+fn check<'a>(
+    port: &'a Port,
+    value: &Value,
+    sizes: &mut Sizes<'a>,
+    wrong: &mut Vec<String>,
+) -> Layout {
+    let what = format!("input {:?}", port.name);
+    match value {
+        Value::Absent if port.form.is_optional() => return Layout::Absent,
+        Value::Tensor(tensor) if !port.form.is_sequence() => {
+            check_tensor(port, &what, tensor, sizes, wrong);
+            return Layout::Tensor;
+        }
+        Value::Sequence(elements) if port.form.is_sequence() => {
+            for (i, element) in elements.iter().enumerate() {
+                // A symbol may stand for another size in each element.
+                let what = format!("element {i} of {what}");
+                check_tensor(port, &what, element, &mut Sizes::new(), wrong);
+            }
+        }
+        other => wrong.push(format!("{what} is {other}, expected {}", port_type(port))),
+    }
+    Layout::Sequence(port.dtype, value.tensors().len())
+}
+
+fn check_tensor<'a>(
+    port: &'a Port,
+    what: &str,
+    tensor: &Tensor,
+    sizes: &mut Sizes<'a>,
+    wrong: &mut Vec<String>,
+) {
     let name = &port.name;
     if tensor.dtype() != port.dtype {
-        wrong.push(format!("input {name:?} is {tensor:?}, expected {}", port_type(port)));
+        wrong.push(format!("{what} is {tensor:?}, expected {}", tensor_type(port)));
         return;
     }
     let Some(dims) = &port.shape else { return };
     if dims.len() != tensor.shape().len() {
-        wrong.push(format!("input {name:?} is {tensor:?}, expected {}", port_type(port)));
+        wrong.push(format!("{what} is {tensor:?}, expected {}", tensor_type(port)));
         return;
     }
     for (axis, (dim, &size)) in dims.iter().zip(tensor.shape()).enumerate() {
         if let Some(known) = dim.known() {
             if usize::try_from(known) != Ok(size) {
-                wrong.push(format!("axis {axis} of input {name:?} is {size}, expected {known}"));
+                wrong.push(format!("axis {axis} of {what} is {size}, expected {known}"));
             }
         } else if let Some(symbol) = dim.as_symbol() {
             let &mut (bound, by, of) = sizes.entry(symbol).or_insert((size, axis, name));
             if bound != size {
                 wrong.push(format!(
-                    "axis {axis} of input {name:?} is {size}, but {symbol} is {bound} by axis {by} of input {of:?}"
+                    "axis {axis} of {what} is {size}, but {symbol} is {bound} by axis {by} of input {of:?}"
                 ));
             }
         }
     }
 }
 
-/// A port's type as a person writes it: `f32[batch, 3]`.
-fn port_type(port: &Port) -> String {
+/// A port's type as a person writes it: `f32[batch, 3]`, `sequence(f32[batch, 3])`.
+pub(crate) fn port_type(port: &Port) -> String {
+    port.form.describe(&tensor_type(port))
+}
+
+fn tensor_type(port: &Port) -> String {
     match &port.shape {
         Some(dims) => format!("{}{dims:?}", port.dtype),
         None => format!("{} of any shape", port.dtype),
@@ -71,13 +121,14 @@ fn port_type(port: &Port) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine_format::{DType, Dim, ValueId};
+    use engine_format::{DType, Dim, Form, ValueId};
 
     fn ports() -> Vec<Port> {
         let port = |name: &str, id, dtype, dims: &[&str]| Port {
             name: name.into(),
             value: ValueId(id),
             dtype,
+            form: Form::Tensor,
             shape: Some(dims.iter().map(|d| d.parse::<Dim>().unwrap()).collect()),
         };
         vec![
@@ -87,8 +138,8 @@ mod tests {
         ]
     }
 
-    fn inputs(given: &[(&str, DType, &[usize])]) -> Inputs {
-        given.iter().map(|(n, d, s)| ((*n).to_owned(), Tensor::zeros(*d, s))).collect()
+    fn inputs(given: &[(&str, DType, &[usize])]) -> Values {
+        given.iter().map(|(n, d, s)| ((*n).to_owned(), Tensor::zeros(*d, s).into())).collect()
     }
 
     #[test]
@@ -98,8 +149,8 @@ mod tests {
             ("mask", DType::I64, &[2, 7]),
             ("ids", DType::I64, &[2, 7]),
         ]);
-        let tensors = ordered(&ports(), &given).unwrap();
-        let shapes: Vec<_> = tensors.iter().map(|t| t.shape().to_vec()).collect();
+        let ordered = ordered(&ports(), &given).unwrap();
+        let shapes: Vec<_> = ordered.tensors.iter().map(|t| t.shape().to_vec()).collect();
         assert_eq!(shapes, [vec![2, 7], vec![2, 7], vec![2, 3]]);
     }
 
@@ -136,6 +187,35 @@ mod tests {
                 "input \"ids\" is i32[2, 7], expected i64[batch, seq]",
                 "input \"mask\" is i64[7], expected i64[batch, seq]",
                 "axis 1 of input \"image\" is 4, expected 3",
+            ]
+        );
+    }
+
+    #[test]
+    fn sequences_and_optional_values_are_checked_element_by_element() {
+        let mut ports = ports();
+        ports[0].form = Form::Sequence;
+        ports[1].form = Form::OptionalTensor;
+        ports[2].form = Form::OptionalSequence;
+        let ids = |shape: &[usize]| Tensor::zeros(DType::I64, shape);
+        // Elements may differ where the port has a symbol.
+        let many = Value::from(vec![ids(&[2, 7]), ids(&[3, 1])]);
+        let given = Values::from([("ids".to_owned(), many)]);
+        let found = ordered(&ports, &given).unwrap();
+        assert_eq!(found.tensors.len(), 2);
+        let absent = Layout::Absent;
+        assert_eq!(found.layout, [Layout::Sequence(DType::I64, 2), absent, absent]);
+        let given = Values::from([
+            ("ids".to_owned(), Value::from(ids(&[2, 7]))),
+            ("mask".to_owned(), Value::from(vec![])),
+            ("image".to_owned(), Value::from(vec![Tensor::zeros(DType::F32, &[2, 4])])),
+        ]);
+        assert_eq!(
+            ordered(&ports, &given).unwrap_err().details(),
+            [
+                "input \"ids\" is i64[2, 7], expected sequence(i64[batch, seq])",
+                "input \"mask\" is a sequence of 0 tensors, expected optional(i64[batch, seq])",
+                "axis 1 of element 0 of input \"image\" is 4, expected 3",
             ]
         );
     }

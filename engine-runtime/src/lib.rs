@@ -28,7 +28,7 @@ pub use error::{LoadError, RefitError, RunError, RunErrorKind};
 pub use executor::Outputs;
 pub use inputs::Inputs;
 pub use module::{LiveModule, Module, PackedModule, RefitOptions, State};
-pub use value::Value;
+pub use value::{Value, Values};
 
 /// The examples of the README, compiled and run.
 #[cfg(doctest)]

@@ -1,9 +1,17 @@
 //! What goes into a run and comes out of it.
 
+use crate::error::{RunError, RunErrorKind};
+use crate::executor::Outputs;
+use crate::inputs::{Inputs, port_type};
 use crate::plan::item::Layout;
-use engine_format::Tensor;
+use engine_format::{Digest, Form, Port, Tensor};
+use std::collections::BTreeMap;
+use std::fmt;
 
-/// A value of a port.
+/// Inputs of a run by name, of any form.
+pub type Values = BTreeMap<String, Value>;
+
+/// A value of a port ([`Form`] says of which kind).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A tensor; also an optional tensor that is there.
@@ -26,7 +34,57 @@ impl From<Vec<Tensor>> for Value {
     }
 }
 
+/// The kind, as errors show it.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Tensor(tensor) => write!(f, "{tensor:?}"),
+            Value::Sequence(elements) => write!(f, "a sequence of {} tensors", elements.len()),
+            Value::Absent => f.write_str("absent"),
+        }
+    }
+}
+
+/// Tensors as values.
+pub(crate) fn values(inputs: &Inputs) -> Values {
+    inputs.iter().map(|(name, tensor)| (name.clone(), tensor.clone().into())).collect()
+}
+
+/// Results under the names of their ports.
+pub(crate) fn outputs(
+    ports: &[Port],
+    results: Vec<Value>,
+    version: Digest,
+) -> Result<Outputs, RunError> {
+    let mut outputs = Outputs { tensors: BTreeMap::new(), structures: Values::new(), version };
+    for (port, value) in ports.iter().zip(results) {
+        let name = port.name.clone();
+        match (value, port.form) {
+            (Value::Tensor(tensor), Form::Tensor) => {
+                outputs.tensors.insert(name, tensor);
+            }
+            (value, form) if value.is_a(form) => {
+                outputs.structures.insert(name, value);
+            }
+            (value, _) => {
+                let what = format!("output {name:?} is {value}, expected {}", port_type(port));
+                return Err(RunError::new(RunErrorKind::Node, what));
+            }
+        }
+    }
+    Ok(outputs)
+}
+
 impl Value {
+    /// Whether it may be a value of a port of this form.
+    pub fn is_a(&self, form: Form) -> bool {
+        match self {
+            Value::Tensor(_) => !form.is_sequence(),
+            Value::Sequence(_) => form.is_sequence(),
+            Value::Absent => form.is_optional(),
+        }
+    }
+
     /// The tensors in it.
     pub fn tensors(&self) -> &[Tensor] {
         match self {

@@ -6,8 +6,8 @@
 mod support;
 
 use engine_format::{
-    Attr, Attrs, Block, DType, Digest, Dim, Engine, EngineFlags, EngineParts, Literal, MapSource,
-    Node, Port, Tensor, ValueId, Weight, WeightClass, WeightData,
+    Attr, Attrs, Block, DType, Digest, Dim, Engine, EngineFlags, EngineParts, Form, Literal,
+    MapSource, Node, Port, Tensor, ValueId, Weight, WeightClass, WeightData,
 };
 use engine_runtime::gpu::{GpuOptions, Obstacle};
 use engine_runtime::{Device, Inputs, LiveModule, Module, PackedModule, RefitOptions};
@@ -107,7 +107,7 @@ impl Sketch {
 
 fn port(name: &str, value: ValueId, shape: [usize; 2]) -> Port {
     let shape = Some(shape.iter().map(|&d| Dim::from(d)).collect());
-    Port { name: name.to_owned(), value, dtype: DType::F32, shape }
+    Port { name: name.to_owned(), value, form: Form::Tensor, dtype: DType::F32, shape }
 }
 
 fn weight(name: &str, value: ValueId, tensor: &Tensor) -> Weight {

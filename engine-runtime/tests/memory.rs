@@ -2,7 +2,7 @@
 #![cfg(target_os = "linux")]
 
 use engine_format::{
-    Attr, Attrs, Block, Bytes, DType, Digest, Engine, EngineFlags, EngineParts, Node, Port,
+    Attr, Attrs, Block, Bytes, DType, Digest, Engine, EngineFlags, EngineParts, Form, Node, Port,
     SerializeFlags, Tensor, ValueId, Weight, WeightClass, WeightData,
 };
 use engine_runtime::{Device, Inputs, Module, PackedModule};
@@ -38,6 +38,7 @@ fn file() -> Vec<u8> {
     let port = |name: &str, value| Port {
         name: name.into(),
         value: ValueId(value),
+        form: Form::Tensor,
         dtype: DType::F32,
         shape: None,
     };

@@ -195,7 +195,8 @@ pub struct Run {
     pub file: PathBuf,
     #[command(flatten)]
     pub weights: Weights,
-    /// An input's values; inputs that are not given are filled with seeded random values.
+    /// An input's values, for a sequence once for each element; inputs that are not given are filled with seeded random
+    /// values.
     #[arg(long, value_name = "NAME=FILE.npy", value_parser = parse_input)]
     pub input: Vec<(String, PathBuf)>,
     /// Folder that gets each output as NAME.npy.

@@ -71,8 +71,6 @@ impl fmt::Display for Failure {
 
 /// The value types that are no tensors of numbers, as they are called in messages, and what is said of them.
 static TYPES: &[(&str, &str)] = &[
-    ("sequence(", "sequences are not taken yet"),
-    ("optional(", "optional values are not taken yet"),
     ("map(", "maps are not taken yet"),
     ("sparse_tensor(", "sparse values are not taken yet"),
     ("string", "strings are not taken yet"),
@@ -141,8 +139,8 @@ mod tests {
         let inner = "1 unsupported operators in 1 nodes:\n  ai.onnx Mean (opset 13, needs Add): m";
         assert_eq!(build(inner), "needs operator Add");
         assert_eq!(
-            build("input \"x\" is a sequence(tensor(f32)), not taken here"),
-            "sequences are not taken yet"
+            build("input \"x\" is a sequence(map(int64, tensor(f32))), not taken here"),
+            "maps are not taken yet"
         );
         assert_eq!(build("node \"a\": rank 3"), "Foo: does not build");
     }

@@ -8,10 +8,11 @@ use engine_builder::{BuildOptions, build};
 use engine_format::{Engine, FitPolicy, MapSource, SerializeFlags};
 use engine_onnx::{AttrValue, Graph, Model};
 use engine_runtime::gpu::Placement;
-use engine_runtime::{Device, Inputs, LiveModule, Module, PackedModule};
+use engine_runtime::{Device, LiveModule, Module, PackedModule, RunOptions, Value, Values};
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::mem::{Discriminant, discriminant};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -283,15 +284,28 @@ fn packed(engine: &Engine) -> Result<PackedModule, Failure> {
 }
 
 fn check(case: &Case, module: &dyn Module, run: &Run) -> Result<(), Failure> {
-    let inputs: Inputs = run.inputs.iter().cloned().collect();
-    let outputs = module.run(&inputs).map_err(at(Stage::Run))?;
+    let inputs: Values = run.inputs.iter().cloned().collect();
+    let outputs = module.run_with(&inputs, &RunOptions::default()).map_err(at(Stage::Run))?;
     for (name, expected) in &run.expected {
         let wrong =
             |why: &dyn Display| Failure::new(Stage::Compare, format!("output {name:?}: {why}"));
-        let found = outputs.tensors.get(name).ok_or_else(|| wrong(&"not there"))?;
-        compare(found, expected, case.tolerance).map_err(|why| wrong(&why))?;
+        let tensor = outputs.tensors.get(name).cloned().map(Value::Tensor);
+        let found = tensor.as_ref().or_else(|| outputs.structures.get(name));
+        let found = found.ok_or_else(|| wrong(&"not there"))?;
+        if layout(found) != layout(expected) {
+            return Err(wrong(&format!("found {found}, expected {expected}")));
+        }
+        for (i, (found, expected)) in found.tensors().iter().zip(expected.tensors()).enumerate() {
+            compare(found, expected, case.tolerance)
+                .map_err(|why| wrong(&format!("tensor {i}: {why}")))?;
+        }
     }
     Ok(())
+}
+
+/// The kind of a value and the number of its tensors.
+fn layout(value: &Value) -> (Discriminant<Value>, usize) {
+    (discriminant(value), value.tensors().len())
 }
 
 fn at<E: Display>(stage: Stage) -> impl FnOnce(E) -> Failure {

@@ -3,13 +3,14 @@
 use super::case::DataSet;
 use super::failure::{Failure, Stage};
 use engine_format::{Bytes, Tensor};
-use engine_onnx::{Model, TensorData, ValueInfo};
+use engine_onnx::{Model, OnnxError, TensorData, ValueData, ValueInfo};
+use engine_runtime::Value;
 use std::path::Path;
 
-/// A named tensor of a run.
-pub type Named = (String, Tensor);
+/// A named value of a run.
+pub type Named = (String, Value);
 
-/// A run with all its tensors.
+/// A run with all its values.
 #[derive(Debug)]
 pub struct Run {
     /// Fed to the inputs of these names.
@@ -18,10 +19,10 @@ pub struct Run {
     pub expected: Vec<Named>,
 }
 
-/// Reads the tensors of `set` for the ports of `model`.
+/// Reads the values of `set` for the ports of `model`.
 ///
 /// # Errors
-/// At stage `Data`, for values that are no tensors of a type this stack has.
+/// At stage `Data`, for values that are not made of tensors of a type this stack has.
 pub fn read(model: &Model, set: &DataSet) -> Result<Run, Failure> {
     let graph = &model.graph;
     // What has an initializer is not fed, unless the case has a file for it.
@@ -46,11 +47,11 @@ fn named(ports: &[&ValueInfo], files: &[std::path::PathBuf]) -> Result<Vec<Named
     ports
         .iter()
         .zip(files)
-        .map(|(port, file)| Ok((port.name.clone(), tensor(port, file)?)))
+        .map(|(port, file)| Ok((port.name.clone(), value(port, file)?)))
         .collect()
 }
 
-fn tensor(port: &ValueInfo, file: &Path) -> Result<Tensor, Failure> {
+fn value(port: &ValueInfo, file: &Path) -> Result<Value, Failure> {
     if port.dtype.is_none() {
         return Err(Failure::new(
             Stage::Data,
@@ -59,8 +60,19 @@ fn tensor(port: &ValueInfo, file: &Path) -> Result<Tensor, Failure> {
     }
     let failed = |why: String| Failure::new(Stage::Data, format!("{}: {why}", file.display()));
     let bytes = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
-    let data = TensorData::parse(Bytes::from(bytes)).and_then(|data| data.tensor());
+    let data = ValueData::parse(Bytes::from(bytes), port.form).and_then(decoded);
     data.map_err(|error| failed(error.to_string()))
+}
+
+fn decoded(data: ValueData) -> Result<Value, OnnxError> {
+    Ok(match data {
+        ValueData::Tensor(data) => Value::Tensor(data.tensor()?),
+        ValueData::Sequence(elements) => {
+            let elements = elements.iter().map(TensorData::tensor);
+            Value::Sequence(elements.collect::<Result<_, _>>()?)
+        }
+        ValueData::Absent => Value::Absent,
+    })
 }
 
 /// What the suite's own runner feeds to a network without inputs: `i / n`, symbols being 1.
@@ -75,5 +87,5 @@ fn ramp(info: &ValueInfo) -> Result<Named, Failure> {
     let shape: Vec<usize> = shape.iter().map(size).collect();
     let n: usize = shape.iter().product();
     let values: Vec<f32> = (0..n).map(|i| (i as f64 / n as f64) as f32).collect();
-    Ok((info.name.clone(), Tensor::from_slice(&shape, &values)))
+    Ok((info.name.clone(), Tensor::from_slice(&shape, &values).into()))
 }

@@ -444,11 +444,13 @@ fn half_a_view_is_no_view() {
 }
 
 #[test]
-fn a_file_with_views_says_that_it_is_newer() {
+fn a_file_with_views_or_ports_that_are_no_tensors_says_that_it_is_newer() {
     let minor = |engine: &Engine| {
         let file = engine.serialize(SerializeFlags::EXCLUDE_WEIGHTS).unwrap();
         engine_format::Header::parse(&file).unwrap().minor
     };
     assert_eq!(minor(&engine(EngineFlags::REFIT)), 0);
     assert_eq!(minor(&with_views()), 1);
+    let forms = Engine::new(sample::parts_1_1(EngineFlags::REFIT, 1)).unwrap();
+    assert_eq!(minor(&forms), 1);
 }

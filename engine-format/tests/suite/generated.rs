@@ -3,7 +3,8 @@
 use crate::sample;
 use engine_format::{
     Attr, Attrs, Block, Bytes, DType, Digest, Dim, Engine, EngineFlags, EngineParts, FitPolicy,
-    Literal, Node, Port, SerializeFlags, Tensor, ValueId, Weight, WeightClass, WeightData, fill_to,
+    Form, Literal, Node, Port, SerializeFlags, Tensor, ValueId, Weight, WeightClass, WeightData,
+    fill_to,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
@@ -180,6 +181,7 @@ fn parts(spec: &Spec) -> EngineParts {
     let port = |name: &str, value| Port {
         name: name.to_owned(),
         value,
+        form: Form::Tensor,
         dtype: DType::F32,
         shape: shape.clone(),
     };

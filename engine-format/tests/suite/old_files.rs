@@ -1,12 +1,12 @@
 //! Files of earlier versions are read for ever. `tests/files/README.md` says how each was made.
 
 use crate::sample;
-use engine_format::{Bytes, Engine, EngineFlags, FitPolicy, Header, SerializeFlags};
+use engine_format::{Bytes, Engine, EngineFlags, FitPolicy, Form, Header, SerializeFlags};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// File name, refit mode, wish.
-const FILES: [(&str, EngineFlags, SerializeFlags); 5] = [
+const FILES: [(&str, EngineFlags, SerializeFlags); 7] = [
     ("v1.0-full.engine", EngineFlags::REFIT, SerializeFlags::INCLUDE_REFIT),
     ("v1.0-stripped.engine", EngineFlags::REFIT, SerializeFlags::EXCLUDE_WEIGHTS),
     (
@@ -20,7 +20,14 @@ const FILES: [(&str, EngineFlags, SerializeFlags); 5] = [
         SerializeFlags::INCLUDE_REFIT.union(SerializeFlags::COMPRESS),
     ),
     ("v1.0-frozen.engine", EngineFlags::REFIT, SerializeFlags::empty()),
+    ("v1.1-full.engine", EngineFlags::REFIT, SerializeFlags::INCLUDE_REFIT),
+    ("v1.1-stripped.engine", EngineFlags::REFIT, SerializeFlags::EXCLUDE_WEIGHTS),
 ];
+
+/// The files of one version.
+fn of_version(version: &str) -> Vec<(&'static str, EngineFlags, SerializeFlags)> {
+    FILES.into_iter().filter(|(name, ..)| name.starts_with(&format!("v{version}-"))).collect()
+}
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files").join(name)
@@ -60,7 +67,7 @@ fn version_1_0() {
     insta::assert_snapshot!("full", describe(&read("v1.0-full.engine")));
     // The others hold the same program: their first lines are what differs.
     let mut heads = String::new();
-    for (name, ..) in FILES {
+    for (name, ..) in of_version("1.0") {
         let text = describe(&read(name));
         let head: Vec<&str> = text.lines().take_while(|line| !line.starts_with("inputs")).collect();
         writeln!(heads, "== {name}\n{}", head.join("\n")).unwrap();
@@ -70,14 +77,28 @@ fn version_1_0() {
     insta::assert_snapshot!("heads", heads);
 }
 
+/// What 1.1 added: ports that are no tensors.
+#[test]
+fn version_1_1() {
+    let engine = read("v1.1-full.engine");
+    assert_eq!(engine.parts().inputs[1].form, Form::OptionalSequence);
+    insta::assert_snapshot!("inputs_1_1", format!("{:#?}", engine.parts().inputs));
+    for (name, ..) in of_version("1.1") {
+        let header = Header::parse(&std::fs::read(path(name)).unwrap()).unwrap();
+        assert_eq!((header.major, header.minor), (1, 1), "{name}");
+    }
+}
+
 #[test]
 fn an_old_stripped_file_is_filled() {
-    let full = read("v1.0-full.engine");
-    let filled = read("v1.0-stripped.engine")
-        .fill(&sample::source(full.parts()), FitPolicy::default())
-        .unwrap();
-    assert_eq!(filled.version(), full.version());
-    assert_eq!(filled.parts().weights, full.parts().weights);
+    for version in ["1.0", "1.1"] {
+        let full = read(&format!("v{version}-full.engine"));
+        let filled = read(&format!("v{version}-stripped.engine"))
+            .fill(&sample::source(full.parts()), FitPolicy::default())
+            .unwrap();
+        assert_eq!(filled.version(), full.version());
+        assert_eq!(filled.parts().weights, full.parts().weights);
+    }
 }
 
 /// Writes the files of a new version of the format; never over one that is there.
@@ -85,8 +106,12 @@ fn an_old_stripped_file_is_filled() {
 #[ignore = "run by hand when the format's version changes, see tests/files/README.md"]
 fn write_files_of_this_version() {
     for (name, mode, wish) in FILES {
-        let engine = Engine::new(sample::parts(mode, 1)).unwrap();
+        let engine = Engine::new(sample::parts_1_1(mode, 1)).unwrap();
         let bytes = engine.serialize(wish).unwrap();
+        let Header { major, minor, .. } = Header::parse(&bytes).unwrap();
+        if !name.starts_with(&format!("v{major}.{minor}-")) {
+            continue;
+        }
         let path = path(name);
         assert!(!path.exists(), "{} is kept as it is", path.display());
         std::fs::write(path, bytes).unwrap();

@@ -1,8 +1,8 @@
 //! Engines to test with.
 
 use engine_format::{
-    Attr, Attrs, Block, DType, Digest, Dim, EngineFlags, EngineParts, Literal, MapSource, Node,
-    Port, SourceLiteral, Tensor, ValueId, Weight, WeightClass, WeightData,
+    Attr, Attrs, Block, DType, Digest, Dim, EngineFlags, EngineParts, Form, Literal, MapSource,
+    Node, Port, SourceLiteral, Tensor, ValueId, Weight, WeightClass, WeightData,
 };
 use std::collections::BTreeMap;
 
@@ -78,12 +78,14 @@ pub fn parts(flags: EngineFlags, seed: u32) -> EngineParts {
         inputs: vec![Port {
             name: "x".to_owned(),
             value: ValueId(0),
+            form: Form::Tensor,
             dtype: DType::F32,
             shape: Some(vec![Dim::symbol("batch"), Dim::from(5)]),
         }],
         outputs: vec![Port {
             name: "y".to_owned(),
             value: ValueId(10),
+            form: Form::Tensor,
             dtype: DType::F32,
             shape: None,
         }],
@@ -109,6 +111,20 @@ pub fn parts(flags: EngineFlags, seed: u32) -> EngineParts {
         source_literals: vec![SourceLiteral { name: "axes".to_owned(), tensor: axes }],
         ignored: vec!["position_ids".to_owned()],
     }
+}
+
+/// The same with what version 1.1 brought: an input that is no tensor.
+pub fn parts_1_1(flags: EngineFlags, seed: u32) -> EngineParts {
+    let mut parts = parts(flags, seed);
+    parts.inputs.push(Port {
+        name: "past".to_owned(),
+        value: ValueId(parts.values),
+        form: Form::OptionalSequence,
+        dtype: DType::F16,
+        shape: Some(vec![Dim::symbol("heads")]),
+    });
+    parts.values += 1;
+    parts
 }
 
 /// Every weight of `parts` that has bytes, as a source under the engine's own names.

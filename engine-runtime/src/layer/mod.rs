@@ -24,8 +24,8 @@ use crate::error::{LoadError, RefitError, RunError};
 use crate::inputs::Inputs;
 use crate::module::{LiveModule, Module, RefitOptions};
 use engine_format::{
-    Attrs, Block, DType, Digest, Engine, EngineFlags, EngineParts, FormatError, Literal, MapSource,
-    Node, Port, Tensor, ValueId, Weight, WeightClass, WeightData,
+    Attrs, Block, DType, Digest, Engine, EngineFlags, EngineParts, Form, FormatError, Literal,
+    MapSource, Node, Port, Tensor, ValueId, Weight, WeightClass, WeightData,
 };
 use engine_ops::{Kind, OpDef, OpError, Role, TABLE};
 use std::collections::BTreeMap;
@@ -205,8 +205,13 @@ impl Layer {
     fn engine(&self, signature: &Signature) -> Result<Engine, LayerError> {
         let mut draft = Draft::default();
         for &(at, dtype) in signature {
-            let port =
-                Port { name: name(self.def, at), value: draft.operand(at), dtype, shape: None };
+            let port = Port {
+                name: name(self.def, at),
+                value: draft.operand(at),
+                form: Form::Tensor,
+                dtype,
+                shape: None,
+            };
             draft.inputs.push(port);
         }
         for (&at, tensor) in &self.set {
@@ -279,6 +284,7 @@ impl Draft {
         let port = |(i, &value): (usize, &ValueId)| Port {
             name: output(i),
             value,
+            form: Form::Tensor,
             dtype: DType::F32,
             shape: None,
         };

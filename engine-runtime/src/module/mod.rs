@@ -16,6 +16,7 @@ use crate::error::{RefitError, RunError, RunErrorKind};
 use crate::executor::Outputs;
 use crate::gpu::Placement;
 use crate::inputs::Inputs;
+use crate::value::{self, Values};
 use engine_format::{
     Digest, Engine, EngineFlags, FitError, FitPolicy, FormatError, FormatErrorKind, Port,
     SerializeFlags, WeightSource,
@@ -53,20 +54,21 @@ pub trait Module: Send + Sync {
     /// The engine with the weights it has now; without them after [`Module::drop_sources`].
     fn engine(&self) -> Engine;
 
-    /// Runs the engine.
+    /// Runs the engine on inputs that are tensors.
     ///
     /// # Errors
     /// `MissingWeights` names the weights of a module that needs them; `InvalidInputs` lists every input that is
     /// missing, unknown or of the wrong type or shape; `Node` names the node that does not take its operands.
     fn run(&self, inputs: &Inputs) -> Result<Outputs, RunError> {
-        self.run_with(inputs, &RunOptions::default())
+        self.run_with(&value::values(inputs), &RunOptions::default())
     }
 
-    /// [`Module::run`] with more to say about it.
+    /// Runs the engine on inputs that may be sequences and optional values, with more to say about it. An optional input that is
+    /// not given is absent.
     ///
     /// # Errors
     /// Those of [`Module::run`]; `Cancelled`.
-    fn run_with(&self, inputs: &Inputs, options: &RunOptions) -> Result<Outputs, RunError>;
+    fn run_with(&self, inputs: &Values, options: &RunOptions) -> Result<Outputs, RunError>;
 
     /// Replaces the weights by those of `source`, all or nothing, and gives the new version. Runs go on meanwhile, with the
     /// weights that were there when they began; refits follow one another.

@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::error::{LoadError, RefitError, RunError};
 use crate::executor::{Executor, Outputs, Programs};
 use crate::gpu::Placement;
-use crate::inputs::Inputs;
+use crate::value::Values;
 use engine_format::{
     Bytes, Digest, Engine, EngineFlags, FormatError, Port, SerializeFlags, WeightSource,
 };
@@ -159,7 +159,7 @@ impl Module for PackedModule {
         self.current().engine.clone()
     }
 
-    fn run_with(&self, inputs: &Inputs, options: &RunOptions) -> Result<Outputs, RunError> {
+    fn run_with(&self, inputs: &Values, options: &RunOptions) -> Result<Outputs, RunError> {
         let current = self.current();
         match &current.executor {
             Some(executor) => executor.run(inputs, options),

@@ -120,7 +120,7 @@ fn versions_that_live_side_by_side_keep_their_weights() {
     let old = Executor::load(&engine, programs, &device).unwrap();
     let other = engine.fill(&weights(&engine, 9), RefitOptions::default()).unwrap();
     let new = old.refit(&other).unwrap();
-    let (inputs, now) = (x(3), RunOptions::default());
+    let (inputs, now) = (crate::value::values(&x(3)), RunOptions::default());
     let (a, b) = (bits(&old.run(&inputs, &now).unwrap()), bits(&new.run(&inputs, &now).unwrap()));
     assert_ne!(a, b, "the outputs depend on the weights");
     for _ in 0..3 {

@@ -1,6 +1,7 @@
 //! What a module does with its weights while it serves: forks, rollbacks, failures midway, cancelled runs, sources given up.
 
 use super::toy::{Toy, bits, live, model, poisoned, run, weights, x};
+use crate::value::values;
 use crate::{
     Cancel, Device, Inputs, LiveModule, Module, PackedModule, RefitError, RefitOptions,
     RunErrorKind, RunOptions, State,
@@ -185,9 +186,9 @@ fn a_cancelled_run_says_so_and_leaves_the_module_well() {
         let cancel = Cancel::new();
         let options = RunOptions { cancel: Some(cancel.clone()) };
         let expected = bits(&run(&*module, &x(2)));
-        assert_eq!(bits(&module.run_with(&x(2), &options).unwrap()), expected);
+        assert_eq!(bits(&module.run_with(&values(&x(2)), &options).unwrap()), expected);
         cancel.cancel();
-        let error = module.run_with(&x(2), &options).unwrap_err();
+        let error = module.run_with(&values(&x(2)), &options).unwrap_err();
         assert_eq!(error.kind(), RunErrorKind::Cancelled, "{error}");
         assert_eq!(bits(&run(&*module, &x(2))), expected);
     }
@@ -211,7 +212,7 @@ fn a_run_ends_soon_after_it_is_cancelled() {
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
             let begun = Instant::now();
-            (module.run_with(&inputs, &options).map(|_| ()), begun.elapsed())
+            (module.run_with(&values(&inputs), &options).map(|_| ()), begun.elapsed())
         });
         std::thread::sleep(whole / 20 + Duration::from_millis(1));
         cancel.cancel();

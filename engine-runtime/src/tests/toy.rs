@@ -2,8 +2,8 @@
 
 use crate::{Device, Inputs, LiveModule, Module, Outputs};
 use engine_format::{
-    Attr, Attrs, Block, DType, Digest, Engine, EngineFlags, EngineParts, Literal, MapSource, Node,
-    Port, Tensor, ValueId, Weight, WeightClass, WeightData,
+    Attr, Attrs, Block, DType, Digest, Engine, EngineFlags, EngineParts, Form, Literal, MapSource,
+    Node, Port, Tensor, ValueId, Weight, WeightClass, WeightData,
 };
 use engine_ops::{TABLE, case};
 use std::collections::BTreeMap;
@@ -39,7 +39,14 @@ impl Toy {
     pub fn input(&mut self, name: &str, dtype: DType, dims: &[&str]) -> ValueId {
         let value = self.value();
         let shape = Some(dims.iter().map(|d| d.parse().unwrap()).collect());
-        self.parts.inputs.push(Port { name: name.into(), value, dtype, shape });
+        self.parts.inputs.push(Port { name: name.into(), value, form: Form::Tensor, dtype, shape });
+        value
+    }
+
+    /// An input that need not be a tensor, of any shape.
+    pub fn input_of(&mut self, name: &str, form: Form, dtype: DType) -> ValueId {
+        let value = self.value();
+        self.parts.inputs.push(Port { name: name.into(), value, form, dtype, shape: None });
         value
     }
 
@@ -113,8 +120,13 @@ impl Toy {
     }
 
     pub fn output(&mut self, name: &str, value: ValueId, dtype: DType) {
+        self.output_of(name, value, Form::Tensor, dtype);
+    }
+
+    /// An output that need not be a tensor.
+    pub fn output_of(&mut self, name: &str, value: ValueId, form: Form, dtype: DType) {
         self.parts.execute.outputs.push(value);
-        self.parts.outputs.push(Port { name: name.into(), value, dtype, shape: None });
+        self.parts.outputs.push(Port { name: name.into(), value, form, dtype, shape: None });
     }
 
     pub fn build(mut self) -> Engine {

@@ -5,7 +5,7 @@ use crate::args::{Bench, Weights};
 use crate::failure::Failure;
 use conformance::inputs::run_seeded;
 use engine_format::FitPolicy;
-use engine_runtime::{Device, Inputs, LiveModule, Module, State};
+use engine_runtime::{Device, LiveModule, Module, RunOptions, State, Values};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -41,14 +41,14 @@ pub fn run(args: Bench) -> Result<(), Failure> {
     if let State::NeedsWeights(_) = module.state() {
         module.run(&Default::default())?;
     }
-    let inputs = run_seeded(&module, &Inputs::new(), 1)?.inputs;
+    let inputs = run_seeded(&module, &Values::new(), 1)?.inputs;
     for _ in 0..WARM_UP {
-        module.run(&inputs)?;
+        module.run_with(&inputs, &RunOptions::default())?;
     }
     let mut times = Vec::new();
     for _ in 0..args.iterations {
         let begun = Instant::now();
-        module.run(&inputs)?;
+        module.run_with(&inputs, &RunOptions::default())?;
         times.push(milliseconds(begun));
     }
     times.sort_by(f64::total_cmp);
@@ -63,8 +63,8 @@ pub fn run(args: Bench) -> Result<(), Failure> {
     if args.json {
         return print_json(&report);
     }
-    for (name, tensor) in &inputs {
-        println!("input {name}: seeded random {tensor:?}");
+    for (name, value) in &inputs {
+        println!("input {name}: seeded random {value}");
     }
     println!("device  {}", report.device);
     println!(

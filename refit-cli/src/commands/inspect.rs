@@ -3,7 +3,7 @@
 use super::{human, open_engine, operators, placement, print_json};
 use crate::args::Inspect;
 use crate::failure::Failure;
-use engine_format::{Engine, Header, Port};
+use engine_format::{Engine, Form, Header, Port};
 use engine_runtime::Device;
 use refit::WeightSummary;
 use serde::Serialize;
@@ -30,6 +30,7 @@ struct Report {
 #[derive(Serialize)]
 struct PortReport {
     name: String,
+    form: Form,
     dtype: String,
     /// Numbers and symbols; null if not even the rank is known.
     shape: Option<Vec<serde_json::Value>>,
@@ -80,6 +81,7 @@ fn port(port: &Port) -> PortReport {
     };
     PortReport {
         name: port.name.clone(),
+        form: port.form,
         dtype: port.dtype.to_string(),
         shape: port.shape.as_ref().map(|dims| dims.iter().map(dim).collect()),
     }
@@ -91,12 +93,9 @@ fn print(report: &Report) {
             let dims = port.shape.as_ref().map(|dims| {
                 dims.iter().map(|d| d.to_string().replace('"', "")).collect::<Vec<_>>()
             });
-            println!(
-                "  {:<32} {}{}",
-                port.name,
-                port.dtype,
-                dims.map_or_else(|| "[?]".to_owned(), |d| format!("[{}]", d.join(", ")))
-            );
+            let dims = dims.map_or_else(|| "?".to_owned(), |dims| dims.join(", "));
+            let tensor = format!("{}[{dims}]", port.dtype);
+            println!("  {:<32} {}", port.name, port.form.describe(&tensor));
         }
     };
     let flags = if report.flags.is_empty() { "frozen".to_owned() } else { report.flags.join(", ") };

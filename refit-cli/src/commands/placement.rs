@@ -4,7 +4,7 @@ use super::operators;
 use crate::failure::{Context, Failure};
 use conformance::inputs::{random, run_seeded};
 use engine_format::{Engine, EngineFlags, FitPolicy, MapSource};
-use engine_runtime::{Device, Inputs, LiveModule, Module};
+use engine_runtime::{Device, LiveModule, Module, Values};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -46,7 +46,7 @@ pub fn report(engine: Engine, device: &Device) -> Result<Report, Failure> {
     let execute = operators(&engine.parts().execute);
     let engine = with_some_weights(engine)?;
     let module = LiveModule::load(engine, device)?;
-    let run = run_seeded(&module, &Inputs::new(), SEED).doing("running it to see its plan")?;
+    let run = run_seeded(&module, &Values::new(), SEED).doing("running it to see its plan")?;
     let lines = module.placement();
     let mut planned = execute;
     for line in &lines {
@@ -61,7 +61,7 @@ pub fn report(engine: Engine, device: &Device) -> Result<Report, Failure> {
     };
     Ok(Report {
         device: device.to_string(),
-        inputs: run.inputs.iter().map(|(name, t)| (name.clone(), format!("{t:?}"))).collect(),
+        inputs: run.inputs.iter().map(|(name, t)| (name.clone(), t.to_string())).collect(),
         nodes: lines.into_iter().map(node).collect(),
         planned,
     })

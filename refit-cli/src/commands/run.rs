@@ -4,8 +4,10 @@ use super::{human, open_filled, print_json};
 use crate::args::{Path as ModulePath, Run};
 use crate::failure::{Context, Exit, Failure};
 use conformance::inputs::run_seeded;
-use engine_format::{Engine, SerializeFlags, Tensor};
-use engine_runtime::{Device, Inputs, LiveModule, Module, Outputs, PackedModule};
+use engine_format::{Engine, Port, SerializeFlags, Tensor};
+use engine_runtime::{
+    Device, LiveModule, Module, Outputs, PackedModule, RunOptions, Value, Values,
+};
 use refit::npy;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ struct OutputReport {
     name: String,
     dtype: String,
     shape: Vec<usize>,
+    #[serde(skip)]
+    bytes: u64,
     file: Option<PathBuf>,
 }
 
@@ -38,15 +42,14 @@ pub fn run(args: Run) -> Result<(), Failure> {
     let module = load(engine, &device, args.path)?;
     if let engine_runtime::State::NeedsWeights(_) = module.state() {
         // Running names the weights that are missing.
-        module.run(&Inputs::new()).doing(format!("running {}", args.file.display()))?;
+        module
+            .run_with(&Values::new(), &RunOptions::default())
+            .doing(format!("running {}", args.file.display()))?;
     }
-    let mut inputs = Inputs::new();
-    for (name, file) in &args.input {
-        inputs.insert(name.clone(), read_npy(file)?);
-    }
+    let inputs = given(module.inputs(), &args.input)?;
     let done = run_seeded(&*module, &inputs, SEED)?;
     for name in &done.made {
-        eprintln!("input {name:?} is not given: seeded random {:?}", done.inputs[name]);
+        eprintln!("input {name:?} is not given: seeded random {}", done.inputs[name]);
     }
     let outputs = done.outputs;
     if let Some(folder) = &args.out {
@@ -64,14 +67,56 @@ pub fn run(args: Run) -> Result<(), Failure> {
         outputs: Vec::new(),
     };
     for port in module.outputs() {
-        let tensor = &outputs.tensors[&port.name];
-        let file =
-            args.out.as_deref().map(|folder| write_npy(folder, &port.name, tensor)).transpose()?;
-        let (name, dtype, shape) =
-            (port.name.clone(), tensor.dtype().to_string(), tensor.shape().to_vec());
-        report.outputs.push(OutputReport { name, dtype, shape, file });
+        for (name, tensor) in tensors_of(port, &outputs) {
+            let file =
+                args.out.as_deref().map(|folder| write_npy(folder, &name, tensor)).transpose()?;
+            let (dtype, shape) = (tensor.dtype().to_string(), tensor.shape().to_vec());
+            let bytes = tensor.bytes().len() as u64;
+            report.outputs.push(OutputReport { name, dtype, shape, bytes, file });
+        }
     }
-    if args.json { print_json(&report) } else { print(&report, &outputs) }
+    if args.json {
+        print_json(&report)
+    } else {
+        print(&report);
+        Ok(())
+    }
+}
+
+/// The inputs that were given. A sequence is given element by element, in order.
+fn given(ports: &[Port], files: &[(String, PathBuf)]) -> Result<Values, Failure> {
+    let mut inputs = Values::new();
+    for (name, file) in files {
+        let tensor = read_npy(file)?;
+        let sequence = ports.iter().any(|port| port.name == *name && port.form.is_sequence());
+        match inputs.get_mut(name) {
+            Some(Value::Sequence(elements)) => elements.push(tensor),
+            Some(_) => {
+                let what = format!("input {name:?} is given twice, and is no sequence");
+                return Err(Failure::new(Exit::Usage, what));
+            }
+            None => {
+                let value = if sequence { Value::from(vec![tensor]) } else { tensor.into() };
+                inputs.insert(name.clone(), value);
+            }
+        }
+    }
+    Ok(inputs)
+}
+
+/// The tensors of an output by name: element 3 of a sequence is `NAME.3`, and of an absent value there is none.
+fn tensors_of<'a>(port: &Port, outputs: &'a Outputs) -> Vec<(String, &'a Tensor)> {
+    if let Some(tensor) = outputs.tensors.get(&port.name) {
+        return vec![(port.name.clone(), tensor)];
+    }
+    match outputs.structures.get(&port.name) {
+        Some(Value::Tensor(tensor)) => vec![(port.name.clone(), tensor)],
+        Some(Value::Sequence(elements)) => {
+            let named = |(i, tensor)| (format!("{}.{i}", port.name), tensor);
+            elements.iter().enumerate().map(named).collect()
+        }
+        Some(Value::Absent) | None => Vec::new(),
+    }
 }
 
 /// Loads an engine by the path asked for.
@@ -101,16 +146,13 @@ fn write_npy(folder: &Path, name: &str, tensor: &Tensor) -> Result<PathBuf, Fail
     Ok(file)
 }
 
-fn print(report: &Report, outputs: &Outputs) -> Result<(), Failure> {
+fn print(report: &Report) {
     println!(
         "{} on {} in {:.2} ms, weights {}",
         report.path, report.device, report.milliseconds, report.version
     );
-    for output in &report.outputs {
-        let tensor = &outputs.tensors[&output.name];
-        let place =
-            output.file.as_ref().map_or_else(String::new, |file| format!(" → {}", file.display()));
-        println!("  {} {tensor:?}, {}{place}", output.name, human(tensor.bytes().len() as u64));
+    for OutputReport { name, dtype, shape, bytes, file } in &report.outputs {
+        let place = file.as_ref().map_or_else(String::new, |file| format!(" → {}", file.display()));
+        println!("  {name} {dtype}{shape:?}, {}{place}", human(*bytes));
     }
-    Ok(())
 }

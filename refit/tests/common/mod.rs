@@ -4,8 +4,8 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use engine_format::{
-    Block, Bytes, DType, Digest, Engine, EngineFlags, EngineParts, Port, SerializeFlags, Tensor,
-    ValueId, Weight, WeightClass, WeightData,
+    Block, Bytes, DType, Digest, Engine, EngineFlags, EngineParts, Form, Port, SerializeFlags,
+    Tensor, ValueId, Weight, WeightClass, WeightData,
 };
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -27,7 +27,13 @@ pub fn engine(flags: EngineFlags, weights: &[(&str, Tensor)]) -> Engine {
         digest: Some(Digest::of(tensor.bytes())),
         data: WeightData::Stored(tensor.bytes().clone()),
     });
-    let port = Port { name: "x".into(), value: ValueId(0), dtype: DType::F32, shape: Some(vec![]) };
+    let port = Port {
+        name: "x".into(),
+        value: ValueId(0),
+        form: Form::Tensor,
+        dtype: DType::F32,
+        shape: Some(vec![]),
+    };
     Engine::new(EngineParts {
         flags,
         metadata: Default::default(),

@@ -1,11 +1,11 @@
 //! `cargo xtask bench models`: how fast models run, beside what users would otherwise take, in one run on one machine.
 
-use ::conformance::inputs::run_seeded;
+use ::conformance::inputs::{all_tensors, run_seeded};
 use ::conformance::models::MODELS;
 use ::conformance::oracle::{Peer, Tensors};
 use engine_builder::{BuildOptions, build};
 use engine_onnx::Model;
-use engine_runtime::{CpuOptions, Device, Inputs, LiveModule, Module};
+use engine_runtime::{CpuOptions, Device, LiveModule, Module, Values};
 use miette::{IntoDiagnostic, Result, WrapErr, ensure, miette};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -87,7 +87,10 @@ fn in_turns(timed: &Timed, device: &Device, rounds: usize) -> Result<(Duration, 
     let module = LiveModule::load(engine, device).into_diagnostic()?;
     let inputs = match &timed.inputs {
         Some(inputs) => inputs.clone(),
-        None => run_seeded(&module, &Inputs::new(), SEED).into_diagnostic()?.inputs,
+        None => {
+            let made = run_seeded(&module, &Values::new(), SEED).into_diagnostic()?.inputs;
+            all_tensors(made).ok_or_else(|| miette!("only models over tensors are timed"))?
+        }
     };
     let largest = inputs.values().max_by_key(|tensor| tensor.bytes().len());
     let largest = largest.ok_or_else(|| miette!("the model has no input"))?;

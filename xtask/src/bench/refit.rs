@@ -2,13 +2,13 @@
 
 use super::memory;
 use super::{Times, milliseconds, ratio};
-use ::conformance::inputs::run_seeded;
+use ::conformance::inputs::{all_tensors, run_seeded};
 use ::conformance::sized::SIZED;
 use clap::Args;
 use engine_builder::{BuildOptions, RefitMode, build};
 use engine_format::{Digest, Engine, FitPolicy, SerializeFlags, Tensor};
 use engine_onnx::Model;
-use engine_runtime::{CpuOptions, Device, Inputs, LiveModule, Module};
+use engine_runtime::{CpuOptions, Device, Inputs, LiveModule, Module, Values};
 use miette::{IntoDiagnostic, Result, miette};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -214,7 +214,8 @@ fn read_and_digest(path: &Path, pool: &ThreadPool) -> Result<()> {
 
 fn times(files: &Files, device: &Device, pool: &ThreadPool, rounds: usize) -> Result<()> {
     let module = load(&files.full, device)?;
-    let inputs = run_seeded(&module, &Inputs::new(), 1).into_diagnostic()?.inputs;
+    let inputs = run_seeded(&module, &Values::new(), 1).into_diagnostic()?.inputs;
+    let inputs = all_tensors(inputs).expect("models of a size asked for take tensors");
     let mut all = [Times::default(), Times::default()];
     let mut layer = [Times::default(), Times::default()];
     let mut first = [Times::default(), Times::default()];
@@ -268,7 +269,8 @@ fn frozen_against_refittable(subject: &Subject<'_>, device: &Device, rounds: usi
     });
     let [frozen, refittable] = modules;
     let (frozen, refittable) = (frozen?, refittable?);
-    let inputs = run_seeded(&frozen, &Inputs::new(), 1).into_diagnostic()?.inputs;
+    let inputs = run_seeded(&frozen, &Values::new(), 1).into_diagnostic()?.inputs;
+    let inputs = all_tensors(inputs).expect("models of a size asked for take tensors");
     refittable.run(&inputs).into_diagnostic()?;
     let mut times = [Times::default(), Times::default()];
     for _ in 0..rounds {
