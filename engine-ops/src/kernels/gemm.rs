@@ -9,14 +9,15 @@ mod pack;
 pub(crate) mod tile;
 
 use crate::kernels::simd::{Kernels, kernels};
+use crate::parallel::{aligned, in_slots};
+pub(crate) use pack::pack_a;
 pub use pack::{MatRef, PackB, Slivers};
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tile::{Dots, Panel, WIDE};
 
 /// Block of `k`: a packed sliver of rows (12 × 256 × 4 bytes) stays in the first-level cache.
-const BLOCK_K: usize = 256;
+pub(crate) const BLOCK_K: usize = 256;
 /// Most columns of a task: its packed block (512 × 256 × 4 bytes) stays in the second-level cache.
 const BLOCK_N: usize = 512;
 /// Most rows of a task.
@@ -28,7 +29,7 @@ const BLOCK_N_STREAM: usize = 4096;
 /// Elements of a right operand that is read in place by any number of rows: it stays in the first or second level cache.
 const SMALL: usize = 16 * 1024;
 /// Multiplications below which starting threads costs more than it saves.
-const PARALLEL: usize = 192 * 1024;
+pub(crate) const PARALLEL: usize = 192 * 1024;
 /// Tasks wanted per thread, so that an uneven end is short.
 const TASKS_PER_THREAD: usize = 3;
 /// Rows (or columns) up to which operands that both lie along `k` are multiplied in place.
@@ -118,12 +119,28 @@ impl PackB for PackedB<'_> {
 
 /// The output, written by tasks in disjoint blocks.
 #[derive(Clone, Copy)]
-struct Output(*mut f32);
+pub(crate) struct Output {
+    first: *mut f32,
+    len: usize,
+}
 
-// SAFETY: tasks write disjoint elements, see `Call::task`.
+// SAFETY: tasks write disjoint elements, see the `task` of its users.
 unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
+
+impl Output {
+    pub(crate) fn new(out: &mut [f32]) -> Self {
+        Self { first: out.as_mut_ptr(), len: out.len() }
+    }
+
+    /// The element at `index`.
+    pub(crate) fn at(self, index: usize) -> *mut f32 {
+        assert!(index < self.len, "output {index} of {}", self.len);
+        // SAFETY: it was just checked that there is such an element.
+        unsafe { self.first.add(index) }
+    }
+}
 
 impl Gemm {
     /// Bytes of scratch that [`Gemm::run`] wants: a slot for each thread that can have work. With less (one slot at
@@ -178,32 +195,15 @@ impl Gemm {
         let (a, b) = operands(0);
         let mode = self.mode(kernels, &a, &b);
         let cut = Cut::new(self, kernels, mode, rayon::current_num_threads());
-        let call = Call { gemm: self, kernels, mode, cut, out: Output(out.as_mut_ptr()), epilogue };
+        let call = Call { gemm: self, kernels, mode, cut, out: Output::new(out), epilogue };
         let (scratch, slot) = (aligned(scratch), self.slot(kernels, mode, &cut));
-        let found = scratch.len();
-        assert!(found >= slot, "{found} elements of scratch for {self:?}, needs {slot}");
+        assert!(scratch.len() >= slot, "{} elements of scratch for {self:?}", scratch.len());
         let tasks = cut.tasks(self);
         if tasks == 1 || self.batch * self.m * self.n * self.k.max(1) < PARALLEL {
-            for task in 0..tasks {
-                call.task(task, &operands, &mut scratch[..slot]);
-            }
-            return;
+            let slot = &mut scratch[..slot];
+            return (0..tasks).for_each(|task| call.task(task, &operands, slot));
         }
-        let next = AtomicUsize::new(0);
-        let drain = |slot: &mut [f32]| {
-            loop {
-                let task = next.fetch_add(1, Ordering::Relaxed);
-                if task >= tasks {
-                    break;
-                }
-                call.task(task, &operands, slot);
-            }
-        };
-        if slot == 0 {
-            (0..tasks).into_par_iter().for_each(|task| call.task(task, &operands, &mut []));
-        } else {
-            scratch.par_chunks_exact_mut(slot).for_each(drain);
-        }
+        in_slots(tasks, slot, scratch, |task, slot| call.task(task, &operands, slot));
     }
 
     /// Bytes of scratch that [`Gemm::run_here`] wants.
@@ -228,7 +228,7 @@ impl Gemm {
         let (a, b) = operands(0);
         let mode = self.mode(kernels, &a, &b);
         let cut = Cut::new(self, kernels, mode, 1);
-        let out = Output(out.as_mut_ptr());
+        let out = Output::new(out);
         let call = Call { gemm: self, kernels, mode, cut, out, epilogue: None };
         let (scratch, slot) = (aligned(scratch), self.slot(kernels, mode, &cut));
         (0..cut.tasks(self)).for_each(|task| call.task(task, &operands, &mut scratch[..slot]));
@@ -267,13 +267,6 @@ impl Gemm {
 /// Elements of a slot that packed rows of the left operand take.
 fn left_slot(kernels: &Kernels, k: usize) -> usize {
     (kernels.rows * k).next_multiple_of(16)
-}
-
-/// The scratch as elements, from its first 64-byte boundary.
-fn aligned(scratch: &mut [u8]) -> &mut [f32] {
-    let skip = scratch.as_ptr().align_offset(64).min(scratch.len());
-    let len = (scratch.len() - skip) / 4 * 4;
-    bytemuck::cast_slice_mut(&mut scratch[skip..skip + len])
 }
 
 /// How the output is cut into tasks.
@@ -363,8 +356,7 @@ impl Call<'_> {
     fn at(&self, batch: usize, row: usize, col: usize) -> *mut f32 {
         let Gemm { m, n, .. } = *self.gemm;
         debug_assert!(batch < self.gemm.batch && row < m && col < n);
-        // SAFETY: the output has `batch · m · n` elements.
-        unsafe { self.out.0.add((batch * m + row) * n + col) }
+        self.out.at((batch * m + row) * n + col)
     }
 
     fn dots<B: PackB>(&self, block: &Block<'_, B>) {

@@ -1,6 +1,7 @@
 //! The input of a convolution as the right operand of a matrix product, a row for each tap of each channel and a column for
 //! each output, unrolled only while it is packed.
 
+use crate::kernels::direct::take;
 use crate::kernels::gemm::{PackB, Slivers};
 use crate::kernels::window::Axis;
 use std::ops::Range;
@@ -69,20 +70,6 @@ impl Im2col<'_> {
             let first = from * axis.stride + shift - axis.before;
             take(&row[first..], axis.stride, &mut out[from - start..to - start]);
         }
-    }
-}
-
-/// Copies elements that are `stride` apart.
-fn take(row: &[f32], stride: usize, out: &mut [f32]) {
-    match (stride, out.split_last_mut()) {
-        (1, _) => out.copy_from_slice(&row[..out.len()]),
-        // Pairs, so that the compiler has vectors to shuffle; the last one may be half.
-        (2, Some((last, rest))) => {
-            let pairs = row.as_chunks::<2>().0;
-            *last = row[2 * rest.len()];
-            rest.iter_mut().zip(pairs).for_each(|(out, pair)| *out = pair[0]);
-        }
-        _ => out.iter_mut().zip(row.iter().step_by(stride)).for_each(|(out, x)| *out = *x),
     }
 }
 

@@ -4,10 +4,11 @@
 //! split over output elements, never over the terms of one sum.
 
 pub(crate) mod blocked;
+pub(crate) mod direct;
 pub mod gemm;
 pub(crate) mod im2col;
+pub(crate) mod pooling;
 pub(crate) mod simd;
-pub(crate) mod taps;
 pub(crate) mod window;
 
 /// Name of the instruction set that kernels use on this machine: `avx512`, `avx2`, `neon` or `portable`.

@@ -4,7 +4,6 @@
 //! `target_feature`; [`Kernels`] is the table of those instances, chosen once for this machine.
 
 use crate::kernels::gemm::tile::{Dots, Panel};
-use crate::kernels::taps::Taps;
 use std::sync::LazyLock;
 
 #[cfg(target_arch = "aarch64")]
@@ -33,24 +32,6 @@ pub(crate) trait Simd: 'static {
     unsafe fn load(from: *const f32) -> Self::V;
     /// The first `n < LANES` values from memory, zeros in the other lanes.
     unsafe fn load_first(from: *const f32, n: usize) -> Self::V;
-    /// `LANES` values from memory that are `step` apart.
-    #[inline(always)]
-    unsafe fn load_apart(from: *const f32, step: usize) -> Self::V {
-        let mut lanes = [0.0f32; 16];
-        // SAFETY: the caller vouches for these values, and no register has more than 16 lanes.
-        unsafe {
-            for (i, lane) in lanes[..Self::LANES].iter_mut().enumerate() {
-                *lane = *from.add(i * step);
-            }
-            Self::load(lanes.as_ptr())
-        }
-    }
-    /// `LANES` values from memory, every other one.
-    #[inline(always)]
-    unsafe fn load_alternate(from: *const f32) -> Self::V {
-        // SAFETY: passed on from the caller.
-        unsafe { Self::load_apart(from, 2) }
-    }
     /// `LANES` values to memory, of any alignment.
     unsafe fn store(to: *mut f32, v: Self::V);
     /// The first `n < LANES` lanes to memory.
@@ -81,11 +62,6 @@ pub(crate) struct Kernels {
     /// # Safety
     /// The pointers of the argument must be valid for what its fields say.
     pub(crate) dots: unsafe fn(&Dots),
-    /// See [`crate::kernels::taps::taps`].
-    ///
-    /// # Safety
-    /// None beyond that of having been found in [`available`].
-    pub(crate) taps: unsafe fn(&mut Taps<'_>),
 }
 
 /// Instantiates the kernels for one instruction set.
@@ -107,12 +83,6 @@ macro_rules! instantiate {
                 // SAFETY: passed on from the caller.
                 unsafe { tile::dots::<$simd>(d) }
             }
-            // SAFETY: as above.
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn taps(t: &mut $crate::kernels::taps::Taps<'_>) {
-                // SAFETY: passed on from the caller.
-                unsafe { $crate::kernels::taps::taps::<$simd>(t) }
-            }
             $crate::kernels::simd::Kernels {
                 name: $name,
                 rows: <$simd as Simd>::ROWS,
@@ -120,7 +90,6 @@ macro_rules! instantiate {
                 lanes: <$simd as Simd>::LANES,
                 panel,
                 dots,
-                taps,
             }
         };
     };

@@ -7,10 +7,9 @@ use crate::def::{AttrsExt, FLOATS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::Term;
+use crate::kernels::direct::{Direct, Operands, fills_registers};
 use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
 use crate::kernels::im2col::Im2col;
-use crate::kernels::simd::kernels;
-use crate::kernels::taps::{Taps, whole};
 use crate::kernels::window::{Axis, Window, three, volume};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
@@ -130,13 +129,13 @@ struct Plan {
 enum Way {
     /// The input is the matrix.
     Pointwise,
-    /// The input is unrolled into a matrix while packing.
+    /// Input lines are copied once and read at an offset for each tap.
+    Direct,
+    /// The input is unrolled into a matrix while packing, for rows too short to fill registers.
     Unroll,
-    /// Row by row, for so few filters that unrolling costs more than it saves.
-    Rows,
 }
 
-/// Filters of a group up to which rows are added in place.
+/// Filters of a group up to which unrolling costs more than it saves, however short the rows are.
 const FEW_FILTERS: usize = 3;
 
 impl Plan {
@@ -164,7 +163,8 @@ impl Plan {
         let still = |a: &Axis| a.kernel == 1 && a.stride == 1 && a.input == a.output;
         match self.axes.iter().all(still) {
             true => Way::Pointwise,
-            false if self.filters <= FEW_FILTERS => Way::Rows,
+            false if self.filters <= FEW_FILTERS => Way::Direct,
+            false if fills_registers(&self.axes[2]) => Way::Direct,
             false => Way::Unroll,
         }
     }
@@ -176,6 +176,16 @@ impl Plan {
             m: self.filters,
             n: self.outputs(),
             k: self.channels * self.taps(),
+        }
+    }
+
+    /// The same without unrolling.
+    fn direct(&self) -> Direct<'_> {
+        Direct {
+            products: self.images * self.groups,
+            channels: self.channels,
+            filters: self.filters,
+            axes: &self.axes,
         }
     }
 
@@ -195,7 +205,10 @@ impl Plan {
 fn scratch(shapes: &CpuShapes<'_>) -> usize {
     let (Some(x), Some(w)) = (&shapes.inputs[0], &shapes.inputs[1]) else { return 0 };
     match Plan::new(shapes.attrs, &x.shape, &w.shape) {
-        Ok(plan) if x.dtype == DType::F32 && plan.way() != Way::Rows => plan.gemm().scratch(),
+        Ok(plan) if x.dtype == DType::F32 => match plan.way() {
+            Way::Direct => plan.direct().scratch(),
+            Way::Pointwise | Way::Unroll => plan.gemm().scratch(),
+        },
         _ => 0,
     }
 }
@@ -232,54 +245,16 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
             let operands = |i| (filters(i), MatRef::rows(plan.image(x, i), gemm.n));
             gemm.run(operands, out, ctx.scratch, epilogue);
         }
+        Way::Direct => {
+            let operands = |i| Operands { image: plan.image(x, i), weights: plan.weights(w, i) };
+            plan.direct().run(operands, out, ctx.scratch, epilogue);
+        }
         Way::Unroll => {
             let operands = |i| (filters(i), Im2col { data: plan.image(x, i), axes: &plan.axes });
             gemm.run(operands, out, ctx.scratch, epilogue);
         }
-        Way::Rows => rows(&plan, (x, w, bias), chain.as_ref(), out),
     }
     Ok(())
-}
-
-/// Multiplications of one task of [`rows`].
-const ROWS_TASK: usize = 64 * 1024;
-
-/// Input, filters and bias.
-type Operands<'a> = (&'a [f32], &'a [f32], Option<&'a [f32]>);
-
-fn rows(plan: &Plan, (x, w, bias): Operands<'_>, chain: Option<&Chain<'_>>, out: &mut [f32]) {
-    let [d, h, width] = &plan.axes;
-    let row_work = (width.output * plan.channels * plan.taps()).max(1);
-    let at_once = (ROWS_TASK / row_work).max(1);
-    if out.is_empty() {
-        return;
-    }
-    let kernels = kernels();
-    let planes = d.output * h.output;
-    let whole = whole(width);
-    out.par_chunks_mut(width.output * at_once).enumerate().for_each(|(chunk, out)| {
-        for (r, y) in out.chunks_exact_mut(width.output).enumerate() {
-            let row = chunk * at_once + r;
-            let (filter, at) = (row / planes, row % planes);
-            let (product, own) = (filter / plan.filters, filter % plan.filters);
-            let size = plan.channels * plan.taps();
-            let mut row = Taps {
-                image: plan.image(x, product),
-                weights: &plan.weights(w, product)[own * size..(own + 1) * size],
-                axes: &plan.axes,
-                at: [at / h.output, at % h.output],
-                channels: plan.channels,
-                whole: whole.clone(),
-                bias: bias.map_or(0.0, |b| b[filter % (plan.groups * plan.filters)]),
-                y,
-            };
-            // SAFETY: the table was chosen for this CPU.
-            unsafe { (kernels.taps)(&mut row) };
-        }
-        if let Some(chain) = chain {
-            chain.apply(chunk * width.output * at_once, out);
-        }
-    });
 }
 
 /// Other float types: one output at a time.

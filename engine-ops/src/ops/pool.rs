@@ -5,6 +5,7 @@ use crate::cpu::{Cpu, CpuCtx};
 use crate::def::{AttrsExt, FLOATS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::kernels::pooling::reduce;
 use crate::kernels::window::{Axis, Window, three, volume};
 use crate::ops::conv::axis_params;
 use crate::{AttrDef, AttrKind, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
@@ -106,73 +107,6 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
 
 fn axes(attrs: &Attrs, x: &[usize]) -> Result<[Axis; 3], OpError> {
     three(&Window::read(attrs, x.len() - 2, None)?.axes(&x[2..])?)
-}
-
-/// Outputs that are reduced at once.
-const STRIP: usize = 64;
-/// Elements of the output per rayon task, about.
-const TASK: usize = 4096;
-
-/// Reduces every window: `step` takes one element in, `finish` gives the output of a window at a position.
-fn reduce<T: Element, A: Copy + Send + Sync>(
-    axes: &[Axis; 3],
-    (x, y): (&[T], &mut [T]),
-    init: A,
-    step: impl Fn(A, T) -> A + Sync,
-    finish: impl Fn(A, [usize; 3]) -> T + Sync,
-) {
-    let [d, h, w] = axes;
-    if y.is_empty() {
-        return;
-    }
-    let (rows, plane) = (d.output * h.output, volume(axes, |a| a.input));
-    let at_once = (TASK / w.output).max(1);
-    y.par_chunks_mut(w.output * at_once).enumerate().for_each(|(chunk, y)| {
-        for (r, y) in y.chunks_exact_mut(w.output).enumerate() {
-            let row = chunk * at_once + r;
-            let x = &x[row / rows * plane..][..plane];
-            let at = [row % rows / h.output, row % h.output];
-            for (s, y) in y.chunks_mut(STRIP).enumerate() {
-                let mut sums = [init; STRIP];
-                strip(axes, x, at, s * STRIP, &mut sums[..y.len()], &step);
-                for (i, (y, &sum)) in y.iter_mut().zip(&sums).enumerate() {
-                    *y = finish(sum, [at[0], at[1], s * STRIP + i]);
-                }
-            }
-        }
-    });
-}
-
-/// Reduces the windows of neighbouring outputs in one row, from output `first` on.
-fn strip<T: Copy, A: Copy>(
-    [d, h, w]: &[Axis; 3],
-    x: &[T],
-    at: [usize; 2],
-    first: usize,
-    sums: &mut [A],
-    step: &impl Fn(A, T) -> A,
-) {
-    let lines = (0..d.kernel).flat_map(|kd| (0..h.kernel).map(move |kh| (kd, kh)));
-    for (kd, kh) in lines {
-        let (Some(z), Some(v)) = (d.at(at[0], kd), h.at(at[1], kh)) else { continue };
-        let line = &x[(z * h.input + v) * w.input..][..w.input];
-        for kw in 0..w.kernel {
-            let inside = w.outputs(kw);
-            let from = inside.start.max(first);
-            let end = inside.end.min(first + sums.len());
-            if from >= end {
-                continue;
-            }
-            let sums = &mut sums[from - first..end - first];
-            let line = &line[from * w.stride + kw * w.dilation - w.before..];
-            if w.stride == 1 {
-                sums.iter_mut().zip(line).for_each(|(sum, &x)| *sum = step(*sum, x));
-            } else {
-                let apart = line.iter().step_by(w.stride);
-                sums.iter_mut().zip(apart).for_each(|(sum, &x)| *sum = step(*sum, x));
-            }
-        }
-    }
 }
 
 /// Element types of MaxPool.

@@ -149,13 +149,22 @@ pub(crate) fn pack_a(a: &MatRef<'_>, i: usize, rows: usize, k: usize, out: &mut 
         return;
     }
     let len = out.len() / rows;
-    for r in 0..rows {
-        let from = (i + r) * a.row + k * a.col;
+    let row = |r: usize| &a.data[(i + r) * a.row + k * a.col..];
+    let mut done = 0;
+    // Rows that lie along `k` are taken four at a time: one store of four values for each `k`.
+    while a.col == 1 && rows - done >= 4 {
+        let four = [0, 1, 2, 3].map(|r| &row(done + r)[..len]);
+        for (at, out) in out.chunks_exact_mut(rows).enumerate() {
+            out[done..done + 4].copy_from_slice(&four.map(|row| row[at]));
+        }
+        done += 4;
+    }
+    for r in done..rows {
         let out = out[r..].iter_mut().step_by(rows);
         if a.col == 1 {
-            out.zip(&a.data[from..from + len]).for_each(|(out, &x)| *out = x);
+            out.zip(&row(r)[..len]).for_each(|(out, &x)| *out = x);
         } else {
-            out.zip(a.data[from..].iter().step_by(a.col)).for_each(|(out, &x)| *out = x);
+            out.zip(row(r).iter().step_by(a.col)).for_each(|(out, &x)| *out = x);
         }
     }
 }

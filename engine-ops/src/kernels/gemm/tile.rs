@@ -19,8 +19,10 @@ pub(crate) struct Panel {
     pub(crate) sliver: usize,
     /// Elements from one sliver to the next.
     pub(crate) sliver_stride: usize,
-    /// Elements from one `k` to the next within a sliver.
+    /// Elements from one `k` to the next within a sliver, unless there are `offsets`.
     pub(crate) row_stride: usize,
+    /// For each `k`, elements from the first one of a sliver to that of the row; null if rows are `row_stride` apart.
+    pub(crate) offsets: *const u32,
     /// Length of the block of `k`.
     pub(crate) k: usize,
     /// The output's first element.
@@ -42,6 +44,7 @@ impl Panel {
         sliver: 1,
         sliver_stride: 0,
         row_stride: 0,
+        offsets: std::ptr::null(),
         k: 0,
         c: std::ptr::null_mut(),
         c_stride: 0,
@@ -59,12 +62,58 @@ pub(crate) const WIDE: usize = 4;
 /// The CPU has `S`; the pointers of `p` are valid for what its fields say, and no other thread uses the output's elements.
 #[inline(always)]
 pub(crate) unsafe fn panel<S: Simd>(p: &Panel) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match p.offsets.is_null() {
+            true => panel_of::<S, _>(p, Even(p.row_stride)),
+            false => panel_of::<S, _>(p, Listed(p.offsets)),
+        }
+    }
+}
+
+/// Where the rows of a sliver are.
+trait Rows: Copy {
+    /// Row `k` of the sliver that begins at `b`.
+    ///
+    /// # Safety
+    /// The sliver has that row.
+    unsafe fn row(self, b: *const f32, k: usize) -> *const f32;
+}
+
+/// As far apart as this.
+#[derive(Clone, Copy)]
+struct Even(usize);
+
+impl Rows for Even {
+    #[inline(always)]
+    unsafe fn row(self, b: *const f32, k: usize) -> *const f32 {
+        // SAFETY: passed on from the caller.
+        unsafe { b.add(k * self.0) }
+    }
+}
+
+/// At these offsets.
+#[derive(Clone, Copy)]
+struct Listed(*const u32);
+
+impl Rows for Listed {
+    #[inline(always)]
+    unsafe fn row(self, b: *const f32, k: usize) -> *const f32 {
+        // SAFETY: passed on from the caller.
+        unsafe { b.add(*self.0.add(k) as usize) }
+    }
+}
+
+/// # Safety
+/// As [`panel`].
+#[inline(always)]
+unsafe fn panel_of<S: Simd, B: Rows>(p: &Panel, of: B) {
     /// Calls the instance for this number of rows.
     macro_rules! rows {
         ($width:expr, $j:expr, $b:expr, $cols:expr, [$($r:literal)*]) => {
             match p.rows {
                 // SAFETY: passed on from the caller.
-                $($r if $r <= S::ROWS => unsafe { tile::<S, $r, $width>(p, $b, $j, $cols) },)*
+                $($r if $r <= S::ROWS => unsafe { tile::<S, B, $r, $width>(p, of, $b, $j, $cols) },)*
                 _ => unreachable!("a panel has at most as many rows as the largest tile"),
             }
         };
@@ -88,9 +137,10 @@ pub(crate) unsafe fn panel<S: Simd>(p: &Panel) {
 /// # Safety
 /// As [`panel`]; columns `j..j + cols` belong to the panel.
 #[inline(always)]
-unsafe fn tile<S: Simd, const R: usize, const W: usize>(
+unsafe fn tile<S: Simd, B: Rows, const R: usize, const W: usize>(
     p: &Panel,
-    mut b: *const f32,
+    of: B,
+    b: *const f32,
     j: usize,
     cols: usize,
 ) {
@@ -112,7 +162,8 @@ unsafe fn tile<S: Simd, const R: usize, const W: usize>(
             }
         }
         let mut a = p.a;
-        for _ in 0..p.k {
+        for k in 0..p.k {
+            let b = of.row(b, k);
             let mut columns = [zero; W];
             for (w, column) in columns.iter_mut().enumerate() {
                 *column = S::load(b.add(w * S::LANES));
@@ -124,7 +175,6 @@ unsafe fn tile<S: Simd, const R: usize, const W: usize>(
                 }
             }
             a = a.add(R);
-            b = b.add(p.row_stride);
         }
         for (r, row) in sums.iter().enumerate() {
             for (w, &sum) in row.iter().enumerate() {

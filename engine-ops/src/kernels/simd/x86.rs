@@ -28,15 +28,6 @@ impl Simd for Avx512 {
         unsafe { _mm512_maskz_loadu_ps(mask(n), from) }
     }
     #[inline(always)]
-    unsafe fn load_alternate(from: *const f32) -> __m512 {
-        // SAFETY: as above, and the caller vouches for the values 0, 2 to 30; no other than those between is read.
-        unsafe {
-            let (low, high) = (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(15)));
-            let pick = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
-            _mm512_permutex2var_ps(low, pick, high)
-        }
-    }
-    #[inline(always)]
     unsafe fn store(to: *mut f32, v: __m512) {
         // SAFETY: as above, and the caller vouches for 16 values.
         unsafe { _mm512_storeu_ps(to, v) }
@@ -86,15 +77,6 @@ impl Simd for Avx2 {
     unsafe fn load_first(from: *const f32, n: usize) -> __m256 {
         // SAFETY: as above; masked-off lanes are not read.
         unsafe { _mm256_maskload_ps(from, first(n)) }
-    }
-    #[inline(always)]
-    unsafe fn load_alternate(from: *const f32) -> __m256 {
-        // SAFETY: as above, and the caller vouches for the values 0, 2 to 14; no other than those between is read.
-        unsafe {
-            let (low, high) = (_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(7)));
-            let halves = _mm256_castps_pd(_mm256_shuffle_ps::<0b11_01_10_00>(low, high));
-            _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(halves))
-        }
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: __m256) {

@@ -119,15 +119,17 @@ fn largest(from: &[usize], to: &[usize]) -> usize {
         .expect("the range holds at least 0")
 }
 
-/// Two buffers of `f32` that passes read and write in turn.
+/// Two buffers of `f32` that passes read and write in turn; two more where operand and result are of other floats.
 fn scratch(shapes: &CpuShapes<'_>) -> usize {
     let (Some(Some(x)), Some(Some(y))) = (shapes.inputs.first(), shapes.outputs.first()) else {
         return 0;
     };
-    match shapes.attrs.str("mode") {
-        "nearest" => 0,
-        _ => 2 * (largest(&x.shape, &y.shape) * size_of::<f32>()).next_multiple_of(8),
-    }
+    let buffers = match (shapes.attrs.str("mode"), x.dtype) {
+        ("nearest", _) => 0,
+        (_, DType::F32) => 2,
+        _ => 4,
+    };
+    buffers * (largest(&x.shape, &y.shape) * size_of::<f32>()).next_multiple_of(8)
 }
 
 fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
@@ -153,15 +155,15 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
         });
         return Ok(());
     }
-    let (a, b) = ctx.scratch.split_at_mut(ctx.scratch.len() / 2);
-    let (a, b) = (bytemuck::cast_slice_mut(a), bytemuck::cast_slice_mut(b));
+    let scratch: &mut [f32] = bytemuck::cast_slice_mut(ctx.scratch);
     match x.dtype {
-        DType::F32 => mix(attrs, &stretches, x.slice::<f32>(), y.slice(), (a, b), |v| v, |v| v),
+        DType::F32 => mix(attrs, &stretches, x.slice::<f32>(), y.slice(), scratch),
         DType::F16 => {
-            mix(attrs, &stretches, x.slice(), y.slice(), (a, b), f16::to_f32, f16::from_f32)
+            converted(attrs, &stretches, x.slice(), y.slice(), scratch, f16::to_f32, f16::from_f32)
         }
         DType::BF16 => {
-            mix(attrs, &stretches, x.slice(), y.slice(), (a, b), bf16::to_f32, bf16::from_f32)
+            let (x, y) = (x.slice(), y.slice());
+            converted(attrs, &stretches, x, y, scratch, bf16::to_f32, bf16::from_f32)
         }
         other => Err(OpError::new(format!("operand X is {other}, expected f32, f16 or bf16"))),
     }
@@ -189,38 +191,88 @@ fn around(shape: &[usize], at: usize) -> (usize, usize) {
     (shape[..at].iter().product(), shape[at + 1..].iter().product())
 }
 
-/// Linear and cubic resizing, one axis after the other from the innermost on.
-fn mix<T: Element>(
+/// [`mix`] of floats that are `f32` in between.
+fn converted<T: Element>(
     attrs: &Attrs,
     stretches: &[Stretch],
     x: &[T],
     y: &mut [T],
-    (mut read, mut write): (&mut [f32], &mut [f32]),
-    load: impl Fn(T) -> f32 + Sync,
-    store: impl Fn(f32) -> T + Sync,
+    scratch: &mut [f32],
+    load: impl Fn(T) -> f32,
+    store: impl Fn(f32) -> T,
+) -> Result<(), OpError> {
+    let (ends, between) = scratch.split_at_mut(scratch.len() / 2);
+    let (from, to) = ends.split_at_mut(ends.len() / 2);
+    let (from, to) = (&mut from[..x.len()], &mut to[..y.len()]);
+    from.iter_mut().zip(x).for_each(|(to, &from)| *to = load(from));
+    mix(attrs, stretches, from, to, between)?;
+    y.iter_mut().zip(to.iter()).for_each(|(to, &from)| *to = store(from));
+    Ok(())
+}
+
+/// Linear and cubic resizing, one axis after the other from the innermost on: from `x` through the halves of `scratch` in
+/// turn to `y`.
+fn mix(
+    attrs: &Attrs,
+    stretches: &[Stretch],
+    x: &[f32],
+    y: &mut [f32],
+    scratch: &mut [f32],
 ) -> Result<(), OpError> {
     let mut shape: Vec<usize> = stretches.iter().map(|s| s.from).collect();
-    read.iter_mut().zip(x).for_each(|(to, &from)| *to = load(from));
+    let axes = stretches.iter().enumerate().rev().filter(|(_, s)| !s.is_identity(attrs));
+    let axes: Vec<_> = axes.collect();
+    let Some(last) = axes.len().checked_sub(1) else {
+        y.copy_from_slice(x);
+        return Ok(());
+    };
     let outside = attrs.float("extrapolation_value");
-    for (at, stretch) in stretches.iter().enumerate().rev() {
-        if stretch.is_identity(attrs) {
-            continue;
-        }
+    let (mut write, mut read) = scratch.split_at_mut(scratch.len() / 2);
+    for (i, &(at, stretch)) in axes.iter().enumerate() {
         let table = stretch.table(attrs)?;
         let (outer, inner) = around(&shape, at);
         shape[at] = stretch.to;
-        let to = &mut write[..outer * stretch.to * inner];
-        pass(&table, stretch, inner, read, to, outside);
+        let from = if i == 0 { x } else { &*read };
+        let to = if i == last { &mut *y } else { &mut write[..outer * stretch.to * inner] };
+        match inner {
+            1 => along(&table, stretch, from, to, outside),
+            _ => across(&table, stretch, inner, from, to, outside),
+        }
         std::mem::swap(&mut read, &mut write);
     }
-    y.iter_mut().zip(read.iter()).for_each(|(to, &from)| *to = store(from));
     Ok(())
 }
 
 /// Elements that one task writes.
 const GRAIN: usize = 16 * 1024;
 
-fn pass(
+/// Along the innermost axis, whose outputs have their own weights each.
+fn along(table: &Table, stretch: &Stretch, from: &[f32], to: &mut [f32], outside: f32) {
+    let lines = GRAIN.div_ceil(stretch.to);
+    let from = from.par_chunks(lines * stretch.from);
+    to.par_chunks_mut(lines * stretch.to).zip(from).for_each(|(to, from)| {
+        let lines = to.chunks_exact_mut(stretch.to).zip(from.chunks_exact(stretch.from));
+        for (to, from) in lines {
+            let weights = table.weights.chunks_exact(table.taps);
+            for ((to, weights), start) in to.iter_mut().zip(weights).zip(&table.start) {
+                let Some(start) = *start else {
+                    *to = outside;
+                    continue;
+                };
+                *to = match (weights, &from[start..start + table.taps]) {
+                    ([a, b], [x, y]) => a * x + b * y,
+                    (weights, taken) => {
+                        let products = weights.iter().zip(taken).map(|(w, x)| w * x);
+                        products.reduce(|sum, product| sum + product).unwrap_or(outside)
+                    }
+                };
+            }
+        }
+    });
+}
+
+/// Along an outer axis: whole runs of `inner` elements have the same weights.
+fn across(
     table: &Table,
     stretch: &Stretch,
     inner: usize,

@@ -1,0 +1,117 @@
+//! Reducing the windows of a pool, many neighbouring outputs at once.
+
+use crate::kernels::window::{Axis, volume};
+use crate::wide::{Loop, wide};
+use engine_format::Element;
+use rayon::prelude::*;
+
+/// Outputs that are reduced at once.
+const STRIP: usize = 64;
+/// Elements of the output per rayon task, about.
+const TASK: usize = 4096;
+
+/// Reduces every window: `step` takes one element in, `finish` gives the output of a window at a position.
+pub(crate) fn reduce<T: Element, A: Copy + Send + Sync>(
+    axes: &[Axis; 3],
+    (x, y): (&[T], &mut [T]),
+    init: A,
+    step: impl Fn(A, T) -> A + Sync,
+    finish: impl Fn(A, [usize; 3]) -> T + Sync,
+) {
+    let w = &axes[2];
+    if y.is_empty() {
+        return;
+    }
+    let at_once = (TASK / w.output).max(1);
+    y.par_chunks_mut(w.output * at_once).enumerate().for_each(|(chunk, y)| {
+        wide(Rows { axes, x, y, first: chunk * at_once, init, step: &step, finish: &finish });
+    });
+}
+
+/// Neighbouring rows of outputs.
+struct Rows<'a, T, A, S, F> {
+    axes: &'a [Axis; 3],
+    x: &'a [T],
+    y: &'a mut [T],
+    /// Number of the first row.
+    first: usize,
+    init: A,
+    step: &'a S,
+    finish: &'a F,
+}
+
+impl<T: Copy, A: Copy, S: Fn(A, T) -> A, F: Fn(A, [usize; 3]) -> T> Loop for Rows<'_, T, A, S, F> {
+    #[inline(always)]
+    fn run(self) {
+        let [d, h, w] = self.axes;
+        let (rows, plane) = (d.output * h.output, volume(self.axes, |a| a.input));
+        for (r, y) in self.y.chunks_exact_mut(w.output).enumerate() {
+            let row = self.first + r;
+            let x = &self.x[row / rows * plane..][..plane];
+            let at = [row % rows / h.output, row % h.output];
+            for (s, y) in y.chunks_mut(STRIP).enumerate() {
+                let mut sums = [self.init; STRIP];
+                strip(self.axes, x, at, s * STRIP, &mut sums[..y.len()], self.step);
+                for (i, (y, &sum)) in y.iter_mut().zip(&sums).enumerate() {
+                    *y = (self.finish)(sum, [at[0], at[1], s * STRIP + i]);
+                }
+            }
+        }
+    }
+}
+
+/// Reduces the windows of neighbouring outputs in one row, from output `first` on.
+#[inline(always)]
+fn strip<T: Copy, A: Copy>(
+    [d, h, w]: &[Axis; 3],
+    x: &[T],
+    at: [usize; 2],
+    first: usize,
+    sums: &mut [A],
+    step: &impl Fn(A, T) -> A,
+) {
+    for kd in d.inside(at[0]) {
+        for kh in h.inside(at[1]) {
+            let z = at[0] * d.stride + kd * d.dilation - d.before;
+            let v = at[1] * h.stride + kh * h.dilation - h.before;
+            let line = &x[(z * h.input + v) * w.input..][..w.input];
+            for kw in 0..w.kernel {
+                let inside = w.outputs(kw);
+                let from = inside.start.max(first);
+                let end = inside.end.min(first + sums.len());
+                if from < end {
+                    let line = &line[from * w.stride + kw * w.dilation - w.before..];
+                    take_in(&mut sums[from - first..end - first], line, w.stride, step);
+                }
+            }
+        }
+    }
+}
+
+/// Takes elements that are `stride` apart into one sum each. Loops and pairs that the compiler turns into vectors.
+#[inline(always)]
+fn take_in<T: Copy, A: Copy>(sums: &mut [A], line: &[T], stride: usize, step: &impl Fn(A, T) -> A) {
+    match stride {
+        1 => {
+            for (sum, &x) in sums.iter_mut().zip(line) {
+                *sum = step(*sum, x);
+            }
+        }
+        2 => {
+            let pairs = line.as_chunks::<2>().0;
+            let whole = sums.len().min(pairs.len());
+            for (sum, pair) in sums[..whole].iter_mut().zip(pairs) {
+                *sum = step(*sum, pair[0]);
+            }
+            // The last element of the line may have no neighbour.
+            for (sum, &x) in sums[whole..].iter_mut().zip(&line[2 * whole..]) {
+                *sum = step(*sum, x);
+            }
+        }
+        _ => {
+            for (sum, &x) in sums.iter_mut().zip(line.iter().step_by(stride)) {
+                *sum = step(*sum, x);
+            }
+        }
+    }
+}
