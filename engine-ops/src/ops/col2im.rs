@@ -1,12 +1,14 @@
 //! Blocks put back together to an image.
 
-use crate::case::Case;
+use super::elementwise::{PRELUDE, element_type, rounded};
+use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::{AttrsExt, FLOATS};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
-use engine_format::{Attrs, DType, Dim, Tensor};
+use engine_format::{Attr, Attrs, DType, Dim, Tensor};
 
 pub static COL2IM: OpDef = OpDef {
     name: "Col2Im",
@@ -22,6 +24,7 @@ pub static COL2IM: OpDef = OpDef {
     outputs: &["output"],
     infer,
     cpu: Cpu::kernel(run),
+    gpu: Some(gpu),
     types: FLOATS,
     tolerance: Tolerance::SUMS,
     cases: || {
@@ -32,7 +35,18 @@ pub static COL2IM: OpDef = OpDef {
             Tensor::from_slice(&[2], &[1i64, 2]),
         ];
         let y = Tensor::from_slice(&[1, 1, 1, 4], &[1.0f32, 6.0, 8.0, 6.0]);
-        vec![Case::new("overlapping pairs", inputs).expect(vec![y])]
+        let image = vec![
+            ramp(&[2, 18, 40]),
+            Tensor::from_slice(&[2], &[9i64, 8]),
+            Tensor::from_slice(&[2], &[3i64, 3]),
+        ];
+        vec![
+            Case::new("overlapping pairs", inputs).expect(vec![y]),
+            Case::new("strides, gaps and edges", image)
+                .attr("strides", Attr::Ints(vec![1, 2]))
+                .attr("dilations", Attr::Ints(vec![2, 1]))
+                .attr("pads", Attr::Ints(vec![2, 1, 1, 2])),
+        ]
     },
     ..OpDef::BASE
 };
@@ -98,6 +112,38 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let sizes = image.iter().map(|&n| Dim::from(n));
     let out = [shape[0].clone(), Dim::from(channels)].into_iter().chain(sizes).collect();
     Ok(vec![Facts::new(x.dtype, out)])
+}
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let y = ctx.output();
+    if element_type(y.dtype) != Some("f32") {
+        return Ok(None);
+    }
+    let known = |i: usize| ctx.value(i).and_then(Tensor::to_i64s);
+    let (Some(image), Some(block)) = (known(1), known(2)) else { return Ok(None) };
+    let axes = axes(ctx.attrs, &image, &block)?;
+    let text = render(
+        include_str!("col2im.wgsl"),
+        &[
+            ("functions", PRELUDE),
+            ("words", &(2 * axes.len()).to_string()),
+            ("y", &rounded(y.dtype, "sum")),
+        ],
+    );
+    let elements: usize = axes.iter().map(|a| a.block).product();
+    let count: usize = axes.iter().map(|a| a.count).product();
+    let mut params = [y.len(), axes.len(), elements, count].map(|n| n as u32).to_vec();
+    for a in &axes {
+        let sizes = [a.image, a.block, a.dilation, a.stride, a.pad, a.count, 0, 0];
+        params.extend(sizes.map(|n| n as u32));
+    }
+    Ok(Some(GpuProgram::one(Dispatch {
+        label: "Col2Im".into(),
+        wgsl: text.into(),
+        binds: vec![Bind::In(0), Bind::Out(0)],
+        params,
+        groups: ctx.limits.linear(y.len(), 256),
+    })))
 }
 
 fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {

@@ -4,6 +4,7 @@ use super::gather::indices;
 use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::strided::{offsets, strides};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
@@ -19,6 +20,7 @@ pub static REVERSE_SEQUENCE: OpDef = OpDef {
     kind: Kind::Move,
     infer,
     cpu: Cpu::kernel(cpu),
+    gpu: Some(gpu),
     cases,
     ..OpDef::BASE
 };
@@ -78,6 +80,24 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     Ok(())
 }
 
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let x = ctx.input(0);
+    let Some(width) = words(x.dtype) else { return Ok(None) };
+    let rank = x.shape.len();
+    let batch = axis(ctx.attrs.int("batch_axis"), rank)?;
+    let time = axis(ctx.attrs.int("time_axis"), rank)?;
+    let own = strides(&x.shape);
+    let numbers = [x.len() * width, width, x.shape[batch], own[batch], x.shape[time], own[time]];
+    let Ok(params) = numbers.into_iter().map(u32::try_from).collect() else { return Ok(None) };
+    Ok(Some(GpuProgram::one(Dispatch {
+        label: "ReverseSequence".into(),
+        wgsl: include_str!("reverse_sequence.wgsl").into(),
+        binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0)],
+        params,
+        groups: ctx.limits.linear(x.len() * width, 256),
+    })))
+}
+
 fn cases() -> Vec<Case> {
     let square = || Tensor::from_slice(&[3, 2], &[1i32, 2, 3, 4, 5, 6]);
     vec![
@@ -87,6 +107,8 @@ fn cases() -> Vec<Case> {
             .attr("batch_axis", Attr::Int(0))
             .attr("time_axis", Attr::Int(1))
             .expect(vec![Tensor::from_slice(&[3, 2], &[1i32, 2, 4, 3, 5, 6])]),
+        Case::new("two words", vec![Tensor::from_slice(&[2, 1], &[1i64 << 40, -2]), ints(&[2])])
+            .expect(vec![Tensor::from_slice(&[2, 1], &[-2i64, 1 << 40])]),
         Case::new("frames", vec![ramp(&[4, 3, 5]), ints(&[4, 0, 2])]),
     ]
 }

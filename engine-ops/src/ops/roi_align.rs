@@ -1,12 +1,14 @@
 //! Regions of an image, pooled to one size.
 
-use crate::case::Case;
+use super::elementwise::{PRELUDE, element_type, rounded};
+use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
-use engine_format::{Attr, Dim, Tensor};
+use engine_format::{Attr, DType, Dim, Tensor};
 
 pub static ROI_ALIGN: OpDef = OpDef {
     name: "RoiAlign",
@@ -24,12 +26,31 @@ pub static ROI_ALIGN: OpDef = OpDef {
     inputs: &[Operand::data("X"), Operand::data("rois"), Operand::data("batch_indices")],
     infer,
     cpu: Cpu::kernel(run),
+    gpu: Some(gpu),
     tolerance: Tolerance::SUMS,
     cases: || {
         let x = Tensor::from_slice(&[1, 1, 2, 2], &[1.0f32, 2.0, 3.0, 4.0]);
         let region = Tensor::from_slice(&[1, 4], &[0.0f32, 0.0, 2.0, 2.0]);
         let inputs = vec![x, region, Tensor::from_slice(&[1], &[0i64])];
+        let regions = [0.5f32, 1.0, 6.0, 7.5, -2.0, 0.0, 3.0, 3.5, 4.0, 4.0, 4.25, 12.0];
+        let several = || {
+            let batches = Tensor::from_slice(&[3], &[1i64, 0, 1]);
+            let inputs = vec![ramp(&[2, 3, 9, 8]), Tensor::from_slice(&[3, 4], &regions), batches];
+            Case::new("", inputs)
+                .attr("output_height", Attr::Int(3))
+                .attr("output_width", Attr::Int(2))
+                .attr("spatial_scale", Attr::Float(0.75))
+        };
+        let text = |s: &str| Attr::Str(s.to_owned());
         vec![
+            Case { name: "as many points as pixels", ..several() },
+            Case { name: "greatest", ..several().attr("mode", text("max")) },
+            Case {
+                name: "not shifted",
+                ..several()
+                    .attr("coordinate_transformation_mode", text("output_half_pixel"))
+                    .attr("sampling_ratio", Attr::Int(2))
+            },
             Case::new("the whole image", inputs)
                 .attr("sampling_ratio", Attr::Int(1))
                 .expect(vec![Tensor::from_slice(&[1, 1, 1, 1], &[2.5f32])]),
@@ -49,6 +70,33 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let sizes = ["output_height", "output_width"].map(|name| Dim::from(ctx.attrs.int(name)));
     let out = [regions[0].clone(), shape[1].clone()].into_iter().chain(sizes).collect();
     Ok(vec![Facts::new(x.dtype, out)])
+}
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (x, y) = (ctx.input(0), ctx.output());
+    let types = [x.dtype, ctx.input(1).dtype].map(element_type);
+    let &[batches, channels, height, width] = x.shape.as_slice() else { return Ok(None) };
+    if types != [Some("f32"); 2] || ctx.input(2).dtype != DType::I64 || x.is_empty() {
+        return Ok(None);
+    }
+    let maxima = ctx.attrs.str("mode") == "max";
+    let half = ctx.attrs.str("coordinate_transformation_mode") == "half_pixel";
+    let text = render(
+        include_str!("roi_align.wgsl"),
+        &[("functions", PRELUDE), ("y", &rounded(x.dtype, "result"))],
+    );
+    let ratio = u32::try_from(ctx.attrs.int("sampling_ratio")).unwrap_or(0);
+    let sizes = [y.len(), channels, height, width, y.shape[2], y.shape[3]].map(|n| n as u32);
+    let mut params = sizes.to_vec();
+    params.extend([ratio, batches as u32, ctx.attrs.float("spatial_scale").to_bits()]);
+    params.extend([half.into(), maxima.into(), 0]);
+    Ok(Some(GpuProgram::one(Dispatch {
+        label: "RoiAlign".into(),
+        wgsl: text.into(),
+        binds: (0..3).map(Bind::In).chain([Bind::Out(0)]).collect(),
+        params,
+        groups: ctx.limits.linear(y.len(), 64),
+    })))
 }
 
 /// Two pixels along an axis and the share of the second; `None` outside.

@@ -285,29 +285,10 @@ fn attend_to_itself(
 /// `seqlens_k + 1` with the new keys in it.
 fn group_query(call: &mut Call<'_>) -> Result<Last, OpError> {
     without(call, &[(11, "head_sink"), (12, "k_scale"), (13, "v_scale")], &[3])?;
-    for name in ["smooth_softmax", "qk_output", "kv_cache_bit_width"] {
-        if call.int(name, 0)? > 0 {
-            return Err(OpError::new(format!("attribute {name:?} is set, which is not taken")));
-        }
-    }
-    for name in ["k_quant_type", "v_quant_type"] {
-        let kind = call.str(name, "NONE")?;
-        if kind != "NONE" {
-            return Err(OpError::new(format!("attribute {name:?} is {kind:?}, expected NONE")));
-        }
-    }
+    refuse_newer_forms(call)?;
     let mut all = grouped(call)?;
-    let (new, lengths) = (call.sizes(all.q, 2, 3)?, call.input(5)?);
-    let lengths = call.cast(lengths, DType::I64)?;
-    let flat = call.vector(&[-1]);
-    let lengths = call.emit("Reshape", [lengths, flat], vec![])?;
-    // What a text has in the cache: nothing in a prompt, whose texts may be shorter than the longest.
-    let (one, zero) = (call.vector(&[1]), call.vector(&[0]));
-    let cached = call.emit("Sub", [lengths, new], vec![])?;
-    let cached = call.emit("Add", [cached, one], vec![])?;
-    let cached = call.emit("Max", [cached, zero], vec![])?;
-    let behind = call.vector(&[1]);
-    let cached = call.emit("Unsqueeze", [cached, behind], vec![])?;
+    let cached = filled(call, &all)?;
+    let new = call.sizes(all.q, 2, 3)?;
     let steps = iota(call, new)?;
     let places = call.emit("Add", [cached, steps], vec![])?;
     if call.int("do_rotary", 0)? != 0 {
@@ -327,6 +308,36 @@ fn group_query(call: &mut Call<'_>) -> Result<Last, OpError> {
     let mut biases = vec![window(call, places, keys, all.q)?];
     biases.extend(call.opt(10));
     all.attend(call, &biases)
+}
+
+/// An error for attributes that ask for another softmax or for quantised caches.
+fn refuse_newer_forms(call: &mut Call<'_>) -> Result<(), OpError> {
+    for name in ["smooth_softmax", "qk_output", "kv_cache_bit_width"] {
+        if call.int(name, 0)? > 0 {
+            return Err(OpError::new(format!("attribute {name:?} is set, which is not taken")));
+        }
+    }
+    for name in ["k_quant_type", "v_quant_type"] {
+        let kind = call.str(name, "NONE")?;
+        if kind != "NONE" {
+            return Err(OpError::new(format!("attribute {name:?} is {kind:?}, expected NONE")));
+        }
+    }
+    Ok(())
+}
+
+/// How much of the cache each text has filled, as a column: nothing in a prompt, whose texts may be shorter than the longest.
+fn filled(call: &mut Call<'_>, all: &Heads) -> Result<ValueId, OpError> {
+    let (new, lengths) = (call.sizes(all.q, 2, 3)?, call.input(5)?);
+    let lengths = call.cast(lengths, DType::I64)?;
+    let flat = call.vector(&[-1]);
+    let lengths = call.emit("Reshape", [lengths, flat], vec![])?;
+    let (one, zero) = (call.vector(&[1]), call.vector(&[0]));
+    let cached = call.emit("Sub", [lengths, new], vec![])?;
+    let cached = call.emit("Add", [cached, one], vec![])?;
+    let cached = call.emit("Max", [cached, zero], vec![])?;
+    let behind = call.vector(&[1]);
+    call.emit("Unsqueeze", [cached, behind], vec![])
 }
 
 /// The operands of [`group_query`] split into heads.
