@@ -1,10 +1,10 @@
-//! An engine against the unoptimised graph of its model.
+//! An engine against the unoptimised graph of its model, and against the probes it carries.
 
 use crate::compare::{Agreement, Mismatch, compare};
-use crate::inputs::run_seeded;
+use crate::inputs::{all_tensors, run_seeded};
 use crate::oracle::Tensors;
 use engine_builder::{BuildError, BuildOptions, build};
-use engine_format::{FitError, FitPolicy, WeightSource};
+use engine_format::{Digest, Engine, FitError, FitPolicy, FormatError, Probe, WeightSource};
 use engine_onnx::Model;
 use engine_ops::Tolerance;
 use engine_runtime::{
@@ -38,6 +38,20 @@ pub enum VerifyError {
     /// The engine does not run.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The engine cannot hold the probes.
+    #[error("keeping the probes: {0}")]
+    Keep(#[from] FormatError),
+    /// An input is no tensor, and probes hold tensors.
+    #[error("probes hold tensors, and an input of the model is a sequence or an optional value")]
+    Structures,
+    /// An output of the engine is not the reference's.
+    #[error("output {output:?} is not that of the unoptimised graph: {mismatch}")]
+    Differs {
+        /// The output.
+        output: String,
+        /// How.
+        mismatch: Mismatch,
+    },
     /// The engine and the model have different outputs.
     #[error("the engine has the outputs {found:?}, the model {expected:?}")]
     Outputs {
@@ -59,16 +73,26 @@ pub fn verify(
     weights: Option<&dyn WeightSource>,
     seed: u64,
 ) -> Result<Vec<Compared>, VerifyError> {
-    let options = BuildOptions { optimise: false, ..BuildOptions::default() };
-    let mut reference = build(model, &options)?;
-    if let Some(weights) = weights {
-        reference =
-            reference.fill(weights, FitPolicy { allow_extra: true, ..FitPolicy::default() })?;
-    }
-    let reference = LiveModule::load(reference, &Device::cpu())?;
+    let reference = reference(model, &BuildOptions::default(), weights)?;
     let run = run_seeded(&reference, &Values::new(), seed)?;
-    let expected = flat(run.outputs);
-    let found = flat(module.run_with(&run.inputs, &RunOptions::default())?);
+    let found = module.run_with(&run.inputs, &RunOptions::default())?;
+    compare_outputs(flat(found), flat(run.outputs))
+}
+
+/// The unoptimised graph on the CPU.
+fn reference(
+    model: &Model,
+    options: &BuildOptions,
+    weights: Option<&dyn WeightSource>,
+) -> Result<LiveModule, VerifyError> {
+    let mut engine = build(model, &BuildOptions { optimise: false, ..options.clone() })?;
+    if let Some(weights) = weights {
+        engine = engine.fill(weights, FitPolicy { allow_extra: true, ..FitPolicy::default() })?;
+    }
+    Ok(LiveModule::load(engine, &Device::cpu())?)
+}
+
+fn compare_outputs(found: Tensors, expected: Tensors) -> Result<Vec<Compared>, VerifyError> {
     if !found.keys().eq(expected.keys()) {
         let names = |tensors: &Tensors| tensors.keys().cloned().collect();
         return Err(VerifyError::Outputs { found: names(&found), expected: names(&expected) });
@@ -89,4 +113,72 @@ fn flat(outputs: Outputs) -> Tensors {
         }
     }
     tensors
+}
+
+/// `engine` with a probe for each of `seeds`: inputs made up from it and what the unoptimised graph of `model`, built with
+/// `options`, makes of them on the CPU.
+///
+/// # Errors
+/// If something does not run, and `Differs` if the engine itself does not agree with its probes.
+pub fn with_probes(
+    engine: Engine,
+    model: &Model,
+    options: &BuildOptions,
+    seeds: impl IntoIterator<Item = u64>,
+) -> Result<Engine, VerifyError> {
+    let reference = reference(model, options, None)?;
+    let version = engine.version().expect("an engine that was just built has its weights");
+    let probe = |seed| {
+        let run = run_seeded(&reference, &Values::new(), seed)?;
+        let inputs = all_tensors(run.inputs).ok_or(VerifyError::Structures)?;
+        let outputs = run.outputs.tensors;
+        let Tolerance { atol, rtol } = TOLERANCE;
+        Ok(Probe { version, inputs, outputs, atol, rtol })
+    };
+    let probes = seeds.into_iter().map(probe).collect::<Result<Vec<_>, VerifyError>>()?;
+    let engine = engine.with_probes(probes)?;
+    let module = LiveModule::load(engine.clone(), &Device::cpu())?;
+    for checked in check_probes(&module)? {
+        let Checked::Compared(outputs) = checked else { continue };
+        for Compared { output, result } in outputs {
+            result.map_err(|mismatch| VerifyError::Differs { output, mismatch })?;
+        }
+    }
+    Ok(engine)
+}
+
+/// What a probe says of a module.
+#[derive(Debug)]
+pub enum Checked {
+    /// Nothing: it is of these weights, the module has others.
+    NotApplicable(Digest),
+    /// How every output of the probe compares.
+    Compared(Vec<Compared>),
+}
+
+/// Holds `module` against the probes of its engine, in their order.
+///
+/// # Errors
+/// Only if it does not run; outputs that differ are in the result.
+pub fn check_probes(module: &dyn Module) -> Result<Vec<Checked>, VerifyError> {
+    let engine = module.engine();
+    let check = |probe: &Probe| {
+        let outputs = module.run(&probe.inputs)?;
+        if outputs.version != probe.version {
+            return Ok(Checked::NotApplicable(probe.version));
+        }
+        let tolerance = Tolerance { atol: probe.atol, rtol: probe.rtol };
+        let compared = |(output, expected): (&String, _)| {
+            let found = outputs.tensors.get(output);
+            let found = found.ok_or_else(|| VerifyError::Outputs {
+                found: outputs.tensors.keys().cloned().collect(),
+                expected: vec![output.clone()],
+            })?;
+            let result = compare(found, expected, tolerance);
+            Ok(Compared { output: output.clone(), result })
+        };
+        let compared = probe.outputs.iter().map(compared).collect::<Result<_, VerifyError>>()?;
+        Ok(Checked::Compared(compared))
+    };
+    engine.probes().iter().map(check).collect()
 }

@@ -3,10 +3,12 @@
 use crate::writer::{Supply, VersionHasher, Written, write_file};
 use crate::{
     Block, Bytes, DType, Digest, Dim, EngineFlags, Form, FormatError, FormatErrorKind, Literal,
-    SerializeFlags, Tensor, ValueId, Weight, WeightData, WeightsPresence, reader, validate,
+    Probe, SerializeFlags, Tensor, ValueId, Weight, WeightData, WeightsPresence, probe, reader,
+    validate,
 };
 use std::collections::BTreeMap;
 use std::io::{Seek, Write};
+use std::sync::Arc;
 
 /// A named input or output of an engine.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +67,8 @@ pub struct EngineParts {
 /// A validated engine. Cheap to clone; immutable.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    parts: std::sync::Arc<EngineParts>,
+    parts: Arc<EngineParts>,
+    probes: Arc<[Probe]>,
 }
 
 impl Engine {
@@ -88,7 +91,31 @@ impl Engine {
             *dim = stored;
         }
         validate::check(&parts)?;
-        Ok(Self { parts: std::sync::Arc::new(parts) })
+        Ok(Self { parts: Arc::new(parts), probes: Arc::new([]) })
+    }
+
+    /// The engine with these probes instead of those it has.
+    ///
+    /// # Errors
+    /// `InvalidEngine`: a probe whose tensors are not those of the ports, one without outputs, a tolerance that is no number from
+    /// 0 up, or any probe in an engine that is stripped of weights which no digest tells.
+    pub fn with_probes(self, probes: Vec<Probe>) -> Result<Self, FormatError> {
+        probe::check(&self.parts, &probes)?;
+        Ok(Self { probes: probes.into(), ..self })
+    }
+
+    /// The probes it holds, of whatever versions.
+    pub fn probes(&self) -> &[Probe] {
+        &self.probes
+    }
+
+    /// `parts`, which follow from this engine's, with its probes where they may be.
+    pub(crate) fn followed_by(&self, parts: EngineParts) -> Result<Self, FormatError> {
+        let next = Self::with_digests_checked(parts)?;
+        match probe::may_be_in(next.flags()) {
+            true => Ok(Self { probes: self.probes.clone(), ..next }),
+            false => Ok(next),
+        }
     }
 
     /// Reads an engine file and checks all of it, digests included. Raw weights are ranges of `file`:
@@ -97,9 +124,9 @@ impl Engine {
     /// # Errors
     /// Whatever is wrong with the bytes, with an offset, a field or a weight.
     pub fn read(file: Bytes) -> Result<Self, FormatError> {
-        let parts = reader::read(&file)?;
+        let (parts, probes) = reader::read(&file)?;
         validate::check(&parts)?;
-        Ok(Self { parts: std::sync::Arc::new(parts) })
+        Self { parts: Arc::new(parts), probes: Arc::new([]) }.with_probes(probes)
     }
 
     /// The file under `wish`, in memory. The same engine and wish give the same bytes, however the
@@ -124,7 +151,7 @@ impl Engine {
         out: &mut (impl Write + Seek),
     ) -> Result<Written, FormatError> {
         let flags = self.serialized_flags(wish)?;
-        write_file(&self.parts, flags, out, |_, weight| {
+        write_file(&self.parts, &self.probes, flags, out, |_, weight| {
             let (bytes, digest) = stored(weight);
             Ok(Supply::Whole(bytes, digest))
         })
@@ -158,7 +185,7 @@ impl Engine {
             weight.data = WeightData::Missing;
             weight.digest = weight.digest.filter(|_| identical);
         }
-        Self::with_digests_checked(parts)
+        self.followed_by(parts)
     }
 
     /// The parts, read-only.

@@ -35,7 +35,7 @@ impl Engine {
             parts.weights[row].digest = Some(digest);
         }
         parts.flags.remove(EngineFlags::EXCLUDE_WEIGHTS);
-        Ok(Self::with_digests_checked(parts)?)
+        Ok(self.followed_by(parts)?)
     }
 }
 
@@ -58,18 +58,20 @@ pub fn fill_to(
     let examined = examine(engine, source, policy)?;
     let filled = engine.flags() - EngineFlags::EXCLUDE_WEIGHTS;
     let flags = crate::serialized_flags(filled, WeightsPresence::Present, wish)?;
-    write_file(engine.parts(), flags, out, |index, weight| match &examined.from[index] {
-        Some(way) if is_streamed(weight, flags) => Ok(Supply::Pieces(Pieces {
-            read: Box::new(move |sink| Ok(fit::stream(source, way, weight, sink)?)),
-            accept: Box::new(move |digest| accept(weight, way, digest, engine.flags())),
-        })),
-        Some(way) => {
-            let (bytes, digest) = take(weight, way, source, engine.flags())?;
-            Ok(Supply::Whole(bytes, digest))
-        }
-        None => {
-            let (bytes, digest) = stored(weight);
-            Ok(Supply::Whole(bytes, digest))
+    write_file(engine.parts(), engine.probes(), flags, out, |index, weight| {
+        match &examined.from[index] {
+            Some(way) if is_streamed(weight, flags) => Ok(Supply::Pieces(Pieces {
+                read: Box::new(move |sink| Ok(fit::stream(source, way, weight, sink)?)),
+                accept: Box::new(move |digest| accept(weight, way, digest, engine.flags())),
+            })),
+            Some(way) => {
+                let (bytes, digest) = take(weight, way, source, engine.flags())?;
+                Ok(Supply::Whole(bytes, digest))
+            }
+            None => {
+                let (bytes, digest) = stored(weight);
+                Ok(Supply::Whole(bytes, digest))
+            }
         }
     })
 }

@@ -7,7 +7,7 @@ use std::fmt;
 pub(crate) const MAGIC: [u8; 8] = *b"\x93REFIT\r\n";
 /// The major version written, and the only one read.
 pub(crate) const MAJOR: u16 = 1;
-/// The newest minor version known. 1 brought views as aliases and ports that are no tensors; a file gets the lowest one that has
+/// The newest minor version known. 1 brought views as aliases, ports that are no tensors, and probes; a file gets the lowest one that has
 /// what it uses.
 pub(crate) const MINOR: u16 = 1;
 /// Bytes of the prefix in every version.
@@ -31,6 +31,8 @@ pub enum SectionKind {
     Weights,
     /// The weight table.
     Table,
+    /// Inputs and outputs to check a device with.
+    Probes,
 }
 
 impl SectionKind {
@@ -38,8 +40,12 @@ impl SectionKind {
     pub(crate) const WEIGHT_PAGE: usize = 4096;
 
     /// Every kind, in the order in which sections stand in a file.
-    const ALL: [(SectionKind, u32); 3] =
-        [(SectionKind::Program, 1), (SectionKind::Weights, 2), (SectionKind::Table, 3)];
+    const ALL: [(SectionKind, u32); 4] = [
+        (SectionKind::Program, 1),
+        (SectionKind::Weights, 2),
+        (SectionKind::Table, 3),
+        (SectionKind::Probes, 4),
+    ];
 
     fn code(self) -> u32 {
         Self::ALL.iter().find(|(kind, _)| *kind == self).expect("every kind is listed").1
@@ -66,6 +72,7 @@ impl SectionKind {
             SectionKind::Program => limits::PROGRAM_BYTES as u64,
             SectionKind::Weights => limits::TOTAL_BYTES,
             SectionKind::Table => limits::TABLE_BYTES as u64,
+            SectionKind::Probes => limits::PROBE_BYTES as u64,
         }
     }
 }
@@ -76,6 +83,7 @@ impl fmt::Display for SectionKind {
             SectionKind::Program => "program section",
             SectionKind::Weights => "weights section",
             SectionKind::Table => "table section",
+            SectionKind::Probes => "probes section",
         })
     }
 }
@@ -317,7 +325,7 @@ impl Fields<'_> {
         let kind = SectionKind::from_code(code).ok_or_else(|| {
             FormatError::new(unknown(minor), "unknown section")
                 .at(format!("offset {at}"))
-                .expected("kind 1, 2 or 3")
+                .expected("kind 1, 2, 3 or 4")
                 .found(code)
         })?;
         let encoding = self.u32(at + 4);

@@ -5,6 +5,8 @@
 pub const PROGRAM_BYTES: usize = 256 << 20;
 /// Bytes the weight table section may unpack to.
 pub const TABLE_BYTES: usize = 64 << 20;
+/// Bytes the probes section may unpack to.
+pub const PROBE_BYTES: usize = 64 << 20;
 /// Base-2 logarithm of the largest zstd window a frame may ask a reader to allocate.
 pub const WINDOW_LOG: u32 = 23;
 /// Levels of maps and arrays in the MessagePack of a section.

@@ -1,17 +1,17 @@
 //! The validating reader. Order: prefix, layout, digests, MessagePack, rows, weights, engine.
 
 use crate::header::{Header, PREFIX, Section, SectionKind, align, check_zero};
-use crate::wire::{WireProgram, WireTable, WireWeight, usable_shape};
+use crate::wire::{WireProbes, WireProgram, WireTable, WireWeight, usable_shape};
 use crate::writer::{self, Placement, WEIGHT_ALIGNMENT};
 use crate::{
-    Bytes, Digest, EngineFlags, EngineParts, FormatError, FormatErrorKind, Weight, WeightClass,
-    WeightData, limits, msgpack, pack, tensor,
+    Bytes, Digest, EngineFlags, EngineParts, FormatError, FormatErrorKind, Probe, Weight,
+    WeightClass, WeightData, limits, msgpack, pack, tensor,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Reads a whole file into parts whose weights' lengths and digests are checked. What the parts mean
 /// is for [`crate::validate`].
-pub(crate) fn read(file: &Bytes) -> Result<EngineParts, FormatError> {
+pub(crate) fn read(file: &Bytes) -> Result<(EngineParts, Vec<Probe>), FormatError> {
     let header = Header::parse(file)?;
     if header.file_length != file.len() as u64 {
         let cut = (file.len() as u64) < header.file_length;
@@ -39,14 +39,22 @@ pub(crate) fn read(file: &Bytes) -> Result<EngineParts, FormatError> {
         table.weights.into_iter().map(|row| weights.row(row)).collect::<Result<Vec<_>, _>>()?;
     weights.finish()?;
     let parts = program.into_parts(header.flags, rows)?;
-    let needed = writer::minor(&parts);
+    let probes = match header.section(SectionKind::Probes) {
+        Some(_) => message::<WireProbes>(file, &header, SectionKind::Probes)?.into_probes()?,
+        None => Vec::new(),
+    };
+    if header.section(SectionKind::Probes).is_some() && probes.is_empty() {
+        return Err(FormatError::new(FormatErrorKind::Corrupt, "a probes section without probes"));
+    }
+    let needed = writer::minor(&parts, &probes);
     if header.minor < needed {
-        let what = "an alias that is a view or a port that is no tensor, in a file of a version without them";
+        let what =
+            "a view, a port that is no tensor or a probe, in a file of a version without them";
         return Err(FormatError::new(FormatErrorKind::Corrupt, what)
             .expected(format!("minor version {needed}"))
             .found(header.minor));
     }
-    Ok(parts)
+    Ok((parts, probes))
 }
 
 /// Offsets were checked against the length of a file that is in memory.

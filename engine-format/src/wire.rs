@@ -4,8 +4,8 @@
 
 use crate::program::{Attr, Block, Literal, Node, ValueId};
 use crate::{
-    Alias, Bytes, DType, Dim, EngineParts, Form, FormatError, FormatErrorKind, Port, SourceLiteral,
-    Tensor, TensorInfo, View, ViewPart,
+    Alias, Bytes, DType, Dim, EngineParts, Form, FormatError, FormatErrorKind, Port, Probe,
+    SourceLiteral, Tensor, TensorInfo, View, ViewPart,
 };
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -107,6 +107,23 @@ enum WireAttr {
 #[serde(deny_unknown_fields)]
 pub(crate) struct WireTable {
     pub weights: Vec<WireWeight>,
+}
+
+/// The probes section.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireProbes {
+    probes: Vec<WireProbe>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireProbe {
+    atol: f64,
+    inputs: BTreeMap<String, WireTensor>,
+    outputs: BTreeMap<String, WireTensor>,
+    rtol: f64,
+    version: Blob,
 }
 
 /// One row of the weight table. Its bytes are in `data`, or in the weights section at `offset`, or
@@ -319,6 +336,42 @@ pub(crate) fn usable_shape(shape: &[u64], place: &str) -> Result<Vec<usize>, For
         .iter()
         .map(|&dim| usize::try_from(dim).map_err(|_| limit("dimension too large").found(dim)))
         .collect()
+}
+
+impl From<&[Probe]> for WireProbes {
+    fn from(probes: &[Probe]) -> Self {
+        let tensors = |tensors: &BTreeMap<String, Tensor>| {
+            tensors.iter().map(|(name, tensor)| (name.clone(), tensor.into())).collect()
+        };
+        let probes = probes.iter().map(|probe| WireProbe {
+            atol: probe.atol,
+            inputs: tensors(&probe.inputs),
+            outputs: tensors(&probe.outputs),
+            rtol: probe.rtol,
+            version: probe.version.into(),
+        });
+        Self { probes: probes.collect() }
+    }
+}
+
+impl WireProbes {
+    pub(crate) fn into_probes(self) -> Result<Vec<Probe>, FormatError> {
+        let tensors = |tensors: BTreeMap<String, WireTensor>, place: &str| {
+            let tensor = |(name, tensor): (String, WireTensor)| Ok((name, tensor.tensor(place)?));
+            tensors.into_iter().map(tensor).collect::<Result<BTreeMap<_, _>, FormatError>>()
+        };
+        let probes = self.probes.into_iter().enumerate().map(|(index, probe)| {
+            let place = format!("probe {index}");
+            Ok(Probe {
+                version: probe.version.digest(&place)?,
+                inputs: tensors(probe.inputs, &place)?,
+                outputs: tensors(probe.outputs, &place)?,
+                atol: probe.atol,
+                rtol: probe.rtol,
+            })
+        });
+        probes.collect()
+    }
 }
 
 impl From<&Tensor> for WireTensor {

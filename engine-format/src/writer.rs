@@ -2,10 +2,12 @@
 
 use crate::digest::Hasher;
 use crate::header::{self, Header, PREFIX, Section, SectionKind, align};
-use crate::wire::{Blob, WireAlias, WirePacked, WireProgram, WireTable, WireWeight, wire_shape};
+use crate::wire::{
+    Blob, WireAlias, WirePacked, WireProbes, WireProgram, WireTable, WireWeight, wire_shape,
+};
 use crate::{
-    Alias, Bytes, Digest, EngineFlags, EngineParts, Form, FormatError, FormatErrorKind, Weight,
-    WeightClass, limits, msgpack, pack,
+    Alias, Bytes, Digest, EngineFlags, EngineParts, Form, FormatError, FormatErrorKind, Probe,
+    Weight, WeightClass, limits, msgpack, pack, probe,
 };
 use std::io::{Seek, SeekFrom, Write};
 
@@ -89,6 +91,7 @@ pub(crate) struct Pieces<'a, E> {
 /// its turn comes, in table order; nothing is kept of them afterwards.
 pub(crate) fn write_file<'a, E: From<FormatError>>(
     parts: &'a EngineParts,
+    probes: &[Probe],
     flags: EngineFlags,
     out: &mut (impl Write + Seek),
     mut supply: impl FnMut(usize, &'a Weight) -> Result<Supply<'a, E>, E>,
@@ -141,16 +144,22 @@ pub(crate) fn write_file<'a, E: From<FormatError>>(
     }
     let table = msgpack::encode(&WireTable { weights: rows });
     sections.push(file.packed_section(SectionKind::Table, &table, flags)?);
-    let length = file.finish(minor(parts), flags, sections)?;
+    let probes = if probe::may_be_in(flags) { probes } else { &[] };
+    if !probes.is_empty() {
+        let packed = msgpack::encode(&WireProbes::from(probes));
+        sections.push(file.packed_section(SectionKind::Probes, &packed, flags)?);
+    }
+    let length = file.finish(minor(parts, probes), flags, sections)?;
     Ok(Written { flags, length, version: version.map(|version| version.finish()) })
 }
 
 /// The lowest minor version that has everything the engine uses, so that older readers read what they can.
-pub(crate) fn minor(parts: &EngineParts) -> u16 {
+pub(crate) fn minor(parts: &EngineParts, probes: &[Probe]) -> u16 {
     let view = |alias: &Alias| matches!(alias, Alias::View(_));
     let views = parts.weights.iter().any(|weight| weight.aliases.iter().any(view));
     let mut ports = parts.inputs.iter().chain(&parts.outputs);
-    u16::from(views || ports.any(|port| port.form != Form::Tensor))
+    let structures = ports.any(|port| port.form != Form::Tensor);
+    u16::from(views || structures || !probes.is_empty())
 }
 
 /// A row without the bytes and what describes them.

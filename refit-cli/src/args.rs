@@ -31,7 +31,7 @@ pub enum Command {
     Extract(Extract),
     /// Runs an engine once.
     Run(Run),
-    /// Holds an engine against the unoptimised graph of its model.
+    /// Holds an engine against the unoptimised graph of its model, or against its own probes.
     Verify(Verify),
     /// Compares two engines: weights, graph, flags.
     Diff(Diff),
@@ -70,12 +70,22 @@ pub struct Build {
     /// Say on standard output what every pass did to the graph, and what it nearly did and why not.
     #[arg(long, conflicts_with = "no_optimise")]
     pub explain: bool,
+    /// Keep N probes in the engine: made-up inputs with the outputs of the unoptimised graph, for `verify`.
+    #[arg(long, value_name = "N[:SEED]", value_parser = parse_probes)]
+    pub probe: Option<Probes>,
     /// Keep an initializer that is also listed as a graph input an input.
     #[arg(long, value_name = "NAME")]
     pub keep_input: Vec<String>,
     /// Fix an input's shape.
     #[arg(long, value_name = "NAME=1x3x224x224", value_parser = parse_shape)]
     pub shape: Vec<(String, Vec<usize>)>,
+}
+
+/// How many probes to keep, and the seed of the first one's inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probes {
+    pub count: u64,
+    pub seed: u64,
 }
 
 /// Which weights may be replaced later, and by what.
@@ -159,6 +169,15 @@ pub struct Fill {
     /// Accept tensors that the engine does not know.
     #[arg(long)]
     pub allow_extra: bool,
+    /// Hold every output against the unoptimised graph of the model before anything is written.
+    #[arg(long, requires = "onnx")]
+    pub verify: bool,
+    /// The model the engine was built from, for --verify.
+    #[arg(long, value_name = "MODEL", requires = "verify")]
+    pub onnx: Option<PathBuf>,
+    /// Where --verify runs the engine: auto, cpu, gpu, gpu:N, or part of an adapter's name.
+    #[arg(long, value_name = "D", default_value = "auto", requires = "verify")]
+    pub device: DeviceSelector,
 }
 
 #[derive(Debug, Args)]
@@ -225,9 +244,9 @@ pub enum Path {
 pub struct Verify {
     /// The engine file.
     pub file: PathBuf,
-    /// The model it was built from.
+    /// The model it was built from; without it the engine is held against its own probes.
     #[arg(long, value_name = "MODEL")]
-    pub onnx: PathBuf,
+    pub onnx: Option<PathBuf>,
     #[command(flatten)]
     pub weights: Weights,
     #[command(flatten)]
@@ -266,6 +285,19 @@ fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let dims: Result<Vec<usize>, _> =
         dims.split('x').filter(|d| !d.is_empty()).map(str::parse).collect();
     Ok((name.to_owned(), dims.map_err(|e| format!("a dimension is not a number: {e}"))?))
+}
+
+/// Probes an engine may be asked for.
+const MAX_PROBES: u64 = 1000;
+
+fn parse_probes(text: &str) -> Result<Probes, String> {
+    let (count, seed) = text.split_once(':').unwrap_or((text, "1"));
+    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?}: {error}"));
+    let (count, seed) = (number(count)?, number(seed)?);
+    if !(1..=MAX_PROBES).contains(&count) || seed.checked_add(count).is_none() {
+        return Err(format!("expected 1 to {MAX_PROBES} probes and a seed, as in 3 or 3:42"));
+    }
+    Ok(Probes { count, seed })
 }
 
 fn parse_input(text: &str) -> Result<(String, PathBuf), String> {

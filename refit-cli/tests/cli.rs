@@ -320,6 +320,53 @@ fn wrong_usage_and_wrong_devices_have_their_own_codes() {
 }
 
 #[test]
+fn a_fill_that_is_to_be_verified_writes_nothing_wrong() {
+    let bench = Bench::built();
+    let other = with_other_weights(&sketch("mlp"), &|_| true);
+    std::fs::write(bench.at("other.onnx"), other).unwrap();
+    let cpu = ["--device", "cpu"];
+    let fill = ["fill", "stripped", "--weights", "other.onnx", "-o", "out"];
+    // The other weights are in the reference too, so their outputs agree.
+    bench.ok(&[&fill[..], &["--verify", "--onnx", "other.onnx"], &cpu].concat());
+    let verified = bench.bytes("out");
+    bench.ok(&fill);
+    assert_eq!(bench.bytes("out"), verified, "the same file as without");
+    std::fs::remove_file(bench.at("out")).unwrap();
+    // Another graph for the same weights.
+    let mut model = sketch("mlp");
+    while let Some(at) = model.windows(4).position(|window| window == b"Relu") {
+        model[at..at + 4].copy_from_slice(b"Tanh");
+    }
+    std::fs::write(bench.at("graph.onnx"), model).unwrap();
+    bench.fails(1, &[&fill[..], &["--verify", "--onnx", "graph.onnx"], &cpu].concat());
+    assert!(!bench.at("out").exists(), "nothing is written");
+    bench.fails(2, &[&fill[..], &["--verify"]].concat());
+}
+
+#[test]
+fn probes_say_whether_an_engine_still_does_what_it_did() {
+    let bench = Bench::built();
+    let probed = ["build", "model.onnx", "-o", "probed", "--probe", "2:7"];
+    bench.ok(&probed);
+    let said = bench.ok(&["verify", "probed", "--device", "cpu"]);
+    assert!(said.contains("probe 1, y: agrees"), "{said}");
+    let other = with_other_weights(&sketch("mlp"), &|_| true);
+    std::fs::write(bench.at("other.onnx"), other).unwrap();
+    bench.ok(&["fill", "probed", "--weights", "other.onnx", "-o", "other"]);
+    let said = bench.ok(&["verify", "other", "--device", "cpu"]);
+    assert!(said.contains("probe 0: not applicable"), "{said}");
+    // The weights come back, and with them what the probes say.
+    bench.ok(&["fill", "other", "--weights", "model.onnx", "-o", "back"]);
+    assert_eq!(bench.bytes("back"), bench.bytes("probed"));
+    bench.ok(&["strip", "probed", "-o", "bare"]);
+    assert_eq!(bench.bytes("bare"), bench.bytes("stripped"), "outputs tell of weights");
+    let said = bench.fails(2, &["verify", "full", "--device", "cpu"]);
+    assert!(said.contains("--probe"), "{said}");
+    bench.fails(2, &[&probed[..], &["--strip"]].concat());
+    bench.fails(2, &["build", "model.onnx", "-o", "none", "--probe", "0"]);
+}
+
+#[test]
 fn verify_and_diff_tell_the_same_from_the_different() {
     let bench = Bench::built();
     std::fs::write(bench.at("other.onnx"), with_other_weights(&sketch("mlp"), &|_| true)).unwrap();

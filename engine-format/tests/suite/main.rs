@@ -15,6 +15,8 @@ mod invalid;
 #[cfg(test)]
 mod old_files;
 #[cfg(test)]
+mod probes;
+#[cfg(test)]
 mod sample;
 #[cfg(test)]
 mod spec;

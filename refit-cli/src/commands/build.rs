@@ -1,8 +1,9 @@
 //! `refit build`: ONNX → engine.
 
 use super::{human, open_model, open_sources};
-use crate::args::{Build, RefitMode};
+use crate::args::{Build, Probes, RefitMode};
 use crate::failure::{Exit, Failure};
+use conformance::verify::with_probes;
 use engine_builder::{
     BindMap, Binding, BuildError, BuildErrorKind, BuildOptions, build_bound, build_with_report,
 };
@@ -16,6 +17,15 @@ pub fn run(args: Build) -> Result<(), Failure> {
             Exit::Usage,
             message,
             "use --refit all or --refit identical",
+        ));
+    }
+    if args.probe.is_some() && args.strip && args.refit != RefitMode::Identical {
+        let message =
+            "--probe with --strip: outputs tell of weights, so a stripped engine holds no probes";
+        return Err(Failure::with_help(
+            Exit::Usage,
+            message,
+            "leave --strip away, or use --refit identical",
         ));
     }
     let model = open_model(&args.model)?;
@@ -47,6 +57,10 @@ pub fn run(args: Build) -> Result<(), Failure> {
     if args.explain {
         print!("{report}");
     }
+    let engine = match args.probe {
+        Some(Probes { count, seed }) => with_probes(engine, &model, &options, seed..seed + count)?,
+        None => engine,
+    };
     let wish = if args.strip { SerializeFlags::EXCLUDE_WEIGHTS } else { SerializeFlags::default() };
     let written = refit::write_engine(&engine, wish, &args.output, None)?;
     let parts = engine.parts();

@@ -1,43 +1,93 @@
-//! `refit verify`: an engine against the unoptimised graph of its model.
+//! `refit verify`: an engine against the unoptimised graph of its model, or against the probes it carries.
 
 use super::{open_filled, open_model, open_weights};
 use crate::args::{Verify, Weights};
 use crate::failure::{Exit, Failure};
-use conformance::verify::{VerifyError, verify};
-use engine_runtime::{Device, LiveModule};
+use conformance::verify::{Checked, Compared, VerifyError, check_probes, verify};
+use engine_format::WeightSource;
+use engine_onnx::Model;
+use engine_runtime::{Device, LiveModule, Module, State};
+use std::path::Path;
 
 /// Seeds of the inputs that are compared.
 const SEEDS: [u64; 3] = [1, 2, 3];
 
 pub fn run(args: Verify) -> Result<(), Failure> {
     let engine = open_filled(&args.file, &args.weights)?;
-    let model = open_model(&args.onnx)?;
-    let Weights { sources, changes } = &args.weights;
-    let source = open_weights(sources, changes, &|| Ok(engine.clone()))?;
-    let device = Device::open(&args.device.device)?;
-    let module = LiveModule::load(engine, &device)?;
+    let module = LiveModule::load(engine, &Device::open(&args.device.device)?)?;
+    match &args.onnx {
+        Some(model) => {
+            let Weights { sources, changes } = &args.weights;
+            let source = open_weights(sources, changes, &|| Ok(module.engine()))?;
+            let source = source.as_deref().map(|s| s as &dyn WeightSource);
+            against_model(&module, &open_model(model)?, source, &args.file)
+        }
+        None => against_probes(&module, &args.file),
+    }
+}
+
+/// Prints how the outputs of `module`, loaded from `file`, compare with those of the unoptimised graph of `model`.
+///
+/// # Errors
+/// `Different` if one does not agree.
+pub(super) fn against_model(
+    module: &dyn Module,
+    model: &Model,
+    weights: Option<&dyn WeightSource>,
+    file: &Path,
+) -> Result<(), Failure> {
     let mut different = 0;
     for seed in SEEDS {
-        let source = source.as_deref().map(|s| s as &dyn engine_format::WeightSource);
-        for compared in verify(&module, &model, source, seed)? {
-            match compared.result {
-                Ok(agreement) => println!("seed {seed}, {}: agrees, {agreement}", compared.output),
-                Err(mismatch) => {
-                    different += 1;
-                    println!("seed {seed}, {}: DIFFERENT: {mismatch}", compared.output);
-                }
+        different += report(&format!("seed {seed}"), verify(module, model, weights, seed)?);
+    }
+    if different > 0 {
+        let what = format!("{different} outputs of {} differ from the model's", file.display());
+        return Err(Failure::new(Exit::Different, what));
+    }
+    Ok(())
+}
+
+fn against_probes(module: &dyn Module, file: &Path) -> Result<(), Failure> {
+    if module.engine().probes().is_empty() {
+        let what = format!("{} carries no probes to be held against", file.display());
+        let help = "give the model (--onnx MODEL), or build the engine with --probe N; stripping drops probes";
+        return Err(Failure::with_help(Exit::Usage, what, help));
+    }
+    let mut different = 0;
+    for (index, checked) in check_probes(module)?.into_iter().enumerate() {
+        match checked {
+            Checked::Compared(outputs) => different += report(&format!("probe {index}"), outputs),
+            Checked::NotApplicable(version) => {
+                let now = match module.state() {
+                    State::Ready(version) => version.to_string(),
+                    State::NeedsWeights(_) => "none".to_owned(),
+                };
+                println!(
+                    "probe {index}: not applicable, it is of weights {version}, these are {now}"
+                );
             }
         }
     }
     if different > 0 {
-        let message = format!(
-            "{different} outputs of {} differ from {}",
-            args.file.display(),
-            args.onnx.display()
-        );
-        return Err(Failure::new(Exit::Different, message));
+        let what = format!("{different} outputs of {} differ from its probes", file.display());
+        return Err(Failure::new(Exit::Different, what));
     }
     Ok(())
+}
+
+/// Prints each comparison and gives back how many do not agree.
+fn report(what: &str, outputs: Vec<Compared>) -> usize {
+    let mut different = 0;
+    for Compared { output, result } in outputs {
+        match result {
+            Ok(agreement) => println!("{what}, {output}: agrees, {agreement}"),
+            Err(mismatch) => {
+                different += 1;
+                println!("{what}, {output}: DIFFERENT: {mismatch}");
+            }
+        }
+    }
+    different
 }
 
 impl From<VerifyError> for Failure {
@@ -46,7 +96,9 @@ impl From<VerifyError> for Failure {
             VerifyError::Run(error) => error.into(),
             VerifyError::Fit(error) => error.into(),
             VerifyError::Load(error) => error.into(),
-            VerifyError::Outputs { .. } => Self::new(Exit::Different, error),
+            VerifyError::Outputs { .. } | VerifyError::Differs { .. } => {
+                Self::new(Exit::Different, error)
+            }
             error => Self::new(Exit::File, error),
         }
     }
