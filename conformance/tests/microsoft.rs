@@ -65,7 +65,11 @@ fn failures(case: &Known, device: &Device) -> Vec<String> {
     let said = |(path, module): (&str, &dyn Module)| {
         wrong(module, case).map(|why| format!("{} on {device}, {path}: {why}", case.name))
     };
-    paths.into_iter().filter_map(said).collect()
+    let mut failures: Vec<String> = paths.into_iter().filter_map(said).collect();
+    let fallen = live.placement().into_iter().filter_map(|p| Some((p.op, p.obstacle?)));
+    let fallen = fallen.map(|(op, why)| format!("{}: {op} is not on {device}: {why}", case.name));
+    failures.extend(fallen);
+    failures
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Attention without softmax, as a recurrence over a matrix of state.
 
-use crate::case::Case;
+use super::elementwise::{PRELUDE, element_type, rounded};
+use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::{AttrKind, AttrsExt};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, Attrs, Dim, Tensor};
@@ -32,6 +34,7 @@ pub static LINEAR_ATTENTION: OpDef = OpDef {
     outputs: &["output", "present_state"],
     infer,
     cpu: Cpu::kernel(run),
+    gpu: Some(gpu),
     tolerance: Tolerance::SUMS,
     cases: || {
         let row = |v: &[f32]| Tensor::from_slice(&[1, 2, 2], v);
@@ -40,7 +43,25 @@ pub static LINEAR_ATTENTION: OpDef = OpDef {
             row(&[1.0, 0.0, 0.0, 2.0]),
             row(&[3.0, 4.0, 1.0, 2.0]),
         ];
+        let shared = |rule: &str, past: bool, decay: Option<usize>, beta: Option<usize>| {
+            let operands = vec![ramp(&[2, 5, 24]), ramp(&[2, 5, 12]), ramp(&[2, 5, 10])];
+            let gates = |width: usize| {
+                let values: Vec<f32> = (0..10 * width).map(|i| -((i % 7) as f32) / 5.0).collect();
+                Tensor::from_slice(&[2, 5, width], &values)
+            };
+            Case { outputs: 2, ..Case::new("", operands) }
+                .input(past.then(|| ramp(&[2, 2, 6, 5])))
+                .input(decay.map(gates))
+                .input(beta.map(gates))
+                .attr("q_num_heads", Attr::Int(4))
+                .attr("kv_num_heads", Attr::Int(2))
+                .attr("update_rule", Attr::Str(rule.to_owned()))
+        };
         vec![
+            Case { name: "gated, one a row", ..shared("gated", false, Some(12), None) },
+            Case { name: "delta", ..shared("delta", true, None, Some(2)) },
+            Case { name: "gated delta", ..shared("gated_delta", true, Some(2), Some(1)) },
+            Case { outputs: 1, name: "without the state", ..shared("linear", true, None, None) },
             Case::new("linear", inputs)
                 .attr("q_num_heads", Attr::Int(1))
                 .attr("kv_num_heads", Attr::Int(1))
@@ -115,6 +136,73 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let state = vec![q[0].clone(), Dim::from(own), Dim::from(key), Dim::from(value)];
     let state_type = ctx.opt(3).map_or(dtype, |past| past.dtype);
     Ok(vec![Facts::new(dtype, output), Facts::new(state_type, state)])
+}
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let metas = || ctx.inputs.iter().chain(ctx.outputs).flatten();
+    if metas().any(|m| element_type(m.dtype) != Some("f32") || m.is_empty()) {
+        return Ok(None);
+    }
+    let (q_heads, heads) = heads(ctx.attrs)?;
+    let (q_heads, heads) = (q_heads as usize, heads as usize);
+    let (q, k, v, y) = (ctx.input(0), ctx.input(1), ctx.input(2), ctx.output());
+    let (dk, dv) = (k.shape[2] / heads, v.shape[2] / heads);
+    let states = q.shape[0] * heads * dk * dv;
+    let given = |i: usize| ctx.opt_input(i).is_some();
+    let rule = Rule::read(ctx.attrs, given(4), given(5))?;
+    let mut buffers: Vec<(&str, Bind)> =
+        vec![("q_in", Bind::In(0)), ("k_in", Bind::In(1)), ("v_in", Bind::In(2))];
+    let optional = [("past_in", 3), ("decay_in", 4), ("beta_in", 5)].into_iter();
+    buffers.extend(optional.filter(|(_, i)| given(*i)).map(|(name, i)| (name, Bind::In(i))));
+    let present = ctx.outputs.get(1).and_then(Option::as_ref);
+    let state = if present.is_some() { Bind::Out(1) } else { Bind::Scratch(0) };
+    buffers.extend([("y_out", Bind::Out(0)), ("state", state)]);
+    let last = present.map_or_else(|| "last".to_owned(), |m| rounded(m.dtype, "last"));
+    let text = render(
+        include_str!("linear_attention.wgsl"),
+        &[
+            ("bindings", &declared(&buffers)),
+            ("functions", PRELUDE),
+            ("past", if given(3) { "past_in[at]" } else { "0.0" }),
+            ("gate", if rule.gated { GATE } else { "1.0" }),
+            ("share", if rule.delta { SHARE } else { "1.0" }),
+            ("y", &rounded(y.dtype, "value")),
+            ("last", &last),
+        ],
+    );
+    let scale = match ctx.attrs.float("scale") {
+        0.0 => 1.0 / (dk as f32).sqrt(),
+        scale => scale,
+    };
+    let decay_per = ctx.opt_input(4).map_or(1, |m| m.shape[2] / heads);
+    let beta_per = ctx.opt_input(5).map_or(1, |m| m.shape[2]);
+    let n = states / dk;
+    let sizes = [n, heads, q_heads, q.shape[1], dk, dv, decay_per, beta_per];
+    let mut params = sizes.map(|n| n as u32).to_vec();
+    params.extend([scale.to_bits(), rule.delta.into(), 0, 0]);
+    let scratch = if present.is_some() { Vec::new() } else { vec![states] };
+    let dispatch = Dispatch {
+        label: "LinearAttention".into(),
+        wgsl: text.into(),
+        binds: buffers.into_iter().map(|(_, bind)| bind).collect(),
+        params,
+        groups: ctx.limits.linear(n, 64),
+    };
+    Ok(Some(GpuProgram { dispatches: vec![dispatch], scratch }))
+}
+
+/// The factor of a row of the state, and of what is added to it.
+const GATE: &str = "exp(decay_in[own * params.decay_per + select(d, 0u, params.decay_per == 1u)])";
+const SHARE: &str = "beta_in[row * params.beta_per + select(head, 0u, params.beta_per == 1u)]";
+
+/// Declarations of buffers of floats, and of the parameters behind them.
+fn declared(buffers: &[(&str, Bind)]) -> String {
+    let line = |(i, (name, bind)): (usize, &(&str, Bind))| {
+        let access = if matches!(bind, Bind::In(_)) { "read" } else { "read_write" };
+        format!("@group(0) @binding({i}) var<storage, {access}> {name}: array<f32>;\n")
+    };
+    let lines: String = buffers.iter().enumerate().map(line).collect();
+    format!("{lines}@group(0) @binding({}) var<uniform> params: Params;", buffers.len())
 }
 
 fn all(x: TensorRef<'_>) -> Vec<f32> {
