@@ -3,11 +3,13 @@
 pub mod assets;
 pub mod compare;
 pub mod exports;
+pub mod generate;
 pub mod graphs;
 pub mod inputs;
 pub mod matrix;
 pub mod models;
 pub mod oracle;
+pub mod proof;
 pub mod sized;
 pub mod soak;
 pub mod suite;

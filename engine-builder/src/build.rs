@@ -58,7 +58,7 @@ fn compile(
     }
     let mut notes = Notes::default();
     if options.optimise {
-        passes::optimise(&mut graph, &mut notes)?;
+        passes::optimise(&mut graph, options.refit != RefitMode::All, &mut notes)?;
     }
     let engine = assemble::assemble(model, graph, &sources, &bound, options.refit, &patterns)?;
     Ok((engine, notes.finish(), bound.report))

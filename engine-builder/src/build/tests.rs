@@ -201,3 +201,26 @@ fn a_parameter_that_a_fusion_read_is_pinned_and_another_value_names_the_fusion()
     let error = fused.fill(&source, FitPolicy::default()).unwrap_err().to_string();
     assert!(error.contains("half") && error.contains("fusion to Gelu at n_y"), "{error}");
 }
+
+#[test]
+fn equal_weights_are_merged_only_where_they_cannot_change() {
+    let model = Onnx::new(17)
+        .input("x: f32[n, 4]")
+        .constant(floats("a", &[4, 20], 0.0))
+        .constant(floats("b", &[4, 20], 0.0))
+        .node("l = MatMul(x, a)", vec![])
+        .node("r = MatMul(x, b)", vec![])
+        .node("y = Concat(l, r)", vec![int("axis", 0)])
+        .output("y")
+        .model();
+    let products = |refit| {
+        let options = BuildOptions { refit, ..BuildOptions::default() };
+        let engine = build(&model, &options).unwrap();
+        let products = engine.parts().execute.nodes.iter().filter(|node| node.op == "MatMul");
+        (products.count(), engine.parts().weights.len())
+    };
+    assert_eq!(products(RefitMode::All), (2, 2));
+    assert_eq!(products(RefitMode::None), (1, 1));
+    // The merged one stays, so that a fill still checks it.
+    assert_eq!(products(RefitMode::Identical), (1, 2));
+}

@@ -60,13 +60,14 @@ fn optimised_graphs_give_what_their_originals_give() {
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
+        let fixed = path.ends_with("values.txt");
         for case in text.split("==== ").filter(|case| !case.trim().is_empty()) {
             let (title, body) = case.split_once('\n').unwrap();
             let before = body.split_once("----\n").map_or(body, |(before, _)| before);
             let mut graph = parse(before);
             let what = format!("{} {title:?}", path.display());
             let expected = SIZES.map(|size| run(&graph, size));
-            optimise(&mut graph, &mut Notes::default()).unwrap();
+            optimise(&mut graph, fixed, &mut Notes::default()).unwrap();
             // A target of a Reshape may suit one size only.
             assert!(expected.iter().any(Result::is_ok), "{what}: {expected:?}");
             for (size, expected) in SIZES.into_iter().zip(expected) {

@@ -21,6 +21,7 @@ mod site;
 #[cfg(test)]
 mod tests;
 mod transposes;
+mod values;
 
 use crate::error::BuildError;
 use crate::graph::Graph;
@@ -60,12 +61,22 @@ static FINISH: &[Pass] = &[
     Pass { name: "dead", run: dead::run },
 ];
 
+/// Run first, where no weight can change.
+static FIXED: &[Pass] = &[Pass { name: "values", run: values::run }];
+
 /// Every one of [`SIMPLIFY`] shrinks the graph or moves it towards literals, so they end by themselves; this bounds the
 /// work on a graph that shrinks by one node a round.
 const MOST_ROUNDS: usize = 64;
 
-/// Runs all passes.
-pub(crate) fn optimise(graph: &mut Graph, notes: &mut Notes) -> Result<(), BuildError> {
+/// Runs all passes; `fixed` says that the weights never change, so that passes may read them.
+pub(crate) fn optimise(
+    graph: &mut Graph,
+    fixed: bool,
+    notes: &mut Notes,
+) -> Result<(), BuildError> {
+    if fixed {
+        FIXED.iter().try_for_each(|pass| apply(pass, graph, notes).map(drop))?;
+    }
     for _ in 0..MOST_ROUNDS {
         let mut changed = false;
         for pass in SIMPLIFY {

@@ -1,7 +1,7 @@
 //! Runs every pass over the texts in `cases/PASS.txt`: each case is a graph, a line `----`, and the graph after the
 //! pass. `REFIT_BLESS=1 cargo test -p engine-builder` writes what comes out into the files; the diff is the review.
 
-use super::{FINISH, Pass, SIMPLIFY, apply};
+use super::{FINISH, FIXED, Pass, SIMPLIFY, apply};
 use crate::graph::parse::parse;
 use crate::report::Notes;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ const ARROW: &str = "----\n";
 const TITLE: &str = "==== ";
 
 fn passes() -> BTreeMap<&'static str, &'static Pass> {
-    SIMPLIFY.iter().chain(FINISH).map(|pass| (pass.name, pass)).collect()
+    FIXED.iter().chain(SIMPLIFY).chain(FINISH).map(|pass| (pass.name, pass)).collect()
 }
 
 fn after(pass: &Pass, before: &str) -> String {

@@ -1,0 +1,81 @@
+//! Every pass and every refit keeps what it promises: on the small models, the real ones and generated ones.
+#![expect(clippy::unwrap_used, reason = "a test panics with the error")]
+
+use conformance::generate::{image_model, row_model};
+use conformance::graphs::SKETCHES;
+use conformance::inputs::{Freedom, Sizes, seeded};
+use conformance::models::MODELS;
+use conformance::oracle::Tensors;
+use conformance::proof::prove;
+use engine_builder::{BuildOptions, build};
+use engine_onnx::Model;
+use engine_ops::Tolerance;
+use engine_runtime::Device;
+use proptest::prelude::*;
+
+/// Between two orders of sums, through a few layers.
+const TOLERANCE: Tolerance = Tolerance { atol: 2e-5, rtol: 1e-3 };
+
+fn made_up(onnx: &[u8]) -> Tensors {
+    let model = Model::parse(onnx.to_vec().into(), None).unwrap();
+    let engine = build(&model, &BuildOptions::default()).unwrap();
+    seeded(
+        &engine.parts().inputs,
+        &Tensors::new(),
+        &Sizes::from([("n".to_owned(), 3)]),
+        Freedom::ATTEMPTS[0],
+        7,
+    )
+}
+
+#[test]
+fn the_sketches_keep_every_promise() {
+    for sketch in SKETCHES {
+        let onnx = (sketch.onnx)();
+        prove(&onnx, &made_up(&onnx), &conformance::devices(), TOLERANCE)
+            .unwrap_or_else(|broken| panic!("{}: {broken}", sketch.name));
+    }
+}
+
+/// On the CPU: on a GPU their outputs are held against ONNX Runtime.
+#[test]
+fn the_real_models_keep_every_promise() {
+    for case in &MODELS {
+        let onnx = std::fs::read(case.asset.path().unwrap()).unwrap();
+        let runs = (case.runs)().unwrap();
+        prove(&onnx, &runs[0], &[Device::cpu()], TOLERANCE)
+            .unwrap_or_else(|broken| panic!("{}: {broken}", case.name));
+    }
+}
+
+/// Steps of each kind are frequent enough that most models have a fusion of most kinds.
+fn steps() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(0u8..10, 1..9)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 30, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn generated_image_models_keep_every_promise(steps in steps()) {
+        let onnx = image_model(&steps);
+        let proof = prove(&onnx, &made_up(&onnx), &conformance::devices(), TOLERANCE);
+        prop_assert!(proof.is_ok(), "{steps:?}: {}", proof.unwrap_err());
+    }
+
+    #[test]
+    fn generated_row_models_keep_every_promise(steps in steps()) {
+        let onnx = row_model(&steps);
+        let proof = prove(&onnx, &made_up(&onnx), &conformance::devices(), TOLERANCE);
+        prop_assert!(proof.is_ok(), "{steps:?}: {}", proof.unwrap_err());
+    }
+}
+
+/// The net must hold: models that differ in more than their order of sums do not agree.
+#[test]
+fn a_model_with_other_weights_does_not_agree() {
+    let onnx = row_model(&[3, 4, 8]);
+    let strict = Tolerance { atol: 0.0, rtol: 0.0 };
+    let broken = prove(&onnx, &made_up(&onnx), &[Device::cpu()], strict).unwrap_err();
+    assert_eq!(broken.promise, "optimised and unoptimised graphs agree");
+}
