@@ -86,7 +86,8 @@ impl Backend for CpuBackend {
     }
 
     fn lower(&self, segment: &Arc<Segment>) -> Result<Lowered, RunError> {
-        let scratch = segment.steps.iter().map(scratch_bytes).collect();
+        // What a kernel asks for may follow the number of threads that it will have.
+        let scratch = self.install(|| segment.steps.iter().map(scratch_bytes).collect());
         Ok(Lowered { slots: assign(segment, TensorMeta::byte_len), scratch })
     }
 
