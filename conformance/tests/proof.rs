@@ -10,7 +10,7 @@ use conformance::proof::prove;
 use engine_builder::{BuildOptions, build};
 use engine_onnx::Model;
 use engine_ops::Tolerance;
-use engine_runtime::Device;
+use engine_runtime::{Device, Value, Values};
 use proptest::prelude::*;
 
 /// Between two orders of sums, through a few layers.
@@ -19,13 +19,13 @@ const TOLERANCE: Tolerance = Tolerance { atol: 2e-5, rtol: 1e-3 };
 fn made_up(onnx: &[u8]) -> Tensors {
     let model = Model::parse(onnx.to_vec().into(), None).unwrap();
     let engine = build(&model, &BuildOptions::default()).unwrap();
-    seeded(
-        &engine.parts().inputs,
-        &Tensors::new(),
-        &Sizes::from([("n".to_owned(), 3)]),
-        Freedom::ATTEMPTS[0],
-        7,
-    )
+    let sizes = Sizes::from([("n".to_owned(), 3)]);
+    let made = seeded(&engine.parts().inputs, &Values::new(), &sizes, Freedom::ATTEMPTS[0], 7);
+    let tensor = |(name, value)| match value {
+        Value::Tensor(tensor) => (name, tensor),
+        other => panic!("{name} is {other:?}, expected a tensor"),
+    };
+    made.into_iter().map(tensor).collect()
 }
 
 #[test]
