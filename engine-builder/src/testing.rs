@@ -69,6 +69,17 @@ pub(crate) fn text(name: &str, s: &str) -> AttributeProto {
     AttributeProto { name: name.into(), s, r#type, ..Default::default() }
 }
 
+/// A list of strings.
+pub(crate) fn texts(name: &str, texts: &[&str]) -> AttributeProto {
+    let strings = texts.iter().map(|text| text.as_bytes().to_vec().into()).collect();
+    AttributeProto {
+        name: name.into(),
+        strings,
+        r#type: attribute_type::STRINGS,
+        ..Default::default()
+    }
+}
+
 /// A list of integers.
 pub(crate) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
     let r#type = attribute_type::INTS;
@@ -180,6 +191,12 @@ impl Onnx {
     /// Another name for the node that was added last.
     pub(crate) fn named(mut self, name: &str) -> Self {
         self.graph.node.last_mut().unwrap().name = name.into();
+        self
+    }
+
+    /// Puts the last node into a domain.
+    pub(crate) fn in_domain(mut self, domain: &str) -> Self {
+        self.graph.node.last_mut().unwrap().domain = domain.into();
         self
     }
 

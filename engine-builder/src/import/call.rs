@@ -93,6 +93,17 @@ impl<'a> Call<'a> {
         self.importer.graph.facts(id)
     }
 
+    /// The value that a name in sight stands for.
+    pub(super) fn named(&self, name: &str) -> Result<ValueId, OpError> {
+        let value = self.importer.resolve(name);
+        value.ok_or_else(|| OpError::new(format!("nothing before it defines {name:?}")))
+    }
+
+    /// The nodes of the block being written.
+    pub(super) fn written(&self) -> &[Node] {
+        self.importer.blocks.last().map_or(&[], Vec::as_slice)
+    }
+
     /// Whether a value is a sequence.
     pub(super) fn is_sequence(&self, id: ValueId) -> bool {
         self.importer.graph.value(id).form.is_sequence()
@@ -160,6 +171,15 @@ impl<'a> Call<'a> {
             None => Ok(default),
             Some(AttrValue::Str(v)) => Ok(v),
             Some(_) => Err(OpError::new(format!("attribute {name:?} is not a string"))),
+        }
+    }
+
+    /// A list of strings, empty if it is not there.
+    pub(super) fn strs(&mut self, name: &'static str) -> Result<&'a [String], OpError> {
+        match self.attr(name) {
+            None => Ok(&[]),
+            Some(AttrValue::Strs(v)) => Ok(v),
+            Some(_) => Err(OpError::new(format!("attribute {name:?} is not a list of strings"))),
         }
     }
 

@@ -6,6 +6,7 @@ mod attention;
 mod axes;
 mod control;
 mod einsum;
+mod gradient;
 mod layers;
 mod loss;
 mod microsoft;
@@ -59,6 +60,7 @@ static FAMILIES: &[&[Adapter]] = &[
     attention::ROWS,
     axes::ROWS,
     control::ROWS,
+    gradient::ROWS,
     einsum::ROWS,
     layers::ROWS,
     loss::ROWS,

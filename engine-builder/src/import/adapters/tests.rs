@@ -1,7 +1,7 @@
 //! What adapters compute, over small tensors, with and without passes.
 
 use super::*;
-use crate::testing::{Onnx, float, floats, int, ints, run, text};
+use crate::testing::{Onnx, float, floats, int, ints, run, text, texts};
 use crate::{BuildOptions, build};
 use engine_format::Tensor;
 
@@ -268,4 +268,44 @@ fn types_that_a_kernel_does_not_take_are_calculated_in_a_wider_one() {
         .node("a, b = GRU(xh, wh, wh, _, _, hh)", vec![int("hidden_size", 1)])
         .node("y = Cast(b)", vec![int("to", 1)]);
     check(model, &f32s(&[1, 1, 1], &[2.0]), &f32s(&[1, 1, 1], &[0.25]));
+}
+
+/// `s = tanh(x·w) − x / w` with `w` broadcast along the rows: each part of the chain, and the sum over what was stretched.
+#[test]
+fn derivatives_follow_the_chain_and_sum_over_what_was_broadcast() {
+    let model = |wanted: &str| {
+        let derived = vec![texts("xs", &[wanted]), text("y", "s")];
+        Onnx::new(17)
+            .input("x: f32[2, 3]")
+            .constant(floats("w", &[3], 1.0))
+            .node("p = Mul(x, w)", vec![])
+            .node("t = Tanh(p)", vec![])
+            .node("q = Div(x, w)", vec![])
+            .node("s = Sub(t, q)", vec![])
+            .node(&format!("y = Gradient({wanted})"), derived)
+            .in_domain("ai.onnx.preview.training")
+    };
+    let x = [0.1f32, -0.2, 0.3, 0.5, 0.25, -0.4];
+    let slope = |x: f32, w: f32| 1.0 - (x * w).tanh().powi(2);
+    let at = |i: usize| (x[i], [1.0f32, 2.0, 3.0][i % 3]);
+    let by_x: Vec<f32> = (0..6).map(at).map(|(x, w)| w * slope(x, w) - 1.0 / w).collect();
+    let by_w = |i: usize| {
+        let (x, w) = at(i);
+        x * slope(x, w) + x / (w * w)
+    };
+    let by_w: Vec<f32> = (0..3).map(|i| by_w(i) + by_w(i + 3)).collect();
+    check(model("x"), &f32s(&[2, 3], &x), &f32s(&[2, 3], &by_x));
+    check(model("w"), &f32s(&[2, 3], &x), &f32s(&[3], &by_w));
+}
+
+#[test]
+fn a_derivative_that_is_not_known_is_named() {
+    let model = Onnx::new(17)
+        .input("x: f32[n]")
+        .node("s = Floor(x)", vec![])
+        .node("y = Gradient(x)", vec![texts("xs", &["x"]), text("y", "s")])
+        .in_domain("ai.onnx.preview.training")
+        .output("y");
+    let error = build(&model.model(), &BuildOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("the derivative of Floor (node \"n_s\") is not known"), "{error}");
 }
