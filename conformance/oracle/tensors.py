@@ -9,7 +9,10 @@ def save(folder, tensors):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for index, array in enumerate(tensors.values()):
-        numpy.save(folder / f"{index}.npy", numpy.ascontiguousarray(array).reshape(numpy.shape(array)))
+        # Strings come as objects and are stored as text of one width.
+        array = numpy.asarray(array)
+        array = array.astype(str) if array.dtype == object else array
+        numpy.save(folder / f"{index}.npy", numpy.ascontiguousarray(array).reshape(array.shape))
     (folder / "names.txt").write_text("\n".join(tensors))
 
 

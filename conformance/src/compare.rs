@@ -60,9 +60,39 @@ pub enum Mismatch {
         /// Relative tolerance.
         rtol: f64,
     },
+    /// Strings differ; the first one is shown.
+    #[error(
+        "{count} of {total} elements differ; the first at {index:?}: found {found:?}, expected {expected:?}"
+    )]
+    Strings {
+        /// Elements that differ.
+        count: usize,
+        /// Elements compared.
+        total: usize,
+        /// Coordinates of the first one.
+        index: Vec<usize>,
+        /// What it is.
+        found: String,
+        /// The oracle's string there.
+        expected: String,
+    },
 }
 
-/// Holds `found` against `expected`. NaN agrees with NaN and infinity with itself; integers and bools must be equal.
+/// What is said of strings that are not the same.
+fn strings(found: &[&str], expected: &[&str], shape: &[usize]) -> Mismatch {
+    let differ = |(_, (a, b)): &(usize, (&&str, &&str))| a != b;
+    let pairs = || found.iter().zip(expected).enumerate().filter(differ);
+    let (at, (a, b)) = pairs().next().expect("strings of other bytes are other strings");
+    Mismatch::Strings {
+        count: pairs().count(),
+        total: found.len(),
+        index: coordinates(at, shape),
+        found: (*a).to_owned(),
+        expected: (*b).to_owned(),
+    }
+}
+
+/// Holds `found` against `expected`. NaN agrees with NaN and infinity with itself; integers, bools and strings must be equal.
 pub fn compare(
     found: &Tensor,
     expected: &Tensor,
@@ -79,13 +109,16 @@ pub fn compare(
     if found.bytes() == expected.bytes() {
         return Ok(Agreement::default());
     }
+    if let (Ok(a), Ok(b)) = (found.strings(), expected.strings()) {
+        return Err(strings(&a, &b, found.shape()));
+    }
     let (a, b) = (to_f64s(found), to_f64s(expected));
     let mut agreement = Agreement::default();
     let mut worst: Option<(usize, f64)> = None;
     let mut count = 0;
     for (i, (&x, &y)) in a.iter().zip(&b).enumerate() {
         let same = x == y
-            && (expected.dtype().size() < 8
+            && (expected.dtype().width() < 8
                 || expected.dtype().is_float()
                 || same_word(found, expected, i));
         if same || (x.is_nan() && y.is_nan()) {
@@ -214,6 +247,11 @@ mod tests {
     #[test]
     fn types_shapes_and_integers_are_exact() {
         assert!(compare(&f32s(&[1.0]), &Tensor::from_slice(&[1, 1], &[1f32]), TOLERANCE).is_err());
+        let words = |v: &[&str]| Tensor::from_strings(&[2, 1], v);
+        assert!(compare(&words(&["a", "b"]), &words(&["a", "b"]), TOLERANCE).is_ok());
+        let error = compare(&words(&["a", "b"]), &words(&["a", "ß"]), TOLERANCE).unwrap_err();
+        let expected = "1 of 2 elements differ; the first at [1, 0]: found \"b\", expected \"ß\"";
+        assert_eq!(error.to_string(), expected);
         let (a, b) =
             (Tensor::from_slice(&[1], &[100_000i64]), Tensor::from_slice(&[1], &[100_001i64]));
         assert!(compare(&a, &b, Tolerance { atol: 10.0, rtol: 1.0 }).is_err());

@@ -131,7 +131,7 @@ pub fn all_tensors(values: Values) -> Option<Tensors> {
 /// Elements of a sequence that is made up.
 const ELEMENTS: u64 = 2;
 
-/// A tensor of random elements: floats in −1…1, integers in 0…9, bools.
+/// A tensor of random elements: floats in −1…1, integers in 0…9, bools, strings of a few hexadecimal digits.
 pub fn random(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
     random_below(dtype, shape, seed, 10)
 }
@@ -142,6 +142,11 @@ fn random_below(dtype: DType, shape: &[usize], seed: u64, integers: u8) -> Tenso
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(state)
     };
+    if dtype == DType::String {
+        let words: Vec<String> =
+            (0..shape.iter().product()).map(|_| format!("{:x}", next() >> 40)).collect();
+        return Tensor::from_strings(shape, &words);
+    }
     let mut bytes = Vec::new();
     for _ in 0..shape.iter().product::<usize>() {
         let bits = next();
@@ -156,7 +161,7 @@ fn random_below(dtype: DType, shape: &[usize], seed: u64, integers: u8) -> Tenso
             restricted if restricted.is_restricted() => bytes.push(digit & 1),
             _ => {
                 bytes.push(digit);
-                bytes.resize(bytes.len() + dtype.size() - 1, 0);
+                bytes.resize(bytes.len() + dtype.width() - 1, 0);
             }
         }
     }

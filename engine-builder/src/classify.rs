@@ -3,7 +3,7 @@
 use crate::error::BuildError;
 use crate::graph::{Constant, ConstantClass};
 use crate::import::Imported;
-use engine_format::ValueId;
+use engine_format::{DType, ValueId};
 use engine_ops::demand::{Demand, demands};
 use std::collections::BTreeMap;
 
@@ -40,7 +40,11 @@ pub(crate) fn classify(imported: &mut Imported) -> Result<Sources, BuildError> {
     Ok(sources)
 }
 
+/// Strings are part of the program wherever they flow: no checkpoint holds them and nothing computes with them.
 fn class(constant: &Constant, demand: Demand, decided: bool) -> ConstantClass {
+    if constant.tensor.dtype() == DType::String {
+        return ConstantClass::Literal;
+    }
     let fixed = demand.shape || demand.index || decided;
     if fixed && !demand.data {
         return ConstantClass::Literal;

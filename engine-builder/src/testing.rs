@@ -39,6 +39,7 @@ fn type_proto(text: &str) -> TypeProto {
         "f32" => data_type::FLOAT,
         "i64" => data_type::INT64,
         "bool" => data_type::BOOL,
+        "string" => data_type::STRING,
         other => panic!("no type {other}"),
     };
     let dim = |text: &str| match text.trim().parse() {
@@ -113,6 +114,17 @@ pub(crate) fn floats(name: &str, dims: &[i64], start: f32) -> TensorProto {
         data_type: data_type::FLOAT,
         float_data: (0..count).map(|i| start + i as f32).collect(),
         ..Default::default()
+    }
+}
+
+/// A vector of strings.
+pub(crate) fn words(name: &str, words: &[&str]) -> TensorProto {
+    TensorProto {
+        name: name.to_owned(),
+        dims: vec![words.len() as i64],
+        data_type: data_type::STRING,
+        string_data: words.iter().map(|word| word.as_bytes().to_vec().into()).collect(),
+        ..TensorProto::default()
     }
 }
 

@@ -5,8 +5,11 @@ use std::fmt;
 
 /// The type of a tensor's elements. Bytes are little-endian; a bool is one byte, 0 or 1.
 ///
-/// The *compact* types at the end are for storage: they are moved and converted, never calculated in. Each element has a byte
+/// The *compact* types are for storage: they are moved and converted, never calculated in. Each element has a byte
 /// of its own, also where it has fewer bits: an integer as it is, a float as its code.
+///
+/// Strings are UTF-8 and have a length each ([`crate::Tensor::from_strings`]): they live on the host, are part of a program or
+/// come and go with a run, and are never weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the documentation")]
@@ -34,11 +37,12 @@ pub enum DType {
     U4,
     I2,
     U2,
+    String,
 }
 
 impl DType {
     /// Every element type, in the order of declaration.
-    pub const ALL: [DType; 23] = [
+    pub const ALL: [DType; 24] = [
         DType::F32,
         DType::F64,
         DType::F16,
@@ -62,15 +66,32 @@ impl DType {
         DType::U4,
         DType::I2,
         DType::U2,
+        DType::String,
     ];
 
-    /// Bytes of one element.
-    pub const fn size(self) -> usize {
+    /// Bytes of one element; `None` for strings, each of which has a length of its own.
+    pub const fn size(self) -> Option<usize> {
         match self {
-            DType::F16 | DType::BF16 | DType::I16 | DType::U16 => 2,
-            DType::F32 | DType::I32 | DType::U32 => 4,
-            DType::F64 | DType::I64 | DType::U64 => 8,
-            _ => 1,
+            DType::F16 | DType::BF16 | DType::I16 | DType::U16 => Some(2),
+            DType::F32 | DType::I32 | DType::U32 => Some(4),
+            DType::F64 | DType::I64 | DType::U64 => Some(8),
+            DType::String => None,
+            _ => Some(1),
+        }
+    }
+
+    /// [`Self::size`] where strings do not come: in kernels, whose operators say that they take none, and in what handles
+    /// weights.
+    ///
+    /// # Panics
+    /// For strings.
+    #[track_caller]
+    pub const fn width(self) -> usize {
+        match self.size() {
+            Some(size) => size,
+            None => {
+                panic!("strings have no size in common; what computes with sizes takes no strings")
+            }
         }
     }
 
@@ -117,7 +138,7 @@ impl DType {
 
     /// Whether the type is a signed or unsigned integer that is calculated in (bool is not).
     pub const fn is_int(self) -> bool {
-        !self.is_float() && !matches!(self, DType::Bool) && !self.is_compact()
+        !self.is_float() && !matches!(self, DType::Bool | DType::String) && !self.is_compact()
     }
 
     /// The lower-case name used in files, reports and errors: `f32`, `i64`, `bool`.
@@ -146,6 +167,7 @@ impl DType {
             DType::U4 => "u4",
             DType::I2 => "i2",
             DType::U2 => "u2",
+            DType::String => "string",
         }
     }
 }

@@ -40,6 +40,7 @@ mod reader;
 mod rearrange;
 mod rule;
 mod spread;
+mod strings;
 mod tensor;
 mod validate;
 mod weights;
@@ -62,6 +63,7 @@ pub use probe::Probe;
 pub use program::{Attr, Attrs, Block, Literal, Node, ValueId};
 pub use rearrange::Inexact;
 pub use rule::{WeightsPresence, serialized_flags};
+pub use strings::decode as decode_strings;
 pub use tensor::{Element, Tensor, TensorError};
 pub use weights::{
     MapSource, SourceError, TensorInfo, Weight, WeightClass, WeightData, WeightSource,

@@ -48,11 +48,13 @@ pub(crate) fn read(file: &Bytes) -> Result<(EngineParts, Vec<Probe>), FormatErro
     }
     let needed = writer::minor(&parts, &probes);
     if header.minor < needed {
-        let what =
-            "a view, a port that is no tensor or a probe, in a file of a version without them";
-        return Err(FormatError::new(FormatErrorKind::Corrupt, what)
-            .expected(format!("minor version {needed}"))
-            .found(header.minor));
+        return Err(FormatError::new(
+            FormatErrorKind::Corrupt,
+            "uses what a newer version brought",
+        )
+        .at("offset 10")
+        .expected(format!("version {}.{needed} or newer", header.major))
+        .found(format!("version {}.{}", header.major, header.minor)));
     }
     Ok((parts, probes))
 }
@@ -128,7 +130,10 @@ impl<'a> Weights<'a> {
             digest: row.digest.as_ref().map(|digest| digest.digest(&place)).transpose()?,
             data: WeightData::Missing,
         };
-        let bytes = tensor::elements(&weight.shape).and_then(|n| n.checked_mul(row.dtype.size()));
+        let size = row.dtype.size().ok_or_else(|| {
+            corrupt("a weight of strings").expected("a literal: strings are part of the program")
+        })?;
+        let bytes = tensor::elements(&weight.shape).and_then(|n| n.checked_mul(size));
         if bytes.is_none_or(|bytes| bytes as u64 > limits::TOTAL_BYTES) {
             return Err(FormatError::new(FormatErrorKind::LimitExceeded, "weight too large")
                 .at(&place)
@@ -205,7 +210,7 @@ impl<'a> Weights<'a> {
         check_digest(&raw, digest, &place)?;
         self.end = end;
         // Only a buffer that is itself badly aligned brings unaligned weights; views need them aligned.
-        let aligned = raw.as_ptr().align_offset(weight.dtype.size()) == 0;
+        let aligned = raw.as_ptr().align_offset(weight.dtype.width()) == 0;
         Ok(if aligned { raw } else { Bytes::copy_from(&raw) })
     }
 
@@ -416,6 +421,23 @@ mod tests {
         let same = unpacked(&file, SectionKind::Table);
         let newer = with_section(&file, SectionKind::Table, &same, MINOR + 1);
         assert_eq!(Engine::read(newer.into()).unwrap().parts(), engine().parts());
+    }
+
+    #[test]
+    fn strings_in_a_file_of_an_older_version_are_refused() {
+        let mut parts = engine().parts().clone();
+        parts.inputs[0].dtype = DType::String;
+        let file = Engine::new(parts).unwrap().serialize(FULL).unwrap();
+        assert_eq!(Header::parse(&file).unwrap().minor, 1);
+        let same = unpacked(&file, SectionKind::Program);
+        let forged = with_section(&file, SectionKind::Program, &same, 0);
+        let error = Engine::read(forged.into()).unwrap_err();
+        let expected = "uses what a newer version brought at offset 10: expected version 1.1 or newer, \
+                        found version 1.0";
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (FormatErrorKind::Corrupt, expected)
+        );
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Tensor {
     /// Axis `i` of the result is axis `perm[i]` of this tensor, as in ONNX's `Transpose`.
     ///
     /// # Panics
-    /// If `perm` does not name every axis once.
+    /// If `perm` does not name every axis once, and for strings.
     pub fn permuted(&self, perm: &[usize]) -> Self {
         assert!(is_permutation(perm, self.shape().len()), "{perm:?} of {self:?}");
         if perm.iter().copied().eq(0..perm.len()) {
@@ -85,7 +85,7 @@ impl Tensor {
         let shape: Vec<usize> = perm.iter().map(|&axis| self.shape()[axis]).collect();
         let mut out = AlignedBuf::zeroed(self.bytes().len());
         let source = self.bytes();
-        match self.dtype().size() {
+        match self.dtype().width() {
             1 => permute::<u8>(source, &mut out, &shape, &distances),
             2 => permute::<[u8; 2]>(elements(source), elements_mut(&mut out), &shape, &distances),
             4 => permute::<[u8; 4]>(elements(source), elements_mut(&mut out), &shape, &distances),
@@ -97,11 +97,11 @@ impl Tensor {
     /// The elements `range` along `axis`.
     ///
     /// # Panics
-    /// If there is no such axis or the range is not inside it.
+    /// If there is no such axis or the range is not inside it, and for strings.
     pub fn range(&self, axis: usize, range: Range<usize>) -> Self {
         let mut shape = self.shape().to_vec();
         assert!(range.start <= range.end && range.end <= shape[axis], "{range:?} of {self:?}");
-        let inner = shape[axis + 1..].iter().product::<usize>() * self.dtype().size();
+        let inner = shape[axis + 1..].iter().product::<usize>() * self.dtype().width();
         let (step, taken) = (shape[axis] * inner, range.len() * inner);
         shape[axis] = range.len();
         let outer: usize = shape[..axis].iter().product();
@@ -116,7 +116,7 @@ impl Tensor {
     /// `parts` one after another along `axis`.
     ///
     /// # Panics
-    /// If there are none, or they differ in type or in any other axis.
+    /// If there are none, or they differ in type or in any other axis, and for strings.
     pub fn joined(axis: usize, parts: &[Self]) -> Self {
         let first = parts.first().expect("at least one part");
         let without = |t: &Self| {
@@ -128,7 +128,7 @@ impl Tensor {
         let mut shape = first.shape().to_vec();
         shape[axis] = parts.iter().map(|part| part.shape()[axis]).sum();
         let outer: usize = shape[..axis].iter().product();
-        let inner = shape[axis + 1..].iter().product::<usize>() * first.dtype().size();
+        let inner = shape[axis + 1..].iter().product::<usize>() * first.dtype().width();
         let mut out = AlignedBuf::zeroed(outer * shape[axis] * inner);
         let mut at = 0;
         for i in 0..outer {
@@ -153,16 +153,16 @@ impl Tensor {
             return Ok(self.clone());
         }
         assert!(is_convertible(self.dtype(), dtype), "{self:?} to {dtype}");
-        let mut out = AlignedBuf::zeroed(self.len() * dtype.size());
+        let mut out = AlignedBuf::zeroed(self.len() * dtype.width());
         let (source, from) = (self.bytes(), self.dtype());
-        for (index, to) in out.chunks_exact_mut(dtype.size()).enumerate() {
-            let bits = &source[index * from.size()..(index + 1) * from.size()];
+        for (index, to) in out.chunks_exact_mut(dtype.width()).enumerate() {
+            let bits = &source[index * from.width()..(index + 1) * from.width()];
             let value = widen(from, bits);
             narrow(dtype, value, to);
             // Held against the bits, so that a NaN keeps its payload or is refused.
             let mut back = [0; 4];
-            narrow(from, widen(dtype, to), &mut back[..from.size()]);
-            if &back[..from.size()] != bits {
+            narrow(from, widen(dtype, to), &mut back[..from.width()]);
+            if &back[..from.width()] != bits {
                 return Err(Inexact { index, value, dtype });
             }
         }

@@ -1,6 +1,6 @@
 //! Host tensors: an element type, a shape and shared bytes, always consistent.
 
-use crate::{Bytes, DType};
+use crate::{Bytes, DType, strings};
 use half::{bf16, f16};
 use std::fmt;
 
@@ -54,6 +54,18 @@ pub enum TensorError {
         /// The byte.
         found: u8,
     },
+    /// Bytes are not the strings they were said to be.
+    #[error("a tensor of string {shape:?}: {what}: expected {expected}, found {found}")]
+    Strings {
+        /// Dimensions.
+        shape: Vec<usize>,
+        /// What is wrong, and where.
+        what: String,
+        /// What it has to be.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
 }
 
 /// A dense, row-major host tensor. Cloning shares the bytes.
@@ -70,10 +82,14 @@ pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
 }
 
 impl Tensor {
-    /// Checks length and bools. Bytes that are not aligned for `dtype` (a mapped foreign
+    /// Checks length, bools and strings. Bytes that are not aligned for `dtype` (a mapped foreign
     /// file) are copied once, so typed views never fail.
     pub fn new(dtype: DType, shape: &[usize], data: Bytes) -> Result<Self, TensorError> {
-        let expected = elements(shape).and_then(|n| n.checked_mul(dtype.size()));
+        let Some(size) = dtype.size() else {
+            strings::check(shape, &data)?;
+            return Ok(Self { dtype, shape: shape.to_vec(), data });
+        };
+        let expected = elements(shape).and_then(|n| n.checked_mul(size));
         if expected != Some(data.len()) {
             return Err(TensorError::Length {
                 dtype,
@@ -87,7 +103,7 @@ impl Tensor {
         {
             return Err(TensorError::Element { dtype, index, found: data[index] });
         }
-        let aligned = data.as_ptr().align_offset(dtype.size()) == 0;
+        let aligned = data.as_ptr().align_offset(size) == 0;
         let data = if aligned { data } else { Bytes::copy_from(&data) };
         Ok(Self { dtype, shape: shape.to_vec(), data })
     }
@@ -111,9 +127,20 @@ impl Tensor {
             .expect("caller gives as many values as the shape has")
     }
 
-    /// Zeros (false).
+    /// A tensor of strings: a little-endian `u32` for the length of every element in bytes, then the elements' UTF-8, one
+    /// after the other.
+    ///
+    /// # Panics
+    /// If `values` does not have as many elements as `shape`, or one is 4 GiB long.
+    pub fn from_strings<S: AsRef<str>>(shape: &[usize], values: &[S]) -> Self {
+        Self::new(DType::String, shape, Bytes::from(strings::encode(values)))
+            .expect("caller gives as many values as the shape has")
+    }
+
+    /// Zeros (false, empty strings).
     pub fn zeros(dtype: DType, shape: &[usize]) -> Self {
-        let len = elements(shape).expect("shape fits memory") * dtype.size();
+        let size = dtype.size().unwrap_or(strings::LENGTH);
+        let len = elements(shape).expect("shape fits memory") * size;
         Self { dtype, shape: shape.to_vec(), data: crate::AlignedBuf::zeroed(len).into() }
     }
 
@@ -129,12 +156,12 @@ impl Tensor {
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.data.len() / self.dtype.size()
+        self.shape.iter().product()
     }
 
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
-        self.data.is_empty()
+        self.len() == 0
     }
 
     /// The raw bytes.
@@ -149,6 +176,14 @@ impl Tensor {
             return Err(TensorError::DType { expected: self.dtype, found: T::DTYPE });
         }
         Ok(bytemuck::cast_slice(&self.data))
+    }
+
+    /// The elements of a tensor of strings.
+    pub fn strings(&self) -> Result<Vec<&str>, TensorError> {
+        match self.dtype {
+            DType::String => strings::decode(&self.shape, &self.data),
+            other => Err(TensorError::DType { expected: other, found: DType::String }),
+        }
     }
 
     /// The same bytes under another shape with as many elements.
@@ -190,6 +225,11 @@ impl fmt::Display for Tensor {
             }
             f.write_str(if t.len() > SHOWN { ", …" } else { "" })
         }
+        fn show_strings(t: &Tensor, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let all = t.strings().map_err(|_| fmt::Error)?;
+            let shown: Vec<String> = all.iter().take(SHOWN).map(|s| format!("{s:?}")).collect();
+            write!(f, "{}{}", shown.join(", "), if all.len() > SHOWN { ", …" } else { "" })
+        }
         write!(f, "{self:?} [")?;
         match self.dtype {
             DType::F32 => show::<f32>(self, f),
@@ -203,6 +243,7 @@ impl fmt::Display for Tensor {
             DType::U16 => show::<u16>(self, f),
             DType::U32 => show::<u32>(self, f),
             DType::U64 => show::<u64>(self, f),
+            DType::String => show_strings(self, f),
             // Codes, for the small floats.
             _ => show::<u8>(self, f),
         }?;

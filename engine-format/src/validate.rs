@@ -218,9 +218,12 @@ fn check_views(
 fn check_weight(weight: &Weight, flags: EngineFlags) -> Result<u64, FormatError> {
     let place = weight_place(weight);
     check_rank(&weight.shape, &place)?;
-    let bytes = tensor::elements(&weight.shape)
-        .and_then(|n| n.checked_mul(weight.dtype.size()))
-        .ok_or_else(|| {
+    let size = weight.dtype.size().ok_or_else(|| {
+        invalid("a weight of strings", &place)
+            .expected("a literal: strings are part of the program")
+    })?;
+    let bytes =
+        tensor::elements(&weight.shape).and_then(|n| n.checked_mul(size)).ok_or_else(|| {
             over("bytes of a weight", &place, limits::TOTAL_BYTES as usize, usize::MAX)
         })?;
     if weight.class == WeightClass::Parameter && bytes > limits::INLINE_BYTES {

@@ -58,8 +58,11 @@ impl Weight {
     }
 
     /// Bytes the weight takes unpacked.
+    ///
+    /// # Panics
+    /// For a weight of strings, which no engine has.
     pub fn byte_len(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.size()
+        self.shape.iter().product::<usize>() * self.dtype.width()
     }
 
     /// Whether the weight's bytes are left out when an engine is stripped: refittable

@@ -6,8 +6,8 @@ use crate::wire::{
     Blob, WireAlias, WirePacked, WireProbes, WireProgram, WireTable, WireWeight, wire_shape,
 };
 use crate::{
-    Alias, Bytes, Digest, EngineFlags, EngineParts, Form, FormatError, FormatErrorKind, Probe,
-    Weight, WeightClass, limits, msgpack, pack, probe,
+    Alias, Bytes, DType, Digest, EngineFlags, EngineParts, Form, FormatError, FormatErrorKind,
+    Probe, Weight, WeightClass, limits, msgpack, pack, probe,
 };
 use std::io::{Seek, SeekFrom, Write};
 
@@ -157,9 +157,13 @@ pub(crate) fn write_file<'a, E: From<FormatError>>(
 pub(crate) fn minor(parts: &EngineParts, probes: &[Probe]) -> u16 {
     let view = |alias: &Alias| matches!(alias, Alias::View(_));
     let views = parts.weights.iter().any(|weight| weight.aliases.iter().any(view));
-    let mut ports = parts.inputs.iter().chain(&parts.outputs);
-    let structures = ports.any(|port| port.form != Form::Tensor);
-    u16::from(views || structures || !probes.is_empty())
+    let ports = parts.inputs.iter().chain(&parts.outputs);
+    let forms = ports.clone().any(|port| port.form != Form::Tensor);
+    let literals = parts.literals.iter().map(|literal| literal.tensor.dtype());
+    let named = parts.source_literals.iter().map(|literal| literal.tensor.dtype());
+    let mut types = ports.map(|port| port.dtype).chain(literals).chain(named);
+    let strings = types.any(|dtype| dtype == DType::String);
+    u16::from(views || forms || strings || !probes.is_empty())
 }
 
 /// A row without the bytes and what describes them.

@@ -360,7 +360,6 @@ impl Import {
     fn constant(&self, node: &Node, path: &str) -> Result<TensorData, OnnxError> {
         let name = format!("{path}{}", node.outputs.first().map_or(node.name.as_str(), |o| o));
         let ready = |tensor| Ok(TensorData::ready(&name, tensor, &self.origin));
-        let strings = |shape| Ok(TensorData::strings(&name, shape, &self.origin));
         let attrs: Vec<_> = node.attrs.iter().map(|(n, v)| (n.as_str(), v)).collect();
         match attrs.as_slice() {
             [("value" | "sparse_value", AttrValue::Tensor(data))] => Ok(data.clone()),
@@ -368,9 +367,8 @@ impl Import {
             [("value_float", AttrValue::Float(v))] => ready(Tensor::from_slice(&[], &[*v])),
             [("value_ints", AttrValue::Ints(v))] => ready(Tensor::from_slice(&[v.len()], v)),
             [("value_floats", AttrValue::Floats(v))] => ready(Tensor::from_slice(&[v.len()], v)),
-            [("value_string", _)] => strings(Vec::new()),
-            [("value_strings", AttrValue::Strs(v))] => strings(vec![v.len()]),
-            [("value_strings", _)] => strings(vec![0]),
+            [("value_string", AttrValue::Str(v))] => ready(Tensor::from_strings(&[], &[v])),
+            [("value_strings", AttrValue::Strs(v))] => ready(Tensor::from_strings(&[v.len()], v)),
             other => Err(OnnxError::invalid("Constant")
                 .expected("exactly one of value, sparse_value and value_*")
                 .found(format_args!("{:?}", other.iter().map(|(n, _)| *n).collect::<Vec<_>>()))),

@@ -1,7 +1,7 @@
 //! Tensors of a model file: their type is known, their contents are decoded on request.
 
 use crate::external::{Location, Origin};
-use crate::proto::{self, SparseTensorProto, TensorProto, data_type};
+use crate::proto::{self, SparseTensorProto, TensorProto};
 use crate::{OnnxError, OnnxErrorKind};
 use engine_format::{AlignedBuf, Bytes, DType, Tensor, TensorInfo};
 use prost::Message;
@@ -32,13 +32,14 @@ enum Source {
     /// Bytes in the file, little-endian.
     Raw(Bytes),
     Typed(Typed),
+    Strings(Vec<prost::bytes::Bytes>),
     External(Location),
     Sparse {
         values: TensorData,
         indices: TensorData,
     },
     Ready(Tensor),
-    /// Strings and other types without a decoder; what the file says about them is not kept.
+    /// Types without a decoder; what the file says about them is not kept.
     None,
 }
 
@@ -80,11 +81,6 @@ impl TensorData {
         })
     }
 
-    /// Whether the elements are strings, which no program here computes with.
-    pub fn is_string(&self) -> bool {
-        self.inner.elem == data_type::STRING
-    }
-
     /// Dimensions.
     pub fn shape(&self) -> &[usize] {
         &self.inner.shape
@@ -104,7 +100,7 @@ impl TensorData {
             .map_err(|error| self.locate(OnnxError::invalid(error.to_string())))
     }
 
-    /// The contents as little-endian bytes, as many as type and shape ask for. What is stored in this form is never
+    /// The contents as little-endian bytes, as many as type and shape ask for; strings in the encoding of [`Tensor`]. What is stored in this form is never
     /// copied; it may be unaligned.
     pub fn bytes(&self) -> Result<Bytes, OnnxError> {
         let dtype = self.dtype()?;
@@ -112,6 +108,9 @@ impl TensorData {
     }
 
     fn decode(&self, dtype: DType) -> Result<Bytes, OnnxError> {
+        if dtype == DType::String {
+            return self.decode_strings();
+        }
         let elements = self.byte_len(dtype)?;
         let bits = bits(dtype);
         let len = if bits == 8 { elements } else { elements.div_ceil(8 / bits) };
@@ -130,9 +129,38 @@ impl TensorData {
             Source::Sparse { values, indices } => {
                 return densify(dtype, &self.inner.shape, values, indices);
             }
+            Source::Strings(values) => Err(OnnxError::invalid(format!("tensor of {dtype}"))
+                .expected("its elements in the field that the schema has for them")
+                .found(format_args!("string_data with {} elements", values.len()))),
             Source::None => Err(OnnxError::invalid("tensor without contents")),
         };
         stored.map(|stored| if bits == 8 { stored } else { unpack(dtype, elements, &stored) })
+    }
+
+    /// Strings have a field of their own and no raw form.
+    fn decode_strings(&self) -> Result<Bytes, OnnxError> {
+        let values = match &self.inner.source {
+            Source::Ready(tensor) => return Ok(tensor.bytes().clone()),
+            Source::Strings(values) => values.as_slice(),
+            Source::Raw(bytes) if bytes.is_empty() => &[],
+            _ => {
+                return Err(OnnxError::invalid("tensor of string")
+                    .expected("its elements in string_data")
+                    .found("another field"));
+            }
+        };
+        self.check_count(values.len())?;
+        let text = |(i, value): (usize, &prost::bytes::Bytes)| {
+            let value = std::str::from_utf8(value).map_err(|error| {
+                OnnxError::invalid(format!("element {i} of string_data"))
+                    .expected("UTF-8")
+                    .found(error)
+            })?;
+            Ok(value.to_owned())
+        };
+        let texts: Vec<String> =
+            values.iter().enumerate().map(text).collect::<Result<_, OnnxError>>()?;
+        Ok(Tensor::from_strings(&self.inner.shape, &texts).bytes().clone())
     }
 
     /// Adds file and name to an error.
@@ -145,7 +173,7 @@ impl TensorData {
     }
 
     fn byte_len(&self, dtype: DType) -> Result<usize, OnnxError> {
-        self.elements().and_then(|n| n.checked_mul(dtype.size())).ok_or_else(|| {
+        self.elements().and_then(|n| n.checked_mul(dtype.width())).ok_or_else(|| {
             OnnxError::invalid("size overflows").found(format_args!("{:?}", self.inner.shape))
         })
     }
@@ -162,11 +190,6 @@ impl TensorData {
     pub(crate) fn ready(name: &str, tensor: Tensor, origin: &Arc<Origin>) -> Self {
         let (elem, shape) = (elem_of(tensor.dtype()), tensor.shape().to_vec());
         Self::of(name, origin, elem, shape, Source::Ready(tensor))
-    }
-
-    /// Stands for a constant of strings: its type is known and using it is an error.
-    pub(crate) fn strings(name: &str, shape: Vec<usize>, origin: &Arc<Origin>) -> Self {
-        Self::of(name, origin, data_type::STRING, shape, Source::None)
     }
 
     fn of(name: &str, origin: &Arc<Origin>, elem: i32, shape: Vec<usize>, source: Source) -> Self {
@@ -236,7 +259,7 @@ const ELEMENTS: [(&str, Option<DType>); 27] = [
     ("i16", Some(DType::I16)),
     ("i32", Some(DType::I32)),
     ("i64", Some(DType::I64)),
-    ("string", None),
+    ("string", Some(DType::String)),
     ("bool", Some(DType::Bool)),
     ("f16", Some(DType::F16)),
     ("f64", Some(DType::F64)),
@@ -299,6 +322,7 @@ fn source_of(proto: &TensorProto) -> Result<Source, OnnxError> {
     let typed = [
         (!proto.float_data.is_empty(), "float_data"),
         (!proto.int32_data.is_empty(), "int32_data"),
+        (!proto.string_data.is_empty(), "string_data"),
         (!proto.int64_data.is_empty(), "int64_data"),
         (!proto.double_data.is_empty(), "double_data"),
         (!proto.uint64_data.is_empty(), "uint64_data"),
@@ -310,6 +334,7 @@ fn source_of(proto: &TensorProto) -> Result<Source, OnnxError> {
     Ok(match filled.as_slice() {
         ["float_data"] => Source::Typed(Typed::F32(proto.float_data.clone())),
         ["int32_data"] => Source::Typed(Typed::I32(proto.int32_data.clone())),
+        ["string_data"] => Source::Strings(proto.string_data.clone()),
         ["int64_data"] => Source::Typed(Typed::I64(proto.int64_data.clone())),
         ["double_data"] => Source::Typed(Typed::F64(proto.double_data.clone())),
         ["uint64_data"] => Source::Typed(Typed::U64(proto.uint64_data.clone())),
@@ -420,7 +445,9 @@ fn densify(
     values: &TensorData,
     indices: &TensorData,
 ) -> Result<Bytes, OnnxError> {
-    let size = dtype.size();
+    let size = dtype
+        .size()
+        .ok_or_else(|| OnnxError::invalid("sparse tensor").expected("numbers").found(dtype))?;
     let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     let bytes = elements.and_then(|n| n.checked_mul(size)).filter(|&n| n <= MAX_DENSE);
     let (Some(elements), Some(bytes)) = (elements, bytes) else {

@@ -54,7 +54,7 @@ fn declared_types_become_symbolic_shapes() {
             (Form::Tensor, Some(DType::F32), "tensor(f32)"),
             (Form::Tensor, Some(DType::I64), "tensor(i64)"),
             (Form::Tensor, Some(DType::Bool), "tensor(bool)"),
-            (Form::Tensor, None, "tensor(string)"),
+            (Form::Tensor, Some(DType::String), "tensor(string)"),
             (Form::Sequence, Some(DType::F32), "sequence(tensor(f32))"),
             (Form::OptionalSequence, Some(DType::F32), "optional(sequence(tensor(f32)))"),
             (Form::Tensor, None, "sequence(sequence(tensor(f32)))"),

@@ -197,7 +197,7 @@ fn load_range<W: Calc>(walk: &Broadcast<1>, x: TensorRef<'_>, start: usize, out:
 
 /// Calls `work(start, bytes)` for blocks of a result.
 fn blocks(y: &mut TensorMut<'_>, work: &(dyn Fn(usize, usize, &mut [u8]) + Sync)) {
-    let size = y.dtype.size();
+    let size = y.dtype.width();
     pieces(y.bytes, size, 1, |at, bytes| {
         for (i, block) in bytes.chunks_mut(BLOCK * size).enumerate() {
             work(at / size + i * BLOCK, block.len() / size, block);

@@ -1,7 +1,7 @@
 //! What a CPU kernel sees.
 
 use crate::OpError;
-use engine_format::{Attrs, DType, Element, Tensor};
+use engine_format::{Attrs, DType, Element, Tensor, decode_strings};
 
 /// How an operator runs on the CPU.
 #[derive(Clone, Copy)]
@@ -57,8 +57,11 @@ impl TensorMeta {
     }
 
     /// Bytes on the host.
+    ///
+    /// # Panics
+    /// For strings, which are never in a buffer of a plan.
     pub fn byte_len(&self) -> usize {
-        self.len() * self.dtype.size()
+        self.len() * self.dtype.width()
     }
 }
 
@@ -88,22 +91,36 @@ impl<'a> TensorRef<'a> {
         bytemuck::cast_slice(self.bytes)
     }
 
+    /// The elements of an operand of strings. A kernel asks where it matched on them, so another type is its bug and panics.
+    pub fn strings(&self) -> Vec<&'a str> {
+        assert_eq!(self.dtype, DType::String, "kernel read {} as strings", self.dtype);
+        decode_strings(self.shape, self.bytes).expect("tensors are checked when they are made")
+    }
+
     /// The elements as plain words of the element type's size: for kernels that only move them ([`for_size!`]).
     ///
     /// [`for_size!`]: crate::for_size
     pub fn raw<T: bytemuck::AnyBitPattern>(&self) -> &'a [T] {
-        assert_eq!(size_of::<T>(), self.dtype.size(), "kernel read {} by another size", self.dtype);
+        assert_eq!(
+            size_of::<T>(),
+            self.dtype.width(),
+            "kernel read {} by another size",
+            self.dtype
+        );
         bytemuck::cast_slice(self.bytes)
     }
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.bytes.len() / self.dtype.size()
+        match self.dtype.size() {
+            Some(size) => self.bytes.len() / size,
+            None => self.shape.iter().product(),
+        }
     }
 
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len() == 0
     }
 }
 
@@ -135,7 +152,7 @@ impl TensorMut<'_> {
     pub fn raw<T: bytemuck::Pod>(&mut self) -> &mut [T] {
         assert_eq!(
             size_of::<T>(),
-            self.dtype.size(),
+            self.dtype.width(),
             "kernel wrote {} by another size",
             self.dtype
         );
@@ -192,7 +209,7 @@ macro_rules! for_dtype {
 #[macro_export]
 macro_rules! for_size {
     ($dtype:expr, $name:ident => $body:expr) => {
-        match $dtype.size() {
+        match $dtype.width() {
             1 => {
                 type $name = u8;
                 $body

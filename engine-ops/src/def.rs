@@ -6,6 +6,7 @@ use crate::{
     cpu::Cpu,
     gpu::GpuKernel,
     infer::{Facts, InferCtx, InferError, InferRule},
+    text::Text,
 };
 use engine_format::{Attr, Attrs, DType};
 use std::fmt;
@@ -43,6 +44,8 @@ pub struct OpDef {
     pub function: Option<Function>,
     /// Whether its results are drawn by chance, not a function of its operands: such a node is never folded, merged or moved.
     pub random: bool,
+    /// What it does with strings; asked through [`OpDef::text`].
+    pub text: Text,
     /// The CPU kernel.
     pub cpu: Cpu,
     /// The GPU kernel; `None` runs on the CPU with copies.
@@ -71,6 +74,7 @@ impl OpDef {
         compact: false,
         function: None,
         random: false,
+        text: Text::No,
         cpu: Cpu::None,
         gpu: None,
         tolerance: Tolerance::EXACT,
@@ -93,6 +97,12 @@ impl OpDef {
                 )));
             }
         }
+        let refuses = matches!(self.text(), Text::No);
+        let no = |what: String| InferError::invalid(format!("{} {what} strings", self.name));
+        if refuses && self.reads_strings(ctx.inputs.iter().map(|facts| Some(facts.as_ref()?.dtype)))
+        {
+            return Err(no("does not take".to_owned()));
+        }
         if let Some(found) = ctx.opt(0).map(|facts| facts.dtype).filter(|&d| !self.takes(d)) {
             let (operand, op) = (self.inputs[0].name, self.name);
             let taken: Vec<&str> = self.types.iter().map(|dtype| dtype.name()).collect();
@@ -101,7 +111,27 @@ impl OpDef {
                 "operand {operand} is {found}; {op} takes {taken}"
             )));
         }
-        (self.infer)(ctx)
+        let results = (self.infer)(ctx)?;
+        if refuses && results.iter().any(|facts| facts.dtype == DType::String) {
+            return Err(no("does not give".to_owned()));
+        }
+        Ok(results)
+    }
+
+    /// What the operator does with strings: what only moves data always takes them.
+    pub fn text(&self) -> Text {
+        match (self.kind, self.text) {
+            (Kind::Move | Kind::View, Text::No) => Text::Ranks,
+            (_, text) => text,
+        }
+    }
+
+    /// Whether an operand whose contents are read is of strings.
+    pub fn reads_strings(&self, types: impl IntoIterator<Item = Option<DType>>) -> bool {
+        types.into_iter().enumerate().any(|(i, dtype)| {
+            let read = self.operand(i).is_none_or(|operand| operand.role != Role::Type);
+            read && dtype == Some(DType::String)
+        })
     }
 
     /// The operand at position `i`, the last one standing for all further ones if variadic.
@@ -394,6 +424,8 @@ pub trait AttrsExt {
     fn ints(&self, name: &str) -> Option<&[i64]>;
     /// A list of floats, if present.
     fn floats(&self, name: &str) -> Option<&[f32]>;
+    /// A list of strings, if present.
+    fn strs(&self, name: &str) -> Option<&[String]>;
     /// An optional integer, if present.
     fn opt_int(&self, name: &str) -> Option<i64>;
 }
@@ -428,6 +460,14 @@ impl AttrsExt for Attrs {
     fn floats(&self, name: &str) -> Option<&[f32]> {
         match self.get(name) {
             Some(Attr::Floats(v)) => Some(v),
+            None => None,
+            other => panic!("attribute {name:?} was not normalised: {other:?}"),
+        }
+    }
+
+    fn strs(&self, name: &str) -> Option<&[String]> {
+        match self.get(name) {
+            Some(Attr::Strs(v)) => Some(v),
             None => None,
             other => panic!("attribute {name:?} was not normalised: {other:?}"),
         }

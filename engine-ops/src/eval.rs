@@ -2,8 +2,8 @@
 
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
 use crate::infer::{Facts, InferCtx};
-use crate::{Kind, OpDef, OpError};
-use engine_format::{AlignedBuf, Attrs, Tensor};
+use crate::{Kind, OpDef, OpError, text};
+use engine_format::{AlignedBuf, Attrs, DType, Tensor};
 
 /// Runs `def` on operands whose contents are known and gives its first `outputs` results.
 ///
@@ -16,11 +16,17 @@ pub fn eval(
     outputs: usize,
 ) -> Result<Vec<Tensor>, OpError> {
     check_operands(def, inputs)?;
+    if text::reads(def, inputs) && def.kind != Kind::View {
+        return text::run(def, attrs, inputs, outputs);
+    }
     let refs: Vec<_> = inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();
     if let Cpu::Dynamic(run) = def.cpu {
         return run(&CpuCtx { attrs, inputs: &refs, outputs: &mut [], scratch: &mut [] });
     }
     let metas = result_types(def, attrs, inputs, outputs)?;
+    if metas.iter().any(|meta| meta.dtype == DType::String) && def.kind != Kind::View {
+        return text::run(def, attrs, inputs, outputs);
+    }
     if def.kind == Kind::View {
         let (source, meta) = (inputs.first().and_then(Option::as_ref), metas.first());
         let (source, meta) = source

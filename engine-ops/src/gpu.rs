@@ -131,7 +131,7 @@ pub enum Bind {
 /// 32-bit words an element takes on the GPU; `None` for types that are not kept there.
 pub const fn words(dtype: DType) -> Option<usize> {
     match dtype {
-        DType::F64 => None,
+        DType::F64 | DType::String => None,
         dtype if dtype.is_compact() => None,
         DType::I64 | DType::U64 => Some(2),
         _ => Some(1),

@@ -28,6 +28,7 @@ mod parallel;
 mod reduction;
 mod small_float;
 mod strided;
+pub mod text;
 mod wide;
 
 pub use def::{
@@ -35,6 +36,7 @@ pub use def::{
 };
 pub use eval::eval;
 pub use ops::{TABLE, onnx_dtype};
+pub use text::Text;
 
 /// The operator of this name and version.
 pub fn lookup(name: &str, version: u16) -> Option<&'static OpDef> {

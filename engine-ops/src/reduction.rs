@@ -277,7 +277,7 @@ pub(crate) fn in_calc<W: Calc>(
     if x.dtype == W::DTYPE && y.dtype == W::DTYPE {
         return work(x.slice::<W>(), y.slice::<W>());
     }
-    let outputs = y.bytes.len() / y.dtype.size();
+    let outputs = y.bytes.len() / y.dtype.width();
     let (xs, ys) =
         scratch[..calc_scratch::<W>(x.len(), outputs)].split_at_mut(x.len() * size_of::<W>());
     cast(x, &mut TensorMut { dtype: W::DTYPE, shape: x.shape, bytes: xs });

@@ -1,7 +1,8 @@
 //! NumPy's `.npy` files: one array with its element type and shape.
 //!
 //! Format: `\x93NUMPY`, two version bytes, the header's length (u16 in version 1, u32 in 2 and 3), a Python
-//! dictionary literal with `descr`, `fortran_order` and `shape`, then the raw elements.
+//! dictionary literal with `descr`, `fortran_order` and `shape`, then the raw elements. Strings have one width for all, in
+//! characters of four bytes, and zeros behind those that are shorter.
 //! Source: NumPy's enhancement proposal 1 and the documentation of `numpy.lib.format`.
 
 use engine_format::{Bytes, DType, Tensor};
@@ -36,6 +37,14 @@ pub enum NpyError {
     /// Column-major arrays are not read.
     #[error("the array is in Fortran order; save it with numpy.ascontiguousarray")]
     FortranOrder,
+    /// A string has no form there: zeros at its end are taken for filling, and what is no character is none.
+    #[error("element {index} of the strings {why}")]
+    Text {
+        /// Position.
+        index: usize,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// Bytes and header disagree.
     #[error(transparent)]
     Tensor(#[from] engine_format::TensorError),
@@ -43,23 +52,68 @@ pub enum NpyError {
 
 /// The bytes of a `.npy` file that holds `tensor`.
 pub fn encode(tensor: &Tensor) -> Result<Vec<u8>, NpyError> {
+    if let Ok(texts) = tensor.strings() {
+        let (width, bytes) = widened(&texts)?;
+        return file(&format!("<U{width}"), tensor.shape(), &bytes);
+    }
     let (_, descr) = DESCRS
         .iter()
         .find(|(dtype, _)| *dtype == tensor.dtype())
         .ok_or_else(|| NpyError::DType(tensor.dtype().to_string()))?;
-    let shape: String = tensor.shape().iter().map(|d| format!("{d}, ")).collect();
+    file(descr, tensor.shape(), tensor.bytes())
+}
+
+/// Strings in characters of four bytes, all as wide as the longest.
+fn widened(texts: &[&str]) -> Result<(usize, Vec<u8>), NpyError> {
+    let width = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0).max(1);
+    let mut bytes = vec![0; texts.len() * width * 4];
+    for (index, (text, cell)) in texts.iter().zip(bytes.chunks_exact_mut(width * 4)).enumerate() {
+        if text.ends_with('\0') {
+            return Err(NpyError::Text { index, why: "ends in a zero, which would be lost" });
+        }
+        for (c, slot) in text.chars().zip(cell.chunks_exact_mut(4)) {
+            slot.copy_from_slice(&u32::from(c).to_le_bytes());
+        }
+    }
+    Ok((width, bytes))
+}
+
+/// The strings of cells of `width` characters of four bytes.
+fn narrowed(shape: &[usize], width: usize, bytes: &[u8]) -> Result<Tensor, NpyError> {
+    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    let expected = count.and_then(|n| n.checked_mul(width)?.checked_mul(4));
+    if expected != Some(bytes.len()) {
+        let found = bytes.len();
+        return Err(NpyError::Header(format!(
+            "{found} bytes of strings of shape {shape:?} with {width} characters each"
+        )));
+    }
+    let text = |index: usize| {
+        let cell = &bytes[index * width * 4..][..width * 4];
+        let code = |c: &[u8]| u32::from_le_bytes([c[0], c[1], c[2], c[3]]);
+        let text: Option<String> = cell.chunks_exact(4).map(|c| char::from_u32(code(c))).collect();
+        let text = text.ok_or(NpyError::Text { index, why: "is not made of characters" })?;
+        Ok(text.trim_end_matches('\0').to_owned())
+    };
+    let texts: Vec<String> = (0..count.unwrap_or(0)).map(text).collect::<Result<_, NpyError>>()?;
+    Ok(Tensor::from_strings(shape, &texts))
+}
+
+/// A file with these raw elements.
+fn file(descr: &str, shape: &[usize], data: &[u8]) -> Result<Vec<u8>, NpyError> {
+    let shape: String = shape.iter().map(|d| format!("{d}, ")).collect();
     let dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
     // The data starts at a multiple of 64: magic, version, length, dictionary, spaces, newline.
     let length = (10 + dict.len() + 1).next_multiple_of(64) - 10;
     let header = u16::try_from(length).map_err(|_| NpyError::Header("shape too long".into()))?;
-    let mut out = Vec::with_capacity(10 + length + tensor.bytes().len());
+    let mut out = Vec::with_capacity(10 + length + data.len());
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&[1, 0]);
     out.extend_from_slice(&header.to_le_bytes());
     out.extend_from_slice(dict.as_bytes());
     out.resize(10 + length - 1, b' ');
     out.push(b'\n');
-    out.extend_from_slice(tensor.bytes());
+    out.extend_from_slice(data);
     Ok(out)
 }
 
@@ -68,6 +122,8 @@ pub fn encode(tensor: &Tensor) -> Result<Vec<u8>, NpyError> {
 pub(crate) struct Header {
     pub(crate) dtype: DType,
     pub(crate) shape: Vec<usize>,
+    /// Bytes of one element: of strings as many for each.
+    pub(crate) width: usize,
     /// Where the elements begin.
     pub(crate) data: usize,
 }
@@ -75,13 +131,16 @@ pub(crate) struct Header {
 impl Header {
     /// Bytes of the elements.
     pub(crate) fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.size()
+        self.shape.iter().product::<usize>() * self.width
     }
 }
 
 /// The tensor in the bytes of a `.npy` file.
 pub fn decode(bytes: &Bytes) -> Result<Tensor, NpyError> {
-    let Header { dtype, shape, data } = header(bytes)?;
+    let Header { dtype, shape, width, data } = header(bytes)?;
+    if dtype == DType::String {
+        return narrowed(&shape, width / 4, &bytes[data..]);
+    }
     Ok(Tensor::new(dtype, &shape, bytes.slice(data, bytes.len() - data))?)
 }
 
@@ -101,19 +160,22 @@ pub(crate) fn header(bytes: &[u8]) -> Result<Header, NpyError> {
     let header = std::str::from_utf8(header).map_err(|_| bad("the header is not text"))?;
     let descr = quoted(field(header, "descr")?)?;
     let native = descr.replacen('=', "<", 1);
-    let (dtype, _) = *DESCRS
-        .iter()
-        .find(|(_, d)| *d == native || d.replacen('|', "<", 1) == native)
-        .ok_or_else(|| NpyError::DType(descr.to_owned()))?;
     let shape = dimensions(field(header, "shape")?)?;
     if field(header, "fortran_order")?.starts_with("True") && shape.len() > 1 {
         return Err(NpyError::FortranOrder);
     }
-    let elements = shape.iter().try_fold(dtype.size(), |n, &d: &usize| n.checked_mul(d));
+    let known = DESCRS.iter().find(|(_, d)| *d == native || d.replacen('|', "<", 1) == native);
+    let width = native.strip_prefix("<U").and_then(|n| n.parse::<usize>().ok()?.checked_mul(4));
+    let (dtype, width) = match (known, width) {
+        (Some((dtype, _)), _) => (*dtype, dtype.width()),
+        (None, Some(width)) => (DType::String, width),
+        (None, None) => return Err(NpyError::DType(descr.to_owned())),
+    };
+    let elements = shape.iter().try_fold(width.max(1), |n, &d: &usize| n.checked_mul(d));
     if elements.is_none() {
         return Err(bad(&format!("an array of {shape:?} is too large")));
     }
-    Ok(Header { dtype, shape, data: start + length })
+    Ok(Header { dtype, shape, width, data: start + length })
 }
 
 /// What follows `'name':` in the dictionary.
@@ -160,6 +222,27 @@ mod tests {
                 assert_eq!(decode(&bytes).unwrap(), tensor);
             }
         }
+    }
+
+    #[test]
+    fn strings_round_trip_and_zeros_at_their_end_are_refused() {
+        for (shape, texts) in
+            [(vec![2, 2], vec!["", "日本", "a", "a\0b"]), (vec![], vec!["x"]), (vec![0], vec![])]
+        {
+            let tensor = Tensor::from_strings(&shape, &texts);
+            let bytes = Bytes::from(encode(&tensor).unwrap());
+            assert_eq!(decode(&bytes).unwrap(), tensor);
+        }
+        let error = encode(&Tensor::from_strings(&[1], &["a\0"])).unwrap_err();
+        assert!(matches!(error, NpyError::Text { index: 0, .. }), "{error}");
+        let whole = encode(&Tensor::from_strings(&[2], &["ab", "c"])).unwrap();
+        for cut in 0..whole.len() {
+            assert!(decode(&Bytes::from(whole[..cut].to_vec())).is_err(), "cut at {cut}");
+        }
+        let mut surrogate = whole.clone();
+        let at = whole.len() - 16;
+        surrogate[at..at + 4].copy_from_slice(&0xd800u32.to_le_bytes());
+        assert!(matches!(decode(&surrogate.into()), Err(NpyError::Text { index: 0, .. })));
     }
 
     #[test]

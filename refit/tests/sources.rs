@@ -51,15 +51,7 @@ fn onnx(tensors: &[(&str, Tensor)]) -> Vec<u8> {
         raw_data: Some(tensor.bytes().to_vec().into()),
         ..Default::default()
     });
-    let text = proto::TensorProto {
-        name: "text".into(),
-        data_type: proto::data_type::STRING,
-        ..Default::default()
-    };
-    let graph = proto::GraphProto {
-        initializer: initializer.chain([text]).collect(),
-        ..Default::default()
-    };
+    let graph = proto::GraphProto { initializer: initializer.collect(), ..Default::default() };
     let opset = proto::OperatorSetIdProto { domain: String::new(), version: 18 };
     proto::ModelProto {
         ir_version: Some(8),

@@ -93,7 +93,7 @@ pub(super) fn forms<'a>(
 /// Whether the contents say so little that equal contents prove nothing: a few bytes, or one value everywhere.
 pub(super) fn is_weak(tensor: &Tensor) -> bool {
     const FEW_BYTES: usize = 64;
-    let size = tensor.dtype().size();
+    let size = tensor.dtype().width();
     let bytes = tensor.bytes();
     bytes.len() <= FEW_BYTES || bytes.chunks_exact(size).all(|element| *element == bytes[..size])
 }

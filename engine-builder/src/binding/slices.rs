@@ -90,7 +90,7 @@ fn shorter(part: &[usize], whole: &[usize]) -> Option<usize> {
 /// Where along the axis the piece lies in the tensor.
 fn starts(whole: &Tensor, piece: &Piece) -> Vec<usize> {
     let (part, axis) = (&piece.form.tensor, piece.axis);
-    let size = whole.dtype().size();
+    let size = whole.dtype().width();
     let inner = whole.shape()[axis + 1..].iter().product::<usize>() * size;
     let outer: usize = whole.shape()[..axis].iter().product();
     let (row, taken) = (whole.shape()[axis] * inner, part.shape()[axis] * inner);

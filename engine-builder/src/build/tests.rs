@@ -1,7 +1,7 @@
 //! Whole builds.
 
 use super::build;
-use crate::testing::{Onnx, classes, floats, graph, int, longs};
+use crate::testing::{Onnx, classes, floats, graph, int, longs, words};
 use crate::{BuildErrorKind, BuildOptions, RefitMode};
 use engine_format::{EngineFlags, FitPolicy, MapSource, SerializeFlags};
 
@@ -33,6 +33,44 @@ fn constants_are_classified_by_flow() {
     literals: target
     ignored: unused
     ");
+}
+
+#[test]
+fn strings_are_part_of_the_program_and_another_source_has_to_agree() {
+    use engine_format::{FitPolicy, MapSource, Tensor, check_fit};
+    let model = Onnx::new(20)
+        .input("x: string[n]")
+        .constant(words("suffix", &["!", "?"]))
+        .constant(floats("weight", &[5, 4], 0.0))
+        .node("joined = StringConcat(x, suffix)", vec![])
+        .node("both = StringConcat(suffix, suffix)", vec![])
+        .node("y = StringConcat(joined, both)", vec![])
+        .output("y")
+        .node("z = Relu(weight)", vec![])
+        .output("z")
+        .model();
+    let engine = build(&model, &BuildOptions::default()).unwrap();
+    insta::assert_snapshot!(classes(&engine), @r"
+    weights: weight
+    parameters: 
+    pinned weights: 
+    pinned parameters: 
+    literals: suffix
+    ignored: 
+    ");
+    let strings = |node: &engine_format::Node| node.op == "StringConcat";
+    assert!(!engine.parts().prepare.nodes.iter().any(strings), "strings are on the host only");
+    let fit = |suffix: &[&str]| {
+        let weight = engine.weight("weight").unwrap().tensor().unwrap();
+        let suffix = Tensor::from_strings(&[2], suffix);
+        let source =
+            MapSource::from_iter([("weight".to_owned(), weight), ("suffix".to_owned(), suffix)]);
+        check_fit(&engine, &source, FitPolicy::default()).unwrap().to_string()
+    };
+    assert_eq!(fit(&["!", "?"]), "");
+    let expected = "another graph: the program's constant \"suffix\": \
+                    expected string[2] [\"!\", \"?\"], found string[2] [\"!\", \"ß\"]";
+    assert_eq!(fit(&["!", "ß"]), expected);
 }
 
 #[test]

@@ -13,6 +13,7 @@ static ELEMENT_TYPES: &[(i64, DType)] = &[
     (5, DType::I16),
     (6, DType::I32),
     (7, DType::I64),
+    (8, DType::String),
     (9, DType::Bool),
     (10, DType::F16),
     (11, DType::F64),

@@ -174,15 +174,6 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// A list of strings, empty if it is not there.
-    pub(super) fn strs(&mut self, name: &'static str) -> Result<&'a [String], OpError> {
-        match self.attr(name) {
-            None => Ok(&[]),
-            Some(AttrValue::Strs(v)) => Ok(v),
-            Some(_) => Err(OpError::new(format!("attribute {name:?} is not a list of strings"))),
-        }
-    }
-
     /// A list of integers, if present.
     pub(super) fn ints(&mut self, name: &'static str) -> Result<Option<&'a [i64]>, OpError> {
         match self.attr(name) {
@@ -202,6 +193,27 @@ impl<'a> Call<'a> {
         match self.attr(name) {
             Some(AttrValue::Floats(v)) => Ok(v),
             _ => Err(OpError::new(format!("attribute {name:?} is not a list of floats"))),
+        }
+    }
+
+    /// A list of floats, if present.
+    pub(super) fn floats(&mut self, name: &'static str) -> Result<Option<&'a [f32]>, OpError> {
+        match self.attr(name) {
+            None => Ok(None),
+            Some(AttrValue::Floats(v)) => Ok(Some(v)),
+            // A list without elements has no type in some files.
+            Some(AttrValue::Ints(v)) if v.is_empty() => Ok(Some(&[])),
+            Some(_) => Err(OpError::new(format!("attribute {name:?} is not a list of floats"))),
+        }
+    }
+
+    /// A list of strings, if present.
+    pub(super) fn strs(&mut self, name: &'static str) -> Result<Option<&'a [String]>, OpError> {
+        match self.attr(name) {
+            None => Ok(None),
+            Some(AttrValue::Strs(v)) => Ok(Some(v)),
+            Some(AttrValue::Ints(v)) if v.is_empty() => Ok(Some(&[])),
+            Some(_) => Err(OpError::new(format!("attribute {name:?} is not a list of strings"))),
         }
     }
 

@@ -52,7 +52,7 @@ fn evaluate(graph: &Graph, node: &Node) -> Option<Vec<(ValueId, Tensor)>> {
     let small = |&id: &ValueId| {
         let facts = graph.facts(id);
         let shape = facts.concrete()?;
-        let bytes = shape.iter().try_fold(facts.dtype.size(), |n, &d| n.checked_mul(d))?;
+        let bytes = shape.iter().try_fold(facts.dtype.size()?, |n, &d| n.checked_mul(d))?;
         (bytes <= LARGEST_LITERAL).then_some(())
     };
     if def.kind == Kind::Control || !is_deterministic(node) {

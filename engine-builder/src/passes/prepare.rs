@@ -8,7 +8,7 @@ use super::is_deterministic;
 use crate::error::BuildError;
 use crate::graph::{Graph, blocks, blocks_mut};
 use crate::report::Notes;
-use engine_format::{Node, ValueId};
+use engine_format::{DType, Node, ValueId};
 use engine_ops::{Kind, Role, lookup};
 use std::collections::BTreeSet;
 
@@ -77,6 +77,12 @@ fn take(
     *nodes = stay;
 }
 
+/// Strings are on the host only, and what `prepare` gives is kept on the device.
+fn has_strings(graph: &Graph, node: &Node) -> bool {
+    let values = node.inputs.iter().chain(&node.outputs);
+    values.flatten().any(|&id| graph.facts(id).dtype == DType::String)
+}
+
 fn takes_indices(node: &Node) -> bool {
     lookup(&node.op, node.version)
         .is_none_or(|def| def.inputs.iter().any(|operand| operand.role == Role::Index))
@@ -99,6 +105,9 @@ fn moves(
     }
     if in_branch && takes_indices(node) {
         return Err(Some("is inside a branch and may fail"));
+    }
+    if has_strings(graph, node) {
+        return Err(Some("handles strings"));
     }
     match node.outputs.iter().flatten().all(|&id| graph.facts(id).concrete().is_some()) {
         true => Ok(()),

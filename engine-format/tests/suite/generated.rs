@@ -39,10 +39,13 @@ struct Spec {
     dims: Vec<Option<u16>>,
 }
 
+/// The types of weights: all but strings.
+const WEIGHTS: &[DType] = DType::ALL.split_at(DType::ALL.len() - 1).0;
+
 fn weight_spec() -> impl Strategy<Value = WeightSpec> {
     let shape = prop::collection::vec(0usize..6, 0..4);
     let flags = (any::<bool>(), prop::bool::weighted(0.2), any::<bool>());
-    (0..DType::ALL.len(), shape, flags, 0usize..3, any::<u8>()).prop_map(
+    (0..WEIGHTS.len(), shape, flags, 0usize..3, any::<u8>()).prop_map(
         |(dtype, shape, (parameter, pinned, refittable), aliases, byte)| WeightSpec {
             dtype,
             shape,
@@ -101,8 +104,8 @@ impl Ids {
 }
 
 fn weight(spec: &WeightSpec, index: usize, flags: EngineFlags, ids: &mut Ids) -> Weight {
-    let dtype = DType::ALL[spec.dtype];
-    let len = spec.shape.iter().product::<usize>() * dtype.size();
+    let dtype = WEIGHTS[spec.dtype];
+    let len = spec.shape.iter().product::<usize>() * dtype.width();
     let byte = |i: usize| (i as u8).wrapping_mul(31).wrapping_add(spec.byte);
     let bytes: Vec<u8> =
         (0..len).map(|i| if dtype.is_restricted() { byte(i) & 1 } else { byte(i) }).collect();
@@ -159,7 +162,12 @@ fn parts(spec: &Spec) -> EngineParts {
     let flags = spec.mode;
     let tensor =
         Tensor::from_slice(&[spec.dims.len()], &vec![spec.dims.len() as i64; spec.dims.len()]);
-    let literals = vec![Literal { value: ids.define(), tensor }];
+    let mut literals = vec![Literal { value: ids.define(), tensor }];
+    if !spec.nodes.is_empty() {
+        let texts: Vec<&str> = spec.nodes.iter().map(|node| node.text.as_str()).collect();
+        let tensor = Tensor::from_strings(&[texts.len()], &texts);
+        literals.push(Literal { value: ids.define(), tensor });
+    }
     let weights: Vec<Weight> =
         spec.weights.iter().enumerate().map(|(i, w)| weight(w, i, flags, &mut ids)).collect();
     // REFIT_INDIVIDUAL without a mark is a build error: such a draw is a frozen engine here.

@@ -2,8 +2,8 @@
 
 use crate::sample;
 use engine_format::{
-    Attr, Attrs, Block, Dim, Engine, EngineFlags, EngineParts, FormatErrorKind, Tensor, ValueId,
-    WeightClass, WeightData,
+    Attr, Attrs, Block, DType, Dim, Engine, EngineFlags, EngineParts, FormatErrorKind, Tensor,
+    ValueId, WeightClass, WeightData,
 };
 
 type Change = fn(&mut EngineParts);
@@ -108,6 +108,11 @@ fn weights_and_flags() {
                 |p| p.weights[0].digest = None,
                 InvalidEngine,
                 "a stored weight without a digest at weight \"encoder.bias\"",
+            ),
+            (
+                |p| p.weights[0].dtype = DType::String,
+                InvalidEngine,
+                "a weight of strings at weight \"encoder.bias\": expected a literal",
             ),
             (
                 |p| p.weights[0].shape = vec![4],

@@ -1,7 +1,10 @@
 //! Files of earlier versions are read for ever. `tests/files/README.md` says how each was made.
 
 use crate::sample;
-use engine_format::{Bytes, Engine, EngineFlags, FitPolicy, Form, Header, SerializeFlags};
+use engine_format::{
+    Bytes, DType, Engine, EngineFlags, FitPolicy, Form, Header, Literal, SerializeFlags,
+    SourceLiteral, Tensor, ValueId,
+};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -33,8 +36,12 @@ fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files").join(name)
 }
 
+fn file(name: &str) -> Vec<u8> {
+    std::fs::read(path(name)).unwrap()
+}
+
 fn read(name: &str) -> Engine {
-    Engine::read(Bytes::from(std::fs::read(path(name)).unwrap())).unwrap()
+    Engine::read(Bytes::from(file(name))).unwrap()
 }
 
 /// Everything an engine is, as text.
@@ -71,7 +78,7 @@ fn version_1_0() {
         let text = describe(&read(name));
         let head: Vec<&str> = text.lines().take_while(|line| !line.starts_with("inputs")).collect();
         writeln!(heads, "== {name}\n{}", head.join("\n")).unwrap();
-        let header = Header::parse(&std::fs::read(path(name)).unwrap()).unwrap();
+        let header = Header::parse(&file(name)).unwrap();
         assert_eq!((header.major, header.minor), (1, 0), "{name}");
     }
     insta::assert_snapshot!("heads", heads);
@@ -89,6 +96,28 @@ fn version_1_1() {
     }
 }
 
+/// What 1.1 added, too: strings.
+const STRINGS: &str = "v1.1-strings.engine";
+
+fn with_strings() -> Engine {
+    let mut parts = sample::parts(EngineFlags::REFIT, 1);
+    parts.inputs[0].dtype = DType::String;
+    let names = Tensor::from_strings(&[2, 2], &["", "straße", "\u{1f600}", "a\0b"]);
+    parts.source_literals.push(SourceLiteral { name: "names".to_owned(), tensor: names.clone() });
+    parts.literals.push(Literal { value: ValueId(11), tensor: names });
+    parts.values += 1;
+    Engine::new(parts).unwrap()
+}
+
+#[test]
+fn strings_of_version_1_1() {
+    let engine = read(STRINGS);
+    assert_eq!(describe(&engine), describe(&with_strings()));
+    assert_eq!(engine.serialize(SerializeFlags::INCLUDE_REFIT).unwrap(), file(STRINGS));
+    let header = Header::parse(&file(STRINGS)).unwrap();
+    assert_eq!((header.major, header.minor), (1, 1));
+}
+
 #[test]
 fn an_old_stripped_file_is_filled() {
     for version in ["1.0", "1.1"] {
@@ -99,6 +128,12 @@ fn an_old_stripped_file_is_filled() {
         assert_eq!(filled.version(), full.version());
         assert_eq!(filled.parts().weights, full.parts().weights);
     }
+}
+
+fn write(name: &str, bytes: Vec<u8>) {
+    let path = path(name);
+    assert!(!path.exists(), "{} is kept as it is", path.display());
+    std::fs::write(path, bytes).unwrap();
 }
 
 /// Writes the files of a new version of the format; never over one that is there.
@@ -112,8 +147,7 @@ fn write_files_of_this_version() {
         if !name.starts_with(&format!("v{major}.{minor}-")) {
             continue;
         }
-        let path = path(name);
-        assert!(!path.exists(), "{} is kept as it is", path.display());
-        std::fs::write(path, bytes).unwrap();
+        write(name, bytes);
     }
+    write(STRINGS, with_strings().serialize(SerializeFlags::INCLUDE_REFIT).unwrap());
 }

@@ -6,7 +6,7 @@ use crate::cpu::{Cpu, CpuCtx};
 use crate::def::{AttrKind, AttrsExt};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand};
-use engine_format::{Attr, Tensor};
+use engine_format::{Attr, DType, Tensor};
 
 pub static BIT_CAST: OpDef = OpDef {
     name: "BitCast",
@@ -29,7 +29,8 @@ pub static BIT_CAST: OpDef = OpDef {
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
     let to = onnx_dtype(ctx.attrs.int("to"))?;
-    if to.size() != x.dtype.size() || (to.is_restricted() && to != x.dtype) {
+    let strings = to == DType::String;
+    if strings || to.size() != x.dtype.size() || (to.is_restricted() && to != x.dtype) {
         return Err(InferError::invalid(format!(
             "operand input is {}, whose elements are not the bits of a {to}",
             x.dtype

@@ -8,15 +8,19 @@ use crate::def::{AttrKind, AttrsExt};
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError, Known};
 use crate::small_float::{Rounding, ScaleRounding};
-use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Role, Tolerance};
-use engine_format::{Attr, Bytes, DType, Dim, Tensor};
+use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Role, Text, Tolerance};
+use engine_format::{Attr, Attrs, Bytes, DType, Dim, Tensor};
 use half::{bf16, f16};
+
+mod strings;
 
 pub static CAST: OpDef = OpDef {
     name: "Cast",
     doc: "Converts each element to the type `to` (ONNX's number of it). Floats are rounded to nearest even; to integers \
           they are cut towards zero and saturate, NaN giving 0; integers wrap; everything but 0 is true. `saturate` and \
-          `round_mode` (of F8E8M0) concern 8-bit floats only.",
+          `round_mode` (of F8E8M0) concern 8-bit floats only. A string is read as a number, plain or scientific, with blanks \
+          around it, `inf` and `nan` in any case; a number becomes the shortest string that reads back as it, in the layout of \
+          C's `%g`, with `INF` and `NaN`, a bool `1` or `0`.",
     onnx: &[OnnxName::since("Cast", 6)],
     attrs: &[
         AttrDef::required("to", AttrKind::Int),
@@ -27,6 +31,7 @@ pub static CAST: OpDef = OpDef {
     outputs: &["output"],
     infer: |ctx| infer(ctx, onnx_dtype(ctx.attrs.int("to"))?),
     compact: true,
+    text: Text::Kernel(|ctx| strings::cast(ctx, onnx_dtype(ctx.attrs.int("to"))?)),
     cpu: Cpu::kernel(run),
     gpu: Some(gpu),
     tolerance: Tolerance::EXACT,
@@ -44,6 +49,7 @@ pub static CAST_LIKE: OpDef = OpDef {
         Operand { name: "target_type", role: Role::Type, optional: false },
     ],
     infer: |ctx| infer(ctx, ctx.dtype(1)?),
+    text: Text::Kernel(|ctx| strings::cast(ctx, ctx.input(1).dtype)),
     cases: || {
         let like = Tensor::zeros(DType::I32, &[1]);
         let x = Tensor::from_slice(&[3], &[1.5f32, -1.5, 7.0]);
@@ -65,6 +71,7 @@ pub fn onnx_dtype(number: i64) -> Result<DType, OpError> {
         5 => DType::I16,
         6 => DType::I32,
         7 => DType::I64,
+        8 => DType::String,
         9 => DType::Bool,
         10 => DType::F16,
         11 => DType::F64,
@@ -107,7 +114,14 @@ fn infer(ctx: &InferCtx<'_>, to: DType) -> Result<Vec<Facts>, InferError> {
 
 fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let x = ctx.input(0);
-    let scale = match ctx.attrs.str("round_mode") {
+    let rounding = rounding(ctx.attrs)?;
+    cast_rounded(x, ctx.output(), rounding);
+    Ok(())
+}
+
+/// How a node says that 8-bit floats are rounded.
+fn rounding(attrs: &Attrs) -> Result<Rounding, OpError> {
+    let scale = match attrs.str("round_mode") {
         "up" => ScaleRounding::Up,
         "down" => ScaleRounding::Down,
         "nearest" => ScaleRounding::Nearest,
@@ -117,9 +131,7 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
             )));
         }
     };
-    let rounding = Rounding { saturate: ctx.attrs.int("saturate") != 0, scale };
-    cast_rounded(x, ctx.output(), rounding);
-    Ok(())
+    Ok(Rounding { saturate: attrs.int("saturate") != 0, scale })
 }
 
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
@@ -167,11 +179,11 @@ fn expression(from: DType, to: DType) -> String {
         (Word::Pair, Word::Float) => rounded(to, &format!("{wide}_to_f32(a)")),
         (_, Word::Float) => rounded(to, "f32(a)"),
         (Word::Float, Word::Signed) => {
-            let most = (1i64 << (to.size() * 8 - 1)) - 1;
+            let most = (1i64 << (to.width() * 8 - 1)) - 1;
             format!("clamp(f32_to_i32(a), -{most} - 1, {most})")
         }
         (Word::Float, Word::Unsigned) => {
-            let most = u32::MAX >> (32 - to.size() * 8);
+            let most = u32::MAX >> (32 - to.width() * 8);
             format!("min(f32_to_u32(a), {most}u)")
         }
         (Word::Float, Word::Pair) if to == DType::U64 => "f32_to_u64(a)".to_owned(),
@@ -288,6 +300,30 @@ fn cases() -> Vec<Case> {
     cases.push(to("f32 to u2", 25, whole, small(DType::U2, &[3, 3, 0])));
     let back = Tensor::from_slice(&[2], &[-8i8, 7]);
     cases.push(to("i4 to i8", 3, small(DType::I4, &[0xf8, 7]), back));
+    let written = ["0.1", "1e-07", "3.1415927", "1e+08", "-0", "NaN", "-INF", "16777216"];
+    let some = [0.1f32, 1e-7, std::f32::consts::PI, 1e8, -0.0, n, f32::NEG_INFINITY, 16_777_216.0];
+    let texts = |v: &[&str]| Tensor::from_strings(&[v.len()], v);
+    cases.push(to("f32 to string", 8, Tensor::from_slice(&[8], &some), texts(&written)));
+    cases.push(to(
+        "i64 to string",
+        8,
+        longs(),
+        texts(&exact.map(|v| v.to_string()).each_ref().map(String::as_str)),
+    ));
+    let read = texts(&["3.25", " 1e-5 ", "1E8", "+INF", "nan", "-7"]);
+    let numbers = [3.25f32, 1e-5, 1e8, f32::INFINITY, n, -7.0];
+    cases.push(to("string to f32", 1, read, Tensor::from_slice(&[6], &numbers)));
+    let read = texts(&["-3.9", "300", "18446744073709551615", "1e3"]);
+    cases.push(to(
+        "string to i64",
+        7,
+        read.clone(),
+        Tensor::from_slice(&[4], &[-3i64, 300, -1, 1000]),
+    ));
+    cases.push(to("string to u8", 2, read, Tensor::from_slice(&[4], &[253u8, 44, 255, 232])));
+    let flags = Tensor::from_bools(&[2], &[true, false]);
+    cases.push(to("bool to string", 8, flags.clone(), texts(&["1", "0"])));
+    cases.push(to("string to bool", 9, texts(&["0.5", "0"]), flags));
     cases.push(Case::new("matrix", vec![ramp(&[7, 90])]).attr("to", Attr::Int(7)));
     cases.push(Case::new("to its own type", vec![ramp(&[5])]).attr("to", Attr::Int(1)));
     cases
@@ -306,6 +342,7 @@ mod tests {
             [(1, DType::F32), (2, DType::U8), (3, DType::I8), (4, DType::U16), (5, DType::I16)];
         let more = [(6, DType::I32), (7, DType::I64), (10, DType::F16), (11, DType::F64)];
         let last = [(12, DType::U32), (13, DType::U64), (16, DType::BF16), (9, DType::Bool)];
+        let last = last.into_iter().chain([(8, DType::String)]);
         let all: Vec<_> = numbers.into_iter().chain(more).chain(last).collect();
         let calculated = DType::ALL.into_iter().filter(|dtype| !dtype.is_compact());
         assert_eq!(all.len(), calculated.count());

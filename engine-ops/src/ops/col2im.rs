@@ -8,7 +8,7 @@ use crate::def::{AttrsExt, FLOATS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
-use engine_format::{Attr, Attrs, DType, Dim, Tensor};
+use engine_format::{Attr, Attrs, Dim, Tensor};
 
 pub static COL2IM: OpDef = OpDef {
     name: "Col2Im",
@@ -156,7 +156,7 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let planes = y.shape[0] * y.shape[1];
     let mut columns = vec![0.0f64; block * count];
     let mut image = vec![0.0f64; pixels];
-    let size = DType::size(y.dtype);
+    let size = y.dtype.width();
     for plane in 0..planes {
         f64::load(x.dtype, x.bytes, plane * block * count, &mut columns);
         image.fill(0.0);

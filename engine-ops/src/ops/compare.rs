@@ -6,7 +6,7 @@ use super::binary::{
 use crate::case::{Case, ramp};
 use crate::cpu::Cpu;
 use crate::infer::{Facts, InferCtx, InferError, Known};
-use crate::{OnnxName, OpDef, Operand, Tolerance};
+use crate::{OnnxName, OpDef, Operand, Text, Tolerance};
 use engine_format::{DType, Dim, Tensor};
 
 /// Applies a comparison to operands of any type. Bools compare as 0 and 1.
@@ -40,13 +40,22 @@ pub static EQUAL: OpDef = OpDef {
         facts[0].value = equal_dims(ctx);
         Ok(facts)
     },
+    text: Text::Ranks,
     cpu: Cpu::kernel(|ctx| compare!(ctx, |a, b| a == b)),
     gpu: Some(|ctx| {
         let float = "a == b && !unordered(a, b)";
         let wgsl = Wgsl { float, boolean: "a == b", ..Wgsl::numeric("a == b", "equal64(a, b)") };
         gpu_bool(ctx, "Equal", &wgsl)
     }),
-    cases: || cases([false, true, false, false], [false, true, false]),
+    cases: || {
+        let mut cases = cases([false, true, false, false], [false, true, false]);
+        let words = Tensor::from_strings(&[2, 2], &["a", "", "ab", "b"]);
+        cases.push(
+            Case::new("strings", vec![words, Tensor::from_strings(&[2], &["a", "b"])])
+                .expect(vec![Tensor::from_bools(&[2, 2], &[true, false, false, true])]),
+        );
+        cases
+    },
     ..ROW
 };
 

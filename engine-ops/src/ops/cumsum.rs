@@ -115,7 +115,7 @@ fn fold<W: Calc>(
     zero: W,
     add: fn(W, W) -> W,
 ) {
-    let size = y.dtype.size();
+    let size = y.dtype.width();
     for row in 0..outer * inner {
         let start = row / inner * along * inner + row % inner;
         let mut sum = zero;

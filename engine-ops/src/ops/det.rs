@@ -44,7 +44,7 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let x = ctx.input(0);
     let n = x.shape[x.shape.len() - 1];
     let y = ctx.output();
-    let size = y.dtype.size();
+    let size = y.dtype.width();
     let mut matrix = vec![0.0f64; n * n];
     for (at, slot) in y.bytes.chunks_exact_mut(size).enumerate() {
         f64::load(x.dtype, x.bytes, at * n * n, &mut matrix);

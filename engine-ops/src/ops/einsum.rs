@@ -122,7 +122,7 @@ impl Walk {
         multiply: fn(W, W) -> W,
     ) {
         let terms: usize = self.summed.iter().map(|(size, _)| size).product();
-        for (at, slot) in out.chunks_exact_mut(dtype.size()).enumerate() {
+        for (at, slot) in out.chunks_exact_mut(dtype.width()).enumerate() {
             let start = offsets(&self.kept, at, operands.len());
             let mut sum = W::default();
             for term in 0..terms {

@@ -45,7 +45,7 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let k = ctx.attrs.int("k");
     let y = ctx.output();
     let (rows, columns) = (y.shape[0] as i64, y.shape[1] as i64);
-    let size = y.dtype.size();
+    let size = y.dtype.width();
     // A word, so that the element is aligned for every type.
     let mut word = 0u64;
     let one = &mut bytemuck::bytes_of_mut(&mut word)[..size];

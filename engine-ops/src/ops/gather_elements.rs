@@ -8,7 +8,7 @@ use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::strided::{Loop, StridedCopy, offsets, strides};
-use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
+use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Text, for_size};
 use engine_format::{Attr, Dim, Tensor};
 
 /// GatherElements.
@@ -39,6 +39,7 @@ pub static SCATTER_ELEMENTS: OpDef = OpDef {
     inputs: &[Operand::data("data"), Operand::index("indices"), Operand::data("updates")],
     outputs: &["output"],
     infer: scatter_infer,
+    text: Text::Ranks,
     cpu: Cpu::kernel(scatter_cpu),
     gpu: Some(scatter_gpu),
     cases: scatter_cases,

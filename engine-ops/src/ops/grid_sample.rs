@@ -246,7 +246,7 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
                 let plane = (batch * channels + channel) * pixels;
                 let value = [sums.iter().map(|&(at, share)| share * element(x, plane + at)).sum()];
                 let at = (batch * channels + channel) * places + place;
-                let size = y.dtype.size();
+                let size = y.dtype.width();
                 f64::store(y.dtype, &value, &mut y.bytes[at * size..][..size]);
             }
         }

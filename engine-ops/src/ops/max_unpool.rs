@@ -70,7 +70,7 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let sizes: Vec<i64> = x.shape.iter().map(|&n| n as i64).collect();
     let inner = inner_shape(ctx.attrs, &sizes)?;
     let y = ctx.output();
-    let size = y.dtype.size();
+    let size = y.dtype.width();
     y.bytes.fill(0);
     for (&place, element) in places.slice::<i64>().iter().zip(x.bytes.chunks_exact(size)) {
         // Coordinates in the inner shape are coordinates in the result, which may be larger.

@@ -34,6 +34,7 @@ mod gather_nd;
 mod gemm;
 mod global_pool;
 mod grid_sample;
+mod label_encoder;
 mod linear_attention;
 mod logic;
 mod matmul;
@@ -46,12 +47,14 @@ mod numeric;
 mod one_hot;
 mod order;
 mod pad;
+mod pairwise_coupling;
 mod pool;
 mod pow;
 mod random;
 mod range;
 mod recurrent;
 mod reduce;
+mod regex_full_match;
 mod resize;
 mod reverse_sequence;
 mod roi_align;
@@ -61,10 +64,14 @@ mod shape;
 mod slice;
 mod softmax;
 mod split;
+mod string_concat;
+mod string_normalizer;
+mod string_split;
 mod tensor_scatter;
 mod tf_idf;
 mod top_k;
 mod transpose;
+mod tree_ensemble;
 mod trigonometry;
 mod trilu;
 mod unary;
@@ -265,4 +272,13 @@ pub static TABLE: &[&OpDef] = &[
     &max_unpool::MAX_UNPOOL,
     &roi_align::ROI_ALIGN,
     &tf_idf::TF_IDF_VECTORIZER,
+    // Classical models.
+    &label_encoder::LABEL_ENCODER,
+    &tree_ensemble::TREE_ENSEMBLE,
+    &pairwise_coupling::PAIRWISE_COUPLING,
+    // Strings, on the host.
+    &string_concat::STRING_CONCAT,
+    &string_split::STRING_SPLIT,
+    &string_normalizer::STRING_NORMALIZER,
+    &regex_full_match::REGEX_FULL_MATCH,
 ];

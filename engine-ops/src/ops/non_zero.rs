@@ -43,7 +43,7 @@ fn truths(x: TensorRef<'_>) -> Vec<bool> {
         DType::F64 => x.slice::<f64>().iter().map(|&v| v != 0.0).collect(),
         DType::F16 => x.slice::<f16>().iter().map(|&v| v != f16::ZERO).collect(),
         DType::BF16 => x.slice::<bf16>().iter().map(|&v| v != bf16::ZERO).collect(),
-        other => x.bytes.chunks(other.size()).map(|v| v.iter().any(|&b| b != 0)).collect(),
+        other => x.bytes.chunks(other.width()).map(|v| v.iter().any(|&b| b != 0)).collect(),
     }
 }
 
@@ -83,7 +83,7 @@ fn compress(ctx: &CpuCtx<'_>) -> Result<Vec<Tensor>, OpError> {
     }
     let kept: Vec<usize> =
         condition.iter().enumerate().filter(|&(_, &c)| c != 0).map(|(i, _)| i).collect();
-    let slice = shape[at + 1..].iter().product::<usize>() * x.dtype.size();
+    let slice = shape[at + 1..].iter().product::<usize>() * x.dtype.width();
     let outer: usize = shape[..at].iter().product();
     let mut out = AlignedBuf::zeroed(outer * kept.len() * slice);
     let places = (0..outer).flat_map(|o| kept.iter().map(move |k| (o * shape[at] + k) * slice));

@@ -175,7 +175,7 @@ fn scratch(shapes: &CpuShapes<'_>, op: Op) -> usize {
     let Some(x) = &shapes.inputs[0] else { return 0 };
     let rows = Layout::new(op, shapes.attrs, &x.shape).map_or(0, |l| l.rows);
     let elements = inputs().map(converted).sum::<usize>() + converted(x) + 2 * rows;
-    elements * calc.size()
+    elements * calc.width()
 }
 
 fn run(ctx: &mut CpuCtx<'_>, op: Op) -> Result<(), OpError> {

@@ -49,7 +49,7 @@ fn exponent(x: DType, y: DType) -> DType {
 
 fn scratch(shapes: &CpuShapes<'_>) -> usize {
     match (&shapes.inputs[0], &shapes.inputs[1]) {
-        (Some(x), Some(y)) => y.len() * exponent(x.dtype, y.dtype).size(),
+        (Some(x), Some(y)) => y.len() * exponent(x.dtype, y.dtype).width(),
         _ => 0,
     }
 }
@@ -57,7 +57,7 @@ fn scratch(shapes: &CpuShapes<'_>) -> usize {
 fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let (x, y) = (ctx.input(0), ctx.input(1));
     let dtype = exponent(x.dtype, y.dtype);
-    let bytes = &mut ctx.scratch[..y.len() * dtype.size()];
+    let bytes = &mut ctx.scratch[..y.len() * dtype.width()];
     cast(y, &mut TensorMut { dtype, shape: y.shape, bytes });
     let y = TensorRef { dtype, shape: y.shape, bytes };
     let z = ctx.outputs[0].as_mut().expect("the first result is never omitted");
@@ -107,7 +107,7 @@ fn whole<E: Calc>(
 ) -> Result<(), OpError> {
     let walk = Broadcast::new(z.shape, [x.shape, y.shape])?;
     let [sx, sy] = walk.axes()[0].strides;
-    let size = z.dtype.size();
+    let size = z.dtype.width();
     let exponents = y.slice::<E>();
     walk.runs(0, z.bytes.len() / size, |at, len, [ox, oy]| {
         for i in 0..len {

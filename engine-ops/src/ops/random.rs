@@ -116,8 +116,8 @@ fn draw(
     };
     let y = ctx.output();
     let mut block = [0.0f64; BLOCK];
-    for bytes in y.bytes.chunks_mut(BLOCK * y.dtype.size()) {
-        let block = &mut block[..bytes.len() / y.dtype.size()];
+    for bytes in y.bytes.chunks_mut(BLOCK * y.dtype.width()) {
+        let block = &mut block[..bytes.len() / y.dtype.width()];
         block.iter_mut().for_each(|slot| *slot = next(&mut stream) * scale + shift);
         f64::store(y.dtype, block, bytes);
     }

@@ -175,7 +175,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
 fn one_in_words(number: &Tensor) -> [u32; 2] {
     let wide = if number.dtype().is_float() { DType::F32 } else { DType::I64 };
     let mut bytes = [0u64; 1];
-    let out: &mut [u8] = &mut bytemuck::cast_slice_mut(&mut bytes)[..wide.size()];
+    let out: &mut [u8] = &mut bytemuck::cast_slice_mut(&mut bytes)[..wide.width()];
     cast(TensorRef::from(number), &mut TensorMut { dtype: wide, shape: &[], bytes: out });
     [bytes[0] as u32, (bytes[0] >> 32) as u32]
 }

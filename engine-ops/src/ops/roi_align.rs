@@ -127,7 +127,7 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let mut pixels = vec![0.0f64; plane];
     let mut corners = [0.0f64; 4];
     let mut out = vec![0.0f64; rows * columns];
-    let size = y.dtype.size();
+    let size = y.dtype.width();
     for (region, &batch) in batches.iter().enumerate() {
         let batch = usize::try_from(batch).ok().filter(|&batch| batch < x.shape[0]);
         let batch =

@@ -69,7 +69,7 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
         other => return Err(OpError::new(format!("mode {other:?}, expected linear or circular"))),
     };
     let (length, new) = (cache.shape[at], update.shape[at]);
-    let row = cache.shape[at + 1..].iter().product::<usize>() * cache.dtype.size();
+    let row = cache.shape[at + 1..].iter().product::<usize>() * cache.dtype.width();
     let per_batch: usize = cache.shape[1..at].iter().product();
     let y = ctx.output();
     y.bytes.copy_from_slice(cache.bytes);

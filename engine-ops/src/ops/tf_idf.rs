@@ -4,13 +4,13 @@ use crate::case::Case;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::{AttrKind, AttrsExt, Default};
 use crate::infer::{Facts, InferCtx, InferError};
-use crate::{AttrDef, OnnxName, OpDef, OpError, Operand};
+use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Text};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
 use std::collections::BTreeMap;
 
 pub static TF_IDF_VECTORIZER: OpDef = OpDef {
     name: "TfIdfVectorizer",
-    doc: "How often each n-gram of `pool_int64s` occurs in a row, its items at most `max_skip_count` apart: at its place of \
+    doc: "How often each n-gram of `pool_int64s` or `pool_strings` occurs in a row, its items at most `max_skip_count` apart: at its place of \
           `ngram_indexes`, counted (TF), weighed if it occurs at all (IDF), or both (TFIDF).",
     onnx: &[OnnxName::since("TfIdfVectorizer", 9)],
     attrs: &[
@@ -20,11 +20,13 @@ pub static TF_IDF_VECTORIZER: OpDef = OpDef {
         AttrDef::required("mode", AttrKind::Str),
         AttrDef::required("ngram_counts", AttrKind::Ints),
         AttrDef::required("ngram_indexes", AttrKind::Ints),
-        AttrDef::required("pool_int64s", AttrKind::Ints),
+        AttrDef::opt_ints("pool_int64s"),
+        AttrDef { name: "pool_strings", kind: AttrKind::Strs, default: Default::Absent },
         AttrDef { name: "weights", kind: AttrKind::Floats, default: Default::Absent },
     ],
     inputs: &[Operand::data("X")],
     infer,
+    text: Text::Kernel(run_strings),
     cpu: Cpu::kernel(run),
     cases: || {
         let ints = |v: &[i64]| Attr::Ints(v.to_vec());
@@ -38,6 +40,16 @@ pub static TF_IDF_VECTORIZER: OpDef = OpDef {
                 .attr("ngram_indexes", ints(&[0, 1, 2]))
                 .attr("pool_int64s", ints(&[1, 2, 1, 2]))
                 .expect(vec![Tensor::from_slice(&[3], &[2.0f32, 2.0, 2.0])]),
+            Case::new("strings", vec![Tensor::from_strings(&[1, 4], &["a", "b", "c", "a"])])
+                .attr("max_gram_length", Attr::Int(2))
+                .attr("max_skip_count", Attr::Int(0))
+                .attr("min_gram_length", Attr::Int(1))
+                .attr("mode", Attr::Str("TFIDF".to_owned()))
+                .attr("ngram_counts", ints(&[0, 2]))
+                .attr("ngram_indexes", ints(&[1, 0, 2]))
+                .attr("pool_strings", Attr::Strs(["a", "z", "b", "c"].map(str::to_owned).to_vec()))
+                .attr("weights", Attr::Floats(vec![5.0, 0.5, 3.0]))
+                .expect(vec![Tensor::from_slice(&[1, 3], &[0.0f32, 1.0, 3.0])]),
         ]
     },
     ..OpDef::BASE
@@ -52,7 +64,8 @@ struct Grams {
 impl Grams {
     fn read(attrs: &Attrs) -> Result<Self, OpError> {
         let list = |name: &str| attrs.ints(name).unwrap_or_default();
-        let (starts, pool) = (list("ngram_counts"), list("pool_int64s"));
+        let starts = list("ngram_counts");
+        let pool = pool(attrs)?;
         let mut indexes = list("ngram_indexes").iter();
         let mut places = BTreeMap::new();
         let mut width = 0;
@@ -80,9 +93,15 @@ impl Grams {
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let (dtype, shape) = (ctx.dtype(0)?, ctx.shape(0)?);
-    if !matches!(dtype, DType::I32 | DType::I64) || shape.is_empty() || shape.len() > 2 {
+    let strings = ctx.attrs.contains_key("pool_strings");
+    let taken = match strings {
+        true => dtype == DType::String,
+        false => matches!(dtype, DType::I32 | DType::I64),
+    };
+    if !taken || shape.is_empty() || shape.len() > 2 {
+        let expected = if strings { "string" } else { "i32 or i64" };
         return Err(InferError::invalid(format!(
-            "operand X is {dtype}{shape:?}, expected i32 or i64 of rank 1 or 2"
+            "operand X is {dtype}{shape:?}, expected {expected} of rank 1 or 2"
         )));
     }
     let width = Dim::from(Grams::read(ctx.attrs)?.width);
@@ -99,23 +118,68 @@ fn numbers(x: TensorRef<'_>) -> Vec<i64> {
 
 fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let x = ctx.input(0);
+    let columns = x.shape[x.shape.len() - 1];
+    count_all(
+        ctx.attrs,
+        &Grams::read(ctx.attrs)?,
+        &numbers(x),
+        columns,
+        ctx.output().slice::<f32>(),
+    )
+}
+
+/// Strings are counted by their numbers in the pool; what is not in the pool is in no n-gram.
+fn run_strings(ctx: &CpuCtx<'_>) -> Result<Vec<Tensor>, OpError> {
+    let x = ctx.input(0);
     let grams = Grams::read(ctx.attrs)?;
-    let lengths = ctx.attrs.int("min_gram_length")..=ctx.attrs.int("max_gram_length");
-    let skips = ctx.attrs.int("max_skip_count");
-    let weights = match ctx.attrs.get("weights") {
-        Some(Attr::Floats(weights)) => Some(weights.as_slice()),
-        _ => None,
-    };
-    let (counted, weighed) = match ctx.attrs.str("mode") {
+    let numbers = word_numbers(ctx.attrs.strs("pool_strings").unwrap_or_default());
+    let texts = x.strings();
+    let items: Vec<i64> = texts.iter().map(|&t| numbers.get(t).copied().unwrap_or(-1)).collect();
+    let (&columns, outer) = x.shape.split_last().expect("the rule takes rank 1 or 2");
+    let mut y = vec![0f32; outer.iter().product::<usize>() * grams.width];
+    count_all(ctx.attrs, &grams, &items, columns, &mut y)?;
+    Ok(vec![Tensor::from_slice(&[outer, &[grams.width]].concat(), &y)])
+}
+
+/// The items that n-grams are made of, strings by number.
+fn pool(attrs: &Attrs) -> Result<Vec<i64>, OpError> {
+    match (attrs.ints("pool_int64s"), attrs.strs("pool_strings")) {
+        (Some(pool), None) => Ok(pool.to_vec()),
+        (None, Some(words)) => {
+            let numbers = word_numbers(words);
+            Ok(words.iter().map(|word| numbers[word.as_str()]).collect())
+        }
+        _ => Err(OpError::new("there is to be either pool_int64s or pool_strings")),
+    }
+}
+
+fn word_numbers(words: &[String]) -> BTreeMap<&str, i64> {
+    let mut numbers = BTreeMap::new();
+    for word in words {
+        let next = numbers.len() as i64;
+        numbers.entry(word.as_str()).or_insert(next);
+    }
+    numbers
+}
+
+/// Fills a row of `y` for every row of `columns` items.
+fn count_all(
+    attrs: &Attrs,
+    grams: &Grams,
+    items: &[i64],
+    columns: usize,
+    y: &mut [f32],
+) -> Result<(), OpError> {
+    let lengths = attrs.int("min_gram_length")..=attrs.int("max_gram_length");
+    let skips = attrs.int("max_skip_count");
+    let weights = attrs.floats("weights");
+    let (counted, weighed) = match attrs.str("mode") {
         "TF" => (true, false),
         "IDF" => (false, true),
         "TFIDF" => (true, true),
         other => return Err(OpError::new(format!("mode {other:?}, expected TF, IDF or TFIDF"))),
     };
-    let columns = x.shape[x.shape.len() - 1];
-    let items = numbers(x);
-    let y = ctx.output();
-    let rows = y.slice::<f32>().chunks_exact_mut(grams.width.max(1));
+    let rows = y.chunks_exact_mut(grams.width.max(1));
     for (row, out) in items.chunks_exact(columns.max(1)).zip(rows) {
         out.fill(0.0);
         for length in lengths.clone() {

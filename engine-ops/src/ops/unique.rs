@@ -5,7 +5,7 @@ use crate::case::{Case, ints};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
 use crate::infer::{Facts, InferCtx, InferError, axis};
-use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, OpError, Operand};
+use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, OpError, Operand, Text};
 use engine_format::{Attr, DType, Element, Tensor};
 use std::cmp::Ordering;
 
@@ -22,6 +22,7 @@ pub static UNIQUE: OpDef = OpDef {
     inputs: &[Operand::data("X")],
     outputs: &["Y", "indices", "inverse_indices", "counts"],
     infer,
+    text: Text::Ranks,
     cpu: Cpu::Dynamic(unique),
     cases,
     ..OpDef::BASE
@@ -132,6 +133,12 @@ fn cases() -> Vec<Case> {
                 ints(&[1, 0, 1]),
                 ints(&[1, 2]),
             ]),
+        Case::new("strings", vec![Tensor::from_strings(&[4], &["b", "", "a", "b"])]).expect(vec![
+            Tensor::from_strings(&[3], &["", "a", "b"]),
+            ints(&[1, 2, 0]),
+            ints(&[2, 0, 1, 2]),
+            ints(&[1, 1, 2]),
+        ]),
         Case::new("bools", vec![Tensor::from_bools(&[3], &[true, false, true])]).expect(vec![
             Tensor::from_bools(&[2], &[false, true]),
             ints(&[1, 0]),

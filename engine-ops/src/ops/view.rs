@@ -112,7 +112,7 @@ fn reshape(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
         out[at] = quotient(ctx.shape(0)?, &out).ok_or_else(|| mismatch(x, &target))?;
     } else if let (Some(from), Some(to)) =
         (x.concrete(), Facts::new(x.dtype, out.clone()).concrete())
-        && from.iter().product::<usize>() != to.iter().product()
+        && from.iter().product::<usize>() != to.iter().product::<usize>()
     {
         return Err(mismatch(x, &target));
     }

@@ -6,7 +6,7 @@ use crate::broadcast::{Shaped, choose};
 use crate::case::{Case, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::infer::{Facts, InferCtx, InferError, Known, broadcast};
-use crate::{Kind, OnnxName, OpDef, OpError, Operand};
+use crate::{Kind, OnnxName, OpDef, OpError, Operand, Text};
 use engine_format::{DType, Element, Tensor};
 
 pub static WHERE: OpDef = OpDef {
@@ -17,6 +17,7 @@ pub static WHERE: OpDef = OpDef {
     outputs: &["output"],
     kind: Kind::Compute,
     infer,
+    text: Text::Ranks,
     cpu: Cpu::kernel(run),
     gpu: Some(|ctx| {
         let y = "select(c, b, a != 0u)";
@@ -59,7 +60,7 @@ fn known(ctx: &InferCtx<'_>) -> Option<Known> {
 }
 
 fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
-    match ctx.input(1).dtype.size() {
+    match ctx.input(1).dtype.width() {
         1 => by_width::<u8>(ctx),
         2 => by_width::<u16>(ctx),
         4 => by_width::<u32>(ctx),

@@ -4,7 +4,7 @@
 use crate::error::{RunError, RunErrorKind};
 use engine_format::{AlignedBuf, Attrs, Tensor};
 use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
-use engine_ops::{OpDef, OpError};
+use engine_ops::{OpDef, OpError, text};
 
 /// A tensor's type.
 pub(crate) fn meta(tensor: &Tensor) -> TensorMeta {
@@ -50,17 +50,16 @@ pub(crate) fn evaluate(
         .collect()
 }
 
-/// Runs a kernel that makes its results itself.
+/// Runs a kernel that makes its results itself: one that takes or gives strings, or whose results' shapes depend on data.
 pub(crate) fn dynamic(
     def: &OpDef,
     attrs: &Attrs,
     inputs: &[Option<Tensor>],
     outputs: usize,
 ) -> Result<Vec<Tensor>, OpError> {
-    let Cpu::Dynamic(run) = def.cpu else {
-        return Err(OpError::new(format!(
-            "{def:?} has no CPU kernel for results of unknown shape"
-        )));
+    let run = match def.cpu {
+        Cpu::Dynamic(run) if !text::reads(def, inputs) => run,
+        _ => return text::run(def, attrs, inputs, outputs),
     };
     let inputs: Vec<Option<TensorRef<'_>>> =
         inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();

@@ -131,8 +131,8 @@ impl Values<'_> {
             Place::Carried(i) => self.carried[i].host.as_ref().ok_or_else(absent)?.bytes(),
             Place::Buffer(b) => self.host[b].as_ref().ok_or_else(absent)?.bytes(),
         };
-        // A view may have another type than what it views, never a longer one.
-        tensor(meta, bytes.slice(0, meta.byte_len()))
+        // A view has another shape than what it views.
+        tensor(meta, bytes.clone())
             .map_err(|why| RunError::new(RunErrorKind::Node, format!("a value: {why}")))
     }
 

@@ -47,7 +47,7 @@ impl GpuDevice {
         let dtype = tensor.dtype();
         let per =
             words(dtype).expect("kernels bind only types that are kept on the GPU") as u64 * 4;
-        let len = tensor.bytes().len().min((bytes / per) as usize * dtype.size());
+        let len = tensor.bytes().len().min((bytes / per) as usize * dtype.width());
         let start = TensorRef { dtype, shape: tensor.shape(), bytes: &tensor.bytes()[..len] };
         self.write(buffer, start);
     }

@@ -50,7 +50,7 @@ pub(crate) fn narrow(dtype: DType, len: usize, gpu: &[u8]) -> AlignedBuf {
     }
     let per = words(dtype).expect("only types that are kept on the GPU are read back") * 4;
     assert_eq!(gpu.len(), len * per, "a read-back of {len} elements of {dtype}");
-    let mut out = AlignedBuf::zeroed(len * dtype.size());
+    let mut out = AlignedBuf::zeroed(len * dtype.width());
     match dtype {
         DType::F32 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => out.copy_from_slice(gpu),
         DType::F16 => each(gpu, &mut out, f16::from_f32),
@@ -79,7 +79,7 @@ mod tests {
                     host.iter_mut().for_each(|b| *b &= 1);
                 }
                 let host = engine_format::Bytes::copy_from(&host);
-                let len = host.len() / dtype.size();
+                let len = host.len() / dtype.width();
                 let back = narrow(dtype, len, cast_slice(&widen(dtype, &host)));
                 // A NaN of a half type may come back as another NaN.
                 let same = match dtype {

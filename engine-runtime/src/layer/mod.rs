@@ -143,7 +143,7 @@ impl Layer {
         })?;
         let modules = self.modules.get_mut().unwrap_or_else(PoisonError::into_inner);
         let same = self.set.get(&at).is_some_and(|old| {
-            is_weight(self.def, at)
+            is_weight(self.def, at, old)
                 && (old.dtype(), old.shape()) == (tensor.dtype(), tensor.shape())
         });
         if same {
@@ -216,7 +216,7 @@ impl Layer {
         }
         for (&at, tensor) in &self.set {
             let value = draft.operand(at);
-            if is_weight(self.def, at) {
+            if is_weight(self.def, at, tensor) {
                 draft.weights.push(weight(name(self.def, at), value, tensor));
             } else {
                 draft.literals.push(Literal { value, tensor: tensor.clone() });
@@ -319,9 +319,10 @@ fn weight(name: String, value: ValueId, tensor: &Tensor) -> Weight {
     }
 }
 
-/// Whether a set operand is a weight, rather than part of the program.
-fn is_weight(def: &OpDef, at: usize) -> bool {
-    def.operand(at).is_some_and(|operand| operand.role == Role::Data)
+/// Whether a set operand is a weight, rather than part of the program, as strings always are.
+fn is_weight(def: &OpDef, at: usize, tensor: &Tensor) -> bool {
+    let data = def.operand(at).is_some_and(|operand| operand.role == Role::Data);
+    data && tensor.dtype() != DType::String
 }
 
 /// The name of the operand at a position.

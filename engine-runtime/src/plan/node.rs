@@ -4,7 +4,7 @@ use super::item::Val;
 use super::segment::Builder;
 use crate::cpu::kernel;
 use crate::error::{RunError, RunErrorKind};
-use engine_format::{Attrs, Dim, Tensor};
+use engine_format::{Attrs, DType, Dim, Tensor};
 use engine_ops::cpu::{Cpu, TensorMeta};
 use engine_ops::infer::{Facts, InferCtx, InferError, Known};
 use engine_ops::{Kind, OpDef, OpError, Role};
@@ -31,7 +31,7 @@ pub(super) enum Applied {
     Results(Vec<Option<Val>>),
     /// The contents of this operand must be known first.
     Needs(usize),
-    /// The shapes of the results depend on data: the node runs between two segments.
+    /// The node handles strings, or the shapes of its results depend on data: it runs between two segments.
     OnHost,
 }
 
@@ -72,7 +72,7 @@ impl Call<'_> {
                 return Err(fail(&OpError::new(why.to_string())));
             }
         };
-        if matches!(self.def.cpu, Cpu::Dynamic(_)) {
+        if matches!(self.def.cpu, Cpu::Dynamic(_)) || self.has_strings(inputs, &results) {
             return self.dynamic(inputs);
         }
         let results = self.concrete(results).map_err(|why| fail(&why))?;
@@ -89,6 +89,14 @@ impl Call<'_> {
         Ok(Applied::Results(builder.step(self, inputs.to_vec(), metas)))
     }
 
+    /// Whether it handles strings, which are on the host only: it runs between two segments, as a node does whose results'
+    /// shapes depend on data. What only gives strings another shape is a view still.
+    fn has_strings(&self, inputs: &[Option<Val>], results: &[Facts]) -> bool {
+        let types = inputs.iter().map(|val| val.as_ref().map(|val| val.meta.dtype));
+        let given = results.iter().any(|facts| facts.dtype == DType::String);
+        self.def.kind != Kind::View && (given || self.def.reads_strings(types))
+    }
+
     /// An operand that decides shapes or axes and whose contents are not known yet.
     fn undecided(&self, inputs: &[Option<Val>]) -> Option<usize> {
         let shape =
@@ -97,7 +105,7 @@ impl Call<'_> {
         inputs.iter().enumerate().position(|(i, v)| shape(i) && unknown(v))
     }
 
-    /// A node whose results' shapes depend on data: done now if all is known, else between two segments.
+    /// A node that handles strings, or whose results' shapes depend on data: done now if all is known, else between two segments.
     fn dynamic(&self, inputs: &[Option<Val>]) -> Result<Applied, RunError> {
         if !inputs.iter().flatten().all(|v| v.value.is_some()) {
             return Ok(Applied::OnHost);
@@ -172,7 +180,7 @@ struct Concrete {
 
 fn dims_tensor(meta: &TensorMeta, dims: &[Dim]) -> Option<Tensor> {
     let ints: Vec<i64> = dims.iter().map(Dim::known).collect::<Option<_>>()?;
-    (meta.dtype == engine_format::DType::I64 && meta.len() == ints.len())
+    (meta.dtype == DType::I64 && meta.len() == ints.len())
         .then(|| Tensor::from_slice(&meta.shape, &ints))
 }
 

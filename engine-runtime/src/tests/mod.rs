@@ -7,6 +7,7 @@ mod on_gpu;
 mod paths;
 mod planning;
 mod random;
+mod strings;
 mod structures;
 mod suspend;
 mod swap;

@@ -11,7 +11,7 @@ use crate::{Device, Inputs, LiveModule, Module, RefitOptions, RunOptions};
 use engine_format::{Attr, DType, Engine, EngineFlags, Tensor};
 
 /// The first adapter, software or not, with these operators kept on the CPU.
-fn gpu(on_cpu: &[&str]) -> Option<Device> {
+pub(super) fn gpu(on_cpu: &[&str]) -> Option<Device> {
     let Some(adapter) = adapters().into_iter().next() else {
         let required = std::env::var_os("REFIT_REQUIRE_GPU").is_some_and(|v| v == "1");
         assert!(!required, "REFIT_REQUIRE_GPU=1, but there is no adapter");

@@ -76,9 +76,9 @@ impl CastSource {
 
 /// The values of `tensor` as the nearest ones of another type.
 fn convert(tensor: &Tensor, to: DType) -> Tensor {
-    let mut out = AlignedBuf::zeroed(tensor.len() * to.size());
+    let mut out = AlignedBuf::zeroed(tensor.len() * to.width());
     for (i, value) in floats(tensor).enumerate() {
-        let element = &mut out[i * to.size()..(i + 1) * to.size()];
+        let element = &mut out[i * to.width()..(i + 1) * to.width()];
         match to {
             DType::F16 => element.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
             DType::BF16 => element.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
@@ -90,7 +90,7 @@ fn convert(tensor: &Tensor, to: DType) -> Tensor {
 
 /// The elements of a tensor of f32, f16 or bf16.
 pub(super) fn floats(tensor: &Tensor) -> impl Iterator<Item = f32> + '_ {
-    let (dtype, size) = (tensor.dtype(), tensor.dtype().size());
+    let (dtype, size) = (tensor.dtype(), tensor.dtype().width());
     tensor.bytes().chunks_exact(size).map(move |bytes| match dtype {
         DType::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
         DType::BF16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),

@@ -119,7 +119,7 @@ impl GgufSource {
     fn load(&self, entry: &Entry) -> Result<Tensor, String> {
         let dtype = entry.form.map_or(DType::F32, |form| form.dtype);
         let size = match entry.form {
-            Some(_) => entry.shape.iter().product::<usize>() * dtype.size(),
+            Some(_) => entry.shape.iter().product::<usize>() * dtype.width(),
             None => 0,
         };
         let (mut bytes, mut at) = (AlignedBuf::zeroed(size), 0);
@@ -303,7 +303,7 @@ fn place(
         let bytes = (count / form.elements).checked_mul(form.bytes);
         let end = bytes.and_then(|bytes| entry.offset.checked_add(bytes as u64));
         // What it is read as fits memory, too.
-        let fits = count.checked_mul(form.dtype.size()).is_some();
+        let fits = count.checked_mul(form.dtype.width()).is_some();
         match end.filter(|&end| end <= len && fits) {
             Some(end) => ranges.push((entry.offset, end, name.clone())),
             None => return Err(failed("it reaches out of the file")),

@@ -4,7 +4,7 @@ use super::PIECE;
 use super::zip::{Archive, Contents, Member};
 use crate::RefitError;
 use crate::npy::{self, Header};
-use engine_format::{AlignedBuf, SourceError, Tensor, TensorInfo, WeightSource};
+use engine_format::{AlignedBuf, DType, SourceError, Tensor, TensorInfo, WeightSource};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -82,6 +82,9 @@ fn array(archive: &Archive, member: &Member) -> Result<Array, String> {
     let mut start = vec![0; usize::try_from(member.size.min(MAX_HEADER)).expect("below the cap")];
     archive.contents(member)?.read(&mut start)?;
     let header = npy::header(&start).map_err(|error| error.to_string())?;
+    if header.dtype == DType::String {
+        return Err("an array of strings, which are no weights".to_owned());
+    }
     let expected = header.data as u64 + header.bytes() as u64;
     if expected != member.size {
         return Err(format!("its header asks for {expected} bytes, it has {}", member.size));

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The constants of an ONNX model under their qualified names; see [`Model::constants`].
 ///
-/// The file is mapped as long as the source lives, and must not be changed meanwhile; what is read is a copy. Constants
-/// of strings are left out: nothing here could take them.
+/// The file is mapped as long as the source lives, and must not be changed meanwhile; what is read is a copy.
 #[derive(Debug)]
 pub struct OnnxSource {
     path: PathBuf,
@@ -24,7 +23,7 @@ impl OnnxSource {
     /// `Io`, or `InvalidSource`.
     pub fn open(path: &Path) -> Result<Self, RefitError> {
         let constants = Model::open(path)?.constants().into_iter();
-        let constants = constants.filter(|c| !c.data.is_string()).map(|c| (c.name, c.data));
+        let constants = constants.map(|c| (c.name, c.data));
         Ok(Self { path: path.to_owned(), constants: constants.collect() })
     }
 }

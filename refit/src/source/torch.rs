@@ -47,7 +47,7 @@ impl TorchSource {
 
     fn load(&self, entry: &Entry) -> Result<Tensor, String> {
         let Entry { tensor, start } = entry;
-        let size = tensor.dtype.size();
+        let size = tensor.dtype.width();
         let count: usize = tensor.shape.iter().product();
         let mut bytes = AlignedBuf::zeroed(count * size);
         let from = start + tensor.offset * size as u64;
@@ -125,7 +125,7 @@ fn check(archive: &Archive, folder: &str, tensor: &PickledTensor) -> Result<u64,
         .member(&format!("{folder}data/{}", tensor.storage))
         .ok_or_else(|| format!("its storage {:?} is not in the archive", tensor.storage))?;
     let start = archive.stored(storage)?;
-    let size = tensor.dtype.size() as u64;
+    let size = tensor.dtype.width() as u64;
     if tensor.elements.checked_mul(size) != Some(storage.size) {
         return Err(format!(
             "its storage has {} bytes, the pickle says {} elements of {}",
@@ -171,7 +171,7 @@ fn is_contiguous(tensor: &PickledTensor) -> bool {
 
 /// Copies the elements of a tensor in row-major order from the part of the storage that holds them.
 fn gather(tensor: &PickledTensor, window: &[u8], out: &mut [u8]) {
-    let size = tensor.dtype.size();
+    let size = tensor.dtype.width();
     let mut index = vec![0; tensor.shape.len()];
     for element in out.chunks_exact_mut(size) {
         let at: u64 = index.iter().zip(&tensor.strides).map(|(&i, stride)| i as u64 * stride).sum();
@@ -214,7 +214,7 @@ impl WeightSource for TorchSource {
             sink(tensor.bytes());
             return Ok(true);
         }
-        let size = tensor.dtype.size();
+        let size = tensor.dtype.width();
         let len = tensor.shape.iter().product::<usize>() * size;
         let streamed = self.file().stream(start + tensor.offset * size as u64, len, sink);
         streamed.map_err(|why| self.failed(name, why))?;

@@ -72,7 +72,7 @@ fn result(node: &Node) -> Result<ValueId, OpError> {
 
 /// The derivatives of `y` by each of `xs`; `zs` are what else it depends on.
 fn gradient(call: &mut Call<'_>) -> Result<Last, OpError> {
-    let (xs, zs) = (call.strs("xs")?, call.strs("zs")?);
+    let (xs, zs) = (call.strs("xs")?.unwrap_or_default(), call.strs("zs")?.unwrap_or_default());
     let y = call.str("y", "")?;
     let y = call.named(y)?;
     let mut varied = Vec::new();

@@ -10,6 +10,7 @@ mod gradient;
 mod layers;
 mod loss;
 mod microsoft;
+mod ml;
 mod normalisation;
 mod quantize;
 mod random;
@@ -36,7 +37,7 @@ pub(super) struct Adapter {
     pub(super) since: i64,
     /// Last opset, inclusive.
     pub(super) until: i64,
-    /// Operators of the table that it writes.
+    /// Operators of the table that it writes; none if all it does is to say why it cannot.
     pub(super) needs: &'static [&'static str],
     /// Writes all but the last node and gives that.
     pub(super) run: fn(&mut Call<'_>) -> Result<Last, OpError>,
@@ -80,10 +81,13 @@ static FAMILIES: &[&[Adapter]] = &[
     microsoft::quantize::ROWS,
 ];
 
-/// Every row: domain, operator, first and last opset.
+fn rows() -> impl Iterator<Item = &'static Adapter> {
+    FAMILIES.iter().chain(ml::FAMILIES).copied().flatten()
+}
+
+/// Every row but those that only say why not: domain, operator, first and last opset.
 pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static str, i64, i64)> {
-    let rows = FAMILIES.iter().copied().flatten();
-    rows.map(|row| (row.domain, row.op, row.since, row.until))
+    rows().filter(|row| !row.needs.is_empty()).map(|row| (row.domain, row.op, row.since, row.until))
 }
 
 /// Whether there is a row for a node.
@@ -95,5 +99,5 @@ pub(super) fn has(node: &engine_onnx::Node) -> bool {
 pub(super) fn find(domain: &str, op: &str, opset: i64) -> Option<&'static Adapter> {
     let covers =
         |a: &&Adapter| a.domain == domain && a.op == op && (a.since..=a.until).contains(&opset);
-    FAMILIES.iter().copied().flatten().find(covers)
+    rows().find(covers)
 }
