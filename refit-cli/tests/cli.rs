@@ -241,6 +241,7 @@ fn inspect_says_of_every_weight_what_hangs_on_it() {
     let reaches = named("fc1.weight")["reaches"].as_array().unwrap();
     assert!(!reaches.is_empty() && reaches.iter().all(|n| n["op"] != "Transpose"), "{reaches:?}");
     assert!(named("fc1.weight")["fixed"].is_null());
+    bench.ok(&["build", "model.onnx", "-o", "identical", "--refit", "identical"]);
     let identical = bench.json(&["inspect", "identical", "--weights", "--json"]);
     assert_eq!(identical["weights"][0]["fixed"], "REFIT_IDENTICAL");
 }
