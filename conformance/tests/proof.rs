@@ -3,14 +3,14 @@
 
 use conformance::generate::{image_model, row_model};
 use conformance::graphs::SKETCHES;
-use conformance::inputs::{Freedom, Sizes, seeded};
+use conformance::inputs::{Freedom, Sizes, all_tensors, seeded};
 use conformance::models::MODELS;
 use conformance::oracle::Tensors;
 use conformance::proof::prove;
 use engine_builder::{BuildOptions, build};
 use engine_onnx::Model;
 use engine_ops::Tolerance;
-use engine_runtime::{Device, Value, Values};
+use engine_runtime::{Device, Values};
 use proptest::prelude::*;
 
 /// Between two orders of sums, through a few layers.
@@ -21,11 +21,7 @@ fn made_up(onnx: &[u8]) -> Tensors {
     let engine = build(&model, &BuildOptions::default()).unwrap();
     let sizes = Sizes::from([("n".to_owned(), 3)]);
     let made = seeded(&engine.parts().inputs, &Values::new(), &sizes, Freedom::ATTEMPTS[0], 7);
-    let tensor = |(name, value)| match value {
-        Value::Tensor(tensor) => (name, tensor),
-        other => panic!("{name} is {other:?}, expected a tensor"),
-    };
-    made.into_iter().map(tensor).collect()
+    all_tensors(made).expect("these models take tensors")
 }
 
 #[test]
