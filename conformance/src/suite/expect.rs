@@ -248,6 +248,19 @@ mod tests {
         assert_eq!(again.cases(), BTreeSet::from(["a", "c"]));
     }
 
+    /// A bless derives reasons from errors; before it is kept, a person says why the case cannot or need not pass.
+    #[test]
+    fn every_listed_case_has_a_reason_that_a_person_wrote() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(FOLDER);
+        for file in std::fs::read_dir(folder).expect("the folder of expectations") {
+            let path = file.expect("an entry of the folder").path();
+            let listed = Expectations::read(&path).expect("a file of expectations");
+            let derived = listed.by_case.iter().filter(|(_, why)| why.derived);
+            let derived: Vec<&String> = derived.map(|((case, _), _)| case).collect();
+            assert!(derived.is_empty(), "{}: {derived:?}", path.display());
+        }
+    }
+
     #[test]
     fn nonsense_is_refused() {
         let twice = format!("{LISTED}{LISTED}");
