@@ -51,9 +51,9 @@ fn hold(
     index: &Index<'_>,
 ) {
     let size = |tensor: &str| index.info(tensor).map_or(0, |info| info.shape[recipe.axis]);
-    for (tensor, range, part) in recipe.inverted(&initializer.name, &initializer.info(), size) {
-        let held = held.entry(tensor).or_default();
-        match range {
+    for inverted in recipe.inverted(&initializer.name, &initializer.info(), size) {
+        let (held, part) = (held.entry(inverted.tensor).or_default(), inverted.part);
+        match inverted.range {
             Some(range) => held.parts.push((recipe.axis, range, part)),
             None => held.views.push(recipe.view(part)),
         }

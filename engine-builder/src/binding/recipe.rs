@@ -24,6 +24,15 @@ pub(super) struct Part {
     pub(super) range: Option<(usize, usize)>,
 }
 
+/// What an initializer holds of one tensor.
+pub(super) struct Inverted {
+    pub(super) tensor: String,
+    /// The part of the tensor along the recipe's axis; `None` for all of it.
+    pub(super) range: Option<(usize, usize)>,
+    /// What gives that part.
+    pub(super) part: ViewPart,
+}
+
 /// The permutation that undoes `perm`.
 pub(super) fn inverse(perm: &[usize]) -> Vec<usize> {
     let mut inverse = vec![0; perm.len()];
@@ -60,29 +69,27 @@ impl Recipe {
         self.parts.iter().map(|part| part.tensor.as_str())
     }
 
-    /// What of a checkpoint's tensor the initializer `name` holds: for each part the tensor, the range of it along the axis (if
-    /// not all), and the part of a view that gives it. `size` is a tensor's length along the axis.
+    /// What the initializer `name` holds of the checkpoint's tensors. `size` is a tensor's length along the axis.
     pub(super) fn inverted(
         &self,
         name: &str,
         info: &TensorInfo,
         size: impl Fn(&str) -> usize,
-    ) -> Vec<(String, Option<(usize, usize)>, ViewPart)> {
+    ) -> Vec<Inverted> {
         let perm = inverse(&self.perm);
-        let part = |range| ViewPart {
-            name: name.to_owned(),
-            info: info.clone(),
-            perm: perm.clone(),
-            range,
+        let part = |range| {
+            let (name, info, perm) = (name.to_owned(), info.clone(), perm.clone());
+            ViewPart { name, info, perm, range }
         };
         if let [only] = &*self.parts {
-            return vec![(only.tensor.clone(), only.range, part(None))];
+            let Part { tensor, range } = only.clone();
+            return vec![Inverted { tensor, range, part: part(None) }];
         }
         let mut start = 0;
         let parts = self.parts.iter().map(|joined| {
             let end = start + size(&joined.tensor);
-            let range = Some((std::mem::replace(&mut start, end), end));
-            (joined.tensor.clone(), None, part(range))
+            let taken = Some((std::mem::replace(&mut start, end), end));
+            Inverted { tensor: joined.tensor.clone(), range: None, part: part(taken) }
         });
         parts.collect()
     }

@@ -29,6 +29,9 @@ struct Entry {
     offset: u64,
 }
 
+/// Writes the elements of a block as f32.
+type Unpack = fn(&[u8], &mut [f32]);
+
 /// How elements are stored.
 #[derive(Debug)]
 struct Form {
@@ -38,8 +41,8 @@ struct Form {
     /// Elements of a block, and its bytes.
     elements: usize,
     bytes: usize,
-    /// Writes the elements of a block as f32; `None` where they are stored as they are read.
-    unpack: Option<fn(&[u8], &mut [f32])>,
+    /// `None` where elements are stored as they are read.
+    unpack: Option<Unpack>,
 }
 
 static FORMS: [Form; 5] = [
