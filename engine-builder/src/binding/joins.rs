@@ -4,6 +4,7 @@ use super::index::Index;
 use super::pair::{Decision, Stands};
 use super::recipe::{Part, Recipe};
 use super::search::{Form, forms, is_weak};
+use super::slices::shorter;
 use super::{Initializer, Why};
 use std::collections::BTreeSet;
 
@@ -14,7 +15,12 @@ pub(super) fn find(initializers: &[Initializer], decisions: &mut [Decision], ind
         if !open || is_weak(&initializer.tensor) {
             continue;
         }
-        let recipes: Vec<Recipe> = forms(index, &initializer.tensor)
+        // Something has to be shorter along one axis alone.
+        let wanted = |dtype, shape: &[usize]| {
+            let mut infos = index.infos();
+            infos.any(|(_, info)| info.dtype == dtype && shorter(&info.shape, shape).is_some())
+        };
+        let recipes: Vec<Recipe> = forms(index, &initializer.tensor, wanted)
             .flat_map(|form| {
                 let joined = |axis| joined(index, &form, axis);
                 (0..form.tensor.shape().len()).filter_map(joined).collect::<Vec<_>>()

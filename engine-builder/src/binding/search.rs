@@ -76,17 +76,25 @@ fn in_order(
     names.iter().map(|name| Recipe::whole(name, inverse(order), from)).collect()
 }
 
-/// Every order of axes and element type in which the checkpoint may hold `tensor`.
+/// Every order of axes and element type in which the checkpoint may hold `tensor`, of those whose type is `wanted`: only they
+/// are worth moving the elements.
 pub(super) fn forms<'a>(
     index: &'a Index<'_>,
     tensor: &'a Tensor,
+    wanted: impl Fn(DType, &[usize]) -> bool + 'a,
 ) -> impl Iterator<Item = Form> + 'a {
-    conversions(index, tensor).into_iter().flat_map(|(from, converted)| {
-        permutations(converted.shape().len()).into_iter().map(move |order| Form {
-            tensor: converted.permuted(&order),
-            perm: inverse(&order),
+    let orders = permutations(tensor.shape().len());
+    conversions(index, tensor).into_iter().flat_map(move |(from, converted)| {
+        let fitting = orders.iter().filter(|order| {
+            let shape: Vec<usize> = order.iter().map(|&axis| converted.shape()[axis]).collect();
+            wanted(converted.dtype(), &shape)
+        });
+        let form = |order: &Vec<usize>| Form {
+            tensor: converted.permuted(order),
+            perm: inverse(order),
             from,
-        })
+        };
+        fitting.map(form).collect::<Vec<_>>()
     })
 }
 

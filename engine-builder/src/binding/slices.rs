@@ -73,15 +73,20 @@ fn pieces<'a>(
         part.len() == whole.len() && part != whole
     };
     open.iter().filter(could).flat_map(move |&initializer| {
-        forms(index, &initializers[initializer].tensor).filter_map(move |form| {
+        let wanted =
+            |dtype, shape: &[usize]| dtype == info.dtype && shorter(shape, &info.shape).is_some();
+        forms(index, &initializers[initializer].tensor, wanted).filter_map(move |form| {
             let axis = shorter(form.tensor.shape(), &info.shape)?;
-            (form.tensor.dtype() == info.dtype).then_some(Piece { initializer, form, axis })
+            Some(Piece { initializer, form, axis })
         })
     })
 }
 
 /// The one axis along which `part` is shorter than `whole`, if all others are equal.
-fn shorter(part: &[usize], whole: &[usize]) -> Option<usize> {
+pub(super) fn shorter(part: &[usize], whole: &[usize]) -> Option<usize> {
+    if part.len() != whole.len() {
+        return None;
+    }
     let mut differ = (0..whole.len()).filter(|&axis| part[axis] != whole[axis]);
     let axis = differ.next()?;
     (differ.next().is_none() && part[axis] < whole[axis]).then_some(axis)
