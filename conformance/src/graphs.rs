@@ -20,7 +20,7 @@ pub struct Sketch {
 }
 
 /// The small models of the flag matrix.
-pub const SKETCHES: [Sketch; 5] = [
+pub const SKETCHES: [Sketch; 6] = [
     Sketch {
         name: "mlp",
         shows: "weights used as they are, a parameter, a dynamic batch",
@@ -32,6 +32,11 @@ pub const SKETCHES: [Sketch; 5] = [
         onnx: folded,
     },
     Sketch { name: "branch", shows: "weights inside the branches of an If", onnx: branch },
+    Sketch {
+        name: "loop",
+        shows: "weights inside the body of a Loop whose condition data decides, one of them through `prepare`",
+        onnx: repeated,
+    },
     Sketch {
         name: "shared",
         shows: "one weight used by two nodes, one of them in `prepare`",
@@ -101,17 +106,34 @@ fn branch() -> Vec<u8> {
     g.input("rate", DType::I64, &[]);
     g.constant("five", &Tensor::from_slice(&[], &[5i64]));
     g.node("Less", &["rate", "five"], "slow", vec![]);
-    let attribute = |name: &str, graph| AttributeProto {
-        name: name.to_owned(),
-        g: Some(Box::new(graph)),
-        r#type: attribute_type::GRAPH,
-        ..Default::default()
-    };
     let sides = vec![
-        attribute("then_branch", side("slow", "Relu")),
-        attribute("else_branch", side("fast", "Tanh")),
+        graph("then_branch", side("slow", "Relu")),
+        graph("else_branch", side("fast", "Tanh")),
     ];
     g.node("If", &["slow"], "y", sides);
+    g.finish(&["y"])
+}
+
+fn repeated() -> Vec<u8> {
+    let mut body = Builder::new();
+    body.input("iteration", DType::I64, &[]);
+    body.input("before", DType::Bool, &[]);
+    body.input("h", DType::F32, &["batch", "6"]);
+    body.weight("weight", &[6, 6]);
+    body.weight("turned", &[6, 6]);
+    body.node("Transpose", &["turned"], "turned.t", vec![ints("perm", &[1, 0])]);
+    body.node("MatMul", &["h", "weight"], "h1", vec![]);
+    body.node("Tanh", &["h1"], "h2", vec![]);
+    body.node("MatMul", &["h2", "turned.t"], "h3", vec![]);
+    body.node("ReduceMax", &["h3"], "largest", vec![int("keepdims", 0)]);
+    body.node("Less", &["largest", "limit"], "again", vec![]);
+    body.graph.output.push(value("again", data_type::BOOL, None));
+    body.outputs(&["h3"]);
+    let mut g = Builder::new();
+    g.input("x", DType::F32, &["batch", "6"]);
+    g.constant("limit", &Tensor::from_slice(&[], &[1000.0f32]));
+    g.constant("most", &Tensor::from_slice(&[], &[3i64]));
+    g.node("Loop", &["most", "", "x"], "y", vec![graph("body", body.graph)]);
     g.finish(&["y"])
 }
 
@@ -281,7 +303,17 @@ fn element_type(dtype: DType) -> i32 {
     match dtype {
         DType::F32 => data_type::FLOAT,
         DType::I64 => data_type::INT64,
+        DType::Bool => data_type::BOOL,
         other => unreachable!("no sketch has a tensor of {other}"),
+    }
+}
+
+fn graph(name: &str, inner: GraphProto) -> AttributeProto {
+    AttributeProto {
+        name: name.to_owned(),
+        g: Some(Box::new(inner)),
+        r#type: attribute_type::GRAPH,
+        ..Default::default()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A fused node names its stages in the attribute `stages`; each changes the element `x` that the stage before left. A
 //! *function* is an operator of one float ([`Function`]); its float attributes stand in `scalars`, those of all stages in
-//! order. A *pair* ([`PAIRS`]) takes one more operand, which broadcasts to the result; the operands of all pairs follow
+//! order. A *pair* takes one more operand, which broadcasts to the result; the operands of all pairs follow
 //! those of the operator itself. The same stages run on the CPU over blocks in the first cache (`cpu`) and as generated
 //! WGSL (`wgsl`).
 
