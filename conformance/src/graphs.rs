@@ -34,7 +34,7 @@ pub const SKETCHES: [Sketch; 6] = [
     Sketch { name: "branch", shows: "weights inside the branches of an If", onnx: branch },
     Sketch {
         name: "loop",
-        shows: "weights inside the body of a Loop whose condition data decides, one of them through `prepare`",
+        shows: "weights inside the body of a Loop whose condition an input decides, one of them through `prepare`",
         onnx: repeated,
     },
     Sketch {
@@ -125,13 +125,12 @@ fn repeated() -> Vec<u8> {
     body.node("MatMul", &["h", "weight"], "h1", vec![]);
     body.node("Tanh", &["h1"], "h2", vec![]);
     body.node("MatMul", &["h2", "turned.t"], "h3", vec![]);
-    body.node("ReduceMax", &["h3"], "largest", vec![int("keepdims", 0)]);
-    body.node("Less", &["largest", "limit"], "again", vec![]);
+    body.node("Less", &["iteration", "rate"], "again", vec![]);
     body.graph.output.push(value("again", data_type::BOOL, None));
     body.outputs(&["h3"]);
     let mut g = Builder::new();
     g.input("x", DType::F32, &["batch", "6"]);
-    g.constant("limit", &Tensor::from_slice(&[], &[1000.0f32]));
+    g.input("rate", DType::I64, &[]);
     g.constant("most", &Tensor::from_slice(&[], &[3i64]));
     g.node("Loop", &["most", "", "x"], "y", vec![graph("body", body.graph)]);
     g.finish(&["y"])

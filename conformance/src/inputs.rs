@@ -88,7 +88,7 @@ pub fn run_seeded(module: &dyn Module, given: &Values, seed: u64) -> Result<Seed
 
 /// A value for every port that `given` lacks: floats in −1…1, integers as `free` says, drawn from `seed` and the port's name.
 /// Symbols that neither `given` nor `sizes` decides have the size that `free` says, and 1 on a first axis. Sequences have
-/// [`ELEMENTS`] elements, and optional values are there.
+/// `ELEMENTS` elements, and optional values are there.
 pub fn seeded(ports: &[Port], given: &Values, sizes: &Sizes, free: Freedom, seed: u64) -> Values {
     let mut known = sizes.clone();
     known.extend(sizes_of(ports, given));

@@ -17,7 +17,8 @@ pub static PAIRWISE_COUPLING: OpDef = OpDef {
     inputs: &[Operand::data("R")],
     infer,
     cpu: Cpu::kernel(run),
-    tolerance: Tolerance { atol: 1e-4, rtol: 1e-3 },
+    // The rounds end up to 0.005/classes before the optimum, which is what the cases expect.
+    tolerance: Tolerance { atol: 1e-3, rtol: 1e-3 },
     cases: || {
         let even = Tensor::from_slice(&[1, 3], &[0.5f32; 3]);
         let sure = Tensor::from_slice(&[2, 1], &[0.75f32, 0.1]);
