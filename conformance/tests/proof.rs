@@ -12,6 +12,7 @@ use engine_onnx::Model;
 use engine_ops::Tolerance;
 use engine_runtime::{Device, Values};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 /// Between two orders of sums, through a few layers.
 const TOLERANCE: Tolerance = Tolerance { atol: 2e-5, rtol: 1e-3 };
@@ -50,7 +51,7 @@ fn steps() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 30, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 30, failure_persistence: None, rng_seed: RngSeed::Fixed(22), ..ProptestConfig::default() })]
 
     #[test]
     fn generated_image_models_keep_every_promise(steps in steps()) {
@@ -74,4 +75,11 @@ fn a_model_with_other_weights_does_not_agree() {
     let strict = Tolerance { atol: 0.0, rtol: 0.0 };
     let broken = prove(&onnx, &made_up(&onnx), &[Device::cpu()], strict).unwrap_err();
     assert_eq!(broken.promise, "optimised and unoptimised graphs agree");
+}
+
+/// Sums whose parts nearly cancel: what is left of them has the rounding of what was summed.
+#[test]
+fn a_model_whose_sums_cancel_keeps_every_promise() {
+    let onnx = image_model(&[0, 2, 0, 0]);
+    prove(&onnx, &made_up(&onnx), &[Device::cpu()], TOLERANCE).unwrap();
 }
