@@ -6,7 +6,7 @@ use ::conformance::inputs::{all_tensors, run_seeded};
 use ::conformance::sized::SIZED;
 use clap::Args;
 use engine_builder::{BuildOptions, RefitMode, build};
-use engine_format::{Digest, Engine, FitPolicy, SerializeFlags, Tensor};
+use engine_format::{DType, Digest, Engine, FitPolicy, SerializeFlags, Tensor};
 use engine_onnx::Model;
 use engine_runtime::{CpuOptions, Device, Inputs, LiveModule, Module, Values};
 use miette::{IntoDiagnostic, Result, miette};
@@ -119,6 +119,8 @@ fn prepare(subject: &Subject<'_>, folder: &Path) -> Result<Files> {
         Ok((name.clone(), tensor.ok_or_else(|| miette!("{name} is listed but not there"))?))
     };
     let mut tensors: Tensors = source.names().into_iter().map(tensor).collect::<Result<_>>()?;
+    // What is trained is floats; the others are parameters, which a source may leave out.
+    tensors.retain(|(_, tensor)| tensor.dtype() == DType::F32);
     let mut layer: Tensors = tensors.clone();
     layer.retain(|(name, _)| name.contains(subject.layer));
     if layer.is_empty() {
