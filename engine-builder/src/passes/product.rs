@@ -2,6 +2,7 @@
 
 use super::site::{Emit, Site};
 use crate::graph::Graph;
+use crate::report::Notes;
 use engine_format::{Attr, Attrs, DType, Node, Tensor, ValueId};
 use engine_ops::def::AttrsExt;
 
@@ -165,6 +166,42 @@ pub(super) fn per_channel(emit: &mut Emit<'_>, name: &str, x: ValueId, channels:
     }
     let all = emit.ints(&format!("{name}.channels"), &[channels as i64]);
     emit.node(name, "Expand", &[row, all], &[])
+}
+
+/// The operands of `root` where it is one of `ops`: what changes from run to run, and the constant. The constant stands second, or
+/// anywhere in the first of `ops`, which commutes.
+pub(super) fn with_constant(
+    site: &Site<'_>,
+    root: &Node,
+    ops: [&str; 2],
+) -> Option<(ValueId, ValueId)> {
+    let [a, b] = [0, 1].map(|i| Site::operand(root, i));
+    let (a, b) = (a?, b?);
+    let op = ops.iter().position(|op| *op == root.op)?;
+    match (site.is_constant(a), site.is_constant(b)) {
+        (false, true) => Some((a, b)),
+        (true, false) if op == 0 => Some((b, a)),
+        _ => None,
+    }
+}
+
+/// Notes what became of `root`: `done` and the product that took it, or why none did.
+pub(super) fn settle(
+    folded: Result<(String, Vec<Node>), String>,
+    root: &Node,
+    notes: &mut Notes,
+    done: &str,
+) -> Option<Vec<Node>> {
+    match folded {
+        Ok((into, nodes)) => {
+            notes.done(&root.name, format!("{done} {into}"));
+            Some(nodes)
+        }
+        Err(why) => {
+            notes.kept(&root.name, why);
+            None
+        }
+    }
 }
 
 /// A scalar literal of f32.

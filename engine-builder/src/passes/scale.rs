@@ -3,7 +3,7 @@
 //! The weight is then kept a second time, scaled. That pays where the product's result is not much smaller than its weight;
 //! elsewhere the factor is cheaper as a part of the product's epilogue.
 
-use super::product::{Product, per_channel};
+use super::product::{Product, per_channel, settle, with_constant};
 use super::site::{Emit, Site, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
@@ -18,25 +18,9 @@ pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildErr
 }
 
 fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
-    let [a, b] = [0, 1].map(|i| Site::operand(root, i));
-    let (x, factor) = match (root.op.as_str(), a?, b?) {
-        ("Mul" | "Div", x, factor) if site.is_constant(factor) => (x, factor),
-        ("Mul", factor, x) if site.is_constant(factor) => (x, factor),
-        _ => return None,
-    };
-    if site.is_constant(x) {
-        return None;
-    }
-    match fold(graph, site, root, x, factor) {
-        Ok((into, nodes)) => {
-            notes.done(&root.name, format!("folded into the weight of {into}"));
-            Some(nodes)
-        }
-        Err(why) => {
-            notes.kept(&root.name, why);
-            None
-        }
-    }
+    let (x, factor) = with_constant(site, root, ["Mul", "Div"])?;
+    let folded = fold(graph, site, root, x, factor);
+    settle(folded, root, notes, "folded into the weight of")
 }
 
 fn fold(

@@ -1,6 +1,6 @@
 //! Takes an addend for each output channel into the convolution or matrix product before it.
 
-use super::product::{Product, per_channel};
+use super::product::{Product, per_channel, settle, with_constant};
 use super::site::{Emit, Site, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
@@ -12,25 +12,9 @@ pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildErr
 }
 
 fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
-    let [a, b] = [0, 1].map(|i| Site::operand(root, i));
-    let (x, addend) = match (root.op.as_str(), a?, b?) {
-        ("Add" | "Sub", x, addend) if site.is_constant(addend) => (x, addend),
-        ("Add", addend, x) if site.is_constant(addend) => (x, addend),
-        _ => return None,
-    };
-    if site.is_constant(x) {
-        return None;
-    }
-    match fold(graph, site, root, x, addend) {
-        Ok((into, nodes)) => {
-            notes.done(&root.name, format!("became the addend of {into}"));
-            Some(nodes)
-        }
-        Err(why) => {
-            notes.kept(&root.name, why);
-            None
-        }
-    }
+    let (x, addend) = with_constant(site, root, ["Add", "Sub"])?;
+    let folded = fold(graph, site, root, x, addend);
+    settle(folded, root, notes, "became the addend of")
 }
 
 fn fold(
