@@ -1,5 +1,6 @@
-//! Shared, immutable byte ranges and 8-byte aligned buffers, without `unsafe`.
+//! Shared, immutable byte ranges.
 
+use crate::AlignedBuf;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -8,16 +9,32 @@ use std::sync::Arc;
 /// buffer, another range. Cloning is a reference count.
 #[derive(Clone)]
 pub struct Bytes {
-    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    owner: Owner,
     start: usize,
     len: usize,
+}
+
+/// What the bytes belong to. A buffer can be had back by its last owner, see [`Bytes::into_buf`].
+#[derive(Clone)]
+enum Owner {
+    Buf(Arc<AlignedBuf>),
+    Other(Arc<dyn AsRef<[u8]> + Send + Sync>),
+}
+
+impl Owner {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Buf(buf) => buf,
+            Self::Other(other) => (**other).as_ref(),
+        }
+    }
 }
 
 impl Bytes {
     /// Shares everything `owner` holds.
     pub fn from_owner(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
         let len = owner.as_ref().len();
-        Self { owner: Arc::new(owner), start: 0, len }
+        Self { owner: Owner::Other(Arc::new(owner)), start: 0, len }
     }
 
     /// A copy of `bytes` in a fresh buffer aligned for every [`crate::DType`].
@@ -29,7 +46,15 @@ impl Bytes {
 
     /// Whether this is a part of something larger, all of which it keeps alive.
     pub fn is_part(&self) -> bool {
-        (*self.owner).as_ref().len() > self.len
+        self.owner.bytes().len() > self.len
+    }
+
+    /// The buffer that these bytes are all of, if nothing else shares it.
+    pub fn into_buf(self) -> Option<AlignedBuf> {
+        match self.owner {
+            Owner::Buf(buf) if buf.len() == self.len => Arc::into_inner(buf),
+            _ => None,
+        }
     }
 
     /// The sub-range `start..start + len`.
@@ -46,7 +71,7 @@ impl Bytes {
 impl Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &(*self.owner).as_ref()[self.start..self.start + self.len]
+        &self.owner.bytes()[self.start..self.start + self.len]
     }
 }
 
@@ -70,7 +95,8 @@ impl fmt::Debug for Bytes {
 
 impl From<AlignedBuf> for Bytes {
     fn from(buf: AlignedBuf) -> Self {
-        Self::from_owner(buf)
+        let len = buf.len();
+        Self { owner: Owner::Buf(Arc::new(buf)), start: 0, len }
     }
 }
 
@@ -78,53 +104,5 @@ impl From<Vec<u8>> for Bytes {
     /// Takes over a plain vector; it may be unaligned, see [`crate::Tensor::new`].
     fn from(vec: Vec<u8>) -> Self {
         Self::from_owner(vec)
-    }
-}
-
-/// A growable-once byte buffer whose start is aligned to 8 bytes, so that it can
-/// be viewed as a slice of any element type.
-#[derive(Clone, Default)]
-pub struct AlignedBuf {
-    words: Vec<u64>,
-    len: usize,
-}
-
-impl AlignedBuf {
-    /// `len` zero bytes.
-    pub fn zeroed(len: usize) -> Self {
-        Self { words: vec![0; len.div_ceil(8)], len }
-    }
-
-    /// Grows to at least `len` bytes; the old contents are kept, new bytes are zero.
-    pub fn grow(&mut self, len: usize) {
-        if len > self.len {
-            self.words.resize(len.div_ceil(8), 0);
-            self.len = len;
-        }
-    }
-}
-
-impl Deref for AlignedBuf {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.words)[..self.len]
-    }
-}
-
-impl std::ops::DerefMut for AlignedBuf {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
-    }
-}
-
-impl AsRef<[u8]> for AlignedBuf {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
-impl fmt::Debug for AlignedBuf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AlignedBuf({})", self.len)
     }
 }

@@ -193,6 +193,11 @@ impl Engine {
         &self.parts
     }
 
+    /// The weight table, if no other engine shares it; else nothing.
+    pub(crate) fn into_unshared_weights(self) -> Vec<Weight> {
+        Arc::into_inner(self.parts).map(|parts| parts.weights).unwrap_or_default()
+    }
+
     /// What the engine is.
     pub fn flags(&self) -> EngineFlags {
         self.parts.flags

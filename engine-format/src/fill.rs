@@ -1,11 +1,12 @@
 //! Putting weights into an engine: in memory, or straight into a file piece by piece.
 
+use crate::digest::Hasher;
 use crate::engine::stored;
 use crate::fit::{self, Examined, FitError, FitPolicy, FitReport, Misfit, Way};
 use crate::spread;
 use crate::writer::{Pieces, Supply, Written, write_file};
 use crate::{
-    Bytes, Digest, Engine, EngineFlags, SerializeFlags, Weight, WeightData, WeightSource,
+    Bytes, Digest, Engine, EngineFlags, SerializeFlags, Spare, Weight, WeightData, WeightSource,
     WeightsPresence,
 };
 use std::io::{Seek, Write};
@@ -19,15 +20,31 @@ impl Engine {
     /// # Errors
     /// `Unfit` with everything that is wrong, or `Source`.
     pub fn fill(&self, source: &dyn WeightSource, policy: FitPolicy) -> Result<Self, FitError> {
+        self.fill_into(source, policy, &Spare::default())
+    }
+
+    /// As [`Engine::fill`]; weights that are read into memory are read into that of `spare` where it has buffers of their size.
+    ///
+    /// # Errors
+    /// As [`Engine::fill`].
+    pub fn fill_into(
+        &self,
+        source: &dyn WeightSource,
+        policy: FitPolicy,
+        spare: &Spare,
+    ) -> Result<Self, FitError> {
         let examined = examine(self, source, policy)?;
         let named = |(row, from): (usize, Option<Way>)| Some((row, from?));
         let wanted = examined.from.into_iter().enumerate().filter_map(named).collect();
         let taken = spread::try_map(wanted, |(row, way): (usize, Way)| {
             let weight = &self.parts().weights[row];
-            let (bytes, digest) = take(weight, &way, source, self.flags())?;
+            let (bytes, digest) = take(weight, &way, source, self.flags(), spare)?;
             // Equal bytes stay where they are: nobody has to hold or to move them twice.
-            let same = weight.data != WeightData::Missing && weight.digest == Some(digest);
-            Ok::<_, FitError>((!same).then_some((row, bytes, digest)))
+            if weight.data != WeightData::Missing && weight.digest == Some(digest) {
+                bytes.into_buf().into_iter().for_each(|buf| spare.put(buf));
+                return Ok(None);
+            }
+            Ok::<_, FitError>(Some((row, bytes, digest)))
         })?;
         let mut parts = self.parts().clone();
         for (row, bytes, digest) in taken.into_iter().flatten() {
@@ -65,7 +82,7 @@ pub fn fill_to(
                 accept: Box::new(move |digest| accept(weight, way, digest, engine.flags())),
             })),
             Some(way) => {
-                let (bytes, digest) = take(weight, way, source, engine.flags())?;
+                let (bytes, digest) = take(weight, way, source, engine.flags(), &Spare::default())?;
                 Ok(Supply::Whole(bytes, digest))
             }
             None => {
@@ -101,11 +118,29 @@ fn take(
     way: &Way,
     source: &dyn WeightSource,
     flags: EngineFlags,
+    spare: &Spare,
 ) -> Result<(Bytes, Digest), FitError> {
-    let tensor = fit::read(source, way, weight)?;
-    let found = Digest::of(tensor.bytes());
+    let (bytes, found) = match fit::is_resident(source, way) {
+        true => {
+            let tensor = fit::read(source, way, weight)?;
+            (tensor.bytes().clone(), Digest::of(tensor.bytes()))
+        }
+        false => {
+            // Digested while the piece is in the cache, in which it was read.
+            let (mut buf, mut hasher, mut at) =
+                (spare.take(weight.byte_len()), Hasher::default(), 0);
+            fit::stream(source, way, weight, &mut |piece| {
+                if let Some(place) = buf.get_mut(at..at + piece.len()) {
+                    place.copy_from_slice(piece);
+                    hasher.update(piece);
+                }
+                at += piece.len();
+            })?;
+            (fit::checked(source, way, weight, buf.into())?, hasher.finish())
+        }
+    };
     accept(weight, way, found, flags)?;
-    Ok((tensor.bytes().clone(), found))
+    Ok((bytes, found))
 }
 
 /// Whether a weight takes values of this digest.

@@ -2,7 +2,7 @@
 
 use crate::digest::Hasher;
 use crate::{
-    Alias, Digest, Engine, EngineFlags, FormatError, FormatErrorKind, SourceError, Tensor,
+    Alias, Bytes, Digest, Engine, EngineFlags, FormatError, FormatErrorKind, SourceError, Tensor,
     TensorInfo, View, Weight, WeightData, WeightSource,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -548,4 +548,24 @@ pub(crate) fn read(
         return Err(broken(source, name, why));
     }
     Ok(tensor)
+}
+
+/// Whether what was found to fit is memory that is there already, or a view, which is put together in new memory.
+pub(crate) fn is_resident(source: &dyn WeightSource, way: &Way) -> bool {
+    match way {
+        Way::Tensor(name) => source.is_resident(name),
+        Way::View(_) => true,
+    }
+}
+
+/// Bytes that were streamed, if they are values that the weight's type has.
+pub(crate) fn checked(
+    source: &dyn WeightSource,
+    way: &Way,
+    weight: &Weight,
+    bytes: Bytes,
+) -> Result<Bytes, SourceError> {
+    let tensor = Tensor::new(weight.dtype, &weight.shape, bytes);
+    let tensor = tensor.map_err(|error| broken(source, &way.to_string(), error.to_string()))?;
+    Ok(tensor.bytes().clone())
 }

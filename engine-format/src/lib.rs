@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod alias;
+mod buffer;
 mod bytes;
 mod digest;
 mod dim;
@@ -48,7 +49,8 @@ mod wire;
 mod writer;
 
 pub use alias::{Alias, View, ViewPart};
-pub use bytes::{AlignedBuf, Bytes};
+pub use buffer::{AlignedBuf, Spare};
+pub use bytes::Bytes;
 pub use digest::Digest;
 pub use dim::Dim;
 pub use dtype::DType;

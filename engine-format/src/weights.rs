@@ -144,6 +144,12 @@ pub trait WeightSource: Sync {
     /// change any more: a source backed by a foreign file copies.
     fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError>;
 
+    /// Whether the tensor is in memory, or is made there, when it is read: [`Self::read`] then costs no copy. Others are
+    /// better streamed into memory that their reader has.
+    fn is_resident(&self, _name: &str) -> bool {
+        true
+    }
+
     /// Hands the bytes of the tensor to `sink` in order, in pieces that must not change any more while
     /// they are handed over; `false` if the source does not have it. The default reads the tensor
     /// whole. A source that overrides it spares its callers the memory.

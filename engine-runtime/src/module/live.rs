@@ -1,5 +1,6 @@
 //! A module that holds an engine in memory.
 
+use super::retired::Retired;
 use super::{
     Module, Ports, RefitOptions, State, file_without_sources, missing_weights,
     refit_without_sources, rollback_without_sources,
@@ -23,6 +24,9 @@ pub struct LiveModule {
     current: RwLock<Arc<Current>>,
     /// Held during a refit, so that refits follow one another. Runs never wait for it.
     refitting: Mutex<()>,
+    /// What [`Module::rollback`] goes back to. Locked no longer than `current` is.
+    previous: Mutex<Option<Engine>>,
+    retired: Retired,
 }
 
 struct Current {
@@ -30,8 +34,6 @@ struct Current {
     engine: Engine,
     /// `None` before the first weights came.
     executor: Option<Executor>,
-    /// What [`Module::rollback`] goes back to.
-    previous: Option<Engine>,
 }
 
 impl Current {
@@ -54,13 +56,26 @@ impl LiveModule {
             false => None,
         };
         let ports = Arc::new(Ports::of(&engine));
-        let current = Current { engine, executor, previous: None };
-        Ok(Self::of(device.clone(), ports, programs, current))
+        let current = Current { engine, executor };
+        Ok(Self::of(device.clone(), ports, programs, current, None))
     }
 
-    fn of(device: Device, ports: Arc<Ports>, programs: Arc<Programs>, current: Current) -> Self {
-        let current = RwLock::new(Arc::new(current));
-        Self { device, ports, programs, current, refitting: Mutex::new(()) }
+    fn of(
+        device: Device,
+        ports: Arc<Ports>,
+        programs: Arc<Programs>,
+        current: Current,
+        previous: Option<Engine>,
+    ) -> Self {
+        Self {
+            device,
+            ports,
+            programs,
+            current: RwLock::new(Arc::new(current)),
+            refitting: Mutex::new(()),
+            previous: Mutex::new(previous),
+            retired: Retired::default(),
+        }
     }
 
     /// What is current now. The lock is held for the copy of a pointer.
@@ -84,7 +99,7 @@ impl LiveModule {
         options: RefitOptions,
     ) -> Result<(Engine, Executor), RefitError> {
         self.device.preparing(old.executor.is_some(), || {
-            let filled = old.engine.fill(source, options);
+            let filled = old.engine.fill_into(source, options, self.retired.spare());
             let engine = filled.map_err(|error| match old.dropped() {
                 true => refit_without_sources(error),
                 false => error.into(),
@@ -94,20 +109,31 @@ impl LiveModule {
         })
     }
 
-    /// Makes `engine` current. The old state lives on until the runs that began with it have ended.
-    fn replace(&self, old: &Current, engine: Engine, executor: Executor) -> Digest {
+    /// Makes `engine` current and what was current the one to go back to. The old state lives on until the runs that began
+    /// with it have ended.
+    fn replace(&self, old: Arc<Current>, engine: Engine, executor: Executor) -> Digest {
         let version = executor.version();
         let previous = old.engine.is_full().then(|| old.engine.clone());
-        self.swap(Current { engine, executor: Some(executor), previous });
+        drop(old);
+        let retired = self.swap(Current { engine, executor: Some(executor) }, previous);
+        retired.into_iter().for_each(|engine| self.retired.keep(engine));
         version
     }
 
-    /// The lock is held for the exchange of two pointers; what is freed is freed after it.
-    fn swap(&self, new: Current) {
+    /// Gives what a rollback went to. The locks are held for the exchange of pointers; what is freed is freed after it.
+    fn swap(&self, new: Current, previous: Option<Engine>) -> Option<Engine> {
+        let mut back = self.previous();
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *current, Arc::new(new));
         drop(current);
+        let retired = std::mem::replace(&mut *back, previous);
+        drop(back);
         drop(old);
+        retired
+    }
+
+    fn previous(&self) -> MutexGuard<'_, Option<Engine>> {
+        self.previous.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Held by whoever changes what is current.
@@ -157,7 +183,7 @@ impl Module for LiveModule {
         let _one = self.one_at_a_time();
         let old = self.current();
         let (engine, executor) = self.filled(&old, source, options)?;
-        Ok(self.replace(&old, engine, executor))
+        Ok(self.replace(old, engine, executor))
     }
 
     fn fork_weights(
@@ -166,10 +192,10 @@ impl Module for LiveModule {
         options: RefitOptions,
     ) -> Result<Box<dyn Module>, RefitError> {
         let (engine, executor) = self.filled(&self.current(), source, options)?;
-        let current = Current { engine, executor: Some(executor), previous: None };
+        let current = Current { engine, executor: Some(executor) };
         let (device, ports, programs) =
             (self.device.clone(), self.ports.clone(), self.programs.clone());
-        Ok(Box::new(Self::of(device, ports, programs, current)))
+        Ok(Box::new(Self::of(device, ports, programs, current, None)))
     }
 
     fn rollback(&self) -> Result<Digest, RefitError> {
@@ -178,9 +204,9 @@ impl Module for LiveModule {
         if old.dropped() {
             return Err(rollback_without_sources(&old.engine));
         }
-        let engine = old.previous.clone().ok_or(RefitError::NothingToRollBack)?;
+        let engine = self.previous().clone().ok_or(RefitError::NothingToRollBack)?;
         let executor = self.device.preparing(true, || self.ready(&old, &engine))?;
-        Ok(self.replace(&old, engine, executor))
+        Ok(self.replace(old, engine, executor))
     }
 
     fn drop_sources(&self) -> Result<(), RefitError> {
@@ -189,7 +215,8 @@ impl Module for LiveModule {
         let Some(executor) = &old.executor else { return Ok(()) };
         let engine = old.engine.strip()?;
         let executor = Some(executor.compact()?);
-        self.swap(Current { engine, executor, previous: None });
+        self.swap(Current { engine, executor }, None);
+        self.retired.clear();
         Ok(())
     }
 
@@ -214,13 +241,14 @@ impl Module for LiveModule {
 
 impl Clone for LiveModule {
     fn clone(&self) -> Self {
-        let current = self.current();
+        // Both of the same moment: they are exchanged under the lock of the previous one.
+        let previous = self.previous();
+        let (current, previous) = (self.current(), previous.clone());
         let copy = Current {
             engine: current.engine.clone(),
             executor: current.executor.as_ref().map(Executor::fork),
-            previous: current.previous.clone(),
         };
-        Self::of(self.device.clone(), self.ports.clone(), self.programs.clone(), copy)
+        Self::of(self.device.clone(), self.ports.clone(), self.programs.clone(), copy, previous)
     }
 }
 

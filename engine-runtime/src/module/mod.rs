@@ -6,6 +6,7 @@
 
 mod live;
 mod packed;
+mod retired;
 
 pub use live::LiveModule;
 pub use packed::PackedModule;

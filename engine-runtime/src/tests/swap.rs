@@ -112,6 +112,67 @@ fn a_source_that_fails_midway_changes_nothing() {
     }
 }
 
+/// A source that has nothing in memory, as files are.
+struct Streamed(MapSource);
+
+impl WeightSource for Streamed {
+    fn origin(&self) -> String {
+        "a stream".to_owned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.names()
+    }
+
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        self.0.info(name)
+    }
+
+    fn read(&self, _name: &str) -> Result<Option<Tensor>, SourceError> {
+        unreachable!("what is not resident is streamed")
+    }
+
+    fn is_resident(&self, _name: &str) -> bool {
+        false
+    }
+
+    fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
+        let tensor = self.0.read(name)?.unwrap();
+        tensor.bytes().chunks(7).for_each(sink);
+        Ok(true)
+    }
+}
+
+#[test]
+fn a_refit_reads_into_memory_of_a_version_that_nothing_goes_back_to() {
+    let full = model(EngineFlags::REFIT);
+    let module = LiveModule::load(full.clone(), &poisoned()).unwrap();
+    let places = || -> BTreeSet<usize> {
+        let engine = module.engine();
+        let weights = engine.parts().weights.iter();
+        weights.map(|w| w.tensor().unwrap().bytes().as_ptr().addr()).collect()
+    };
+    let mut seen = Vec::new();
+    for seed in 1..=6 {
+        let source = weights(&full, seed);
+        module.refit(&Streamed(source.clone()), COMPLETE).unwrap();
+        assert_eq!(bits(&run(&module, &x(2))), fresh(&full, &source));
+        seen.push(places());
+    }
+    // Three sets of weights take turns.
+    assert_eq!((&seen[0], &seen[1], &seen[2]), (&seen[3], &seen[4], &seen[5]));
+    assert!(seen[0].is_disjoint(&seen[1]) && seen[1].is_disjoint(&seen[2]));
+    module.rollback().unwrap();
+    assert_eq!(bits(&run(&module, &x(2))), fresh(&full, &weights(&full, 5)));
+
+    // What a caller still holds is left alone.
+    let held = module.engine();
+    for seed in 7..=9 {
+        module.refit(&Streamed(weights(&full, seed)), COMPLETE).unwrap();
+    }
+    assert_eq!(bits(&run(&live(&held), &x(2))), fresh(&full, &weights(&full, 5)));
+}
+
 #[test]
 fn refits_work_on_threads_of_their_own() {
     let pool = |name: &'static str| {

@@ -130,6 +130,10 @@ impl WeightSource for CastSource {
         })
     }
 
+    fn is_resident(&self, name: &str) -> bool {
+        self.converted.contains_key(name) || self.inner.is_resident(name)
+    }
+
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
         if !self.converted.contains_key(name) {
             return self.inner.stream(name, sink);

@@ -78,6 +78,10 @@ impl WeightSource for Combined {
         self.owner(name).map_or(Ok(None), |source| source.read(name))
     }
 
+    fn is_resident(&self, name: &str) -> bool {
+        self.owner(name).is_some_and(|source| source.is_resident(name))
+    }
+
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
         self.owner(name).map_or(Ok(false), |source| source.stream(name, sink))
     }

@@ -71,6 +71,10 @@ impl WeightSource for EngineSource {
         self.tensor(name).map(|tensor| copied(&tensor).map_err(failed)).transpose()
     }
 
+    fn is_resident(&self, _name: &str) -> bool {
+        false
+    }
+
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
         let tensor = self.tensor(name);
         if let Some(tensor) = &tensor {

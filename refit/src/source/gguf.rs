@@ -339,6 +339,10 @@ impl WeightSource for GgufSource {
         self.load(entry).map(Some).map_err(|why| self.failed(name, why))
     }
 
+    fn is_resident(&self, _name: &str) -> bool {
+        false
+    }
+
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
         let Some(entry) = self.tensors.get(name) else { return Ok(false) };
         self.blocks(entry, sink).map_err(|why| self.failed(name, why))?;

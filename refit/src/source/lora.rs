@@ -350,6 +350,10 @@ impl WeightSource for LoraSource {
         }
     }
 
+    fn is_resident(&self, name: &str) -> bool {
+        self.merged.contains_key(name) || self.base.is_resident(name)
+    }
+
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
         if self.is_listed(name) && !self.merged.contains_key(name) {
             return self.base.stream(name, sink);

@@ -93,8 +93,8 @@ fn is_engine(path: &Path) -> Result<bool, RefitError> {
     Ok(start == Header::MAGIC)
 }
 
-/// Bytes of a piece of a streamed tensor.
-const PIECE: usize = 1 << 20;
+/// Bytes of a piece of a streamed tensor: what reads it next finds it in the second-level cache.
+const PIECE: usize = 256 << 10;
 
 /// Hands `bytes` over in copies that nobody else can change.
 fn stream_copies(bytes: &[u8], sink: &mut dyn FnMut(&[u8])) {

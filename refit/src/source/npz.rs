@@ -111,6 +111,10 @@ impl WeightSource for NpzSource {
         self.load(array).map(Some).map_err(|why| self.failed(name, why))
     }
 
+    fn is_resident(&self, _name: &str) -> bool {
+        false
+    }
+
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
         let Some(array) = self.arrays.get(name) else { return Ok(false) };
         self.pieces(array, sink).map_err(|why| self.failed(name, why))?;

@@ -52,6 +52,10 @@ impl WeightSource for OnnxSource {
         copied(&tensor).map(Some).map_err(failed)
     }
 
+    fn is_resident(&self, _name: &str) -> bool {
+        false
+    }
+
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
         let Some(data) = self.constants.get(name) else { return Ok(false) };
         let failed = |why| SourceError { name: name.to_owned(), origin: self.origin(), why };

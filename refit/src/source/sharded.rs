@@ -113,6 +113,10 @@ impl WeightSource for ShardedSource {
         self.shard(name).map_or(Ok(None), |shard| shard.read(name))
     }
 
+    fn is_resident(&self, _name: &str) -> bool {
+        false
+    }
+
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
         self.shard(name).map_or(Ok(false), |shard| shard.stream(name, sink))
     }

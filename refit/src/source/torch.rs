@@ -206,6 +206,10 @@ impl WeightSource for TorchSource {
         self.load(entry).map(Some).map_err(|why| self.failed(name, why))
     }
 
+    fn is_resident(&self, _name: &str) -> bool {
+        false
+    }
+
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
         let Some(entry) = self.tensors.get(name) else { return Ok(false) };
         let Entry { tensor, start } = entry;

@@ -1,0 +1,184 @@
+//! Byte buffers that can be viewed as a slice of any element type, and those kept for use again; without `unsafe`.
+
+use crate::{Engine, WeightData};
+use memmap2::{MmapMut, MmapOptions};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A growable-once byte buffer whose start is aligned to 8 bytes at least, so that it can be viewed as a slice of any element
+/// type.
+#[derive(Default)]
+pub struct AlignedBuf {
+    memory: Memory,
+    len: usize,
+}
+
+/// Bytes from which on a buffer is made of pages of its own. The system then may use huge ones, which makes fresh memory
+/// several times cheaper to touch first.
+const OWN_PAGES: usize = 2 << 20;
+
+enum Memory {
+    Words(Vec<u64>),
+    Pages(MmapMut),
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::Words(Vec::new())
+    }
+}
+
+impl Memory {
+    /// At least `len` bytes, all zero.
+    fn zeroed(len: usize) -> Self {
+        let pages = if len >= OWN_PAGES { pages(len) } else { None };
+        pages.map_or_else(|| Self::Words(vec![0; len.div_ceil(8)]), Self::Pages)
+    }
+}
+
+/// Anonymous memory; `None` where the system has none to give in this way.
+fn pages(len: usize) -> Option<MmapMut> {
+    let pages = MmapOptions::new().len(len).map_anon().ok()?;
+    // A hint: without it the memory is the same.
+    #[cfg(target_os = "linux")]
+    let _ = pages.advise(memmap2::Advice::HugePage);
+    Some(pages)
+}
+
+impl AlignedBuf {
+    /// `len` zero bytes.
+    pub fn zeroed(len: usize) -> Self {
+        Self { memory: Memory::zeroed(len), len }
+    }
+
+    /// Grows to at least `len` bytes; the old contents are kept, new bytes are zero.
+    pub fn grow(&mut self, len: usize) {
+        if len <= self.len {
+            return;
+        }
+        match &mut self.memory {
+            Memory::Words(words) if len < OWN_PAGES => words.resize(len.div_ceil(8), 0),
+            _ => {
+                let mut grown = Self::zeroed(len);
+                grown[..self.len].copy_from_slice(self);
+                *self = grown;
+            }
+        }
+        self.len = len;
+    }
+}
+
+impl Clone for AlignedBuf {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeroed(self.len);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+impl Deref for AlignedBuf {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match &self.memory {
+            Memory::Words(words) => &bytemuck::cast_slice(words)[..self.len],
+            Memory::Pages(pages) => &pages[..self.len],
+        }
+    }
+}
+
+impl DerefMut for AlignedBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.memory {
+            Memory::Words(words) => &mut bytemuck::cast_slice_mut(words)[..self.len],
+            Memory::Pages(pages) => &mut pages[..self.len],
+        }
+    }
+}
+
+impl AsRef<[u8]> for AlignedBuf {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for AlignedBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AlignedBuf({})", self.len)
+    }
+}
+
+/// Buffers of weights that were replaced, for the weights that are read next ([`Engine::fill_into`]): memory that was used
+/// before need not be had from the system again, which takes longer than reading weights into it.
+#[derive(Default)]
+pub struct Spare {
+    /// By length.
+    buffers: Mutex<BTreeMap<usize, Vec<AlignedBuf>>>,
+}
+
+impl Spare {
+    /// Takes the buffers of an engine's weights that nothing else shares.
+    pub fn keep(&self, engine: Engine) {
+        for weight in engine.into_unshared_weights() {
+            if let WeightData::Stored(bytes) = weight.data
+                && let Some(buf) = bytes.into_buf()
+            {
+                self.put(buf);
+            }
+        }
+    }
+
+    /// Frees what is kept.
+    pub fn clear(&self) {
+        let freed = std::mem::take(&mut *self.buffers());
+        drop(freed);
+    }
+
+    /// Bytes that are kept.
+    pub fn byte_len(&self) -> usize {
+        self.buffers().iter().map(|(len, buffers)| len * buffers.len()).sum()
+    }
+
+    pub(crate) fn put(&self, buf: AlignedBuf) {
+        self.buffers().entry(buf.len()).or_default().push(buf);
+    }
+
+    /// A buffer of exactly `len` bytes, which hold anything.
+    pub(crate) fn take(&self, len: usize) -> AlignedBuf {
+        let kept = self.buffers().get_mut(&len).and_then(Vec::pop);
+        kept.unwrap_or_else(|| AlignedBuf::zeroed(len))
+    }
+
+    fn buffers(&self) -> MutexGuard<'_, BTreeMap<usize, Vec<AlignedBuf>>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Spare({})", self.byte_len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_zero_and_grow_with_their_contents() {
+        for (len, longer) in
+            [(0, 3), (5, 100), (100, OWN_PAGES + 9), (OWN_PAGES, 2 * OWN_PAGES + 1)]
+        {
+            let mut buf = AlignedBuf::zeroed(len);
+            assert!(buf.len() == len && buf.iter().all(|&b| b == 0));
+            buf.fill(7);
+            buf.grow(longer);
+            assert_eq!(buf.len(), longer);
+            assert!(buf[..len].iter().all(|&b| b == 7) && buf[len..].iter().all(|&b| b == 0));
+            buf.grow(1);
+            assert!(buf.len() == longer && buf.clone()[..] == buf[..]);
+            assert_eq!(bytemuck::cast_slice::<u8, u64>(&buf[..longer / 8 * 8]).len(), longer / 8);
+        }
+    }
+}
