@@ -3,7 +3,7 @@
 //! Kernels are written once over [`Simd`] and instantiated per instruction set inside functions that carry the
 //! `target_feature`; [`Kernels`] is the table of those instances, chosen once for this machine.
 
-use crate::kernels::gemm::tile::{Dots, Panel};
+use crate::kernels::gemm::tile::{Dots, Panel, Turn};
 use std::sync::LazyLock;
 
 #[cfg(target_arch = "aarch64")]
@@ -38,6 +38,16 @@ pub(crate) trait Simd: 'static {
     unsafe fn store_first(to: *mut f32, n: usize, v: Self::V);
     /// `a·b + c`; one rounding where the instruction set has it.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Turns a block: reads `rows <= LANES` runs of `LANES` values, `stride` apart, and writes `LANES` runs of `rows` values,
+    /// `to_stride` apart.
+    unsafe fn turn(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
+        for lane in 0..Self::LANES {
+            for row in 0..rows {
+                // SAFETY: passed on from the caller.
+                unsafe { *to.add(lane * to_stride + row) = *from.add(row * stride + lane) };
+            }
+        }
+    }
     /// The sum of the lanes, in an order that is part of the instruction set's instance.
     unsafe fn sum(v: Self::V) -> f32;
 }
@@ -62,6 +72,11 @@ pub(crate) struct Kernels {
     /// # Safety
     /// The pointers of the argument must be valid for what its fields say.
     pub(crate) dots: unsafe fn(&Dots),
+    /// See [`crate::kernels::gemm::tile::turn`].
+    ///
+    /// # Safety
+    /// The pointers of the argument must be valid for what its fields say.
+    pub(crate) turn: unsafe fn(&Turn),
 }
 
 /// Instantiates the kernels for one instruction set.
@@ -83,6 +98,12 @@ macro_rules! instantiate {
                 // SAFETY: passed on from the caller.
                 unsafe { tile::dots::<$simd>(d) }
             }
+            // SAFETY: as above.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn turn(t: &tile::Turn) {
+                // SAFETY: passed on from the caller.
+                unsafe { tile::turn::<$simd>(t) }
+            }
             $crate::kernels::simd::Kernels {
                 name: $name,
                 rows: <$simd as Simd>::ROWS,
@@ -90,6 +111,7 @@ macro_rules! instantiate {
                 lanes: <$simd as Simd>::LANES,
                 panel,
                 dots,
+                turn,
             }
         };
     };

@@ -1,5 +1,7 @@
 //! Operands and their packing.
 
+use super::tile::Turn;
+use crate::kernels::simd::kernels;
 use std::ops::Range;
 
 /// A matrix in memory: element `(i, j)` is `data[i * row + j * col]`.
@@ -74,9 +76,6 @@ pub(crate) fn pack_b<B: PackB>(
     }
 }
 
-/// Elements that lie along `k` are taken in runs of a cache line.
-const LINE: usize = 16;
-
 impl MatRef<'_> {
     /// Columns are neighbours: whole rows are read, and dealt out to the slivers.
     fn pack_rows<const W: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, W>) {
@@ -94,7 +93,7 @@ impl MatRef<'_> {
         }
     }
 
-    /// Any strides: a line of each column after the other.
+    /// Any strides.
     fn pack_columns<const W: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, W>) {
         for (s, sliver) in out.rows.chunks_exact_mut(out.height).enumerate() {
             let first = cols.start + s * W;
@@ -102,28 +101,42 @@ impl MatRef<'_> {
             if used < W {
                 sliver.fill([0.0; W]);
             }
-            for (b, rows) in sliver.chunks_mut(LINE).enumerate() {
-                let from = (k + b * LINE) * self.row + first * self.col;
-                match rows.as_chunks_mut::<LINE>() {
-                    ([rows], _) if self.row == 1 && used == W => {
-                        for j in 0..W {
-                            let line = &self.data[from + j * self.col..].as_chunks::<LINE>().0[0];
-                            for (row, &x) in rows.iter_mut().zip(line) {
-                                row[j] = x;
-                            }
-                        }
-                    }
-                    _ => {
-                        for (i, row) in rows.iter_mut().enumerate() {
-                            for (j, out) in row[..used].iter_mut().enumerate() {
-                                *out = self.data[from + i * self.row + j * self.col];
-                            }
-                        }
-                    }
+            let from = k * self.row + first * self.col;
+            if self.row == 1 {
+                turn(
+                    &self.data[from..],
+                    self.col,
+                    (used, sliver.len()),
+                    sliver.as_flattened_mut(),
+                    W,
+                );
+                continue;
+            }
+            for (i, row) in sliver.iter_mut().enumerate() {
+                for (j, out) in row[..used].iter_mut().enumerate() {
+                    *out = self.data[from + i * self.row + j * self.col];
                 }
             }
         }
     }
+}
+
+/// Writes `lines` runs of `len` elements of `from`, which begin `stride` apart, as columns into rows `to_stride` apart.
+fn turn(
+    from: &[f32],
+    stride: usize,
+    (lines, len): (usize, usize),
+    to: &mut [f32],
+    to_stride: usize,
+) {
+    if lines == 0 || len == 0 {
+        return;
+    }
+    assert!((lines - 1) * stride + len <= from.len(), "lines of {len} elements to be turned");
+    assert!(lines <= to_stride && (len - 1) * to_stride + lines <= to.len(), "room for columns");
+    let turn = Turn { from: from.as_ptr(), stride, lines, len, to: to.as_mut_ptr(), to_stride };
+    // SAFETY: it was just checked that the slices hold what the fields say, and `to` is borrowed alone.
+    unsafe { (kernels().turn)(&turn) };
 }
 
 impl PackB for MatRef<'_> {
@@ -149,22 +162,12 @@ pub(crate) fn pack_a(a: &MatRef<'_>, i: usize, rows: usize, k: usize, out: &mut 
         return;
     }
     let len = out.len() / rows;
-    let row = |r: usize| &a.data[(i + r) * a.row + k * a.col..];
-    let mut done = 0;
-    // Rows that lie along `k` are taken four at a time: one store of four values for each `k`.
-    while a.col == 1 && rows - done >= 4 {
-        let four = [0, 1, 2, 3].map(|r| &row(done + r)[..len]);
-        for (at, out) in out.chunks_exact_mut(rows).enumerate() {
-            out[done..done + 4].copy_from_slice(&four.map(|row| row[at]));
-        }
-        done += 4;
+    let from = &a.data[i * a.row + k * a.col..];
+    if a.col == 1 {
+        return turn(from, a.row, (rows, len), out, rows);
     }
-    for r in done..rows {
+    for r in 0..rows {
         let out = out[r..].iter_mut().step_by(rows);
-        if a.col == 1 {
-            out.zip(&row(r)[..len]).for_each(|(out, &x)| *out = x);
-        } else {
-            out.zip(row(r).iter().step_by(a.col)).for_each(|(out, &x)| *out = x);
-        }
+        out.zip(from[r * a.row..].iter().step_by(a.col)).for_each(|(out, &x)| *out = x);
     }
 }

@@ -122,3 +122,40 @@ fn empty_sums_are_zero() {
     gemm.run(|_| (MatRef::rows(&[], 0), MatRef::rows(&[], 5)), &mut out, &mut scratch, None);
     assert_eq!(out, [0.0; 15]);
 }
+
+#[test]
+fn lines_become_columns_on_every_instruction_set() {
+    let data = values(3000, 1);
+    for kernels in available() {
+        for lines in [1, 3, 8, 12, 16, 17, 32] {
+            for len in [1, 7, 8, 16, 40, 61] {
+                let (stride, to_stride) = (len + 5, lines + len % 3);
+                let mut out = vec![f32::NAN; len * to_stride];
+                let turn = tile::Turn {
+                    from: data.as_ptr(),
+                    stride,
+                    lines,
+                    len,
+                    to: out.as_mut_ptr(),
+                    to_stride,
+                };
+                // SAFETY: there are `lines` lines within the data, and room for as many columns.
+                unsafe { (kernels.turn)(&turn) };
+                for (i, &found) in out.iter().enumerate() {
+                    let (at, line) = (i / to_stride, i % to_stride);
+                    match line < lines {
+                        true => assert_eq!(
+                            found,
+                            data[line * stride + at],
+                            "{} {lines} × {len}",
+                            kernels.name
+                        ),
+                        false => {
+                            assert!(found.is_nan(), "{} {lines} × {len}: beyond", kernels.name)
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -280,3 +280,44 @@ unsafe fn part<S: Simd>(from: *const f32, rest: usize) -> S::V {
     // SAFETY: passed on from the caller.
     unsafe { if rest < S::LANES { S::load_first(from, rest) } else { S::load(from) } }
 }
+
+/// Lines that are to become columns: packing of an operand that lies the other way.
+pub(crate) struct Turn {
+    /// The first line.
+    pub(crate) from: *const f32,
+    /// Elements from one line to the next.
+    pub(crate) stride: usize,
+    /// Lines.
+    pub(crate) lines: usize,
+    /// Elements of a line.
+    pub(crate) len: usize,
+    /// Where the first elements of all lines go.
+    pub(crate) to: *mut f32,
+    /// Elements from there to where the second ones go; at least the number of lines.
+    pub(crate) to_stride: usize,
+}
+
+/// Writes the lines as columns.
+///
+/// # Safety
+/// The CPU has `S`; the pointers of `t` are valid for what its fields say, and no other thread uses what is written.
+#[inline(always)]
+pub(crate) unsafe fn turn<S: Simd>(t: &Turn) {
+    for line in (0..t.lines).step_by(S::LANES) {
+        let lines = S::LANES.min(t.lines - line);
+        let mut at = 0;
+        // SAFETY: elements `at..at + LANES` of lines `line..line + lines` are within the operand, and so are their places.
+        unsafe {
+            let (from, to) = (t.from.add(line * t.stride), t.to.add(line));
+            while at + S::LANES <= t.len {
+                S::turn(from.add(at), t.stride, lines, to.add(at * t.to_stride), t.to_stride);
+                at += S::LANES;
+            }
+            for at in at..t.len {
+                for line in 0..lines {
+                    *to.add(at * t.to_stride + line) = *from.add(line * t.stride + at);
+                }
+            }
+        }
+    }
+}

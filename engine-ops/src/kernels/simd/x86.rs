@@ -43,6 +43,47 @@ impl Simd for Avx512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
     #[inline(always)]
+    unsafe fn turn(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
+        // SAFETY: the caller checked for AVX-512F and vouches for the values that are read and written.
+        unsafe {
+            let mut v = [_mm512_setzero_ps(); 16];
+            for (row, v) in v.iter_mut().enumerate().take(rows) {
+                *v = Self::load(from.add(row * stride));
+            }
+            // Within each quarter of a register, 4 × 4 elements are turned; then quarters change places.
+            let mut w = v;
+            for i in (0..16).step_by(4) {
+                let (low, high) =
+                    (_mm512_unpacklo_ps(v[i], v[i + 1]), _mm512_unpackhi_ps(v[i], v[i + 1]));
+                let (low2, high2) = (
+                    _mm512_unpacklo_ps(v[i + 2], v[i + 3]),
+                    _mm512_unpackhi_ps(v[i + 2], v[i + 3]),
+                );
+                w[i] = _mm512_shuffle_ps::<0x44>(low, low2);
+                w[i + 1] = _mm512_shuffle_ps::<0xee>(low, low2);
+                w[i + 2] = _mm512_shuffle_ps::<0x44>(high, high2);
+                w[i + 3] = _mm512_shuffle_ps::<0xee>(high, high2);
+            }
+            for i in 0..4 {
+                let (a, b, c, d) = (w[i], w[i + 4], w[i + 8], w[i + 12]);
+                let (ab, cd) =
+                    (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0x88>(c, d));
+                v[i] = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+                v[i + 8] = _mm512_shuffle_f32x4::<0xdd>(ab, cd);
+                let (ab, cd) =
+                    (_mm512_shuffle_f32x4::<0xdd>(a, b), _mm512_shuffle_f32x4::<0xdd>(c, d));
+                v[i + 4] = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+                v[i + 12] = _mm512_shuffle_f32x4::<0xdd>(ab, cd);
+            }
+            for (lane, &v) in v.iter().enumerate() {
+                match rows {
+                    16 => Self::store(to.add(lane * to_stride), v),
+                    _ => Self::store_first(to.add(lane * to_stride), rows, v),
+                }
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn sum(v: __m512) -> f32 {
         // SAFETY: the caller checked for AVX-512F.
         unsafe { _mm512_reduce_add_ps(v) }
@@ -92,6 +133,40 @@ impl Simd for Avx2 {
     unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: the caller checked for AVX2 and FMA.
         unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn turn(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
+        // SAFETY: the caller checked for AVX2 and vouches for the values that are read and written.
+        unsafe {
+            let mut v = [_mm256_setzero_ps(); 8];
+            for (row, v) in v.iter_mut().enumerate().take(rows) {
+                *v = Self::load(from.add(row * stride));
+            }
+            // Within each half of a register, 4 × 4 elements are turned; then halves change places.
+            let mut w = v;
+            for i in [0, 4] {
+                let (low, high) =
+                    (_mm256_unpacklo_ps(v[i], v[i + 1]), _mm256_unpackhi_ps(v[i], v[i + 1]));
+                let (low2, high2) = (
+                    _mm256_unpacklo_ps(v[i + 2], v[i + 3]),
+                    _mm256_unpackhi_ps(v[i + 2], v[i + 3]),
+                );
+                w[i] = _mm256_shuffle_ps::<0x44>(low, low2);
+                w[i + 1] = _mm256_shuffle_ps::<0xee>(low, low2);
+                w[i + 2] = _mm256_shuffle_ps::<0x44>(high, high2);
+                w[i + 3] = _mm256_shuffle_ps::<0xee>(high, high2);
+            }
+            for i in 0..4 {
+                v[i] = _mm256_permute2f128_ps::<0x20>(w[i], w[i + 4]);
+                v[i + 4] = _mm256_permute2f128_ps::<0x31>(w[i], w[i + 4]);
+            }
+            for (lane, &v) in v.iter().enumerate() {
+                match rows {
+                    8 => Self::store(to.add(lane * to_stride), v),
+                    _ => Self::store_first(to.add(lane * to_stride), rows, v),
+                }
+            }
+        }
     }
     #[inline(always)]
     unsafe fn sum(v: __m256) -> f32 {
