@@ -1,7 +1,8 @@
 //! Folds a batch normalisation into the convolution or matrix product before it.
 //!
-//! With `s = scale / √(variance + ε)` the weight becomes `W · s` and the addend `(b − mean) · s + B`: ordinary nodes over
-//! weights, which `prepare` takes. ε is an attribute, so no weight is read.
+//! With `s = scale / √(variance + ε)` a small weight becomes `W · s` and the addend `(b − mean) · s + B`: ordinary nodes over
+//! weights, which `prepare` takes. The result of a large one ([`Product::worth_scaling`]) is multiplied by `s` and added to, which
+//! fuses into the product. ε is an attribute, so no weight is read.
 
 use super::product::{Product, per_channel, scalar};
 use super::site::{Emit, Site, rewrite};
@@ -78,7 +79,6 @@ fn write(
     let positive = emit.node("variance", "Add", &[variance, epsilon], &[]);
     let deviation = emit.node("deviation", "Sqrt", &[positive], &[]);
     let factors = emit.node("factor", "Div", &[scale, deviation], &[]);
-    let weight = product.scaled(&mut emit, "Mul", factors, false);
     let centred = match bias {
         Some(bias) => {
             let bias = per_channel(&mut emit, "bias", bias, product.channels);
@@ -88,10 +88,18 @@ fn write(
     };
     let scaled = emit.node("addend", "Mul", &[centred, factors], &[]);
     let bias = emit.node("shift", "Add", &[scaled, shift], &[]);
-    if product.node.op == "MatMul" {
-        let inputs = [product.node.inputs[0].expect("a product has two operands"), weight];
-        let y = emit.node("product", "MatMul", &inputs, &[]);
-        return emit.last("Add", vec![Some(y), Some(bias)], Default::default(), root);
+    let is_small = product.worth_scaling().is_ok();
+    if is_small && product.node.op != "MatMul" {
+        let weight = product.scaled(&mut emit, "Mul", factors, false);
+        return product.with(emit, weight, Some(bias), root);
     }
-    product.with(emit, weight, Some(bias), root)
+    let [x, weight] = [0, 1].map(|i| product.node.inputs[i].expect("a product has two operands"));
+    let weight = if is_small { product.scaled(&mut emit, "Mul", factors, false) } else { weight };
+    let mut y = emit.with_attrs("product", &product.node.op, &[x, weight], &product.node.attrs);
+    if !is_small {
+        let factors = product.over_result(&mut emit, "factors", factors);
+        y = emit.node("scaled", "Mul", &[y, factors], &[]);
+    }
+    let bias = product.over_result(&mut emit, "shifts", bias);
+    emit.last("Add", vec![Some(y), Some(bias)], Default::default(), root)
 }

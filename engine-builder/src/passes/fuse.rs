@@ -17,8 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     let results: Vec<ValueId> = graph.outputs.iter().map(|output| output.value).collect();
     let nodes = std::mem::take(&mut graph.execute);
-    let (nodes, changed) = fuse(graph, nodes, &results, notes);
+    let prepare = std::mem::take(&mut graph.prepare);
+    let none = BTreeSet::new();
+    let prepared = Site::new(&prepare, &[], &none);
+    let (nodes, changed) = fuse(graph, nodes, &prepared, &results, notes);
     graph.execute = nodes;
+    graph.prepare = prepare;
     if changed {
         super::dead::run(graph, &mut Notes::default())?;
     }
@@ -28,13 +32,14 @@ pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildErr
 fn fuse(
     graph: &mut Graph,
     mut nodes: Vec<Node>,
+    prepared: &Site<'_>,
     results: &[ValueId],
     notes: &mut Notes,
 ) -> (Vec<Node>, bool) {
     let mut changed = false;
     for block in nodes.iter_mut().flat_map(blocks_mut) {
         let inner = std::mem::take(&mut block.nodes);
-        let (inner, inside) = fuse(graph, inner, &block.outputs, notes);
+        let (inner, inside) = fuse(graph, inner, prepared, &block.outputs, notes);
         block.nodes = inner;
         changed |= inside;
     }
@@ -42,7 +47,7 @@ fn fuse(
     let site = Site::new(&nodes, results, &none);
     let mut fused = Fused { taken: vec![false; nodes.len()], at: BTreeMap::new() };
     for (i, node) in nodes.iter().enumerate() {
-        product(graph, &site, &mut fused, i, node, notes);
+        product(graph, [&site, prepared], &mut fused, i, node, notes);
     }
     for (i, node) in nodes.iter().enumerate() {
         elementwise(graph, &site, &mut fused, i, node, notes);
@@ -192,7 +197,7 @@ fn fits(graph: &Graph, node: &Node, value: ValueId, stages: &[AsStage]) -> Resul
 
 fn product(
     graph: &mut Graph,
-    site: &Site<'_>,
+    [site, prepared]: [&Site<'_>; 2],
     fused: &mut Fused,
     at: usize,
     node: &Node,
@@ -211,7 +216,7 @@ fn product(
     chain.extend(graph, site, &fused.taken, notes);
     let (mut inputs, mut attrs) = (node.inputs.clone(), node.attrs.clone());
     let mut emit = Emit::at(graph, node);
-    let turned = op == "FusedMatMul" && turn(&mut emit, site, &mut inputs, &mut attrs);
+    let turned = op == "FusedMatMul" && turn(&mut emit, [site, prepared], &mut inputs, &mut attrs);
     if chain.stages.is_empty() && !turned {
         return;
     }
@@ -224,24 +229,25 @@ fn product(
     chain.finish(fused, nodes);
 }
 
-/// Reads operands of a MatMul untransposed where a node swaps their last two axes. Where a node brings the last axis of the
+/// Reads operands of a MatMul untransposed where a node swaps their last two axes, at a run or at a refit: packing turns a block
+/// of a weight as fast as it copies one, and a refit has nothing to do. Where a node brings the last axis of the
 /// right operand before another one, it need only bring that one to its place: rows are then moved whole.
 fn turn(
     emit: &mut Emit<'_>,
-    site: &Site<'_>,
+    [site, prepared]: [&Site<'_>; 2],
     inputs: &mut [Option<ValueId>],
     attrs: &mut Attrs,
 ) -> bool {
     let mut turned = false;
     for (i, name) in ["transA", "transB"].into_iter().enumerate() {
-        let maker = inputs[i].and_then(|id| site.made_by(id, &["Transpose"]));
-        let Some((node, mut perm)) = maker.and_then(|node| Some((node, axes(emit.graph, node)?)))
-        else {
-            continue;
-        };
+        let maker = |site: &Site<'_>| site.made_by(inputs[i]?, &["Transpose"]).cloned();
+        let (at_run, at_refit) = (maker(site), maker(prepared));
+        let is_prepared = at_refit.is_some();
+        let maker = at_run.or(at_refit).and_then(|node| Some((axes(emit.graph, &node)?, node)));
+        let Some((mut perm, node)) = maker else { continue };
         let rank = perm.len();
-        let Some(operand) = Site::operand(node, 0).filter(|_| rank >= 2) else { continue };
-        let rows = i == 1 && perm[rank - 2] == rank - 1;
+        let Some(operand) = Site::operand(&node, 0).filter(|_| rank >= 2) else { continue };
+        let rows = i == 1 && !is_prepared && perm[rank - 2] == rank - 1;
         perm.swap(rank - 2, rank - 1);
         let swapped = perm.iter().enumerate().all(|(i, &axis)| i == axis);
         if !swapped && !rows {

@@ -3,7 +3,7 @@
 use super::site::{Emit, Site};
 use crate::graph::Graph;
 use crate::report::Notes;
-use engine_format::{Attr, Attrs, DType, Node, Tensor, ValueId};
+use engine_format::{Attr, Attrs, DType, Dim, Node, Tensor, ValueId};
 use engine_ops::def::AttrsExt;
 
 /// Operators that multiply their first operand with a weight, their second.
@@ -20,6 +20,8 @@ pub(super) struct Product<'a> {
     rank: usize,
     /// Dimensions of the result after that of the channels.
     behind: usize,
+    /// Elements of the result in the smallest batch.
+    result: usize,
 }
 
 impl<'a> Product<'a> {
@@ -57,12 +59,35 @@ impl<'a> Product<'a> {
         };
         let result = graph.facts(id).shape.as_ref().map(Vec::len);
         let dims = result.ok_or_else(|| format!("the rank of {name} is not known"))?;
-        Ok(Self { node, channels, weight, rank: dims, behind })
+        let sizes = graph.facts(id).shape.as_deref().unwrap_or_default();
+        let sizes = sizes.iter().filter_map(Dim::known);
+        let result = sizes.map(|n| n.max(0) as usize).product();
+        Ok(Self { node, channels, weight, rank: dims, behind, result })
     }
 
-    /// Elements of the weight.
-    pub(super) fn weight_len(&self) -> usize {
-        self.weight.iter().product()
+    /// Whether to scale the weight at a refit rather than the result at every run, or why not. The weight is then kept a second
+    /// time; that pays while a refit has less to scale than one run. Results of larger weights are scaled by stages of their
+    /// product, while they are in the cache; ConvTranspose has none.
+    pub(super) fn worth_scaling(&self) -> Result<(), String> {
+        let weight: usize = self.weight.iter().product();
+        if weight <= self.result || self.node.op == "ConvTranspose" {
+            return Ok(());
+        }
+        let (name, result) = (&self.node.name, self.result);
+        Err(format!(
+            "the weight of {name} has {weight} elements, its result {result} in the smallest batch"
+        ))
+    }
+
+    /// A vector of the channels under the shape that broadcasts over the result.
+    pub(super) fn over_result(&self, emit: &mut Emit<'_>, name: &str, x: ValueId) -> ValueId {
+        if self.behind == 0 {
+            return x;
+        }
+        let mut shape = vec![1; self.behind + 1];
+        shape[0] = -1;
+        let target = emit.ints(&format!("{name}.shape"), &shape);
+        emit.node(name, "Reshape", &[x, target], &[])
     }
 
     /// Whether an operand of this shape has one element for all, or one for each output channel.

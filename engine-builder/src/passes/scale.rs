@@ -1,17 +1,13 @@
 //! Folds a factor for each output channel, or one for all, into the weight of the convolution or matrix product before it.
 //!
-//! The weight is then kept a second time, scaled. That pays where the product's result is not much smaller than its weight;
-//! elsewhere the factor is cheaper as a part of the product's epilogue.
+//! Where the weight is small; elsewhere the factor is a stage of the product ([`Product::worth_scaling`]).
 
 use super::product::{Product, per_channel, settle, with_constant};
 use super::site::{Emit, Site, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
-use engine_format::{Dim, Node, ValueId};
-
-/// A weight of at most this many times the elements of the result is scaled.
-const WORTH: usize = 16;
+use engine_format::{Node, ValueId};
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
@@ -39,15 +35,7 @@ fn fold(
             "{name} has the shape {shape:?}, not one factor for each output channel"
         ));
     }
-    let dims = graph.facts(x).shape.as_deref().unwrap_or_default();
-    let result: usize = dims.iter().filter_map(Dim::known).map(|n| n.max(0) as usize).product();
-    let weight = product.weight_len();
-    if weight > WORTH * result {
-        return Err(format!(
-            "the weight of {} has {weight} elements, its result {result} in the smallest batch",
-            product.node.name
-        ));
-    }
+    product.worth_scaling()?;
     let bias = product.bias();
     if let Some(bias) = bias.filter(|&bias| !site.is_constant(bias)) {
         return Err(format!("the addend {} changes from run to run", graph.value(bias).name));

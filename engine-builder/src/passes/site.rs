@@ -106,14 +106,25 @@ impl<'g> Emit<'g> {
         inputs: &[ValueId],
         attrs: &[(&str, Attr)],
     ) -> ValueId {
+        let given = attrs.iter().map(|(name, attr)| ((*name).to_owned(), attr.clone()));
+        self.with_attrs(name, op, inputs, &given.collect())
+    }
+
+    /// As [`Self::node`], with attributes as they stand in a node.
+    pub(super) fn with_attrs(
+        &mut self,
+        name: &str,
+        op: &str,
+        inputs: &[ValueId],
+        attrs: &Attrs,
+    ) -> ValueId {
         let facts = inputs
             .first()
             .map(|&id| engine_ops::infer::Facts { value: None, ..self.graph.facts(id).clone() });
         let facts = facts.expect("nodes that passes write have operands");
         let result = self.graph.add_value(format!("{}.{name}", self.stem), facts);
-        let given = attrs.iter().map(|(name, attr)| ((*name).to_owned(), attr.clone()));
         let inputs = inputs.iter().map(|&id| Some(id)).collect();
-        self.push(op, inputs, given.collect(), vec![Some(result)]);
+        self.push(op, inputs, attrs.clone(), vec![Some(result)]);
         result
     }
 

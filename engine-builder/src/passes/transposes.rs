@@ -82,9 +82,7 @@ fn into_gemm(
     })
 }
 
-/// What `id` is the transposition of, where that runs per call. One that runs at refit stays: a product reads the
-/// result faster.
+/// What `id` is the transposition of.
 fn turned(site: &Site<'_>, id: ValueId) -> Option<ValueId> {
-    let node = site.made_by(id, &["Transpose"]).filter(|_| !site.is_constant(id))?;
-    Site::operand(node, 0)
+    Site::operand(site.made_by(id, &["Transpose"])?, 0)
 }
