@@ -69,9 +69,22 @@ pub struct SeededRun {
 /// # Errors
 /// That of the first attempt, if it takes none. An error that other inputs would not change is given at once.
 pub fn run_seeded(module: &dyn Module, given: &Values, seed: u64) -> Result<SeededRun, RunError> {
+    run_seeded_at(module, given, &Sizes::new(), seed)
+}
+
+/// As [`run_seeded`], with these sizes for symbols.
+///
+/// # Errors
+/// As [`run_seeded`].
+pub fn run_seeded_at(
+    module: &dyn Module,
+    given: &Values,
+    sizes: &Sizes,
+    seed: u64,
+) -> Result<SeededRun, RunError> {
     let mut first: Option<RunError> = None;
     for freedom in Freedom::ATTEMPTS {
-        let mut inputs = seeded(module.inputs(), given, &Sizes::new(), freedom, seed);
+        let mut inputs = seeded(module.inputs(), given, sizes, freedom, seed);
         let made: Vec<String> = inputs.keys().cloned().collect();
         inputs.extend(given.clone());
         let begun = Instant::now();

@@ -1,6 +1,6 @@
 //! `cargo xtask bench models`: how fast models run, beside what users would otherwise take, in one run on one machine.
 
-use ::conformance::inputs::{all_tensors, run_seeded};
+use ::conformance::inputs::{Sizes, all_tensors, run_seeded_at};
 use ::conformance::models::MODELS;
 use ::conformance::oracle::{Peer, Tensors};
 use engine_builder::{BuildOptions, build};
@@ -34,9 +34,18 @@ pub struct Arguments {
     /// An ONNX file to time as well, on inputs made up from its shapes.
     #[arg(long, value_name = "FILE")]
     model: Vec<PathBuf>,
+    /// The size of a symbol in the shapes of these inputs, such as sequence=128.
+    #[arg(long, value_name = "SYMBOL=N", value_parser = size)]
+    size: Vec<(String, usize)>,
     /// Turns of each runtime.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+}
+
+fn size(text: &str) -> Result<(String, usize), String> {
+    let parsed =
+        text.split_once('=').and_then(|(name, n)| Some((name.to_owned(), n.parse().ok()?)));
+    parsed.ok_or_else(|| format!("{text:?}, expected SYMBOL=N"))
 }
 
 /// A model with the input that it is timed on.
@@ -71,8 +80,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         super::PROFILE
     );
     println!("{:<18} {:>9} {:>13} {:>6}  input", "model", "refit", "ONNX Runtime", "ratio");
+    let sizes: Sizes = arguments.size.iter().cloned().collect();
     for timed in &timed {
-        let (ours, theirs, input) = in_turns(timed, &device, arguments.rounds)
+        let (ours, theirs, input) = in_turns(timed, &sizes, &device, arguments.rounds)
             .wrap_err_with(|| format!("timing {}", timed.name))?;
         let (ours, theirs) = (ours.as_secs_f64() * 1e3, theirs.as_secs_f64() * 1e3);
         println!("{:<18} {ours:>9.3} {theirs:>13.3} {:>6.2}  {input}", timed.name, ours / theirs);
@@ -81,14 +91,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// The medians of refit and of ONNX Runtime, and what the input is.
-fn in_turns(timed: &Timed, device: &Device, rounds: usize) -> Result<(Duration, Duration, String)> {
+fn in_turns(
+    timed: &Timed,
+    sizes: &Sizes,
+    device: &Device,
+    rounds: usize,
+) -> Result<(Duration, Duration, String)> {
     let model = Model::open(&timed.path).into_diagnostic()?;
     let engine = build(&model, &BuildOptions::default()).into_diagnostic()?;
     let module = LiveModule::load(engine, device).into_diagnostic()?;
     let inputs = match &timed.inputs {
         Some(inputs) => inputs.clone(),
         None => {
-            let made = run_seeded(&module, &Values::new(), SEED).into_diagnostic()?.inputs;
+            let run = run_seeded_at(&module, &Values::new(), sizes, SEED);
+            let made = run.into_diagnostic()?.inputs;
             all_tensors(made).ok_or_else(|| miette!("only models over tensors are timed"))?
         }
     };
