@@ -7,7 +7,7 @@
 //! order, as that of the unrolled product, and has the same bits.
 
 use crate::kernels::gemm::tile::{Panel, WIDE};
-use crate::kernels::gemm::{BLOCK_K, Epilogue, MatRef, Output, PARALLEL, pack_a};
+use crate::kernels::gemm::{BLOCK_K, Epilogue, MatRef, Output, PARALLEL, Piece, pieces};
 use crate::kernels::simd::{Kernels, kernels};
 use crate::kernels::window::Axis;
 use crate::parallel::{aligned, in_slots};
@@ -105,6 +105,9 @@ impl Direct<'_> {
         while cut.rows > 1 && (too_large(&cut) || (too_few(&cut) && cut.rows > 4)) {
             cut = of_rows(cut.rows.div_ceil(2));
         }
+        // The more channels are there at once, the longer are the runs in which filters are read.
+        let fit = LINES / cut.channel(self.axes).max(1);
+        cut.channels = fit.clamp(cut.channels, self.channels.max(cut.channels));
         cut
     }
 
@@ -228,9 +231,6 @@ impl Call<'_> {
         let taps = self.direct.taps();
         let (lines, left) = slot.split_at_mut(slot.len() - self.kernels.rows * BLOCK_K);
         let weights = MatRef::rows(operands.weights, channels * taps);
-        // Slivers of as equal heights as possible: low ones waste registers.
-        let slivers = filters.div_ceil(self.kernels.rows);
-        let edge = |s: usize| s * filters / slivers;
         let terms = channels * taps;
         if terms == 0 {
             self.each_row(product, block, |_, _, row| row.fill(0.0));
@@ -238,15 +238,10 @@ impl Call<'_> {
         for first in (0..channels).step_by(self.cut.channels) {
             let there = self.cut.channels.min(channels - first);
             self.copy_lines(block, operands.image, first..first + there, lines);
-            for from in (0..there * taps).step_by(BLOCK_K) {
-                let k = from..(there * taps).min(from + BLOCK_K);
-                for s in 0..slivers {
-                    let filters = edge(s)..edge(s + 1);
-                    let packed = &mut left[..filters.len() * k.len()];
-                    let at = first * taps + from;
-                    pack_a(&weights, filters.start, filters.len(), at, packed);
-                    self.panels(product, block, filters, (lines, packed, k.clone(), at == 0));
-                }
+            let terms = first * taps..(first + there) * taps;
+            for (piece, next) in pieces(0..filters, self.kernels.rows, terms, BLOCK_K) {
+                let packed = piece.pack(&weights, next.as_ref(), left);
+                self.panels(product, block, &piece, first * taps, (lines, packed));
             }
         }
         if let Some(epilogue) = self.epilogue {
@@ -254,13 +249,14 @@ impl Call<'_> {
         }
     }
 
-    /// The terms `k` of the channels that are there, for a few filters: a panel for each row of outputs.
+    /// The terms of a packed piece, whose channels' lines are there from term `from` on: a panel for each row of outputs.
     fn panels(
         &self,
         product: usize,
         block: &Block,
-        filters: Range<usize>,
-        (lines, packed, k, first): (&[f32], &[f32], Range<usize>, bool),
+        Piece { rows: filters, k }: &Piece,
+        from: usize,
+        (lines, packed): (&[f32], &[f32]),
     ) {
         let stride = self.direct.axes[1].stride * self.cut.line();
         // Few filters leave registers for wider tiles, as many as their sums need to overlap.
@@ -273,9 +269,9 @@ impl Call<'_> {
                 b: lines[r * stride..].as_ptr(),
                 sliver,
                 sliver_stride: sliver,
-                offsets: self.offsets[k.clone()].as_ptr(),
+                offsets: self.offsets[k.start - from..k.end - from].as_ptr(),
                 k: k.len(),
-                first,
+                first: k.start == 0,
                 c: self.at(product, filters.start, block, row),
                 c_stride: self.plane,
                 cols: block.cols.len(),

@@ -10,15 +10,16 @@ pub(crate) mod tile;
 
 use crate::kernels::simd::{Kernels, kernels};
 use crate::parallel::{aligned, in_slots};
-pub(crate) use pack::pack_a;
 pub use pack::{MatRef, PackB, Slivers};
+pub(crate) use pack::{Piece, pieces};
 use rayon::prelude::*;
 use std::ops::Range;
 use tile::{Dots, Panel, WIDE};
 
 /// Block of `k`: a packed sliver of rows (12 × 256 × 4 bytes) stays in the first-level cache.
 pub(crate) const BLOCK_K: usize = 256;
-/// Most columns of a task: its packed block (512 × 256 × 4 bytes) stays in the second-level cache.
+/// Most columns of a task: its packed block (512 × 256 × 4 bytes) stays in the second-level cache. Fewer columns leave room for
+/// more terms, see [`Cut::depth`].
 const BLOCK_N: usize = 512;
 /// Most rows of a task.
 const BLOCK_M: usize = 384;
@@ -156,14 +157,14 @@ impl Gemm {
 
     /// Elements of a task's slot: a few packed rows of the left operand, and what is packed of the right.
     fn slot(&self, kernels: &Kernels, mode: Mode, cut: &Cut) -> usize {
-        let k = self.k.min(BLOCK_K);
         let cols = match mode {
             Mode::Dots => return 0,
             Mode::Pack => cut.cols,
             Mode::Direct | Mode::Stream => kernels.cols,
             Mode::Packed => 0,
         };
-        left_slot(kernels, k) + (k * cols).next_multiple_of(16)
+        let depth = self.k.min(cut.depth(mode));
+        left_slot(kernels, self.k.min(BLOCK_K)) + (depth * cols).next_multiple_of(16)
     }
 
     /// `out[i] = A[i]·B[i]` for every product of the batch; `operands` gives the operands of one. `out` is dense.
@@ -302,6 +303,15 @@ impl Cut {
         cut
     }
 
+    /// Terms for which the right operand is packed (or read in place) before the next rows of the left one are looked at: as
+    /// many as keep it in the second-level cache. The left operand is then read along `k` for long, which memory does well.
+    fn depth(&self, mode: Mode) -> usize {
+        match mode {
+            Mode::Stream => BLOCK_K_STREAM,
+            _ => (BLOCK_N / self.cols.max(1)).max(1) * BLOCK_K,
+        }
+    }
+
     fn tasks(&self, gemm: &Gemm) -> usize {
         gemm.batch * gemm.m.div_ceil(self.rows) * gemm.n.div_ceil(self.cols)
     }
@@ -382,39 +392,50 @@ impl Call<'_> {
         let Gemm { k, .. } = *self.gemm;
         let (left, right) = slot.split_at_mut(left_slot(self.kernels, k.min(BLOCK_K)));
         let step = if self.mode == Mode::Stream { BLOCK_K_STREAM } else { BLOCK_K };
-        let slivers = block.rows.len().div_ceil(self.kernels.rows);
         if k == 0 {
             for row in block.rows.clone() {
                 self.run_of(block, row).fill(0.0);
             }
             self.finish(block, block.rows.clone());
         }
-        for from in (0..k).step_by(step) {
-            let len = step.min(k - from);
-            let strips = self.strips(block, from..from + len, right);
-            for s in 0..slivers {
-                // Slivers of as equal heights as possible: low ones waste registers.
-                let edge = |s: usize| block.rows.start + s * block.rows.len() / slivers;
-                let (top, height) = (edge(s), edge(s + 1) - edge(s));
-                let packed = &mut left[..height * len];
-                pack::pack_a(&block.a, top, height, from, packed);
-                for strip in strips.iter().flatten() {
-                    let panel = Panel {
-                        a: packed.as_ptr(),
-                        rows: height,
-                        k: len,
-                        first: from == 0,
-                        c: self.at(block.batch, top, strip.col),
-                        c_stride: self.gemm.n,
-                        ..strip.panel
-                    };
-                    // SAFETY: `strips` points at as many slivers of `len` rows as it says; the block is this task's own.
-                    unsafe { (self.kernels.panel)(&panel) };
-                }
-                if from + len == k {
-                    self.finish(block, top..top + height);
+        let depth = self.cut.depth(self.mode);
+        for from in (0..k).step_by(depth) {
+            let deep = from..k.min(from + depth);
+            let strips = self.strips(block, deep.clone(), right);
+            for (piece, next) in pieces(block.rows.clone(), self.kernels.rows, deep.clone(), step) {
+                let packed = piece.pack(&block.a, next.as_ref(), left);
+                self.panels(block, &piece, from, packed, &strips);
+                if piece.k.end == k {
+                    self.finish(block, piece.rows);
                 }
             }
+        }
+    }
+
+    /// The terms of a packed piece, over all strips, which begin at term `from`.
+    fn panels<B: PackB>(
+        &self,
+        block: &Block<'_, B>,
+        piece: &Piece,
+        from: usize,
+        packed: &[f32],
+        strips: &[Option<Strip>; 3],
+    ) {
+        for strip in strips.iter().flatten() {
+            let skipped = (piece.k.start - from) * strip.panel.row_stride;
+            let panel = Panel {
+                a: packed.as_ptr(),
+                rows: piece.rows.len(),
+                // SAFETY: the strip's slivers have a row for every term from `from` on, those of the piece among them.
+                b: unsafe { strip.panel.b.add(skipped) },
+                k: piece.k.len(),
+                first: piece.k.start == 0,
+                c: self.at(block.batch, piece.rows.start, strip.col),
+                c_stride: self.gemm.n,
+                ..strip.panel
+            };
+            // SAFETY: `strips` points at as many slivers of rows as it says; the block is this task's own.
+            unsafe { (self.kernels.panel)(&panel) };
         }
     }
 

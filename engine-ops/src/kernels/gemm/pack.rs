@@ -153,7 +153,7 @@ impl PackB for MatRef<'_> {
 }
 
 /// Packs rows `i..i + rows` of `a`, columns `k..k + len`: for each `k` the values of all rows.
-pub(crate) fn pack_a(a: &MatRef<'_>, i: usize, rows: usize, k: usize, out: &mut [f32]) {
+fn pack_a(a: &MatRef<'_>, i: usize, rows: usize, k: usize, out: &mut [f32]) {
     if a.row == 1 {
         for (at, out) in out.chunks_exact_mut(rows).enumerate() {
             let from = (k + at) * a.col + i;
@@ -169,5 +169,76 @@ pub(crate) fn pack_a(a: &MatRef<'_>, i: usize, rows: usize, k: usize, out: &mut 
     for r in 0..rows {
         let out = out[r..].iter_mut().step_by(rows);
         out.zip(from[r * a.row..].iter().step_by(a.col)).for_each(|(out, &x)| *out = x);
+    }
+}
+
+/// Asks for what [`pack_a`] will read, for rows that lie along `k`: the second-level cache has it when it is packed. Without, each
+/// few rows begin with waiting for memory.
+fn fetch_a(a: &MatRef<'_>, rows: Range<usize>, k: Range<usize>) {
+    if a.col != 1 {
+        return;
+    }
+    for i in rows {
+        let row = &a.data[i * a.row..][k.clone()];
+        row.iter().step_by(LINE).for_each(fetch);
+    }
+}
+
+/// Elements of a cache line.
+const LINE: usize = 16;
+
+/// Asks for the cache line of an element.
+#[inline(always)]
+fn fetch(x: &f32) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: every x86-64 has SSE, and a hint changes nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(x).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = x;
+}
+
+/// The pieces of a left operand in the order in which they are packed: slivers of `rows`, each cut along `k` into parts of `step`,
+/// each with the piece after it. Slivers are of as equal heights as possible: low ones waste registers.
+pub(crate) fn pieces(
+    rows: Range<usize>,
+    most_rows: usize,
+    k: Range<usize>,
+    step: usize,
+) -> impl Iterator<Item = (Piece, Option<Piece>)> {
+    let slivers = rows.len().div_ceil(most_rows);
+    let edge = move |s: usize| rows.start + s * rows.len() / slivers;
+    let parts = k.len().div_ceil(step);
+    let piece = move |i: usize| {
+        let (sliver, part) = (i / parts, k.start + i % parts * step);
+        Piece { rows: edge(sliver)..edge(sliver + 1), k: part..k.end.min(part + step) }
+    };
+    let count = slivers * parts;
+    (0..count).map(move |i| (piece(i), (i + 1 < count).then(|| piece(i + 1))))
+}
+
+/// A few rows of a left operand, over some terms.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub(crate) rows: Range<usize>,
+    pub(crate) k: Range<usize>,
+}
+
+impl Piece {
+    /// Packs the piece, and asks for the one that will be packed after it.
+    pub(crate) fn pack<'p>(
+        &self,
+        a: &MatRef<'_>,
+        next: Option<&Piece>,
+        out: &'p mut [f32],
+    ) -> &'p [f32] {
+        let packed = &mut out[..self.rows.len() * self.k.len()];
+        pack_a(a, self.rows.start, self.rows.len(), self.k.start, packed);
+        if let Some(next) = next {
+            fetch_a(a, next.rows.clone(), next.k.clone());
+        }
+        packed
     }
 }
