@@ -76,11 +76,21 @@ pub(crate) fn pack_b<B: PackB>(
     }
 }
 
+/// Elements of a cache line.
+const LINE: usize = 16;
+
+/// Rows from the one that is copied to the one that is asked for.
+const AHEAD: usize = 8;
+
 impl MatRef<'_> {
     /// Columns are neighbours: whole rows are read, and dealt out to the slivers.
     fn pack_rows<const W: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, W>) {
         for i in 0..out.height {
-            let row = &self.data[(k + i) * self.row + cols.start..][..cols.len()];
+            let from = (k + i) * self.row + cols.start;
+            let row = &self.data[from..][..cols.len()];
+            // Short parts of long rows are too far apart for memory to see what comes next.
+            let ahead = self.data.get(from + AHEAD * self.row..).unwrap_or_default();
+            ahead.iter().take(cols.len()).step_by(LINE).for_each(fetch);
             let (whole, rest) = row.as_chunks::<W>();
             for (s, chunk) in whole.iter().enumerate() {
                 out.rows[s * out.height + i] = *chunk;
@@ -183,9 +193,6 @@ fn fetch_a(a: &MatRef<'_>, rows: Range<usize>, k: Range<usize>) {
         row.iter().step_by(LINE).for_each(fetch);
     }
 }
-
-/// Elements of a cache line.
-const LINE: usize = 16;
 
 /// Asks for the cache line of an element.
 #[inline(always)]
