@@ -111,12 +111,12 @@ fn weights_that_lie_the_other_way_and_types_with_fewer_bits() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b) = (ramp(&[2, 4], 0.5), ramp(&[3, 2], -1.0));
     let tensors = [("turned.lora_A", a.clone()), ("turned.lora_B", b.clone())];
-    let config = r#"{"r": 4, "lora_alpha": 2, "use_rslora": true, "fan_in_fan_out": true}"#;
+    let config = r#"{"r": 2, "lora_alpha": 2, "use_rslora": true, "fan_in_fan_out": true}"#;
     let path = adapter(folder.path(), "turned", &tensors, Some(config));
     let open = || vec![Lora::open(&path, None).unwrap()];
     let source = LoraSource::new(Box::new(base()), open()).unwrap();
     let w = base().read("net.turned.weight").unwrap().unwrap();
-    let expected = merged(&w, &a, &b, 1.0, true);
+    let expected = merged(&w, &a, &b, 2.0 / 2.0f32.sqrt(), true);
     assert_eq!(floats(&source.read("net.turned.weight").unwrap().unwrap()), expected);
 
     let mut halves = base();
@@ -181,19 +181,200 @@ fn adapters_that_do_not_fit_are_all_named() {
     assert_eq!(error.kind(), RefitErrorKind::UnfitWeights);
     let text = error.to_string();
     assert!(text.contains("no weight is called \"gone.weight\""), "{text}");
-    assert!(text.contains("\"net.fc.weight\" is f32[3, 4], which A f32[2, 5]"), "{text}");
+    let expected = "\"net.fc.weight\" is f32[3, 4]: expected \"base_model.model.fc.lora_A.weight\" [rank, 4] and \
+                    \"base_model.model.fc.lora_B.weight\" [3, rank], found f32[2, 5] and f32[3, 2]";
+    assert!(text.contains(expected) && text.contains("unfit"), "{text}");
 
     let refused = |path: &Path, scale| Lora::open(path, scale).unwrap_err().to_string();
     let whole = [("fc.lora_A", a.clone()), ("fc.lora_B", b.clone())];
     assert!(refused(&path("bare", &whole, None), None).contains("no scale"));
     let error = refused(&path("half", &whole[..1], None), Some(1.0));
-    assert!(error.contains("module \"fc\" lacks one of its two matrices"), "{error}");
+    let expected = "module \"fc\": expected lora_A and lora_B, found only";
+    assert!(error.contains(expected) && error.contains("half"), "{error}");
     let error = refused(&path("more", &[("fc.modules_to_save", a)], None), Some(1.0));
     assert!(error.contains(".lora_A.weight"), "{error}");
-    let config = Some(r#"{"r": 2, "lora_alpha": 2, "use_dora": true}"#);
-    assert!(refused(&path("dora", &whole, config), None).contains("DoRA"));
-    let config = Some(r#"{"r": 2, "lora_alpha": 2, "alpha_pattern": {"fc": 4}}"#);
-    assert!(refused(&path("pattern", &whole, config), None).contains("alpha_pattern"));
+    for (config, why) in [
+        (r#"{"r": 3, "lora_alpha": 2}"#, "expected rank 3 by adapter_config.json, found 2"),
+        (r#"{"r": 2, "lora_alpha": 2, "rank_pattern": {"fc": 5}}"#, "expected rank 5"),
+        (
+            r#"{"r": 2, "lora_alpha": 2, "alpha_pattern": {"f(?!x)c": 4}}"#,
+            "the pattern \"f(?!x)c\"",
+        ),
+        (r#"{"r": 2, "lora_alpha": 2, "use_dora": true}"#, "no lora_magnitude_vector"),
+        (r#"{"r": 2, "lora_alpha": 2, "init_lora_weights": "pissa_niter_4"}"#, "changed the base"),
+        (r#"{"r": 2, "lora_alpha": 2, "alora_invocation_tokens": [1]}"#, "from a token on"),
+    ] {
+        let error = refused(&path("configured", &whole, Some(config)), None);
+        assert!(error.contains(why) && error.contains("configured"), "{error}");
+    }
+    let long = [&whole[..], &[("fc.lora_magnitude_vector", ramp(&[4], 1.0))]].concat();
+    let lora = vec![Lora::open(&path("long", &long, None), Some(1.0)).unwrap()];
+    let error = LoraSource::new(Box::new(base()), lora).err().unwrap().to_string();
+    let expected = "expected one number for each of 3 outputs of \"net.fc.weight\", found f32[4]";
+    assert!(error.contains(expected) && error.contains("long"), "{error}");
+}
+
+/// `W + s·B·A` of a weight `[out, in…]` in f64, and with `lengths` every output's part of it brought to its length.
+fn exact([w, a, b]: [&Tensor; 3], scale: f64, turned: bool, lengths: Option<&Tensor>) -> Vec<f64> {
+    let rank = a.shape()[0];
+    let (inputs, outputs) = (a.len() / rank, b.len() / rank);
+    let [mut w, a, b] = [w, a, b].map(|t| floats(t).into_iter().map(f64::from).collect::<Vec<_>>());
+    let at = |o: usize, i: usize| if turned { i * outputs + o } else { o * inputs + i };
+    for o in 0..outputs {
+        for i in 0..inputs {
+            w[at(o, i)] +=
+                scale * (0..rank).map(|k| b[o * rank + k] * a[k * inputs + i]).sum::<f64>();
+        }
+        if let Some(lengths) = lengths {
+            let length = (0..inputs).map(|i| w[at(o, i)] * w[at(o, i)]).sum::<f64>().sqrt();
+            (0..inputs).for_each(|i| w[at(o, i)] *= f64::from(floats(lengths)[o]) / length);
+        }
+    }
+    w
+}
+
+fn close(found: &Tensor, expected: &[f64]) {
+    let found = floats(found);
+    assert_eq!(found.len(), expected.len());
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let apart = (f64::from(*found) - expected).abs();
+        assert!(
+            apart <= 1e-6 * expected.abs().max(1.0),
+            "element {i}: {found}, expected {expected}"
+        );
+    }
+}
+
+/// Numbers around 0 without a pattern.
+fn mixed(shape: &[usize], seed: usize) -> Tensor {
+    let number = |i: usize| ((i * 2_654_435_761 + seed * 97_531) >> 8) % 2001;
+    let count = shape.iter().product();
+    let values: Vec<f32> = (0..count).map(|i| number(i) as f32 / 1000.0 - 1.0).collect();
+    Tensor::from_slice(shape, &values)
+}
+
+#[test]
+fn modules_have_ranks_and_alphas_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["net.a.fc", "net.b.fc", "net.b.proj"];
+    let base: MapSource = names
+        .iter()
+        .zip(1..)
+        .map(|(n, seed)| (format!("{n}.weight"), mixed(&[5, 4], seed)))
+        .collect();
+    let ranks = [2, 3, 4];
+    let a = ranks.map(|rank| mixed(&[rank, 4], 10 + rank));
+    let b = ranks.map(|rank| mixed(&[5, rank], 20 + rank));
+    let halves: Vec<(String, Tensor)> = (names.iter().zip(a.iter().zip(&b)))
+        .flat_map(|(n, (a, b))| {
+            [(format!("{n}.lora_A"), a.clone()), (format!("{n}.lora_B"), b.clone())]
+        })
+        .collect();
+    let tensors: Vec<(&str, Tensor)> =
+        halves.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
+    // The first pattern that fits decides: `fc` fits both, the one for b comes before it.
+    let patterns =
+        r#""rank_pattern": {"b.fc": 3, "fc": 2}, "alpha_pattern": {"^net\\.b\\..*": 6, "fc": 16}"#;
+    for (rslora, alpha_over) in
+        [(false, [2.0, 3.0, 4.0]), (true, [2.0f64, 3.0, 4.0].map(f64::sqrt))]
+    {
+        let config = format!(r#"{{"r": 4, "lora_alpha": 1, "use_rslora": {rslora}, {patterns}}}"#);
+        let path = adapter(folder.path(), &format!("{rslora}"), &tensors, Some(&config));
+        let lora = vec![Lora::open(&path, None).unwrap()];
+        let source = LoraSource::new(Box::new(base.clone()), lora).unwrap();
+        let alphas = [16.0, 6.0, 6.0];
+        for (i, name) in names.iter().enumerate() {
+            let name = format!("{name}.weight");
+            let w = base.read(&name).unwrap().unwrap();
+            let expected = exact([&w, &a[i], &b[i]], alphas[i] / alpha_over[i], false, None);
+            close(&source.read(&name).unwrap().unwrap(), &expected);
+        }
+    }
+}
+
+/// DoRA on weights that lie either way, of convolutions and of embeddings; its magnitudes under each of the names that are written.
+#[test]
+fn magnitudes_give_every_output_its_length() {
+    let folder = tempfile::tempdir().unwrap();
+    struct Case {
+        weight: [&'static [usize]; 3],
+        magnitude: (&'static str, &'static [usize]),
+        roles: [&'static str; 2],
+        turned: bool,
+        fan_in_fan_out: bool,
+    }
+    const MATRICES: [&str; 2] = ["lora_A", "lora_B"];
+    let plain = Case {
+        weight: [&[6, 5], &[3, 5], &[6, 3]],
+        magnitude: ("lora_magnitude_vector", &[6]),
+        roles: MATRICES,
+        turned: false,
+        fan_in_fan_out: false,
+    };
+    let cases = [
+        Case { weight: [&[5, 6], &[3, 5], &[6, 3]], turned: true, fan_in_fan_out: true, ..plain },
+        Case {
+            weight: [&[6, 5, 3, 2], &[3, 5, 3, 2], &[6, 3, 1, 1]],
+            magnitude: ("lora_magnitude_vector.default", &[1, 6, 1, 1]),
+            ..plain
+        },
+        Case { weight: [&[6, 5, 4], &[2, 5, 4], &[6, 2, 1]], ..plain },
+        Case {
+            weight: [&[5, 6], &[3, 5], &[6, 3]],
+            roles: ["lora_embedding_A", "lora_embedding_B"],
+            turned: true,
+            ..plain
+        },
+        plain,
+    ];
+    for (i, case) in cases.into_iter().enumerate() {
+        let [w, a, b] = [0, 1, 2].map(|part| mixed(case.weight[part], 7 * i + part));
+        let lengths = ramp(case.magnitude.1, 0.5);
+        let base = MapSource::from_iter([
+            ("net.m.weight".to_owned(), w.clone()),
+            ("net.m.bias".to_owned(), mixed(&[6], 1)),
+        ]);
+        let [role_a, role_b] = case.roles.map(|role| format!("net.m.{role}"));
+        let magnitude = format!("net.m.{}", case.magnitude.0);
+        let tensors =
+            [(&*role_a, a.clone()), (&*role_b, b.clone()), (&*magnitude, lengths.clone())];
+        let config = format!(
+            r#"{{"r": {}, "lora_alpha": 5, "use_dora": true, "fan_in_fan_out": {}}}"#,
+            a.shape()[0],
+            case.fan_in_fan_out
+        );
+        let path = adapter(folder.path(), &format!("{i}"), &tensors, Some(&config));
+        let weights: Vec<(&str, Tensor)> =
+            vec![("net.m.bias", mixed(&[6], 1)), ("net.m.weight", w.clone())];
+        let engine = engine(EngineFlags::REFIT, &weights);
+        let lora = vec![Lora::open(&path, None).unwrap()];
+        let source = LoraSource::new(Box::new(base.clone()), lora).unwrap();
+        let policy = FitPolicy::default();
+        let with = engine.fill(&source, policy).unwrap();
+        let scale = 5.0 / a.shape()[0] as f64;
+        let expected = exact([&w, &a, &b], scale, case.turned, Some(&lengths));
+        close(&with.weight("net.m.weight").unwrap().tensor().unwrap(), &expected);
+        assert_ne!(with.version(), engine.version(), "case {i}");
+        assert_eq!(with.fill(&base, policy).unwrap().version(), engine.version(), "removed");
+    }
+}
+
+/// What has no direction cannot get a length, and is not made to look as if it had one.
+#[test]
+fn a_weight_without_a_direction_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = [
+        ("net.m.lora_A", Tensor::zeros(DType::F32, &[1, 2])),
+        ("net.m.lora_B", mixed(&[3, 1], 1)),
+        ("net.m.lora_magnitude_vector", ramp(&[3], 1.0)),
+    ];
+    let path = adapter(folder.path(), "zero", &tensors, None);
+    let w = Tensor::from_slice(&[3, 2], &[1.0f32, 2.0, 0.0, 0.0, 1.0, 1.0]);
+    let base = MapSource::from_iter([("net.m.weight".to_owned(), w)]);
+    let lora = vec![Lora::open(&path, Some(1.0)).unwrap()];
+    let source = LoraSource::new(Box::new(base), lora).unwrap();
+    let error = source.read("net.m.weight").unwrap_err().to_string();
+    assert!(error.contains("output 1 is 0 and cannot get the length 1.25"), "{error}");
 }
 
 #[test]
