@@ -1,5 +1,6 @@
 //! Exit codes: every error of the crates below has exactly one.
 
+use crate::output::remark;
 use engine_format::{FitError, FormatError, FormatErrorKind};
 use engine_runtime::{DeviceError, LoadError, RefitError, RunError, RunErrorKind};
 use std::fmt;
@@ -46,7 +47,7 @@ impl Failure {
 
     /// Prints the error to stderr.
     pub fn print(&self) {
-        eprintln!("{:?}", self.report);
+        remark!("{:?}", self.report);
     }
 }
 

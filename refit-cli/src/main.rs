@@ -1,11 +1,14 @@
 //! The program `refit`: compiles ONNX models to engines whose weights can be stripped out and refitted.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use clap::Parser;
 use std::process::ExitCode;
 
 mod args;
 mod commands;
 mod failure;
+mod output;
 mod progress;
 
 fn main() -> ExitCode {

@@ -38,12 +38,14 @@ impl Bench {
         std::fs::read(self.at(name)).unwrap()
     }
 
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_refit"));
+        command.args(arguments).current_dir(self.folder.path());
+        command
+    }
+
     fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_refit"))
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .output()
-            .unwrap()
+        self.command(arguments).output().unwrap()
     }
 
     fn ok(&self, arguments: &[&str]) -> String {
@@ -113,6 +115,30 @@ fn a_stripped_engine_does_not_run_and_names_what_it_needs() {
     }
     let said = bench.fails(4, &["bench", "stripped", "--device", "cpu"]);
     assert!(said.contains("fc1.weight"), "{said}");
+}
+
+/// As `refit … | head`: what is read no further is not complained about, and files and exit codes are what they would be.
+#[test]
+fn nobody_has_to_read_to_the_end() {
+    let bench = Bench::built();
+    let closed = || std::io::pipe().map(|(_, writer)| writer).unwrap();
+    let cases: [(&[&str], i32); 5] = [
+        (&["inspect", "full"], 0),
+        (&["inspect", "full", "--json"], 0),
+        (&["diff", "full", "frozen"], 1),
+        (&["build", "model.onnx", "-o", "explained", "--explain"], 0),
+        (&["check", "frozen", "--weights", "full"], 4),
+    ];
+    for (arguments, code) in cases {
+        let output = bench.command(arguments).stdout(closed()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(!said.contains("panicked") && !said.contains("pipe"), "{arguments:?}: {said}");
+    }
+    assert_eq!(bench.bytes("explained"), bench.bytes("full"));
+    let deaf = bench.command(&["strip", "full", "-o", "unheard"]).stderr(closed()).status();
+    assert_eq!(deaf.unwrap().code(), Some(0));
+    assert_eq!(bench.bytes("unheard"), bench.bytes("stripped"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::{open_engine, open_weights, print_json};
 use crate::args::{Bench, Weights};
 use crate::failure::Failure;
+use crate::output::say;
 use conformance::inputs::run_seeded;
 use engine_format::FitPolicy;
 use engine_runtime::{Device, LiveModule, Module, RunOptions, State, Values};
@@ -64,16 +65,18 @@ pub fn run(args: Bench) -> Result<(), Failure> {
         return print_json(&report);
     }
     for (name, value) in &inputs {
-        println!("input {name}: seeded random {value}");
+        say!("input {name}: seeded random {value}");
     }
-    println!("device  {}", report.device);
-    println!(
+    say!("device  {}", report.device);
+    say!(
         "run     median {:.3} ms, min {:.3} ms, {} runs",
-        report.median_ms, report.min_ms, report.iterations
+        report.median_ms,
+        report.min_ms,
+        report.iterations
     );
-    println!("load    {:.3} ms", report.load_ms);
+    say!("load    {:.3} ms", report.load_ms);
     if let Some(refit_ms) = report.refit_ms {
-        println!("refit   {refit_ms:.3} ms");
+        say!("refit   {refit_ms:.3} ms");
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::{human, open_model, open_sources};
 use crate::args::{Build, Probes, RefitMode};
 use crate::failure::{Exit, Failure};
+use crate::output::{remark, to_stdout};
 use conformance::verify::with_probes;
 use engine_builder::{
     BindMap, Binding, BuildError, BuildErrorKind, BuildOptions, build_bound, build_with_report,
@@ -52,10 +53,10 @@ pub fn run(args: Build) -> Result<(), Failure> {
     let (engine, report, binding) = built
         .map_err(|error| failure(&error).context(format!("building {}", args.model.display())))?;
     if let Some(binding) = binding {
-        eprintln!("{binding}");
+        remark!("{binding}");
     }
     if args.explain {
-        print!("{report}");
+        to_stdout(format_args!("{report}"));
     }
     let engine = match args.probe {
         Some(Probes { count, seed }) => with_probes(engine, &model, &options, seed..seed + count)?,
@@ -66,7 +67,7 @@ pub fn run(args: Build) -> Result<(), Failure> {
     let parts = engine.parts();
     let (weights, parameters): (Vec<_>, Vec<_>) =
         parts.weights.iter().partition(|weight| weight.class == WeightClass::Weight);
-    eprintln!(
+    remark!(
         "{}: {}, {} weights ({}), {} parameters, {} nodes in prepare, {} in execute, {}",
         args.output.display(),
         written.flags,

@@ -3,6 +3,7 @@
 use super::{open_engine, open_weights, print_json};
 use crate::args::{Check, RequiredWeights};
 use crate::failure::Failure;
+use crate::output::to_stdout;
 use refit::FitSummary;
 
 pub fn run(args: Check) -> Result<(), Failure> {
@@ -13,7 +14,7 @@ pub fn run(args: Check) -> Result<(), Failure> {
     if args.json {
         print_json(&FitSummary::from(&fit))?;
     } else {
-        print!("{fit}");
+        to_stdout(format_args!("{fit}"));
     }
     if fit.is_fit() {
         return Ok(());

@@ -3,6 +3,7 @@
 use super::{open_engine, print_json};
 use crate::args::Diff;
 use crate::failure::{Exit, Failure};
+use crate::output::say;
 use refit::EngineDiff;
 
 pub fn run(args: Diff) -> Result<(), Failure> {
@@ -24,25 +25,19 @@ pub fn run(args: Diff) -> Result<(), Failure> {
 fn print(diff: &EngineDiff) {
     let EngineDiff { flags, graph, nodes, changed, retyped, only_in_a, only_in_b, unknown } = diff;
     if let Some(flags) = flags {
-        println!("flags      {:?} | {:?}", flags.a, flags.b);
+        say!("flags      {:?} | {:?}", flags.a, flags.b);
     }
     for part in graph {
-        println!("graph      {part}");
+        say!("graph      {part}");
     }
     for node in nodes {
         let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "not there".to_owned());
-        println!(
-            "node       {} {}: {} | {}",
-            node.program,
-            node.node,
-            side(&node.a),
-            side(&node.b)
-        );
+        say!("node       {} {}: {} | {}", node.program, node.node, side(&node.a), side(&node.b));
     }
     for weight in changed {
         let number =
             |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |v| format!("{v:.3e}"));
-        println!(
+        say!(
             "changed    {}: {} of {} elements, max {}, mean {}",
             weight.name,
             weight.elements,
@@ -52,13 +47,13 @@ fn print(diff: &EngineDiff) {
         );
     }
     for weight in retyped {
-        println!("retyped    {}: {} | {}", weight.name, weight.a, weight.b);
+        say!("retyped    {}: {} | {}", weight.name, weight.a, weight.b);
     }
     for (label, names) in [("only in A", only_in_a), ("only in B", only_in_b), ("unknown", unknown)]
     {
-        names.iter().for_each(|name| println!("{label:<10} {name}"));
+        names.iter().for_each(|name| say!("{label:<10} {name}"));
     }
     if diff.is_empty() {
-        println!("no difference");
+        say!("no difference");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::args::Extract;
 use crate::failure::Failure;
+use crate::output::remark;
 use crate::progress::Progress;
 
 pub fn run(args: Extract) -> Result<(), Failure> {
@@ -12,6 +13,6 @@ pub fn run(args: Extract) -> Result<(), Failure> {
         Some(&|done, total| progress.update(done, total)),
     )?;
     drop(progress);
-    eprintln!("{}: {count} tensors", args.output.display());
+    remark!("{}: {count} tensors", args.output.display());
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::{human, open_engine, operators, placement, print_json};
 use crate::args::Inspect;
 use crate::failure::Failure;
+use crate::output::{say, to_stdout};
 use engine_format::{Engine, Form, Header, Port};
 use engine_runtime::Device;
 use refit::WeightSummary;
@@ -95,25 +96,25 @@ fn print(report: &Report) {
             });
             let dims = dims.map_or_else(|| "?".to_owned(), |dims| dims.join(", "));
             let tensor = format!("{}[{dims}]", port.dtype);
-            println!("  {:<32} {}", port.name, port.form.describe(&tensor));
+            say!("  {:<32} {}", port.name, port.form.describe(&tensor));
         }
     };
     let flags = if report.flags.is_empty() { "frozen".to_owned() } else { report.flags.join(", ") };
-    println!("format   {}\nflags    {flags}\nstate    {}", report.format, report.state);
-    println!("version  {}", report.version.as_deref().unwrap_or("–"));
-    println!("inputs");
+    say!("format   {}\nflags    {flags}\nstate    {}", report.format, report.state);
+    say!("version  {}", report.version.as_deref().unwrap_or("–"));
+    say!("inputs");
     list(&report.inputs);
-    println!("outputs");
+    say!("outputs");
     list(&report.outputs);
     for (key, value) in &report.metadata {
-        println!("metadata {key} = {value}");
+        say!("metadata {key} = {value}");
     }
-    println!("prepare  {}", super::list(&report.prepare));
-    println!("execute  {}", super::list(&report.execute));
-    println!("weights  {:>10}  {:<9} {:<10} {:<6} type", "bytes", "class", "refittable", "stored");
+    say!("prepare  {}", super::list(&report.prepare));
+    say!("execute  {}", super::list(&report.execute));
+    say!("weights  {:>10}  {:<9} {:<10} {:<6} type", "bytes", "class", "refittable", "stored");
     for w in &report.weights {
         let mark = |yes: bool| if yes { "yes" } else { "no" };
-        println!(
+        say!(
             "         {:>10}  {:<9} {:<10} {:<6} {}{:?} {}{}",
             w.bytes,
             w.class,
@@ -127,9 +128,9 @@ fn print(report: &Report) {
     }
     let sections: Vec<String> =
         report.bytes.iter().map(|(name, n)| format!("{name} {}", human(*n))).collect();
-    println!("bytes    {}", sections.join(", "));
+    say!("bytes    {}", sections.join(", "));
     if let Some(placement) = &report.placement {
-        print!("{}", placement.text());
+        to_stdout(format_args!("{}", placement.text()));
     }
 }
 
@@ -140,18 +141,19 @@ fn print_weight(weight: &WeightSummary) {
         (Some(why), true) => format!("takes only the values it was built with ({why})"),
         (Some(why), false) => format!("takes no values ({why})"),
     };
-    println!(
+    say!(
         "{}\n  {} {}{:?}, {} bytes, {stored}, {takes}",
-        weight.name, weight.class, weight.dtype, weight.shape, weight.bytes
+        weight.name,
+        weight.class,
+        weight.dtype,
+        weight.shape,
+        weight.bytes
     );
     if !weight.aliases.is_empty() {
-        println!("  also called {}", weight.aliases.join(", "));
+        say!("  also called {}", weight.aliases.join(", "));
     }
-    println!("  digest  {}", weight.digest.as_deref().unwrap_or("unknown"));
+    say!("  digest  {}", weight.digest.as_deref().unwrap_or("unknown"));
     let nodes = weight.reaches.iter().map(|reached| format!("{} ({})", reached.node, reached.op));
     let nodes: Vec<String> = nodes.collect();
-    println!(
-        "  reaches {}",
-        if nodes.is_empty() { "no node".to_owned() } else { nodes.join(", ") }
-    );
+    say!("  reaches {}", if nodes.is_empty() { "no node".to_owned() } else { nodes.join(", ") });
 }

@@ -2,6 +2,7 @@
 
 use crate::args::{Changes, Command, Weights};
 use crate::failure::{Context, Exit, Failure};
+use crate::output::{remark, say};
 use engine_format::{Attr, Block, Engine, FitPolicy, Written};
 use engine_onnx::Model;
 use refit::{BoxedSource, CastSource, EngineSource, Lora, LoraSource};
@@ -78,7 +79,7 @@ fn open_weights(
             *counts.entry(conversion.to_string()).or_default() += 1;
         }
         for (conversion, count) in counts {
-            eprintln!("{count} tensors converted from {conversion}");
+            remark!("{count} tensors converted from {conversion}");
         }
         source = Box::new(cast);
     }
@@ -122,13 +123,13 @@ fn report_written(path: &Path, written: &Written) {
     let version = written
         .version
         .map_or_else(|| "no weights".to_owned(), |version| format!("weights {version}"));
-    eprintln!("{}: {}, {}, {version}", path.display(), written.flags, human(written.length));
+    remark!("{}: {}, {}, {version}", path.display(), written.flags, human(written.length));
 }
 
 /// Prints one JSON object.
 fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Failure::new(Exit::File, e))?;
-    println!("{text}");
+    say!("{text}");
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use super::{human, open_filled, print_json};
 use crate::args::{Path as ModulePath, Run};
 use crate::failure::{Context, Exit, Failure};
+use crate::output::{remark, say};
 use conformance::inputs::run_seeded;
 use engine_format::{Engine, Port, SerializeFlags, Tensor};
 use engine_runtime::{
@@ -49,7 +50,7 @@ pub fn run(args: Run) -> Result<(), Failure> {
     let inputs = given(module.inputs(), &args.input)?;
     let done = run_seeded(&*module, &inputs, SEED)?;
     for name in &done.made {
-        eprintln!("input {name:?} is not given: seeded random {}", done.inputs[name]);
+        remark!("input {name:?} is not given: seeded random {}", done.inputs[name]);
     }
     let outputs = done.outputs;
     if let Some(folder) = &args.out {
@@ -147,12 +148,15 @@ fn write_npy(folder: &Path, name: &str, tensor: &Tensor) -> Result<PathBuf, Fail
 }
 
 fn print(report: &Report) {
-    println!(
+    say!(
         "{} on {} in {:.2} ms, weights {}",
-        report.path, report.device, report.milliseconds, report.version
+        report.path,
+        report.device,
+        report.milliseconds,
+        report.version
     );
     for OutputReport { name, dtype, shape, bytes, file } in &report.outputs {
         let place = file.as_ref().map_or_else(String::new, |file| format!(" → {}", file.display()));
-        println!("  {name} {dtype}{shape:?}, {}{place}", human(*bytes));
+        say!("  {name} {dtype}{shape:?}, {}{place}", human(*bytes));
     }
 }

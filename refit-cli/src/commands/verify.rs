@@ -3,6 +3,7 @@
 use super::{open_filled, open_model, open_weights};
 use crate::args::{Verify, Weights};
 use crate::failure::{Exit, Failure};
+use crate::output::say;
 use conformance::verify::{Checked, Compared, VerifyError, check_probes, verify};
 use engine_format::WeightSource;
 use engine_onnx::Model;
@@ -62,9 +63,7 @@ fn against_probes(module: &dyn Module, file: &Path) -> Result<(), Failure> {
                     State::Ready(version) => version.to_string(),
                     State::NeedsWeights(_) => "none".to_owned(),
                 };
-                println!(
-                    "probe {index}: not applicable, it is of weights {version}, these are {now}"
-                );
+                say!("probe {index}: not applicable, it is of weights {version}, these are {now}");
             }
         }
     }
@@ -80,10 +79,10 @@ fn report(what: &str, outputs: Vec<Compared>) -> usize {
     let mut different = 0;
     for Compared { output, result } in outputs {
         match result {
-            Ok(agreement) => println!("{what}, {output}: agrees, {agreement}"),
+            Ok(agreement) => say!("{what}, {output}: agrees, {agreement}"),
             Err(mismatch) => {
                 different += 1;
-                println!("{what}, {output}: DIFFERENT: {mismatch}");
+                say!("{what}, {output}: DIFFERENT: {mismatch}");
             }
         }
     }
