@@ -2,9 +2,10 @@
 
 use crate::sample;
 use engine_format::{
-    Bytes, DType, Engine, EngineFlags, FitPolicy, Form, Header, Literal, SerializeFlags,
-    SourceLiteral, Tensor, ValueId,
+    Alias, Bytes, DType, Digest, Engine, EngineFlags, FitPolicy, Form, Header, Literal, MapSource,
+    Port, Probe, SerializeFlags, SourceLiteral, Tensor, TensorInfo, ValueId, View, ViewPart,
 };
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -118,6 +119,78 @@ fn strings_of_version_1_1() {
     assert_eq!((header.major, header.minor), (1, 1));
 }
 
+/// And weights under other names: as they are, or seen through views; probes; an output that is no tensor.
+const BOUND: &str = "v1.1-bound.engine";
+
+fn bound() -> Engine {
+    let mut parts = sample::parts(EngineFlags::REFIT, 1);
+    let part = |name: &str, dtype, shape: &[usize], perm: &[usize], range| ViewPart {
+        name: name.to_owned(),
+        info: TensorInfo { dtype, shape: shape.to_vec() },
+        perm: perm.to_vec(),
+        range,
+    };
+    // A part of a tensor that others share, and two joined: one of them turned and of fewer bits, of the other a part.
+    let shared = vec![part("onnx::Add_7", DType::F32, &[9], &[0], Some((3, 6)))];
+    let joined = vec![
+        part("query", DType::F16, &[3, 2], &[1, 0], None),
+        part("key", DType::F32, &[4, 3], &[0, 1], Some((1, 4))),
+    ];
+    parts.weights[0].aliases = vec![Alias::View(View { axis: 0, parts: shared })];
+    parts.weights[1].aliases.push(Alias::View(View { axis: 0, parts: joined }));
+    parts.outputs.push(Port {
+        name: "states".to_owned(),
+        value: ValueId(8),
+        form: Form::Sequence,
+        dtype: DType::F32,
+        shape: None,
+    });
+    parts.execute.outputs.push(ValueId(8));
+    let engine = Engine::new(parts).unwrap();
+    let probe = Probe {
+        version: engine.version().unwrap(),
+        inputs: BTreeMap::from([("x".to_owned(), sample::floats(&[2, 5], 3))]),
+        outputs: BTreeMap::from([("y".to_owned(), sample::floats(&[2, 3], 4))]),
+        atol: 1e-5,
+        rtol: 1e-4,
+    };
+    let other = Probe { version: Digest([7; 32]), rtol: 0.0, ..probe.clone() };
+    engine.with_probes(vec![probe, other]).unwrap()
+}
+
+#[test]
+fn aliases_and_probes_of_version_1_1() {
+    let engine = read(BOUND);
+    assert_eq!(describe(&engine), describe(&bound()));
+    assert_eq!(engine.probes(), bound().probes());
+    assert_eq!(engine.serialize(SerializeFlags::INCLUDE_REFIT).unwrap(), file(BOUND));
+    let header = Header::parse(&file(BOUND)).unwrap();
+    assert_eq!((header.major, header.minor), (1, 1));
+
+    // The tensors that the views are of, filled with numbers of their own: which of them goes where is written out here.
+    let ramp = |shape: &[usize], from: f32| {
+        let count = shape.iter().product::<usize>();
+        Tensor::from_slice(shape, &(0..count).map(|i| from + i as f32).collect::<Vec<_>>())
+    };
+    let model = MapSource::from_iter([
+        ("onnx::Add_7".to_owned(), ramp(&[9], 0.0)),
+        ("query".to_owned(), ramp(&[3, 2], 100.0).converted_exactly(DType::F16).unwrap()),
+        ("key".to_owned(), ramp(&[4, 3], 200.0)),
+    ]);
+    let filled = engine.fill(&model, FitPolicy { partial: true, ..FitPolicy::default() }).unwrap();
+    let weight = |name: &str| filled.weight(name).unwrap().tensor().unwrap();
+    assert_eq!(weight("encoder.bias").as_slice::<f32>().unwrap(), [3.0, 4.0, 5.0]);
+    let expected = [
+        [100.0f32, 102.0, 104.0],
+        [101.0, 103.0, 105.0],
+        [203.0, 204.0, 205.0],
+        [206.0, 207.0, 208.0],
+        [209.0, 210.0, 211.0],
+    ];
+    assert_eq!(weight("encoder.weight"), Tensor::from_slice(&[5, 3], &expected.concat()));
+    assert_eq!(filled.probes(), engine.probes(), "they are of other weights now, and stay");
+}
+
 #[test]
 fn an_old_stripped_file_is_filled() {
     for version in ["1.0", "1.1"] {
@@ -130,24 +203,23 @@ fn an_old_stripped_file_is_filled() {
     }
 }
 
-fn write(name: &str, bytes: Vec<u8>) {
-    let path = path(name);
-    assert!(!path.exists(), "{} is kept as it is", path.display());
-    std::fs::write(path, bytes).unwrap();
-}
-
-/// Writes the files of a new version of the format; never over one that is there.
+/// Writes the files of a new version of the format, and those of this version that are new; never over one that is there.
 #[test]
-#[ignore = "run by hand when the format's version changes, see tests/files/README.md"]
+#[ignore = "run by hand when the format's version changes or a file is added, see tests/files/README.md"]
 fn write_files_of_this_version() {
+    let write = |name: &str, bytes: Vec<u8>| match path(name).exists() {
+        true => println!("{name} is kept as it is"),
+        false => std::fs::write(path(name), bytes).unwrap(),
+    };
     for (name, mode, wish) in FILES {
         let engine = Engine::new(sample::parts_1_1(mode, 1)).unwrap();
         let bytes = engine.serialize(wish).unwrap();
         let Header { major, minor, .. } = Header::parse(&bytes).unwrap();
-        if !name.starts_with(&format!("v{major}.{minor}-")) {
-            continue;
+        if name.starts_with(&format!("v{major}.{minor}-")) {
+            write(name, bytes);
         }
-        write(name, bytes);
     }
-    write(STRINGS, with_strings().serialize(SerializeFlags::INCLUDE_REFIT).unwrap());
+    for (name, engine) in [(STRINGS, with_strings()), (BOUND, bound())] {
+        write(name, engine.serialize(SerializeFlags::INCLUDE_REFIT).unwrap());
+    }
 }
