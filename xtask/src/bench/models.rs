@@ -1,5 +1,6 @@
 //! `cargo xtask bench models`: how fast models run, beside what users would otherwise take, in one run on one machine.
 
+use super::PAUSE;
 use ::conformance::inputs::{Sizes, all_tensors, run_seeded_at};
 use ::conformance::models::MODELS;
 use ::conformance::oracle::{Peer, Tensors};
@@ -20,8 +21,6 @@ const WARM_UP: usize = 3;
 const TURN: Duration = Duration::from_millis(300);
 /// Most runs of one turn.
 const RUNS: usize = 200;
-/// Between turns: threads of the other runtime stop waiting for work in a loop.
-const PAUSE: Duration = Duration::from_millis(30);
 /// Seed of inputs of models that are given by a path.
 const SEED: u64 = 1;
 

@@ -1,7 +1,6 @@
 //! `cargo xtask bench refit`: what a refit costs, held against reading and digesting the same bytes on the same threads.
 
-use super::memory;
-use super::{Times, milliseconds, ratio};
+use super::{Times, first_output, memory, milliseconds, ratio};
 use ::conformance::inputs::{all_tensors, run_seeded};
 use ::conformance::sized::SIZED;
 use clap::Args;
@@ -94,7 +93,14 @@ fn measure(subject: &Subject<'_>, folder: &Path, arguments: &Arguments) -> Resul
     let stripped = std::fs::metadata(&files.stripped).into_diagnostic()?.len();
     println!("  stripped file             {stripped:>10} bytes");
     memory_of_a_refit(&files, &device)?;
-    times(&files, &device, &pool, arguments.rounds)?;
+    let inputs = times(&files, &device, &pool, arguments.rounds)?;
+    let begin = || {
+        let module = load(&files.stripped, &device)?;
+        refit_from(&module, &files.all[0], false)?;
+        let outputs = module.run(&inputs).into_diagnostic()?;
+        Ok((module, outputs))
+    };
+    first_output::in_turns(&begin, &subject.onnx, &inputs, threads, arguments.rounds)?;
     frozen_against_refittable(subject, &device, arguments.rounds)
 }
 
@@ -214,28 +220,26 @@ fn read_and_digest(path: &Path, pool: &ThreadPool) -> Result<()> {
     pool.install(|| names.into_par_iter().with_max_len(1).try_for_each(digest))
 }
 
-fn times(files: &Files, device: &Device, pool: &ThreadPool, rounds: usize) -> Result<()> {
+/// Prints what refits take, and gives back the inputs on which the module ran.
+fn times(files: &Files, device: &Device, pool: &ThreadPool, rounds: usize) -> Result<Inputs> {
     let module = load(&files.full, device)?;
     let inputs = run_seeded(&module, &Values::new(), 1).into_diagnostic()?.inputs;
     let inputs = all_tensors(inputs).expect("models of a size asked for take tensors");
     let mut all = [Times::default(), Times::default()];
     let mut layer = [Times::default(), Times::default()];
-    let mut first = [Times::default(), Times::default()];
+    let mut run = Times::default();
     for round in 0..=rounds {
         // The weights of the other set each time; the first round warms caches and is not counted.
         let which = (round + 1) % 2;
         let (whole, part) = (&files.all[which], &files.layer[1 - which]);
         if round == 1 {
-            for pair in [&mut all, &mut layer, &mut first] {
-                *pair = Default::default();
-            }
+            (all, layer, run) = Default::default();
         }
         all[0].take(|| read_and_digest(whole, pool))?;
         all[1].take(|| refit_from(&module, whole, false))?;
         layer[0].take(|| read_and_digest(part, pool))?;
         layer[1].take(|| refit_from(&module, part, true))?;
-        first[0].take(|| first_output(files, device, &inputs))?;
-        first[1].take(|| module.run(&inputs)).into_diagnostic()?;
+        run.take(|| module.run(&inputs)).into_diagnostic()?;
     }
     let against = |what: &str, [base, refit]: &[Times; 2]| {
         let (base, refit) = (base.median(), refit.median());
@@ -248,19 +252,8 @@ fn times(files: &Files, device: &Device, pool: &ThreadPool, rounds: usize) -> Re
     };
     against("refit of all weights", &all);
     against("refit of one layer", &layer);
-    println!(
-        "  stripped to first output  {:>10.2} ms: load, fill and a first run; a run takes {:.2} ms",
-        milliseconds(first[0].median()),
-        milliseconds(first[1].median()),
-    );
-    Ok(())
-}
-
-/// From a stripped file and a file of weights to an output.
-fn first_output(files: &Files, device: &Device, inputs: &Inputs) -> Result<()> {
-    let module = load(&files.stripped, device)?;
-    refit_from(&module, &files.all[0], false)?;
-    module.run(inputs).map(drop).into_diagnostic()
+    println!("  a run                     {:>10.2} ms", milliseconds(run.median()));
+    Ok(inputs)
 }
 
 /// Prints how the same model runs frozen and refittable.
