@@ -3,13 +3,18 @@
 use crate::compare::{Agreement, Mismatch, compare};
 use crate::inputs::{all_tensors, run_seeded};
 use crate::oracle::Tensors;
-use engine_builder::{BuildError, BuildOptions, build};
-use engine_format::{Digest, Engine, FitError, FitPolicy, FormatError, Probe, WeightSource};
+use engine_builder::{BindMap, Binding, BuildError, BuildOptions, build, build_bound};
+use engine_format::{
+    Alias, Digest, Engine, FitError, FitPolicy, FormatError, MapSource, Probe, Weight, WeightClass,
+    WeightSource,
+};
 use engine_onnx::Model;
 use engine_ops::Tolerance;
 use engine_runtime::{
     Device, LiveModule, LoadError, Module, Outputs, RunError, RunOptions, Values,
 };
+use refit::OnnxSource;
+use std::collections::BTreeSet;
 
 /// |a − b| ≤ 1e-5 + 1e-4·|b|: what optimisation and another device may change.
 pub const TOLERANCE: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
@@ -29,6 +34,9 @@ pub enum VerifyError {
     /// The model does not build.
     #[error("building the reference: {0}")]
     Build(#[from] BuildError),
+    /// The engine is bound to a checkpoint, and the model does not bind in the same way.
+    #[error("binding the reference to the names that the engine's weights have: {0}")]
+    Bind(#[source] BuildError),
     /// The weights do not fit the reference.
     #[error("filling the reference: {0}")]
     Fit(#[from] FitError),
@@ -63,7 +71,7 @@ pub enum VerifyError {
 }
 
 /// Runs `module` and the unoptimised graph of `model` (on the CPU) over the same seeded inputs and compares every output. `weights`
-/// fill the reference; without them it has the model's own.
+/// fill the reference, under the names that the module's engine takes; without them it has the model's own.
 ///
 /// # Errors
 /// Only if something does not run; outputs that differ are in the result.
@@ -73,23 +81,66 @@ pub fn verify(
     weights: Option<&dyn WeightSource>,
     seed: u64,
 ) -> Result<Vec<Compared>, VerifyError> {
-    let reference = reference(model, &BuildOptions::default(), weights)?;
+    let reference = match weights {
+        Some(weights) => filled_reference(model, &module.engine(), weights)?,
+        None => reference(model, &BuildOptions::default())?,
+    };
     let run = run_seeded(&reference, &Values::new(), seed)?;
     let found = module.run_with(&run.inputs, &RunOptions::default())?;
     compare_outputs(flat(found), flat(run.outputs))
 }
 
-/// The unoptimised graph on the CPU.
-fn reference(
-    model: &Model,
-    options: &BuildOptions,
-    weights: Option<&dyn WeightSource>,
-) -> Result<LiveModule, VerifyError> {
-    let mut engine = build(model, &BuildOptions { optimise: false, ..options.clone() })?;
-    if let Some(weights) = weights {
-        engine = engine.fill(weights, FitPolicy { allow_extra: true, ..FitPolicy::default() })?;
-    }
+/// The unoptimised graph on the CPU, with the model's own weights.
+fn reference(model: &Model, options: &BuildOptions) -> Result<LiveModule, VerifyError> {
+    let engine = build(model, &BuildOptions { optimise: false, ..options.clone() })?;
     Ok(LiveModule::load(engine, &Device::cpu())?)
+}
+
+/// The unoptimised graph on the CPU with weights from a source that fills `engine`.
+fn filled_reference(
+    model: &Model,
+    engine: &Engine,
+    weights: &dyn WeightSource,
+) -> Result<LiveModule, VerifyError> {
+    let options = BuildOptions { optimise: false, ..BuildOptions::default() };
+    let constants = OnnxSource::new(model, "the model");
+    let (reference, partial) = match is_bound(engine, &constants) {
+        // What a checkpoint does not have (pinned weights, say) is the model's in the engine too.
+        true => (bound_again(model, constants, engine, &options)?, true),
+        false => (build(model, &options)?, false),
+    };
+    let reference = reference.fill(weights, FitPolicy { partial, allow_extra: true })?;
+    Ok(LiveModule::load(reference, &Device::cpu())?)
+}
+
+/// Whether the engine's weights are not the model's constants.
+fn is_bound(engine: &Engine, constants: &OnnxSource) -> bool {
+    let own = |weight: &Weight| constants.info(&weight.name) == Some(weight.info());
+    engine.parts().weights.iter().any(|weight| !weight.aliases.is_empty() || !own(weight))
+}
+
+/// The model with its weights bound to the names that they have in `engine`, which it filled through aliases. A weight of which
+/// the model has a part only is bound by the contents that it has in the engine.
+fn bound_again(
+    model: &Model,
+    mut constants: OnnxSource,
+    engine: &Engine,
+    options: &BuildOptions,
+) -> Result<Engine, VerifyError> {
+    let aliases = engine.parts().weights.iter().flat_map(|weight| &weight.aliases);
+    let aliases: BTreeSet<&str> = aliases.flat_map(Alias::names).collect();
+    // A constant may have the name of a tensor of which it is a part.
+    constants.retain(|name, info| {
+        aliases.contains(name) || engine.weight(name).is_some_and(|weight| weight.info() == *info)
+    });
+    let original = engine.fill(&constants, FitPolicy { partial: true, allow_extra: true })?;
+    let rows = original.parts().weights.iter();
+    let rows = rows.filter(|weight| weight.class == WeightClass::Weight);
+    let checkpoint: MapSource =
+        rows.filter_map(|weight| Some((weight.name.clone(), weight.tensor()?))).collect();
+    let binding = Binding { map: BindMap::of(engine), ..Binding::to(&checkpoint) };
+    let (bound, ..) = build_bound(model, options, &binding).map_err(VerifyError::Bind)?;
+    Ok(bound)
 }
 
 fn compare_outputs(found: Tensors, expected: Tensors) -> Result<Vec<Compared>, VerifyError> {
@@ -126,7 +177,7 @@ pub fn with_probes(
     options: &BuildOptions,
     seeds: impl IntoIterator<Item = u64>,
 ) -> Result<Engine, VerifyError> {
-    let reference = reference(model, options, None)?;
+    let reference = reference(model, options)?;
     let version = engine.version().expect("an engine that was just built has its weights");
     let probe = |seed| {
         let run = run_seeded(&reference, &Values::new(), seed)?;

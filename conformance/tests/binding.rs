@@ -5,8 +5,9 @@ use conformance::assets::MINILM_L6_CHECKPOINT;
 use conformance::compare::compare;
 use conformance::exports::{Exported, export, has_torch};
 use conformance::oracle::{Tensors, onnxruntime};
+use conformance::verify::verify;
 use engine_builder::{Binding, BindingReport, BuildErrorKind, BuildOptions, build_bound};
-use engine_format::{Engine, FitPolicy, Tensor};
+use engine_format::{Engine, FitPolicy, Tensor, WeightSource};
 use engine_onnx::Model;
 use engine_ops::Tolerance;
 use engine_runtime::{Device, LiveModule, Module};
@@ -54,6 +55,13 @@ fn refits(exported: &Exported, checkpoint: &Path, inputs: &Tensors) -> BindingRe
     let tuned = refit::open_source(&exported.tuned_checkpoint()).unwrap();
     let tuned_version = module.refit(&*tuned, policy).unwrap();
     agrees(&module, &exported.tuned_onnx(), inputs);
+    let model = Model::open(&exported.onnx()).unwrap();
+    let same = |source: &dyn WeightSource| {
+        let compared = verify(&module, &model, Some(source), 1).unwrap();
+        compared.iter().all(|compared| compared.result.is_ok())
+    };
+    assert!(same(&*tuned), "the model's own graph with these weights under the checkpoint's names");
+    assert!(!same(&*source), "and with others it is another network");
     let fresh = refit::open_source(&exported.tuned_onnx()).unwrap();
     assert_eq!(module.refit(&*fresh, policy).unwrap(), tuned_version, "a fresh export fills it");
     assert_eq!(Some(module.refit(&*source, policy).unwrap()), version, "and back");

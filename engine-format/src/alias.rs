@@ -97,6 +97,12 @@ impl ViewPart {
         Self { name: name.into(), info, perm, range: None }
     }
 
+    /// How much of `axis` of the weight the part is.
+    pub fn size(&self, axis: usize) -> usize {
+        let size = self.shape(axis).and_then(|shape| shape.get(axis).copied());
+        size.unwrap_or(1)
+    }
+
     /// What the part is inside the weight, but for its element type; `None` if permutation or range do not go with the tensor.
     fn shape(&self, axis: usize) -> Option<Vec<usize>> {
         let from = &self.info.shape;

@@ -96,6 +96,15 @@ fn sketch(name: &str) -> Vec<u8> {
     (SKETCHES.iter().find(|sketch| sketch.name == name).unwrap().onnx)()
 }
 
+/// Another graph for the weights of `mlp`.
+fn mlp_with_tanh() -> Vec<u8> {
+    let mut model = sketch("mlp");
+    while let Some(at) = model.windows(4).position(|window| window == b"Relu") {
+        model[at..at + 4].copy_from_slice(b"Tanh");
+    }
+    model
+}
+
 /// The weights of an engine file by name.
 fn weights(path: &Path) -> BTreeMap<String, Tensor> {
     let engine = refit::open_engine(path).unwrap();
@@ -360,11 +369,7 @@ fn a_fill_that_is_to_be_verified_writes_nothing_wrong() {
     assert_eq!(bench.bytes("out"), verified, "the same file as without");
     std::fs::remove_file(bench.at("out")).unwrap();
     // Another graph for the same weights.
-    let mut model = sketch("mlp");
-    while let Some(at) = model.windows(4).position(|window| window == b"Relu") {
-        model[at..at + 4].copy_from_slice(b"Tanh");
-    }
-    std::fs::write(bench.at("graph.onnx"), model).unwrap();
+    std::fs::write(bench.at("graph.onnx"), mlp_with_tanh()).unwrap();
     bench.fails(1, &[&fill[..], &["--verify", "--onnx", "graph.onnx"], &cpu].concat());
     assert!(!bench.at("out").exists(), "nothing is written");
     bench.fails(2, &[&fill[..], &["--verify"]].concat());
@@ -498,6 +503,61 @@ fn an_engine_bound_to_a_checkpoint_takes_its_names() {
     let said = bench.fails(2, &[build.as_slice(), &["--bind", "map.toml"]].concat());
     assert!(said.contains("fc9.weight"), "{said}");
     assert!(!bench.at("x").exists());
+}
+
+/// The reference of an engine with a checkpoint's names takes the same sources as the engine.
+#[test]
+fn a_bound_engine_is_verified_with_the_weights_of_its_checkpoint() {
+    let bench = Bench::built();
+    let turn = |(name, tensor): (String, Tensor)| match tensor.shape() {
+        [_, _] => (format!("net.{name}"), tensor.permuted(&[1, 0])),
+        _ => (name, tensor),
+    };
+    let checkpoint: BTreeMap<String, Tensor> =
+        weights(&bench.at("full")).into_iter().map(turn).collect();
+    bench.write_safetensors("ckpt.safetensors", &checkpoint);
+    bench.ok(&["build", "model.onnx", "--weights", "ckpt.safetensors", "-o", "bound"]);
+    std::fs::write(bench.at("other.onnx"), with_other_weights(&sketch("mlp"), &|_| true)).unwrap();
+    bench.ok(&["build", "other.onnx", "-o", "other"]);
+    let tuned: BTreeMap<String, Tensor> =
+        weights(&bench.at("other")).into_iter().map(turn).collect();
+    bench.write_safetensors("tuned.safetensors", &tuned);
+
+    let against = ["--onnx", "model.onnx", "--device", "cpu"];
+    for source in ["tuned.safetensors", "other.onnx"] {
+        let fill = ["fill", "bound", "--weights", source, "-o", "filled", "--verify"];
+        bench.ok(&[&fill[..], &against].concat());
+        let verify = ["verify", "filled", "--weights", source];
+        bench.ok(&[&verify[..], &against].concat());
+    }
+    // With the model's own weights in the reference it is another network, and so is the model with another function.
+    bench.fails(1, &[&["verify", "filled"][..], &against].concat());
+    bench.ok(&[&["verify", "bound"][..], &against].concat());
+    std::fs::write(bench.at("graph.onnx"), mlp_with_tanh()).unwrap();
+    let verify = ["verify", "filled", "--weights", "tuned.safetensors", "--device", "cpu"];
+    bench.fails(1, &[&verify[..], &["--onnx", "graph.onnx"]].concat());
+    // A model that does not have what the engine was bound from.
+    std::fs::write(bench.at("conv.onnx"), sketch("conv")).unwrap();
+    let said = bench.fails(3, &[&verify[..], &["--onnx", "conv.onnx"]].concat());
+    assert!(said.contains("binding the reference") && said.contains("fc1.weight"), "{said}");
+}
+
+/// A tensor of which the model holds a part is bound by its contents, so the reference needs an engine that still has them.
+#[test]
+fn a_model_with_a_part_of_a_tensor_verifies_the_weights_it_was_bound_to() {
+    let bench = Bench::built();
+    let mut checkpoint = weights(&bench.at("full"));
+    let whole = |part: &Tensor| Tensor::joined(1, &[part.range(1, 0..2), part.clone()]);
+    checkpoint.insert("fc2.weight".to_owned(), whole(&checkpoint["fc2.weight"]));
+    bench.write_safetensors("ckpt.safetensors", &checkpoint);
+    bench.ok(&["build", "model.onnx", "--weights", "ckpt.safetensors", "-o", "bound"]);
+    let verify = ["--onnx", "model.onnx", "--device", "cpu"];
+    let verify = |file, source| [&["verify", file, "--weights", source][..], &verify].concat();
+    bench.ok(&verify("bound", "ckpt.safetensors"));
+    checkpoint.insert("fc2.weight".to_owned(), Tensor::zeros(DType::F32, &[9, 7]));
+    bench.write_safetensors("tuned.safetensors", &checkpoint);
+    let said = bench.fails(3, &verify("bound", "tuned.safetensors"));
+    assert!(said.contains("not bound fc2.weight f32[9, 5]"), "{said}");
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use super::index::Index;
 use super::pair::{Decision, Stands};
-use super::recipe::{Part, Recipe};
+use super::recipe::{Part, Recipe, inverse};
 use super::search::{conversions, whole};
 use super::uses::Place;
 use super::{Initializer, Why};
 use crate::error::BuildError;
-use engine_format::Tensor;
+use engine_format::{Alias, Engine, Tensor, Weight};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ struct Split {
     uses: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Made {
     tensor: Option<String>,
@@ -70,6 +70,21 @@ impl BindMap {
     pub fn parse(text: &str) -> Result<Self, BuildError> {
         toml::from_str(text)
             .map_err(|error| BuildError::options(format!("not a map of initializers: {error}")))
+    }
+
+    /// The map by which a model binds again as it did when `engine` was built from it: what the engine's aliases say. An initializer
+    /// that is several weights, equal tensors that an exporter merged, has no entry; which use is which is found anew.
+    pub fn of(engine: &Engine) -> Self {
+        let mut held = BTreeMap::<&str, Vec<Held<'_>>>::new();
+        for weight in &engine.parts().weights {
+            for alias in &weight.aliases {
+                Held::of(weight, alias, &mut held);
+            }
+        }
+        let entry = |(name, held): (&str, Vec<Held<'_>>)| {
+            Some((name.to_owned(), Entry::Made(Held::made(held)?)))
+        };
+        Self { entries: held.into_iter().filter_map(entry).collect() }
     }
 
     /// Number of initializers it speaks of.
@@ -178,6 +193,60 @@ impl Made {
             }
         }
         Err(invalid(name, format!("{recipe} has other contents")))
+    }
+}
+
+/// What an initializer is of one weight, read from an alias.
+struct Held<'a> {
+    weight: &'a str,
+    axis: usize,
+    /// From the weight's order of axes to the initializer's; `None` if nothing is moved.
+    perm: Option<Vec<usize>>,
+    /// The part of the weight that it is; `None` for all.
+    part: Option<(usize, usize)>,
+    /// The part of it that is the weight; `None` for all.
+    within: Option<(usize, usize)>,
+}
+
+impl<'a> Held<'a> {
+    /// Notes for each initializer of an alias what it is of the weight.
+    fn of(weight: &'a Weight, alias: &'a Alias, held: &mut BTreeMap<&'a str, Vec<Self>>) {
+        let whole =
+            |axis| Self { weight: &weight.name, axis, perm: None, part: None, within: None };
+        match alias {
+            Alias::Name(name) => held.entry(name).or_default().push(whole(0)),
+            Alias::View(view) => {
+                let mut end = 0;
+                for part in &view.parts {
+                    let start = end;
+                    end += part.size(view.axis);
+                    held.entry(&part.name).or_default().push(Self {
+                        perm: Some(inverse(&part.perm)),
+                        part: (view.parts.len() > 1).then_some((start, end)),
+                        within: part.range,
+                        ..whole(view.axis)
+                    });
+                }
+            }
+        }
+    }
+
+    /// How an initializer is made that is these: one weight or a part of one, or several whole ones joined.
+    fn made(mut held: Vec<Self>) -> Option<Made> {
+        held.sort_by_key(|held| held.within);
+        let Self { axis, perm, .. } = held.first()?;
+        let made = Made { axis: *axis, permute: perm.clone(), ..Made::default() };
+        if let [Self { weight, part, within: None, .. }] = &*held {
+            return Some(Made { tensor: Some((*weight).to_owned()), range: *part, ..made });
+        }
+        let joined = held.iter().all(|held| {
+            held.within.is_some()
+                && held.part.is_none()
+                && held.axis == made.axis
+                && held.perm == made.permute
+        });
+        let join = held.iter().map(|held| held.weight.to_owned()).collect();
+        joined.then_some(Made { join: Some(join), ..made })
     }
 }
 

@@ -106,7 +106,18 @@ fn holds_with(export: Exporter, checkpoint: &Checkpoint, map: BindMap) -> (Engin
     assert_eq!(again.serialize(wish).unwrap(), stripped.serialize(wish).unwrap());
     let filled = stripped.fill(&ModelFile::of(&fresh), policy).unwrap();
     assert_eq!(filled.version(), refitted.version(), "the model fills it too");
+    let again = bound_again(&engine, &model).fill(&source(&other), policy).unwrap();
+    assert_eq!(outputs(&again), outputs(&refitted), "bound again by its aliases");
     (engine, report)
+}
+
+/// The model bound without passes by what the engine itself knows: its weights and its aliases.
+fn bound_again(engine: &Engine, model: &Model) -> Engine {
+    let weights = engine.parts().weights.iter();
+    let weights: MapSource = weights.map(|w| (w.name.clone(), w.tensor().unwrap())).collect();
+    let plain = BuildOptions { optimise: false, ..BuildOptions::default() };
+    let binding = Binding { map: BindMap::of(engine), ..Binding::to(&weights) };
+    build_bound(model, &plain, &binding).unwrap().0
 }
 
 /// The message of a model that does not bind.
@@ -335,6 +346,10 @@ fn merged_tensors_are_told_apart_by_module_and_operand() {
     let refitted = engine.fill(&source(&other), FitPolicy::default()).unwrap();
     let fresh = build(&norms(&other).model(), &options).unwrap();
     assert_eq!(outputs(&refitted), outputs(&fresh));
+    // The engine does not hold what the graph does not use.
+    let policy = FitPolicy { allow_extra: true, ..FitPolicy::default() };
+    let again = bound_again(&engine, &model).fill(&source(&other), policy).unwrap();
+    assert_eq!(again.version(), refitted.version(), "the same weights under the same names");
     // The model fills all eight from its two, and a checkpoint that lacks one is not filled from another's name.
     let filled =
         engine.strip().unwrap().fill(&ModelFile::of(&model), FitPolicy::default()).unwrap();

@@ -5,14 +5,14 @@ use crate::RefitError;
 use engine_format::{Bytes, SourceError, Tensor, TensorInfo, WeightSource};
 use engine_onnx::{Model, TensorData};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The constants of an ONNX model under their qualified names; see [`Model::constants`].
 ///
 /// The file is mapped as long as the source lives, and must not be changed meanwhile; what is read is a copy.
 #[derive(Debug)]
 pub struct OnnxSource {
-    path: PathBuf,
+    origin: String,
     constants: BTreeMap<String, TensorData>,
 }
 
@@ -22,15 +22,24 @@ impl OnnxSource {
     /// # Errors
     /// `Io`, or `InvalidSource`.
     pub fn open(path: &Path) -> Result<Self, RefitError> {
-        let constants = Model::open(path)?.constants().into_iter();
-        let constants = constants.map(|c| (c.name, c.data));
-        Ok(Self { path: path.to_owned(), constants: constants.collect() })
+        Ok(Self::new(&Model::open(path)?, path.display().to_string()))
+    }
+
+    /// The constants of a model that was read; `origin` names it in messages.
+    pub fn new(model: &Model, origin: impl Into<String>) -> Self {
+        let constants = model.constants().into_iter().map(|c| (c.name, c.data));
+        Self { origin: origin.into(), constants: constants.collect() }
+    }
+
+    /// Leaves out the constants that `keep` does not ask for, by name and type.
+    pub fn retain(&mut self, keep: impl Fn(&str, &TensorInfo) -> bool) {
+        self.constants.retain(|name, data| data.info().is_ok_and(|info| keep(name, &info)));
     }
 }
 
 impl WeightSource for OnnxSource {
     fn origin(&self) -> String {
-        self.path.display().to_string()
+        self.origin.clone()
     }
 
     fn names(&self) -> Vec<String> {
