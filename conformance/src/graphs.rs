@@ -1,6 +1,7 @@
 //! Small hand-made ONNX models, each for one thing that refit must get right, and models with other weights.
 
 use crate::inputs;
+use crate::oracle::Tensors;
 use engine_format::{DType, Tensor};
 use engine_onnx::proto::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
@@ -176,6 +177,15 @@ pub fn with_other_weights(onnx: &[u8], chosen: &dyn Fn(&str) -> bool) -> Vec<u8>
     model.encode_to_vec()
 }
 
+/// The same model with inputs made weights that have the values of `weights`; all others stay inputs.
+pub fn with_weights(onnx: &[u8], weights: &Tensors) -> Vec<u8> {
+    let mut model = ModelProto::decode(onnx).expect("what becomes of it was read from it before");
+    let graph = model.graph.as_mut().expect("an ONNX file has a graph");
+    graph.input.retain(|input| !weights.contains_key(&input.name));
+    graph.initializer.extend(weights.iter().map(|(name, tensor)| initializer(name, tensor)));
+    model.encode_to_vec()
+}
+
 /// Changes the constants of `graph`, whose names within the model begin with `scope`.
 fn change(graph: &mut GraphProto, scope: &str, chosen: &dyn Fn(&str) -> bool) {
     for node in &mut graph.node {
@@ -243,13 +253,7 @@ impl Builder {
     }
 
     pub(crate) fn constant(&mut self, name: &str, tensor: &Tensor) {
-        self.graph.initializer.push(TensorProto {
-            name: name.to_owned(),
-            dims: tensor.shape().iter().map(|&d| d as i64).collect(),
-            data_type: element_type(tensor.dtype()),
-            raw_data: Some(tensor.bytes().to_vec().into()),
-            ..Default::default()
-        });
+        self.graph.initializer.push(initializer(name, tensor));
     }
 
     pub(crate) fn node(
@@ -287,6 +291,16 @@ impl Builder {
             ..Default::default()
         };
         model.encode_to_vec()
+    }
+}
+
+fn initializer(name: &str, tensor: &Tensor) -> TensorProto {
+    TensorProto {
+        name: name.to_owned(),
+        dims: tensor.shape().iter().map(|&d| d as i64).collect(),
+        data_type: element_type(tensor.dtype()),
+        raw_data: Some(tensor.bytes().to_vec().into()),
+        ..Default::default()
     }
 }
 

@@ -52,29 +52,37 @@ struct Sets {
     back: MapSource,
     /// Those weights of `some` that differ.
     part: MapSource,
+    /// How many differ between `own` and `all`.
+    replaced: usize,
 }
 
 impl Sets {
     fn new(onnx: &[u8]) -> Result<Self, Broken> {
-        let chosen = |name: &str| name.bytes().map(u32::from).sum::<u32>() % 2 == 0;
-        let (all, some) = (with_other_weights(onnx, &|_| true), with_other_weights(onnx, &chosen));
         let made = |onnx: &[u8], optimise| -> Result<Engine, Broken> {
             let model = Model::parse(onnx.to_vec().into(), None).doing("the model reads")?;
             let options = BuildOptions { optimise, ..BuildOptions::default() };
             build(&model, &options).doing("the model builds")
         };
         let (own, plain_own) = (made(onnx, true)?, made(onnx, false)?);
+        // What also decides shapes or control is no weight to replace.
+        let takes_any = |name: &str| match plain_own.weight(name) {
+            Some(weight) => weight.pinned.is_none(),
+            None => plain_own.parts().source_literals.iter().all(|literal| literal.name != name),
+        };
+        let every_other = |name: &str| name.bytes().map(u32::from).sum::<u32>() % 2 == 0;
+        let all = with_other_weights(onnx, &takes_any);
+        let some = with_other_weights(onnx, &|name| takes_any(name) && every_other(name));
         let (all, plain_all) = (made(&all, true)?, made(&all, false)?);
         let some = made(&some, true)?;
         let differs = |weight: &Weight| {
-            let same = |other: &Weight| other.name == weight.name && other.digest == weight.digest;
-            !own.parts().weights.iter().any(same)
+            own.weight(&weight.name).is_none_or(|other| other.digest != weight.digest)
         };
+        let replaced = all.parts().weights.iter().filter(|weight| differs(weight)).count();
         // Sources hold what the unoptimised engines hold, so that they do not depend on the passes.
         let source = weights(&plain_all, |_| true);
         let back = weights(&plain_own, |_| true);
         let part = weights(&some, differs);
-        Ok(Self { own, all, some, plain_own, plain_all, source, back, part })
+        Ok(Self { own, all, some, plain_own, plain_all, source, back, part, replaced })
     }
 }
 
@@ -85,7 +93,7 @@ fn weights(engine: &Engine, wanted: impl Fn(&Weight) -> bool) -> MapSource {
 
 /// Holds a model to every promise of refit, on each device: optimised and unoptimised graphs agree within `tolerance`; strip,
 /// then fill, is the full build; a refit is a fresh build with those weights, there and back and in part; the same bits with
-/// any number of threads.
+/// any number of threads. Gives back how many weights were replaced.
 ///
 /// # Errors
 /// The first promise that does not hold.
@@ -94,13 +102,14 @@ pub fn prove(
     inputs: &Tensors,
     devices: &[Device],
     tolerance: Tolerance,
-) -> Result<(), Broken> {
+) -> Result<usize, Broken> {
     let sets = Sets::new(onnx)?;
     files(&sets)?;
     for device in devices {
         on_device(&sets, inputs, device, tolerance)?;
     }
-    threads(&sets, inputs)
+    threads(&sets, inputs)?;
+    Ok(sets.replaced)
 }
 
 /// Strip, then fill, gives the full build's bytes, and no value is left in a stripped file.

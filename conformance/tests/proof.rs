@@ -7,6 +7,7 @@ use conformance::inputs::{Freedom, Sizes, all_tensors, seeded};
 use conformance::models::MODELS;
 use conformance::oracle::Tensors;
 use conformance::proof::prove;
+use conformance::suite::{Group, case, promises};
 use engine_builder::{BuildOptions, build};
 use engine_onnx::Model;
 use engine_ops::Tolerance;
@@ -66,6 +67,17 @@ proptest! {
         let proof = prove(&onnx, &made_up(&onnx), &conformance::devices(), TOLERANCE);
         prop_assert!(proof.is_ok(), "{steps:?}: {}", proof.unwrap_err());
     }
+}
+
+/// `cargo xtask conformance --suite onnx` holds every case of ONNX's own tests to the promises: each operand of this one becomes a
+/// weight in turn, then both.
+#[test]
+fn inputs_of_the_suite_become_weights_and_are_replaced() {
+    let cases = case::cases(&[Group::Node]).unwrap();
+    let mut case = cases.into_iter().find(|case| case.name == "matmul_3d").unwrap();
+    assert_eq!(promises::hold(&case).unwrap(), 4);
+    case.sets[0].inputs = None;
+    assert_eq!(promises::hold(&case).unwrap(), 0, "there is nothing to make weights of");
 }
 
 /// The net must hold: models that differ in more than their order of sums do not agree.

@@ -1,4 +1,5 @@
-//! `cargo xtask conformance --suite onnx`: the tests of the ONNX standard on every runtime, against two-way expectations.
+//! `cargo xtask conformance --suite onnx`: the tests of the ONNX standard on every runtime, and with weights against every promise of
+//! refit; all with two-way expectations.
 
 use crate::vulkan;
 use ::conformance::suite::{
@@ -174,6 +175,12 @@ fn print(
         let seconds = report::time(outcomes, runtime).as_secs_f32();
         println!("{}: {seconds:.0} s of all cases, {} at a time", runtime.name(), options.threads);
     }
+    let replaced = outcomes.iter().map(|outcome| outcome.replaced).filter(|&n| n > 0);
+    println!(
+        "promises: {} cases had weights to replace, {} altogether",
+        replaced.clone().count(),
+        replaced.sum::<usize>()
+    );
     for group in expectations.keys() {
         let prefix = format!("{group}/");
         let of_group: Vec<&Outcome> =

@@ -217,6 +217,7 @@ mod tests {
             }],
             on_gpu: 0,
             fallbacks: BTreeSet::new(),
+            replaced: 0,
             time: Duration::ZERO,
         }
     }

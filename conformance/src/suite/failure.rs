@@ -17,6 +17,8 @@ pub enum Stage {
     Run,
     /// The outputs are wrong.
     Compare,
+    /// A promise of refit did not hold.
+    Promise,
     /// Something panicked.
     Panic,
     /// It took longer than the limit.
@@ -56,10 +58,16 @@ impl Failure {
             Stage::Load => format!("{operator}: does not load"),
             Stage::Run => format!("{operator}: does not run"),
             Stage::Compare => format!("{operator}: wrong result"),
+            Stage::Promise => format!("{operator}: breaks a promise of refit"),
             Stage::Panic => format!("{operator}: panics"),
             Stage::Time => format!("{operator}: takes too long"),
         }
     }
+}
+
+/// An error at `stage`.
+pub(super) fn at<E: fmt::Display>(stage: Stage) -> impl FnOnce(E) -> Failure {
+    move |error| Failure::new(stage, error.to_string())
 }
 
 impl fmt::Display for Failure {

@@ -177,6 +177,7 @@ mod tests {
             results: vec![ran],
             on_gpu,
             fallbacks: fallbacks.iter().map(|(op, why)| (*op, (*why).to_owned())).collect(),
+            replaced: 0,
             time: Duration::ZERO,
         }
     }

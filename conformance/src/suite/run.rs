@@ -1,7 +1,8 @@
 //! Runs cases, many at a time, each on every runtime.
 
 use super::case::Case;
-use super::failure::{Failure, Stage};
+use super::failure::{Failure, Stage, at};
+use super::promises;
 use super::value::{self, Run};
 use crate::compare::compare;
 use engine_builder::{BuildOptions, build};
@@ -26,20 +27,27 @@ pub enum Runtime {
     CpuLive,
     /// A packed module on the CPU, made from a stripped file and filled.
     CpuPacked,
+    /// A live module on the CPU of the graph as it was imported, without passes.
+    CpuPlain,
     /// A live module on a GPU; nodes without a GPU kernel run on the CPU.
     Gpu,
+    /// The case with inputs made weights, held on the CPU to every promise of refit.
+    Promises,
 }
 
 impl Runtime {
     /// Every runtime.
-    pub const ALL: [Self; 3] = [Self::CpuLive, Self::CpuPacked, Self::Gpu];
+    pub const ALL: [Self; 5] =
+        [Self::CpuLive, Self::CpuPacked, Self::CpuPlain, Self::Gpu, Self::Promises];
 
     /// The name in expectations and reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::CpuLive => "cpu-live",
             Self::CpuPacked => "cpu-packed",
+            Self::CpuPlain => "cpu-plain",
             Self::Gpu => "gpu",
+            Self::Promises => "promises",
         }
     }
 }
@@ -76,6 +84,8 @@ pub struct Outcome {
     pub on_gpu: usize,
     /// Operators that ran on the CPU although the runtime was a GPU, with the reason.
     pub fallbacks: BTreeSet<(&'static str, String)>,
+    /// Weights that were replaced to hold the case to the promises of refit.
+    pub replaced: usize,
     /// Time over all runtimes, reading and building included.
     pub time: Duration,
 }
@@ -157,6 +167,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 enum Report {
     Operators(BTreeSet<String>),
     Placement(Vec<Placement>),
+    Replaced(usize),
     Ran(Ran),
 }
 
@@ -174,7 +185,7 @@ fn run_case(case: &Case, options: &Options) -> Outcome {
     let mut operators = BTreeSet::new();
     let mut results = Vec::new();
     let mut fallbacks = BTreeSet::new();
-    let mut on_gpu = 0;
+    let (mut on_gpu, mut replaced) = (0, 0);
     let mut missing = match spawned {
         Ok(_) => Failure::new(Stage::Panic, "the case's thread ended without a result"),
         Err(error) => Failure::new(Stage::Panic, format!("starting a thread: {error}")),
@@ -187,6 +198,7 @@ fn run_case(case: &Case, options: &Options) -> Outcome {
                 let fallen = |p: Placement| Some((p.op, p.obstacle?.to_string()));
                 fallbacks.extend(placement.into_iter().filter_map(fallen));
             }
+            Ok(Report::Replaced(weights)) => replaced = weights,
             Ok(Report::Ran(ran)) => results.push(ran),
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = options.limit.as_secs_f32();
@@ -199,7 +211,8 @@ fn run_case(case: &Case, options: &Options) -> Outcome {
     for runtime in runtimes.into_iter().skip(results.len()) {
         results.push(Ran { runtime, result: Err(missing.clone()), time: Duration::ZERO });
     }
-    Outcome { case: name, operators, results, on_gpu, fallbacks, time: start.elapsed() }
+    let time = start.elapsed();
+    Outcome { case: name, operators, results, on_gpu, fallbacks, replaced, time }
 }
 
 /// Runs a case on every runtime. Nobody may be listening any more.
@@ -208,16 +221,30 @@ fn guarded(case: &Case, gpu: Option<&Device>, runtimes: &[Runtime], sender: &Sen
     for &runtime in runtimes {
         let start = Instant::now();
         let result = match &made {
-            Ok((engine, sets)) => caught(|| {
-                let module = load(engine, runtime, gpu)?;
-                let result = sets.iter().try_for_each(|set| check(case, &*module, set));
-                let _ = sender.send(Report::Placement(module.placement()));
-                result
+            Ok(made) => caught(|| {
+                let report = one(case, made, runtime, gpu)?;
+                let _ = sender.send(report);
+                Ok(())
             }),
             Err(failure) => Err(failure.clone()),
         };
         let _ = sender.send(Report::Ran(Ran { runtime, result, time: start.elapsed() }));
     }
+}
+
+/// Runs a case on one runtime and gives what there is to say of it.
+fn one(
+    case: &Case,
+    made: &Made,
+    runtime: Runtime,
+    gpu: Option<&Device>,
+) -> Result<Report, Failure> {
+    if runtime == Runtime::Promises {
+        return promises::hold(case).map(Report::Replaced);
+    }
+    let module = load(made, runtime, gpu)?;
+    made.sets.iter().try_for_each(|set| check(case, &*module, set))?;
+    Ok(Report::Placement(module.placement()))
 }
 
 fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
@@ -230,15 +257,21 @@ fn text(payload: &(dyn Any + Send)) -> String {
     text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
 }
 
-/// What is the same on every runtime: the engine, and the data.
-fn make(case: &Case, sender: &Sender<Report>) -> Result<(Engine, Vec<Run>), Failure> {
+/// What is the same on every runtime: the model, its engine, and the data.
+struct Made {
+    model: Model,
+    engine: Engine,
+    sets: Vec<Run>,
+}
+
+fn make(case: &Case, sender: &Sender<Report>) -> Result<Made, Failure> {
     let model = Model::open(&case.model).map_err(at(Stage::Read))?;
     let mut operators = BTreeSet::new();
     collect(&model.graph, &mut operators);
     let _ = sender.send(Report::Operators(operators));
     let sets = case.sets.iter().map(|set| value::read(&model, set)).collect::<Result<_, _>>();
     let engine = build(&model, &BuildOptions::default()).map_err(at(Stage::Build))?;
-    Ok((engine, sets?))
+    Ok(Made { model, engine, sets: sets? })
 }
 
 fn collect(graph: &Graph, out: &mut BTreeSet<String>) {
@@ -251,15 +284,17 @@ fn collect(graph: &Graph, out: &mut BTreeSet<String>) {
 }
 
 /// The engine on a runtime.
-fn load(
-    engine: &Engine,
-    runtime: Runtime,
-    gpu: Option<&Device>,
-) -> Result<Box<dyn Module>, Failure> {
+fn load(made: &Made, runtime: Runtime, gpu: Option<&Device>) -> Result<Box<dyn Module>, Failure> {
+    let Made { model, engine, .. } = made;
     Ok(match runtime {
         Runtime::CpuLive => live(engine, &Device::cpu())?,
         Runtime::CpuPacked => Box::new(packed(engine)?),
+        Runtime::CpuPlain => {
+            let options = BuildOptions { optimise: false, ..BuildOptions::default() };
+            live(&build(model, &options).map_err(at(Stage::Build))?, &Device::cpu())?
+        }
         Runtime::Gpu => live(engine, gpu.expect("asked for only if there is one"))?,
+        Runtime::Promises => unreachable!("promises are held on modules of their own"),
     })
 }
 
@@ -306,8 +341,4 @@ fn check(case: &Case, module: &dyn Module, run: &Run) -> Result<(), Failure> {
 /// The kind of a value and the number of its tensors.
 fn layout(value: &Value) -> (Discriminant<Value>, usize) {
     (discriminant(value), value.tensors().len())
-}
-
-fn at<E: Display>(stage: Stage) -> impl FnOnce(E) -> Failure {
-    move |error| Failure::new(stage, error.to_string())
 }
