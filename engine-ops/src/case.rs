@@ -43,6 +43,12 @@ impl Case {
         self
     }
 
+    /// Asks for this many results.
+    #[must_use]
+    pub fn outputs(self, outputs: usize) -> Self {
+        Self { outputs, ..self }
+    }
+
     /// Sets the expected results.
     #[must_use]
     pub fn expect(mut self, outputs: Vec<Tensor>) -> Self {

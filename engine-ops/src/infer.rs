@@ -2,6 +2,7 @@
 
 use crate::OpError;
 use engine_format::{Attrs, DType, Dim, Tensor};
+use std::fmt;
 
 /// The rule that gives the facts of a node's results from those of its operands.
 pub type InferRule = fn(&InferCtx<'_>) -> Result<Vec<Facts>, InferError>;
@@ -15,6 +16,16 @@ pub struct Facts {
     pub shape: Option<Vec<Dim>>,
     /// Contents, where they are known before a run.
     pub value: Option<Known>,
+}
+
+/// `f32[batch, 3]`, or `f32[?]` where the rank is not known.
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.shape {
+            None => write!(f, "{}[?]", self.dtype),
+            Some(dims) => write!(f, "{}{dims:?}", self.dtype),
+        }
+    }
 }
 
 /// Contents known before a run.

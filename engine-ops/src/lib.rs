@@ -17,6 +17,7 @@ pub mod def;
 pub mod demand;
 pub mod equation;
 mod eval;
+mod fill;
 mod float;
 pub mod gpu;
 pub mod infer;

@@ -45,10 +45,8 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
         let n = facts.shape.as_ref().and_then(|s| s.first()?.known());
         let differs = matches!((channels.flatten(), n), (Some(c), Some(n)) if c != n);
         if differs || !facts.dtype.is_float() {
-            let (dtype, shape) = (facts.dtype, &facts.shape);
             return Err(InferError::invalid(format!(
-                "operand {i} is {dtype}{shape:?}, expected a float for each channel of {:?}",
-                x.shape
+                "operand {i} is {facts}, expected a float for each channel of {x}"
             )));
         }
     }

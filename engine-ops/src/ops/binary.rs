@@ -1,6 +1,6 @@
 //! Arithmetic of two operands with broadcasting. An operator is one row: its formula for the CPU and for WGSL.
 
-use super::elementwise::{Formula, INT64, PRELUDE, program, rounded};
+use super::elementwise::{DIVIDE64, Formula, INT64, PRELUDE, program, rounded};
 use crate::broadcast::{Shaped, zip2};
 use crate::case::{Case, ramp};
 use crate::convert::{Calc, zip_blocks};
@@ -55,6 +55,11 @@ impl Wgsl {
     }
 }
 
+/// `a + b`.
+pub(super) const SUM: Wgsl = Wgsl::numeric("a + b", "add64(a, b)");
+/// `a * b`.
+pub(super) const PRODUCT: Wgsl = Wgsl::numeric("a * b", "mul64(a, b)");
+
 /// Applies an expression of `a` and `b` to operands of any numeric type: one for floats, one for integers, which are
 /// calculated in 64 bits and wrap to their type.
 macro_rules! arithmetic {
@@ -85,7 +90,7 @@ pub static ADD: OpDef = OpDef {
     onnx: &[OnnxName::since("Add", 7)],
     infer: |ctx| with_dims(ctx, |a, b| Some(a + b)),
     cpu: Cpu::kernel(|ctx| arithmetic!(ctx, |a, b| float a + b, int a.wrapping_add(b))),
-    gpu: Some(|ctx| gpu(ctx, "Add", &Wgsl::numeric("a + b", "add64(a, b)"))),
+    gpu: Some(|ctx| gpu(ctx, "Add", &SUM)),
     cases: || cases([7.5, 2.0, -1.5, -7.0], [-56, -67], [4_294_967_301, -1]),
     ..ROW
 };
@@ -107,7 +112,7 @@ pub static MUL: OpDef = OpDef {
     onnx: &[OnnxName::since("Mul", 7)],
     infer: |ctx| with_dims(ctx, |a, b| Some(a * b)),
     cpu: Cpu::kernel(|ctx| arithmetic!(ctx, |a, b| float a * b, int a.wrapping_mul(b))),
-    gpu: Some(|ctx| gpu(ctx, "Mul", &Wgsl::numeric("a * b", "mul64(a, b)"))),
+    gpu: Some(|ctx| gpu(ctx, "Mul", &PRODUCT)),
     cases: || cases([9.0, -24.0, -4.5, 12.0], [16, 46], [12_884_901_894, -20]),
     ..ROW
 };
@@ -126,7 +131,9 @@ pub static DIV: OpDef = OpDef {
     gpu: Some(|ctx| {
         let signed = "div_i32(a, b)";
         let unsigned = "select(a / max(b, 1u), 0u, b == 0u)";
-        gpu(ctx, "Div", &Wgsl { float: "a / b", signed, unsigned, ..Wgsl::NONE })
+        let (signed64, unsigned64) = ("div_i64(a, b)", "div_u64(a, b)");
+        let wgsl = Wgsl { float: "a / b", signed, unsigned, signed64, unsigned64, boolean: "" };
+        gpu(ctx, "Div", &wgsl)
     }),
     cases: || {
         let mut cases = cases([4.0, -1.5, -2.0, 0.75], [1, -23], [1_431_655_766, -1]);
@@ -139,6 +146,17 @@ pub static DIV: OpDef = OpDef {
                 ],
             )
             .expect(vec![Tensor::from_slice(&[5], &[3i32, -3, -3, 0, i32::MIN])]),
+        );
+        let wide = |v: &[i64]| Tensor::from_slice(&[v.len()], v);
+        let (a, b) = ([7 << 40, -7, i64::MIN, i64::MIN, 5], [-3, 1 << 33, -1, 10, 0]);
+        let quotients = [-((7i64 << 40) / 3), 0, i64::MIN, -922_337_203_685_477_580, 0];
+        cases.push(
+            Case::new("long integers", vec![wide(&a), wide(&b)]).expect(vec![wide(&quotients)]),
+        );
+        let unsigned = |v: &[u64]| Tensor::from_slice(&[v.len()], v);
+        cases.push(
+            Case::new("u64", vec![unsigned(&[u64::MAX, 9, 9]), unsigned(&[1 << 63, u64::MAX, 0])])
+                .expect(vec![unsigned(&[1, 0, 0])]),
         );
         cases
     },
@@ -168,12 +186,15 @@ pub static MOD: OpDef = OpDef {
         })
     }),
     gpu: Some(|ctx| {
-        let signed = match ctx.attrs.int("fmod") {
-            0 => "mod_i32(a, b)",
-            _ => "a - div_i32(a, b) * select(b, 1, b == 0) - select(0, a, b == 0)",
+        let (signed, signed64) = match ctx.attrs.int("fmod") {
+            0 => ("mod_i32(a, b)", "mod_i64(a, b)"),
+            _ => {
+                ("a - div_i32(a, b) * select(b, 1, b == 0) - select(0, a, b == 0)", "rem_i64(a, b)")
+            }
         };
         let unsigned = "select(a % max(b, 1u), 0u, b == 0u)";
-        gpu(ctx, "Mod", &Wgsl { signed, unsigned, ..Wgsl::NONE })
+        let (float, unsigned64) = ("fmod(a, b)", "rem_u64(a, b)");
+        gpu(ctx, "Mod", &Wgsl { float, signed, unsigned, signed64, unsigned64, boolean: "" })
     }),
     cases: || {
         let operands = vec![
@@ -184,6 +205,16 @@ pub static MOD: OpDef = OpDef {
             Tensor::from_slice(&[3], &[-4.3f32, 7.2, 5.0]),
             Tensor::from_slice(&[3], &[2.1f32, -3.4, 8.0]),
         ];
+        let long = vec![
+            Tensor::from_slice(&[5], &[3i64 << 40, -7, i64::MIN, 5, 9]),
+            Tensor::from_slice(&[5], &[-(2i64 << 40), 10, -1, 1 << 50, 0]),
+        ];
+        let (n, inf) = (f32::NAN, f32::INFINITY);
+        let edges = (
+            [1e30f32, 5.5, -5.5, 1.0, 3.0, inf, 6.0, n],
+            [3.0f32, inf, 2.0, 0.0, 1e-40, 2.0, -3.0, 1.0],
+            [1e30f32 % 3.0, 5.5, -1.5, n, 3.0 % 1e-40, n, 0.0, n],
+        );
         vec![
             Case::new("sign of the divisor", operands.clone())
                 .expect(vec![Tensor::from_slice(&[6], &[0i32, -2, 5, 0, 2, 0])]),
@@ -198,6 +229,17 @@ pub static MOD: OpDef = OpDef {
                 vec![Tensor::from_slice(&[3], &[200u8, 7, 255]), Tensor::from_slice(&[1], &[16u8])],
             )
             .expect(vec![Tensor::from_slice(&[3], &[8u8, 7, 15])]),
+            Case::new("long integers, sign of the divisor", long.clone())
+                .expect(vec![Tensor::from_slice(&[5], &[-(1i64 << 40), 3, 0, 5, 0])]),
+            Case::new("long integers, sign of the dividend", long)
+                .attr("fmod", Attr::Int(1))
+                .expect(vec![Tensor::from_slice(&[5], &[1i64 << 40, -7, 0, 5, 0])]),
+            Case::new(
+                "floats at the edges",
+                vec![Tensor::from_slice(&[8], &edges.0), Tensor::from_slice(&[8], &edges.1)],
+            )
+            .attr("fmod", Attr::Int(1))
+            .expect(vec![Tensor::from_slice(&[8], &edges.2)]),
         ]
     },
     ..ROW
@@ -221,7 +263,10 @@ pub static PRELU: OpDef = OpDef {
     }),
     gpu: Some(|ctx| {
         let float = "select(a, b * a, a < 0.0)";
-        gpu(ctx, "PRelu", &Wgsl { float, signed: "select(a, b * a, a < 0)", ..Wgsl::NONE })
+        let signed = "select(a, b * a, a < 0)";
+        let signed64 = "select(a, mul64(b, a), negative64(a))";
+        let (unsigned, unsigned64) = ("a", "a");
+        gpu(ctx, "PRelu", &Wgsl { float, signed, unsigned, signed64, unsigned64, boolean: "" })
     }),
     cases: || {
         vec![
@@ -240,6 +285,14 @@ pub static PRELU: OpDef = OpDef {
                 &[-0.5f32, 2.0, -1.5, -1.0, f32::NAN, f32::NEG_INFINITY],
             )]),
             Case::new("image", vec![ramp(&[2, 3, 9, 11]), ramp(&[3, 1, 1])]),
+            Case::new(
+                "long integers",
+                vec![
+                    Tensor::from_slice(&[2], &[-3i64 << 33, 4]),
+                    Tensor::from_slice(&[1], &[2i64]),
+                ],
+            )
+            .expect(vec![Tensor::from_slice(&[2], &[-6i64 << 33, 4])]),
         ]
     },
     ..ROW
@@ -349,7 +402,7 @@ pub(super) fn formula(
     label: &'static str,
     y: &str,
 ) -> Result<Option<GpuProgram>, OpError> {
-    let functions = &[PRELUDE, INT64, include_str!("binary.wgsl")];
+    let functions = &[PRELUDE, INT64, DIVIDE64, include_str!("binary.wgsl")];
     program(ctx, &Formula { label, operands: [0, 1], functions, y, params: [0; 3] })
 }
 

@@ -11,12 +11,6 @@ fn f32_to_u32(x: f32) -> u32 {
     return u32(x);
 }
 
-fn shift_left64(v: vec2<u32>, by: u32) -> vec2<u32> {
-    if (by == 0u) { return v; }
-    if (by >= 32u) { return vec2<u32>(0u, v.x << (by - 32u)); }
-    return vec2<u32>(v.x << by, (v.y << by) | (v.x >> (32u - by)));
-}
-
 // The whole part of a positive number below 2^64, from its exponent and mantissa.
 fn whole64(x: f32) -> vec2<u32> {
     let bits = bitcast<u32>(x);

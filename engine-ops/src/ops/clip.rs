@@ -32,8 +32,8 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
         let elements = bound.concrete().map(|s| s.iter().product::<usize>());
         if bound.dtype != x.dtype || elements.is_some_and(|n| n != 1) {
             return Err(InferError::invalid(format!(
-                "a bound is {}{:?}, expected one {}",
-                bound.dtype, bound.shape, x.dtype
+                "a bound is {bound}, expected one {}",
+                x.dtype
             )));
         }
     }

@@ -4,6 +4,7 @@ use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
 use crate::def::{AttrsExt, FLOATS};
+use crate::fill::filled;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::Term;
@@ -19,7 +20,7 @@ use rayon::prelude::*;
 pub static CONV: OpDef = OpDef {
     name: "Conv",
     doc: "`Y[n, o, p] = B[o] + Σ X[n, c, p·stride + t·dilation − before] · W[o, c, t]` over the taps t and the channels c \
-          of o's group; outside the input X is 0.",
+          of o's group; outside the input X is 0. Sums of integers wrap.",
     onnx: &[OnnxName::since("Conv", 1)],
     attrs: &[
         AttrDef::str("auto_pad", "NOTSET"),
@@ -34,7 +35,7 @@ pub static CONV: OpDef = OpDef {
     infer,
     cpu: Cpu::Kernel { run, scratch },
     gpu: Some(gpu),
-    types: FLOATS,
+    types: &[DType::F32, DType::F64, DType::F16, DType::BF16, DType::I32],
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE
@@ -57,6 +58,7 @@ pub static FUSED_CONV: OpDef = OpDef {
     inputs: &[CONV.inputs[0], CONV.inputs[1], CONV.inputs[2], chain::OPERANDS],
     variadic_input: true,
     infer: |ctx| chain::infer(ctx, OWN, infer(ctx)?),
+    types: FLOATS,
     cases: fused_cases,
     ..CONV
 };
@@ -217,7 +219,7 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let (x, w, bias) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
     let plan = Plan::new(ctx.attrs, x.shape, w.shape)?;
     if x.dtype != DType::F32 {
-        return for_dtype!(x.dtype, [F64 => f64, F16 => f16, BF16 => bf16], T => {
+        return for_dtype!(x.dtype, [F64 => f64, F16 => f16, BF16 => bf16, I32 => i32], T => {
             let bias = bias.map(|b| b.slice::<T>());
             plain(&plan, x.slice::<T>(), w.slice::<T>(), bias, ctx.output().slice::<T>());
             Ok(())
@@ -257,7 +259,7 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     Ok(())
 }
 
-/// Other float types: one output at a time.
+/// Other types than `f32`: one output at a time.
 fn plain<T: Term>(plan: &Plan, x: &[T], w: &[T], bias: Option<&[T]>, out: &mut [T]) {
     let outputs = plan.outputs();
     let [d, h, width] = &plan.axes;
@@ -293,9 +295,10 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let Some(element) = wgsl_type(x.dtype) else { return Ok(None) };
     let plan = Plan::new(ctx.attrs, &x.shape, &w.shape)?;
     let Gemm { batch, m, n, k } = plan.gemm();
-    // An empty operand must not be bound: the CPU writes the bias.
+    // An empty operand must not be bound. The CPU writes a bias, and applies stages to it.
     if k == 0 && batch * m * n > 0 {
-        return Ok(None);
+        let plain = bias.is_none() && !ctx.attrs.contains_key(chain::STAGES.name);
+        return Ok(plain.then(|| filled(ctx, [0; 2])).flatten());
     }
     let dense = m > GPU_FEW_FILTERS;
     let (down, across) = (m.div_ceil(TILE), n.div_ceil(TILE));
@@ -395,6 +398,11 @@ fn fused_cases() -> Vec<Case> {
 }
 
 fn cases() -> Vec<Case> {
+    let integers = |shape: &[usize]| {
+        let values: Vec<i32> =
+            (0..shape.iter().product::<usize>() as i32).map(|i| i * 37 % 511 - 255).collect();
+        Tensor::from_slice(shape, &values)
+    };
     let conv = |name, x: &[usize], w: &[usize]| Case::new(name, vec![ramp(x), ramp(w)]);
     let ints = |values: &[i64]| Attr::Ints(values.to_vec());
     vec![
@@ -429,6 +437,20 @@ fn cases() -> Vec<Case> {
             ],
         )
         .expect(vec![Tensor::from_slice(&[1, 1, 3], &[f32::NAN, 2.0, f32::INFINITY])]),
+        Case::new(
+            "integers",
+            vec![
+                Tensor::from_slice(&[1, 1, 3], &[1i32, -2, 1 << 30]),
+                Tensor::from_slice(&[2, 1, 2], &[3i32, 1, -1, 4]),
+                Tensor::from_slice(&[2], &[10i32, 0]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(&[1, 2, 2], &[11i32, (1 << 30) + 4, -9, 2])]),
+        Case::new(
+            "integers, many filters",
+            vec![integers(&[2, 4, 9, 10]), integers(&[12, 4, 3, 3])],
+        )
+        .attr("pads", ints(&[1, 1, 1, 1])),
         conv("pointwise", &[2, 20, 5, 7], &[33, 20, 1, 1]).input(Some(ramp(&[33]))),
         conv("one filter, pointwise", &[1, 20, 6, 7], &[1, 20, 1, 1]),
         conv("image, strided", &[1, 3, 20, 21], &[16, 3, 3, 3])

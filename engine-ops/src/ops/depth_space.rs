@@ -66,8 +66,7 @@ fn infer(
     let elements = |f: &Facts| f.concrete().map(|s| s.iter().product::<usize>());
     if elements(x) != elements(&out) && x.concrete().is_some() {
         return Err(InferError::invalid(format!(
-            "input of shape {:?} has no whole blocks of size {}",
-            x.shape,
+            "input {x} has no whole blocks of size {}",
             block(ctx.attrs)?
         )));
     }

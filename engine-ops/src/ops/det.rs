@@ -1,8 +1,11 @@
 //! Determinants.
 
-use crate::case::Case;
+use super::elementwise::{PRELUDE, element_type, rounded};
+use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx};
+use crate::fill::filled;
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::Tensor;
@@ -14,12 +17,22 @@ pub static DET: OpDef = OpDef {
     inputs: &[Operand::data("X")],
     infer,
     cpu: Cpu::kernel(run),
+    gpu: Some(gpu),
     tolerance: Tolerance::SUMS,
     cases: || {
         let x = Tensor::from_slice(&[2, 2, 2], &[0.0f32, 2.0, 3.0, 4.0, 1.0, 2.0, 2.0, 4.0]);
         vec![
             Case::new("a row exchange, and a singular one", vec![x])
                 .expect(vec![Tensor::from_slice(&[2], &[-6.0f32, 0.0])]),
+            Case::new("of nothing", vec![Tensor::from_slice::<f32>(&[2, 0, 0], &[])])
+                .expect(vec![Tensor::from_slice(&[2], &[1.0f32, 1.0])]),
+            Case::new("no matrix", vec![Tensor::from_slice::<f32>(&[0, 2, 2], &[])]),
+            Case::new(
+                "not a number",
+                vec![Tensor::from_slice(&[2, 2], &[1.0f32, f32::NAN, 0.0, 2.0])],
+            )
+            .expect(vec![Tensor::from_slice(&[], &[f32::NAN])]),
+            Case::new("several of ten rows", vec![ramp(&[2, 3, 10, 10])]),
         ]
     },
     ..OpDef::BASE
@@ -75,4 +88,25 @@ fn determinant(m: &mut [f64], n: usize) -> f64 {
         }
     }
     product
+}
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (x, y) = (ctx.input(0), ctx.output());
+    let n = x.shape[x.shape.len() - 1];
+    if element_type(x.dtype) != Some("f32") || i32::try_from(x.len()).is_err() {
+        return Ok(None);
+    }
+    // The product of no factors.
+    if n == 0 {
+        return Ok(filled(ctx, [1f32.to_bits(), 0]));
+    }
+    let keys = [("functions", PRELUDE), ("y", &rounded(y.dtype, "product"))];
+    let dispatch = Dispatch {
+        label: "Det".into(),
+        wgsl: render(include_str!("det.wgsl"), &keys).into(),
+        binds: vec![Bind::In(0), Bind::Out(0), Bind::Scratch(0)],
+        params: vec![y.len() as u32, n as u32],
+        groups: ctx.limits.linear(y.len(), 1),
+    };
+    Ok(Some(GpuProgram { dispatches: vec![dispatch], scratch: vec![x.len().max(1)] }))
 }

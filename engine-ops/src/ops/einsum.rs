@@ -1,14 +1,19 @@
 //! Sums of products over labelled axes.
 
-use crate::case::Case;
+use super::binary::{PRODUCT, SUM};
+use super::elementwise::{INT64, PRELUDE, element_type, rounded};
+use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::{AttrKind, AttrsExt};
 use crate::equation::{Equation, Label};
+use crate::fill::filled;
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, DType, Dim, Tensor};
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 pub static EINSUM: OpDef = OpDef {
     name: "Einsum",
@@ -20,6 +25,7 @@ pub static EINSUM: OpDef = OpDef {
     outputs: &["Output"],
     infer,
     cpu: Cpu::kernel(run),
+    gpu: Some(gpu),
     tolerance: Tolerance::SUMS,
     cases: || {
         let (a, b) = ([1.0f32, 2.0, 3.0, 4.0], [1.0f32, 0.0, 1.0, 1.0]);
@@ -32,6 +38,19 @@ pub static EINSUM: OpDef = OpDef {
             Case::new("diagonal", vec![a.clone()])
                 .attr("equation", equation("ii->i"))
                 .expect(vec![Tensor::from_slice(&[2], &[1.0f32, 4.0])]),
+            Case::new("three operands", vec![ramp(&[4, 5]), ramp(&[5, 6, 3]), ramp(&[6, 4])])
+                .attr("equation", equation("ij,jkl,ki->li")),
+            Case::new("batches of diagonals", vec![ramp(&[3, 7, 7])])
+                .attr("equation", equation("...ii->...i")),
+            Case::new("of no term", vec![Tensor::zeros(DType::F32, &[2, 0])])
+                .attr("equation", equation("ij->i"))
+                .expect(vec![Tensor::zeros(DType::F32, &[2])]),
+            Case::new("long integers", {
+                let row = Tensor::from_slice(&[2], &[3i64 << 33, -5]);
+                vec![row, Tensor::from_slice(&[2], &[2i64, 7])]
+            })
+            .attr("equation", equation("i,i->"))
+            .expect(vec![Tensor::from_slice(&[], &[(6i64 << 33) - 35])]),
             Case::new("axes that broadcast", vec![a])
                 .attr("equation", equation("...j->..."))
                 .expect(vec![Tensor::from_slice(&[2], &[3.0f32, 7.0])]),
@@ -71,7 +90,8 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let operands: Vec<TensorRef<'_>> = ctx.inputs.iter().flatten().copied().collect();
     let ranks: Vec<usize> = operands.iter().map(|x| x.shape.len()).collect();
     let equation = Equation::new(ctx.attrs.str("equation"), &ranks)?;
-    let walk = Walk::new(&equation, &operands);
+    let shapes: Vec<&[usize]> = operands.iter().map(|x| x.shape).collect();
+    let walk = Walk::new(&equation, &shapes);
     let y = ctx.output();
     match dtype {
         DType::F64 => walk.run(&operands, y.dtype, y.bytes, 1.0, |a: f64, b| a + b, |a, b| a * b),
@@ -93,11 +113,11 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(equation: &Equation, operands: &[TensorRef<'_>]) -> Self {
+    fn new(equation: &Equation, operands: &[&[usize]]) -> Self {
         let mut axes = BTreeMap::<Label, (usize, Vec<usize>)>::new();
-        for (i, (labels, x)) in equation.operands.iter().zip(operands).enumerate() {
+        for (i, (labels, shape)) in equation.operands.iter().zip(operands).enumerate() {
             let mut stride = 1;
-            for (label, &size) in labels.iter().zip(x.shape).rev() {
+            for (label, &size) in labels.iter().zip(*shape).rev() {
                 let axis = axes.entry(*label).or_insert_with(|| (1, vec![0; operands.len()]));
                 // An axis of size 1 stays where it is; a label that occurs twice goes along the diagonal.
                 if size != 1 {
@@ -149,4 +169,80 @@ fn offsets(axes: &[(usize, Vec<usize>)], mut at: usize, operands: usize) -> Vec<
         out.iter_mut().zip(strides).for_each(|(offset, stride)| *offset += index * stride);
     }
     out
+}
+
+/// Operands that fit a shader beside the result.
+const GPU_OPERANDS: usize = 7;
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let y = ctx.output();
+    let shapes: Vec<&[usize]> = ctx.inputs.iter().flatten().map(|x| x.shape.as_slice()).collect();
+    let (Some(word), Some(add), Some(multiply)) =
+        (element_type(y.dtype), SUM.of(y.dtype), PRODUCT.of(y.dtype))
+    else {
+        return Ok(None);
+    };
+    if shapes.len() > GPU_OPERANDS {
+        return Ok(None);
+    }
+    // A sum without terms: what is empty must not be bound.
+    if shapes.iter().any(|shape| shape.contains(&0)) && !y.is_empty() {
+        return Ok(filled(ctx, [0; 2]));
+    }
+    let ranks: Vec<usize> = shapes.iter().map(|shape| shape.len()).collect();
+    let walk = Walk::new(&Equation::new(ctx.attrs.str("equation"), &ranks)?, &shapes);
+    let (mut bindings, mut product) = (String::new(), "one".to_owned());
+    for k in 0..shapes.len() {
+        let declared = format!("var<storage, read> x{k}: array<{word}>;");
+        let _ = writeln!(bindings, "@group(0) @binding({k}) {declared}");
+        product = format!("multiplied({product}, x{k}[at[{k}]])");
+    }
+    let (zero, one) = match word {
+        "vec2<u32>" => ("vec2<u32>(0u, 0u)".to_owned(), "vec2<u32>(1u, 0u)".to_owned()),
+        word => (format!("{word}(0)"), format!("{word}(1)")),
+    };
+    let (table, axes) = (walk.table(), walk.kept.len() + walk.summed.len());
+    let (count, result) = (shapes.len().to_string(), shapes.len().to_string());
+    let (uniform, lines) = ((shapes.len() + 1).to_string(), (2 * axes).max(1).to_string());
+    let keys = [
+        ("functions", [PRELUDE, INT64].concat()),
+        ("narrowed", rounded(y.dtype, "sum")),
+        ("bindings", bindings),
+        ("product", product),
+        ("add", add.to_owned()),
+        ("multiply", multiply.to_owned()),
+        ("zero", zero),
+        ("one", one),
+        ("count", count),
+        ("result", result),
+        ("uniform", uniform),
+        ("lines", lines),
+        ("word", word.to_owned()),
+    ];
+    let keys = keys.each_ref().map(|(key, value)| (*key, value.as_str()));
+    let terms: usize = walk.summed.iter().map(|(size, _)| size).product();
+    let mut params =
+        [y.len(), terms, walk.kept.len(), walk.summed.len()].map(|n| n as u32).to_vec();
+    params.extend(table);
+    Ok(Some(GpuProgram::one(Dispatch {
+        label: "Einsum".into(),
+        wgsl: render(include_str!("einsum.wgsl"), &keys).into(),
+        binds: (0..shapes.len()).map(Bind::In).chain([Bind::Out(0)]).collect(),
+        params,
+        groups: ctx.limits.linear(y.len(), 64),
+    })))
+}
+
+impl Walk {
+    /// The axes as the shader takes them, the kept ones first, each the innermost first: a size and a stride of every operand.
+    fn table(&self) -> Vec<u32> {
+        let mut table = Vec::new();
+        for (size, strides) in self.kept.iter().rev().chain(self.summed.iter().rev()) {
+            let end = table.len() + 1 + GPU_OPERANDS;
+            table.push(*size as u32);
+            table.extend(strides.iter().map(|&stride| stride as u32));
+            table.resize(end, 0);
+        }
+        if table.is_empty() { vec![0; 4] } else { table }
+    }
 }

@@ -10,6 +10,8 @@ use std::fmt::Write;
 pub(crate) const PRELUDE: &str = include_str!("prelude.wgsl");
 /// Arithmetic on 64-bit integers.
 pub(super) const INT64: &str = include_str!("int64.wgsl");
+/// Division of 64-bit integers, in terms of [`INT64`].
+pub(super) const DIVIDE64: &str = include_str!("divide64.wgsl");
 
 /// The WGSL type of an element; `None` for types that are not kept on the GPU.
 pub(super) fn element_type(dtype: DType) -> Option<&'static str> {
@@ -26,6 +28,8 @@ pub(super) fn rounded(dtype: DType, y: &str) -> String {
         DType::BF16 => format!("to_bf16({y})"),
         DType::I8 | DType::U8 => format!("extractBits({y}, 0u, 8u)"),
         DType::I16 | DType::U16 => format!("extractBits({y}, 0u, 16u)"),
+        DType::I4 | DType::U4 => format!("extractBits({y}, 0u, 4u)"),
+        DType::I2 | DType::U2 => format!("extractBits({y}, 0u, 2u)"),
         _ => y.to_owned(),
     }
 }

@@ -6,7 +6,7 @@ use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
-use engine_format::{Attr, DType, Tensor};
+use engine_format::{Attr, DType, Dim, Tensor};
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -58,10 +58,19 @@ pub(super) fn check_indices(ctx: &InferCtx<'_>, i: usize) -> Result<(), InferErr
     }
 }
 
+/// Whether indices that are known before a run lie on an axis whose size is.
+pub(super) fn check_range(ctx: &InferCtx<'_>, i: usize, dim: &Dim) -> Result<(), InferError> {
+    let size = dim.known().and_then(|n| usize::try_from(n).ok());
+    let (Some(size), Ok(which)) = (size, ctx.ints(i)) else { return Ok(()) };
+    which.iter().try_for_each(|&index| position(index, size).map(drop))?;
+    Ok(())
+}
+
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     check_indices(ctx, 1)?;
     let (shape, picked) = (ctx.shape(0)?, ctx.shape(1)?);
     let at = axis(ctx.attrs.int("axis"), shape.len())?;
+    check_range(ctx, 1, &shape[at])?;
     let out = [&shape[..at], picked, &shape[at + 1..]].concat();
     if let (Some(all), [_], [] | [_], Ok(which)) = (ctx.known_dims(0), shape, picked, ctx.ints(1)) {
         let contents = which

@@ -1,13 +1,13 @@
 //! GatherElements and ScatterElements: single elements picked, or replaced, along an axis.
 
-use super::gather::{check_indices, indices, position};
-use super::scatter::{Reduction, scatter};
+use super::gather::{check_indices, check_range, indices, position};
+use super::scatter::{Lines, Reduction, copied, over_data, scatter};
 use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
-use crate::strided::{Loop, StridedCopy, offsets, strides};
+use crate::strided::{offsets, strides};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Text, for_size};
 use engine_format::{Attr, Dim, Tensor};
 
@@ -59,6 +59,7 @@ fn gather_infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
 fn check(ctx: &InferCtx<'_>) -> Result<(), InferError> {
     let (data, picked) = (ctx.shape(0)?, ctx.shape(1)?);
     let at = axis(ctx.attrs.int("axis"), data.len())?;
+    check_range(ctx, 1, &data[at])?;
     let outside = |(i, (p, d)): (usize, (&Dim, &Dim))| match (p.known(), d.known()) {
         (Some(p), Some(d)) => i != at && p > d,
         _ => false,
@@ -164,21 +165,31 @@ fn gather_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
 }
 
 fn scatter_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
-    let data = ctx.input(0);
-    if Reduction::of(ctx.attrs)? != Reduction::None {
-        return Ok(None);
+    let label = "ScatterElements";
+    let (data, which) = (ctx.input(0), ctx.input(1));
+    if which.is_empty() || data.is_empty() {
+        return Ok(copied(ctx, label));
     }
-    let whole = StridedCopy::new(0, 0, [Loop { size: data.len(), from: 1, to: 1 }]);
-    let Some(mut program) = whole.program("ScatterElements data", data.dtype, ctx.limits) else {
-        return Ok(None);
+    let updates = match Reduction::of(ctx.attrs)? {
+        Reduction::None => each_index(ctx, label, 2)?,
+        reduction => lines(ctx)?.dispatch(ctx, label, reduction),
     };
-    if !ctx.input(1).is_empty() && !data.is_empty() {
-        let Some(scatter) = each_index(ctx, "ScatterElements", 2)? else {
-            return Ok(None);
-        };
-        program.dispatches.push(scatter);
-    }
-    Ok(Some(program))
+    Ok(over_data(ctx, label, updates))
+}
+
+/// The updates along `axis`: each meets elements of its own line of the data alone.
+fn lines(ctx: &GpuCtx<'_>) -> Result<Lines, OpError> {
+    let (data, which) = (ctx.input(0), ctx.input(1));
+    let at = axis(ctx.attrs.int("axis"), data.shape.len())?;
+    let (own, there) = (strides(&which.shape), strides(&data.shape));
+    let others = (0..which.shape.len()).rev().filter(|&i| i != at);
+    Ok(Lines {
+        axes: others.map(|i| [which.shape[i], own[i], own[i], there[i]]).collect(),
+        count: which.shape[at],
+        update_step: own[at],
+        index_step: own[at],
+        tuple: vec![[data.shape[at], there[at]]],
+    })
 }
 
 fn gather_cases() -> Vec<Case> {
@@ -205,6 +216,14 @@ fn scatter_cases() -> Vec<Case> {
             .attr("reduction", Attr::Str(reduction.to_owned()))
             .expect(vec![by(expected)])
     };
+    // Floats that meet the same elements again and again, so that the order of additions shows in their bits.
+    let added = |name, data: &[usize], which: &[usize], axis: usize| {
+        let count: usize = which.iter().product();
+        let indices: Vec<i64> = (0..count).map(|i| (i * 7 % data[axis]) as i64).collect();
+        Case::new(name, vec![ramp(data), Tensor::from_slice(which, &indices), ramp(which)])
+            .attr("axis", Attr::Int(axis as i64))
+            .attr("reduction", Attr::Str("add".to_owned()))
+    };
     vec![
         Case::new("replaced", vec![line(), at(&[1, 3]), by(&[1.1, 2.1])])
             .attr("axis", Attr::Int(1))
@@ -217,6 +236,32 @@ fn scatter_cases() -> Vec<Case> {
             "rows",
             vec![ramp(&[4, 3]), Tensor::from_slice(&[2, 2], &[3i64, 0, 0, 2]), ramp(&[2, 2])],
         ),
+        added("long rows", &[3, 70], &[2, 300], 1),
+        added("many columns", &[9, 200], &[30, 200], 0),
+        added("around an axis", &[4, 5, 6], &[4, 11, 5], 1),
+        Case::new("i64", vec![ints(&[5 << 33, 2]), ints(&[0, 1, 0]), ints(&[3, 4, -1])])
+            .attr("reduction", Attr::Str("mul".to_owned()))
+            .expect(vec![ints(&[-15 << 33, 8])]),
+        Case::new(
+            "bytes wrap",
+            vec![
+                Tensor::from_slice(&[2], &[100i8, -3]),
+                ints(&[0, 0, 1]),
+                Tensor::from_slice(&[3], &[100i8, 1, 2]),
+            ],
+        )
+        .attr("reduction", Attr::Str("add".to_owned()))
+        .expect(vec![Tensor::from_slice(&[2], &[-55i8, -1])]),
+        Case::new(
+            "the larger, and not a number",
+            vec![
+                Tensor::from_slice(&[3], &[1.0f32, f32::NAN, 0.0]),
+                ints(&[0, 1, 2]),
+                Tensor::from_slice(&[3], &[f32::NAN, 2.0, f32::INFINITY]),
+            ],
+        )
+        .attr("reduction", Attr::Str("max".to_owned()))
+        .expect(vec![Tensor::from_slice(&[3], &[f32::NAN, f32::NAN, f32::INFINITY])]),
         Case::new("nothing", vec![ramp(&[3]), ints(&[]), ramp(&[0])]).expect(vec![ramp(&[3])]),
     ]
 }

@@ -1,13 +1,13 @@
 //! GatherND and ScatterND: slices picked, or replaced, by tuples of indices.
 
 use super::gather::{check_indices, indices, position};
-use super::scatter::{Reduction, scatter};
+use super::scatter::{Lines, Reduction, copied, over_data, scatter};
 use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx, TensorMeta, TensorRef};
 use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError};
-use crate::strided::{Loop, StridedCopy, strides};
+use crate::strided::strides;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Text, for_size};
 use engine_format::{Attr, Dim, Tensor};
 
@@ -81,10 +81,7 @@ fn scatter_infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let updates = ctx.facts(2)?;
     let sizes = (expected.concrete(), updates.concrete());
     if updates.dtype != expected.dtype || matches!(sizes, (Some(a), Some(b)) if a != b) {
-        return Err(InferError::invalid(format!(
-            "updates are {} {:?}, expected {} {:?}",
-            updates.dtype, updates.shape, expected.dtype, expected.shape
-        )));
+        return Err(InferError::invalid(format!("updates are {updates}, expected {expected}")));
     }
     Ok(vec![Facts { value: None, ..ctx.facts(0)?.clone() }])
 }
@@ -181,22 +178,35 @@ fn gather_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
 }
 
 fn scatter_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
-    let (data, which, updates) = (ctx.input(0), ctx.input(1), ctx.input(2));
-    if Reduction::of(ctx.attrs)? != Reduction::None {
+    let label = "ScatterND";
+    let (which, updates) = (ctx.input(1), ctx.input(2));
+    if updates.is_empty() {
+        return Ok(copied(ctx, label));
+    }
+    // No index at all replaces the data; the buffer of indices is then empty and must not be bound.
+    if which.is_empty() {
         return Ok(None);
     }
-    let whole = StridedCopy::new(0, 0, [Loop { size: data.len(), from: 1, to: 1 }]);
-    let Some(mut program) = whole.program("ScatterND data", data.dtype, ctx.limits) else {
-        return Ok(None);
+    let updates = match Reduction::of(ctx.attrs)? {
+        Reduction::None => each_slice(ctx, label, 0, 2),
+        reduction => lines(ctx).dispatch(ctx, label, reduction),
     };
-    if !updates.is_empty() {
-        if which.is_empty() {
-            return Ok(None);
-        }
-        let Some(scatter) = each_slice(ctx, "ScatterND", 0, 2) else { return Ok(None) };
-        program.dispatches.push(scatter);
+    Ok(over_data(ctx, label, updates))
+}
+
+/// The elements of slices: those at one position of all slices are a line.
+fn lines(ctx: &GpuCtx<'_>) -> Lines {
+    let (data, which) = (ctx.input(0), ctx.input(1));
+    let tuple = which.shape[which.shape.len() - 1];
+    let len: usize = data.shape[tuple..].iter().product();
+    let distances = strides(&data.shape);
+    Lines {
+        axes: vec![[len, 1, 0, 1]],
+        count: which.len() / tuple,
+        update_step: len,
+        index_step: tuple,
+        tuple: (0..tuple).map(|i| [data.shape[i], distances[i]]).collect(),
     }
-    Ok(Some(program))
 }
 
 fn gather_cases() -> Vec<Case> {
@@ -229,6 +239,15 @@ fn scatter_cases() -> Vec<Case> {
             .attr("reduction", Attr::Str(reduction.to_owned()))
             .expect(vec![line(expected)])
     };
+    // Floats that meet the same elements again and again, so that the order of additions shows in their bits.
+    let added = |name, data: &[usize], which: &[usize; 2]| {
+        let [tuples, tuple] = *which;
+        let index = |i: usize| (i / tuple * 5 % data[i % tuple]) as i64;
+        let indices: Vec<i64> = (0..tuples * tuple).map(index).collect();
+        let updates = [&[tuples], &data[tuple..]].concat();
+        Case::new(name, vec![ramp(data), Tensor::from_slice(which, &indices), ramp(&updates)])
+            .attr("reduction", Attr::Str("add".to_owned()))
+    };
     vec![
         Case::new(
             "elements",
@@ -252,6 +271,8 @@ fn scatter_cases() -> Vec<Case> {
             "long slices",
             vec![ramp(&[4, 3, 70]), Tensor::from_slice(&[2, 2], &[0i64, 2, 3, 0]), ramp(&[2, 70])],
         ),
+        added("slices added", &[4, 3, 70], &[30, 2]),
+        added("many elements added", &[5, 7], &[200, 2]),
         Case::new("nothing", vec![ints(&[4]), Tensor::from_slice::<i64>(&[0, 1], &[]), ints(&[])])
             .expect(vec![ints(&[4])]),
     ]

@@ -5,10 +5,11 @@ use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::{AttrsExt, FLOATS};
+use crate::fill::filled;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
-use engine_format::{Attr, Attrs, Tensor};
+use engine_format::{Attr, Attrs, DType, Tensor};
 
 pub static GRID_SAMPLE: OpDef = OpDef {
     name: "GridSample",
@@ -47,7 +48,21 @@ pub static GRID_SAMPLE: OpDef = OpDef {
                     .attr("align_corners", Attr::Int(aligned))
             })
             .collect();
+        let volumes = [
+            ("volume, linear", "linear", "zeros", 0),
+            ("volume, cubic", "cubic", "reflection", 1),
+            ("volume, nearest", "nearest", "border", 0),
+        ];
+        cases.extend(volumes.into_iter().map(|(name, mode, padding, aligned)| {
+            Case::new(name, vec![ramp(&[2, 2, 4, 3, 5]), ramp(&[2, 2, 3, 4, 3])])
+                .attr("mode", text(mode))
+                .attr("padding_mode", text(padding))
+                .attr("align_corners", Attr::Int(aligned))
+        }));
         cases.extend([
+            Case::new("signal", vec![ramp(&[2, 3, 9]), ramp(&[2, 7, 1])]),
+            Case::new("of no pixel", vec![ramp(&[1, 2, 0, 3]), ramp(&[1, 2, 2, 2])])
+                .expect(vec![Tensor::zeros(DType::F32, &[1, 2, 2, 2])]),
             Case::new(
                 "no place",
                 vec![x.clone(), Tensor::from_slice(&[1, 1, 1, 2], &[f32::NAN, 0.0])],
@@ -186,18 +201,23 @@ impl Sampling {
     }
 }
 
-/// Images of two axes; volumes stay on the CPU.
+/// Spatial axes that the shader walks over.
+const GPU_AXES: usize = 3;
+
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let (x, y) = (ctx.input(0), ctx.output());
     let floats = [x.dtype, ctx.input(1).dtype].map(element_type) == [Some("f32"); 2];
-    let &[_, channels, height, width] = x.shape.as_slice() else { return Ok(None) };
-    if !floats {
+    let spatial = x.shape.len() - 2;
+    if !floats || spatial > GPU_AXES {
         return Ok(None);
     }
     // With no pixel there is nothing to bind, and every place is outside.
     if x.is_empty() && !y.is_empty() {
-        return Ok(None);
+        return Ok(filled(ctx, [0; 2]));
     }
+    // Axes that are not there have one pixel.
+    let mut axes = [1; GPU_AXES];
+    axes[GPU_AXES - spatial..].copy_from_slice(&x.shape[2..]);
     let sampling = Sampling::read(ctx.attrs)?;
     let taps = match sampling.mode {
         Mode::Nearest => 1,
@@ -209,8 +229,8 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         &[("functions", PRELUDE), ("y", &rounded(x.dtype, "sum"))],
     );
     let places: usize = y.shape[2..].iter().product();
-    let sizes = [y.len(), channels, height, width, places].map(|n| n as u32);
-    let mut params = sizes.to_vec();
+    let mut params = axes.map(|n| n as u32).to_vec();
+    params.extend([spatial, y.len(), x.shape[1], places].map(|n| n as u32));
     params.extend([u32::from(sampling.aligned), taps, sampling.outside as u32]);
     Ok(Some(GpuProgram::one(Dispatch {
         label: "GridSample".into(),

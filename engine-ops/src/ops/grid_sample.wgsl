@@ -1,4 +1,16 @@
-struct Params { n: u32, channels: u32, height: u32, width: u32, places: u32, aligned: u32, taps: u32, outside: u32 }
+struct Params {
+    // Depth, height and width; axes that are not there have one pixel.
+    depth: u32,
+    height: u32,
+    width: u32,
+    axes: u32,
+    n: u32,
+    channels: u32,
+    places: u32,
+    aligned: u32,
+    taps: u32,
+    outside: u32,
+}
 
 @group(0) @binding(0) var<storage, read> x_in: array<f32>;
 @group(0) @binding(1) var<storage, read> grid_in: array<f32>;
@@ -56,24 +68,51 @@ fn share(tap: u32, t: f32) -> f32 {
 
 fn unplaced(v: f32) -> bool { return is_nan(v) || is_inf(v); }
 
+// Where to read along depth, height and width, in pixels.
+var<private> at: array<f32, 3>;
+
+// The pixel of a tap along an axis of `size`, and its share.
+fn pixel_of(axis: u32, tap: u32, size: u32) -> i32 {
+    if (axis + params.axes < 3u) { return 0; }
+    let before = select(0.0, 1.0, params.taps == 4u);
+    return pixel(floor(at[axis]) + f32(tap) - before, size);
+}
+fn share_of(axis: u32, tap: u32) -> f32 {
+    if (axis + params.axes < 3u) { return 1.0; }
+    return share(tap, at[axis] - floor(at[axis]));
+}
+fn taps_of(axis: u32) -> u32 { return select(params.taps, 1u, axis + params.axes < 3u); }
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = gid.x + gid.y * groups.x * 64u;
     if (i >= params.n) { return; }
     let plane = i / params.places;
-    let point = (plane / params.channels * params.places + i % params.places) * 2u;
-    let h = place(grid_in[point], params.width);
-    let v = place(grid_in[point + 1u], params.height);
+    let point = (plane / params.channels * params.places + i % params.places) * params.axes;
+    // The first coordinate belongs to the last axis.
+    at[2] = place(grid_in[point], params.width);
+    var placed = !unplaced(at[2]);
+    if (params.axes > 1u) {
+        at[1] = place(grid_in[point + 1u], params.height);
+        placed = placed && !unplaced(at[1]);
+    }
+    if (params.axes > 2u) {
+        at[0] = place(grid_in[point + 2u], params.depth);
+        placed = placed && !unplaced(at[0]);
+    }
     var sum = 0.0;
-    if (!unplaced(h) && !unplaced(v)) {
-        let before = select(0.0, 1.0, params.taps == 4u);
-        for (var a = 0u; a < params.taps; a++) {
-            let row = pixel(floor(v) + f32(a) - before, params.height);
-            for (var b = 0u; b < params.taps; b++) {
-                let column = pixel(floor(h) + f32(b) - before, params.width);
-                if ((row >= 0) && (column >= 0)) {
-                    let at = (plane * params.height + u32(row)) * params.width + u32(column);
-                    sum += share(a, v - floor(v)) * share(b, h - floor(h)) * x_in[at];
+    if (placed) {
+        for (var a = 0u; a < taps_of(0u); a++) {
+            let layer = pixel_of(0u, a, params.depth);
+            for (var b = 0u; b < taps_of(1u); b++) {
+                let row = pixel_of(1u, b, params.height);
+                for (var c = 0u; c < params.taps; c++) {
+                    let column = pixel_of(2u, c, params.width);
+                    if (layer >= 0 && row >= 0 && column >= 0) {
+                        let line = (plane * params.depth + u32(layer)) * params.height + u32(row);
+                        let value = x_in[line * params.width + u32(column)];
+                        sum += share_of(0u, a) * share_of(1u, b) * share_of(2u, c) * value;
+                    }
                 }
             }
         }

@@ -27,3 +27,15 @@ fn less_u64(a: vec2<u32>, b: vec2<u32>) -> bool { return a.y < b.y || (a.y == b.
 fn less_i64(a: vec2<u32>, b: vec2<u32>) -> bool {
     return less_u64(a ^ vec2<u32>(0u, 0x80000000u), b ^ vec2<u32>(0u, 0x80000000u));
 }
+
+fn shift_left64(v: vec2<u32>, by: u32) -> vec2<u32> {
+    if (by == 0u) { return v; }
+    if (by >= 32u) { return vec2<u32>(0u, v.x << (by - 32u)); }
+    return vec2<u32>(v.x << by, (v.y << by) | (v.x >> (32u - by)));
+}
+
+fn shift_right64(v: vec2<u32>, by: u32) -> vec2<u32> {
+    if (by == 0u) { return v; }
+    if (by >= 32u) { return vec2<u32>(v.y >> (by - 32u), 0u); }
+    return vec2<u32>((v.x >> by) | (v.y << (32u - by)), v.y >> by);
+}

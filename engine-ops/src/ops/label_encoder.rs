@@ -1,7 +1,9 @@
 //! A table from keys to values.
 
+use super::elementwise::{INT64, PRELUDE, element_type};
 use crate::case::Case;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{OpDef, OpError, Operand, Text, for_dtype};
 use engine_format::{DType, Dim, Tensor};
@@ -35,6 +37,7 @@ pub static LABEL_ENCODER: OpDef = OpDef {
     infer,
     text: Text::Kernel(run_strings),
     cpu: Cpu::kernel(run),
+    gpu: Some(gpu),
     cases,
     ..OpDef::BASE
 };
@@ -49,15 +52,9 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let types = x.dtype == keys.dtype && values.dtype == default.dtype;
     if !types || !one || length(keys).is_none() || length(keys) != length(values) {
         return Err(InferError::invalid(format!(
-            "X of {}, keys {} {:?}, values {} {:?}, default {} {:?}; expected keys of X's type, as many values, and a \
+            "X of {}, keys {keys}, values {values}, default {default}; expected keys of X's type, as many values, and a \
              default of one element of their type",
             x.dtype,
-            keys.dtype,
-            keys.shape,
-            values.dtype,
-            values.shape,
-            default.dtype,
-            default.shape
         )));
     }
     Ok(vec![Facts { dtype: values.dtype, shape: x.shape.clone(), value: None }])
@@ -129,6 +126,32 @@ fn run_strings(ctx: &CpuCtx<'_>) -> Result<Vec<Tensor>, OpError> {
     Ok(vec![tensor.map_err(|error| OpError::new(error.to_string()))?])
 }
 
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (x, keys, y) = (ctx.input(0), ctx.input(1), ctx.output());
+    let (Some(word), Some(width)) = (element_type(x.dtype), words(y.dtype)) else {
+        return Ok(None);
+    };
+    let n = y.len() * width;
+    // A table of nothing is not bound.
+    if keys.is_empty() || i32::try_from(n).is_err() {
+        return Ok(None);
+    }
+    let same = match word {
+        "f32" => "bits(a) == bits(b) || (is_nan(a) && is_nan(b))",
+        "vec2<u32>" => "equal64(a, b)",
+        _ => "a == b",
+    };
+    let functions = [PRELUDE, INT64].concat();
+    let parts = [("functions", functions.as_str()), ("same", same), ("word", word)];
+    Ok(Some(GpuProgram::one(Dispatch {
+        label: "LabelEncoder".into(),
+        wgsl: render(include_str!("label_encoder.wgsl"), &parts).into(),
+        binds: vec![Bind::In(0), Bind::In(1), Bind::In(2), Bind::In(3), Bind::Out(0)],
+        params: [n, width, keys.len()].map(|n| n as u32).to_vec(),
+        groups: ctx.limits.linear(n, 64),
+    })))
+}
+
 fn cases() -> Vec<Case> {
     let text = |v: &[&str]| Tensor::from_strings(&[v.len()], v);
     let longs = |v: &[i64]| Tensor::from_slice(&[v.len()], v);
@@ -149,6 +172,12 @@ fn cases() -> Vec<Case> {
             vec![floats(&[1.0, -n, -0.0, 2.0]), keys, longs(&[10, 20, 30, 40]), longs(&[0])]
         })
         .expect(vec![longs(&[40, 10, 20, 0])]),
+        Case::new("of two words to bytes", {
+            let values = Tensor::from_slice(&[3], &[7i8, -8, 9]);
+            let x = Tensor::from_slice(&[2, 2], &[5i64 << 33, 5, -1, 6]);
+            vec![x, longs(&[5 << 33, -1, 5]), values, Tensor::from_slice(&[1], &[0i8])]
+        })
+        .expect(vec![Tensor::from_slice(&[2, 2], &[7i8, 9, -8, 0])]),
         Case::new("i16 to f64", {
             let keys = Tensor::from_slice(&[2], &[-3i16, 3]);
             let values = Tensor::from_slice(&[2], &[0.5f64, 1.5]);

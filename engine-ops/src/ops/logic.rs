@@ -100,6 +100,7 @@ pub static BIT_SHIFT: OpDef = OpDef {
             Tensor::from_slice(&[3], &[16u32, 4, 1]),
             Tensor::from_slice(&[3], &[1u32, 32, 31]),
         ];
+        let wide = |a: &[u64], b: &[u64]| [a, b].map(|v| Tensor::from_slice(&[4], v)).to_vec();
         vec![
             Case::new("right", vec![a.clone(), b.clone()])
                 .attr("direction", Attr::Str("RIGHT".into()))
@@ -110,6 +111,15 @@ pub static BIT_SHIFT: OpDef = OpDef {
             Case::new("by a whole word", words)
                 .attr("direction", Attr::Str("LEFT".into()))
                 .expect(vec![Tensor::from_slice(&[3], &[32u32, 0, 0x8000_0000])]),
+            Case::new("of u64, left", wide(&[5, 5, 5, 5], &[0, 40, 63, 64]))
+                .attr("direction", Attr::Str("LEFT".into()))
+                .expect(vec![Tensor::from_slice(&[4], &[5u64, 5 << 40, 1 << 63, 0])]),
+            Case::new(
+                "of u64, right",
+                wide(&[u64::MAX, 5 << 40, 1 << 63, 9], &[1, 38, 63, 1 << 40]),
+            )
+            .attr("direction", Attr::Str("RIGHT".into()))
+            .expect(vec![Tensor::from_slice(&[4], &[u64::MAX >> 1, 20, 1, 0])]),
         ]
     },
     ..ROW
@@ -141,12 +151,16 @@ fn shift(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
 
 fn shift_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let dtype = ctx.input(0).dtype;
-    if dtype == DType::U64 {
-        return Ok(None);
-    }
-    let y = match ctx.attrs.str("direction") {
-        "LEFT" => "select(a << (b & 31u), 0u, b > 31u)",
-        _ => "select(a >> (b & 31u), 0u, b > 31u)",
+    let wide = dtype == DType::U64;
+    let y = match (ctx.attrs.str("direction"), wide) {
+        ("LEFT", false) => "select(a << (b & 31u), 0u, b > 31u)",
+        (_, false) => "select(a >> (b & 31u), 0u, b > 31u)",
+        ("LEFT", true) => {
+            "select(shift_left64(a, b.x & 63u), vec2<u32>(0u, 0u), b.y != 0u || b.x > 63u)"
+        }
+        (_, true) => {
+            "select(shift_right64(a, b.x & 63u), vec2<u32>(0u, 0u), b.y != 0u || b.x > 63u)"
+        }
     };
     formula(ctx, "BitShift", &rounded(dtype, y))
 }

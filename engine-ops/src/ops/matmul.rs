@@ -4,6 +4,7 @@ use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta};
 use crate::def::{AttrsExt, PRODUCTS};
+use crate::fill::filled;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError, broadcast};
 use crate::kernels::blocked::{self, Mat, Term};
@@ -264,9 +265,10 @@ impl GpuProduct<'_> {
             return Ok(None);
         }
         let (down, across) = (m.div_ceil(TILE), n.div_ceil(TILE));
-        // An empty operand must not be bound: the CPU writes the zeros (or the addend).
+        // An empty operand must not be bound. The CPU writes an addend, and applies stages to it.
         if k == 0 && batch * m * n > 0 {
-            return Ok(None);
+            let plain = self.c.is_none() && !ctx.attrs.contains_key(chain::STAGES.name);
+            return Ok(plain.then(|| filled(ctx, [0; 2])).flatten());
         }
         let mut binds = vec![Bind::In(0), Bind::In(1)];
         binds.extend(self.c.map(|_| Bind::In(2)));

@@ -1,8 +1,10 @@
 //! The places that maxima came from, filled again.
 
-use crate::case::Case;
+use crate::case::{Case, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::{AttrKind, AttrsExt};
+use crate::fill::filled;
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, words};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
@@ -10,7 +12,7 @@ use engine_format::{Attr, Attrs, DType, Dim, Tensor};
 pub static MAX_UNPOOL: OpDef = OpDef {
     name: "MaxUnpool",
     doc: "Zeros with each element of X at its index in I, which counts through the whole unpadded result of a pool's inverse; \
-          `output_shape` adds zeros behind.",
+          `output_shape` adds zeros behind. An index that occurs twice takes either element.",
     onnx: &[OnnxName::since("MaxUnpool", 9)],
     attrs: &[
         AttrDef::required("kernel_shape", AttrKind::Ints),
@@ -22,15 +24,26 @@ pub static MAX_UNPOOL: OpDef = OpDef {
     kind: Kind::Move,
     infer,
     cpu: Cpu::kernel(run),
+    gpu: Some(gpu),
     cases: || {
         let x = Tensor::from_slice(&[1, 1, 1, 2], &[5.0f32, 6.0]);
         let at = Tensor::from_slice(&[1, 1, 1, 2], &[3i64, 4]);
         let y = Tensor::from_slice(&[1, 1, 2, 4], &[0.0f32, 0.0, 0.0, 5.0, 6.0, 0.0, 0.0, 0.0]);
-        vec![
-            Case::new("two places", vec![x, at])
-                .attr("kernel_shape", Attr::Ints(vec![2, 2]))
+        let wide = Tensor::from_slice(&[1, 1, 1, 2], &[5i64 << 33, -6]);
+        let larger = Tensor::from_slice(&[4], &[1i64, 1, 3, 5]);
+        let mut padded = [0i64; 15];
+        (padded[3], padded[5]) = (5 << 33, -6);
+        let halved = |case: Case| {
+            case.attr("kernel_shape", Attr::Ints(vec![2, 2]))
                 .attr("strides", Attr::Ints(vec![2, 2]))
-                .expect(vec![y]),
+        };
+        let many: Vec<i64> = (0..3 * 5 * 8).map(|i| i * 4 + i % 2).collect();
+        let many = Tensor::from_slice(&[1, 3, 5, 8], &many);
+        vec![
+            halved(Case::new("two places", vec![x, at.clone()])).expect(vec![y]),
+            halved(Case::new("into a larger result, of two words", vec![wide, at, larger]))
+                .expect(vec![Tensor::from_slice(&[1, 1, 3, 5], &padded)]),
+            halved(Case::new("many", vec![ramp(&[1, 3, 5, 8]), many])),
         ]
     },
     ..OpDef::BASE
@@ -90,4 +103,36 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
         y.bytes[at * size..][..size].copy_from_slice(element);
     }
     Ok(())
+}
+
+/// Axes that the shader has room for.
+const GPU_AXES: usize = 8;
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (x, y) = (ctx.input(0), ctx.output());
+    let sizes: Vec<i64> = x.shape.iter().map(|&n| n as i64).collect();
+    let inner = inner_shape(ctx.attrs, &sizes)?;
+    let (Some(mut program), Some(width)) = (filled(ctx, [0; 2]), words(y.dtype)) else {
+        return Ok(None);
+    };
+    let n = x.len() * width;
+    if inner.len() > GPU_AXES || i32::try_from(y.len() * width).is_err() {
+        return Ok(None);
+    }
+    if n == 0 {
+        return Ok(Some(program));
+    }
+    let mut params = [n, width, inner.len(), 0].map(|n| n as u32).to_vec();
+    for (&own, &outer) in inner.iter().zip(&y.shape).rev() {
+        params.extend([own.max(1) as u32, outer as u32, 0, 0]);
+    }
+    params.resize(4 + 4 * GPU_AXES, 0);
+    program.dispatches.push(Dispatch {
+        label: "MaxUnpool".into(),
+        wgsl: include_str!("max_unpool.wgsl").into(),
+        binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0)],
+        params,
+        groups: ctx.limits.linear(n, 256),
+    });
+    Ok(Some(program))
 }

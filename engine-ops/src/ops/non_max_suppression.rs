@@ -3,9 +3,9 @@
 use crate::case::Case;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::AttrsExt;
-use crate::infer::{InferCtx, InferError};
+use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand};
-use engine_format::{DType, Tensor};
+use engine_format::{DType, Dim, Tensor};
 
 pub static NON_MAX_SUPPRESSION: OpDef = OpDef {
     name: "NonMaxSuppression",
@@ -41,12 +41,31 @@ pub static NON_MAX_SUPPRESSION: OpDef = OpDef {
     ..OpDef::BASE
 };
 
-fn infer(ctx: &InferCtx<'_>) -> Result<Vec<crate::infer::Facts>, InferError> {
-    for i in 0..2 {
-        if ctx.dtype(i)? != DType::F32 {
-            let dtype = ctx.dtype(i)?;
-            return Err(InferError::invalid(format!("operand {i} is {dtype}, expected f32")));
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    for (i, operand) in NON_MAX_SUPPRESSION.inputs.iter().enumerate() {
+        let expected = if i == 2 { DType::I64 } else { DType::F32 };
+        if let Some(facts) = ctx.opt(i).filter(|facts| facts.dtype != expected) {
+            let name = operand.name;
+            return Err(InferError::invalid(format!(
+                "operand {name} is {facts}, expected {expected}"
+            )));
         }
+    }
+    let (boxes, scores) = (ctx.facts(0)?, ctx.facts(1)?);
+    let shape = |facts: &Facts| facts.shape.clone();
+    let differ = |a: &Dim, b: &Dim| matches!((a.known(), b.known()), (Some(a), Some(b)) if a != b);
+    let fits = match (shape(boxes).as_deref(), shape(scores).as_deref()) {
+        (Some([batch, count, four]), Some([own, _, scored])) => {
+            !differ(batch, own) && !differ(count, scored) && four.known().is_none_or(|n| n == 4)
+        }
+        (Some(boxes), _) if boxes.len() != 3 => false,
+        (_, Some(scores)) if scores.len() != 3 => false,
+        _ => true,
+    };
+    if !fits {
+        return Err(InferError::invalid(format!(
+            "boxes are {boxes} and scores {scores}, expected [batch, boxes, 4] and [batch, classes, boxes]"
+        )));
     }
     Err(InferError::DataDependent)
 }

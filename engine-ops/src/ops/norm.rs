@@ -148,9 +148,9 @@ fn infer(ctx: &InferCtx<'_>, op: Op) -> Result<Vec<Facts>, InferError> {
         for (i, scale) in (1..3).filter_map(|i| Some((i, ctx.opt(i)?))) {
             let n = scale.concrete().map_or(layout.scales, |s| s.iter().product());
             if n != layout.scales || !scale.dtype.is_float() {
-                let (dtype, shape, expected) = (scale.dtype, &scale.shape, layout.scales);
+                let expected = layout.scales;
                 return Err(InferError::invalid(format!(
-                    "operand {i} is {dtype}{shape:?}, expected {expected} floats"
+                    "operand {i} is {scale}, expected {expected} floats"
                 )));
             }
         }

@@ -1,9 +1,10 @@
 //! OneHot: indices as vectors with one element set.
 
+use super::elementwise::{INT64, PRELUDE};
 use crate::case::{Case, ints};
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::AttrsExt;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, words};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
 use engine_format::{Attr, DType, Dim, Tensor};
@@ -88,18 +89,22 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     if y.is_empty() {
         return Ok(Some(GpuProgram { dispatches: Vec::new(), scratch: Vec::new() }));
     }
-    let index_width = match which.dtype {
-        DType::I32 => 1,
-        DType::I64 => 2,
+    let (index_width, index) = match which.dtype {
+        DType::I32 => (1, "vec2<u32>(word, u32(bitcast<i32>(word) >> 31u))"),
+        DType::I64 => (2, "vec2<u32>(word, indices[at + 1u])"),
+        DType::U8 | DType::U32 => (1, "vec2<u32>(word, 0u)"),
+        DType::F32 => (1, "f32_to_i64(bitcast<f32>(word))"),
         _ => return Ok(None),
     };
+    let functions = [PRELUDE, INT64, include_str!("cast.wgsl")].concat();
+    let keys = [("functions", functions.as_str()), ("index", index)];
     let Some(width) = words(y.dtype) else { return Ok(None) };
     let inner: usize = y.shape[at + 1..].iter().product();
     let numbers = [y.len() * width, y.shape[at], inner, width, index_width];
     let Ok(params) = numbers.into_iter().map(u32::try_from).collect() else { return Ok(None) };
     Ok(Some(GpuProgram::one(Dispatch {
         label: "OneHot".into(),
-        wgsl: include_str!("one_hot.wgsl").into(),
+        wgsl: render(include_str!("one_hot.wgsl"), &keys).into(),
         binds: vec![Bind::In(0), Bind::In(2), Bind::Out(0)],
         params,
         groups: ctx.limits.linear(y.len() * width, 256),
@@ -123,8 +128,13 @@ fn cases() -> Vec<Case> {
         )
         .attr("axis", Attr::Int(0))
         .expect(vec![Tensor::from_slice(&[2, 2], &[9i64, -7, -7, 9])]),
-        Case::new("float indices", vec![Tensor::from_slice(&[1], &[2f32]), depth(3), bits()])
-            .expect(vec![Tensor::from_slice(&[1, 3], &[0f32, 0.0, 1.0])]),
+        Case::new(
+            "float indices",
+            vec![Tensor::from_slice(&[3], &[2f32, -2.5, 1e20]), depth(3), bits()],
+        )
+        .expect(vec![Tensor::from_slice(&[3, 3], &[0f32, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0])]),
+        Case::new("bytes", vec![Tensor::from_slice(&[2], &[1u8, 255]), depth(2), bits()])
+            .expect(vec![Tensor::from_slice(&[2, 2], &[0f32, 1.0, 0.0, 0.0])]),
         Case::new("nothing", vec![ints(&[]), depth(3), bits()]).expect(vec![Tensor::from_slice::<
             f32,
         >(

@@ -3,8 +3,10 @@
 use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
+use crate::fill::filled;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::strided::StridedCopy;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size, mapped};
 use engine_format::{Attr, Attrs, Dim, Tensor};
 
@@ -139,6 +141,18 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     Ok(())
 }
 
+/// The program that pads nothing: all elements are the value.
+fn only_value(ctx: &GpuCtx<'_>) -> Option<GpuProgram> {
+    let y = ctx.output();
+    if ctx.opt_input(2).is_none() {
+        return filled(ctx, [0; 2]);
+    }
+    let mut program = GpuProgram { dispatches: Vec::new(), scratch: Vec::new() };
+    let binds = (Bind::In(2), Bind::Out(0));
+    let spread = StridedCopy::gather(&[y.len()], 0, &[0]);
+    spread.record(&mut program, "Pad", y.dtype, binds, ctx.limits).then_some(program)
+}
+
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let (x, y) = (ctx.input(0), ctx.output());
     let mode = Mode::of(ctx.attrs)?;
@@ -147,6 +161,9 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let pairs = pairs(&pads, integers(3).as_deref(), x.shape.len(), 0)?;
     if y.is_empty() {
         return Ok(Some(GpuProgram { dispatches: Vec::new(), scratch: Vec::new() }));
+    }
+    if x.is_empty() && mode == Mode::Constant {
+        return Ok(only_value(ctx));
     }
     if x.is_empty() || x.shape.len() >= GPU_AXES {
         return Ok(None);

@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 use crate::cpu::{Cpu, CpuCtx};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{OpDef, OpError, Operand, Tolerance};
 use engine_format::{DType, Dim, Tensor};
@@ -17,6 +18,7 @@ pub static PAIRWISE_COUPLING: OpDef = OpDef {
     inputs: &[Operand::data("R")],
     infer,
     cpu: Cpu::kernel(run),
+    gpu: Some(gpu),
     // The rounds end up to 0.005/classes before the optimum, which is what the cases expect.
     tolerance: Tolerance { atol: 1e-3, rtol: 1e-3 },
     cases: || {
@@ -27,6 +29,12 @@ pub static PAIRWISE_COUPLING: OpDef = OpDef {
                 .expect(vec![Tensor::from_slice(&[1, 3], &[1f32 / 3.0; 3])]),
             Case::new("two classes", vec![sure])
                 .expect(vec![Tensor::from_slice(&[2, 2], &[0.75f32, 0.25, 0.1, 0.9])]),
+            Case::new("six classes", {
+                let share = |i: usize| (i * 7 % 29) as f32 / 30.0 + 0.02;
+                let pairs: Vec<f32> = (0..75).map(share).collect();
+                vec![Tensor::from_slice(&[5, 15], &pairs)]
+            }),
+            Case::new("no row", vec![Tensor::zeros(DType::F32, &[0, 3])]),
             // Pairs of p = (0.2, 0.3, 0.5) are pᵢ / (pᵢ + pⱼ).
             Case::new("pairs that agree", {
                 vec![Tensor::from_slice(&[1, 3], &[0.4f32, 2.0 / 7.0, 0.375])]
@@ -107,4 +115,18 @@ fn couple(pairs: &[f32], out: &mut [f32]) {
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// One invocation couples one row.
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (r, y) = (ctx.input(0), ctx.output());
+    let (rows, classes, pairs) = (y.shape[0], y.shape[1], r.shape[1]);
+    let dispatch = Dispatch {
+        label: "PairwiseCoupling".into(),
+        wgsl: include_str!("pairwise_coupling.wgsl").into(),
+        binds: vec![Bind::In(0), Bind::Out(0), Bind::Scratch(0)],
+        params: [rows, classes, pairs, classes.max(100)].map(|n| n as u32).to_vec(),
+        groups: ctx.limits.linear(rows, 64),
+    };
+    Ok(Some(GpuProgram { dispatches: vec![dispatch], scratch: vec![(2 * y.len()).max(1)] }))
 }

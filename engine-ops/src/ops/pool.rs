@@ -291,13 +291,22 @@ pub(super) const IS_NAN: &str =
     "fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }";
 const NEVER_NAN: &str = "fn is_nan(x: {{T}}) -> bool { return false; }";
 
+/// The second result of MaxPool: minus one where a window lies on padding alone.
+const PLACES: &str = "@group(0) @binding(2) var<storage, read_write> places_out: array<vec2<u32>>;
+var<private> best: vec2<u32> = vec2<u32>(0xffffffffu, 0xffffffffu);
+fn note(start: u32, j: vec3<u32>) {
+    let rows = (j.x * params.input.y + j.y) * params.input.z + j.z;
+    let columns = (j.z * params.input.y + j.y) * params.input.x + j.x;
+    best = vec2<u32>(start + select(rows, columns, params.columns == 1u), 0u);
+}";
+const NOTE: &str =
+    "if (inside == 1u || x > sum || (is_nan(x) && !is_nan(sum))) { note(start, j); }";
+
 fn gpu(ctx: &GpuCtx<'_>, pool: &PoolWgsl) -> Result<Option<GpuProgram>, OpError> {
     let (x, y) = (ctx.input(0), ctx.output());
     let Some(element) = wgsl_type(x.dtype) else { return Ok(None) };
-    if ctx.outputs.get(1).is_some_and(Option::is_some) {
-        return Ok(None);
-    }
     let axes = axes(ctx.attrs, &x.shape)?;
+    let places = ctx.outputs.get(1).is_some_and(Option::is_some);
     let flag = ["count_include_pad", "p"].iter().find_map(|name| ctx.attrs.opt_int(name));
     let least = match x.dtype {
         DType::I8 => i32::from(i8::MIN) as u32,
@@ -305,7 +314,8 @@ fn gpu(ctx: &GpuCtx<'_>, pool: &PoolWgsl) -> Result<Option<GpuProgram>, OpError>
         DType::U8 => 0,
         _ => f32::NEG_INFINITY.to_bits(),
     };
-    let mut params = vec![y.len() as u32, flag.unwrap_or(0) as u32, least, 0];
+    let columns = ctx.attrs.opt_int("storage_order").unwrap_or(0) != 0;
+    let mut params = vec![y.len() as u32, flag.unwrap_or(0) as u32, least, u32::from(columns)];
     params.extend(axis_params(&axes));
     params.extend([axes[0].after as u32, axes[1].after as u32, axes[2].after as u32, 0]);
     let values = [
@@ -314,12 +324,18 @@ fn gpu(ctx: &GpuCtx<'_>, pool: &PoolWgsl) -> Result<Option<GpuProgram>, OpError>
         ("finish", pool.finish),
         ("narrow", narrowing(x.dtype)),
         ("is_nan", if element == "f32" { IS_NAN } else { NEVER_NAN }),
+        ("places", if places { PLACES } else { "" }),
+        ("uniform", if places { "3" } else { "2" }),
+        ("note", if places { NOTE } else { "" }),
+        ("store", if places { "places_out[i] = best;" } else { "" }),
         ("T", element),
     ];
+    let mut binds = vec![Bind::In(0), Bind::Out(0)];
+    binds.extend(places.then_some(Bind::Out(1)));
     Ok(Some(GpuProgram::one(Dispatch {
         label: pool.label.into(),
         wgsl: render(include_str!("pool.wgsl"), &values).into(),
-        binds: vec![Bind::In(0), Bind::Out(0)],
+        binds,
         params,
         groups: ctx.limits.linear(y.len(), 256),
     })))
@@ -371,6 +387,25 @@ fn max_cases() -> Vec<Case> {
                 Tensor::from_slice(&[1, 1, 1, 3], &[4.0f32, 7.0, 7.0]),
                 Tensor::from_slice(&[1, 1, 1, 3], &[1i64, 4, 4]),
             ]),
+        Case::new("positions in images", vec![ramp(&[2, 3, 9, 11])])
+            .attr("kernel_shape", ints(&[3, 2]))
+            .attr("strides", ints(&[2, 1]))
+            .attr("pads", ints(&[1, 1, 1, 1]))
+            .attr("storage_order", Attr::Int(1))
+            .outputs(2),
+        Case::new(
+            "positions of no number and of nothing",
+            vec![Tensor::from_slice(
+                &[1, 1, 6],
+                &[1.0, f32::NAN, f32::NAN, f32::NEG_INFINITY, f32::NEG_INFINITY, -1.0],
+            )],
+        )
+        .attr("kernel_shape", ints(&[2]))
+        .attr("strides", ints(&[2]))
+        .expect(vec![
+            Tensor::from_slice(&[1, 1, 3], &[f32::NAN, f32::NAN, -1.0]),
+            Tensor::from_slice(&[1, 1, 3], &[1i64, 2, 5]),
+        ]),
         Case::new(
             "NaN survives, and so does infinity",
             vec![Tensor::from_slice(

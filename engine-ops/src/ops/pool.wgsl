@@ -1,5 +1,5 @@
 struct Params {
-    n: u32, flag: u32, least: u32, unused: u32,
+    n: u32, flag: u32, least: u32, columns: u32,
     // Depth, height and width of each.
     input: vec4<u32>, output: vec4<u32>, kernel: vec4<u32>, stride: vec4<u32>, dilation: vec4<u32>, before: vec4<u32>,
     after: vec4<u32>,
@@ -7,11 +7,13 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> x_in: array<{{T}}>;
 @group(0) @binding(1) var<storage, read_write> y_out: array<{{T}}>;
-@group(0) @binding(2) var<uniform> params: Params;
+@group(0) @binding({{uniform}}) var<uniform> params: Params;
 
 {{narrow}}
 
 {{is_nan}}
+
+{{places}}
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -36,10 +38,12 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
                 if (all(j < params.input.xyz)) {
                     inside++;
                     let x = x_in[start + (j.x * params.input.y + j.y) * params.input.z + j.z];
+                    {{note}}
                     sum = {{step}};
                 }
             }
         }
     }
     y_out[i] = narrow({{finish}});
+    {{store}}
 }

@@ -1,7 +1,7 @@
 //! Powers.
 
 use super::binary::broadcast_of;
-use super::elementwise::{Formula, PRELUDE, element_type, program, rounded};
+use super::elementwise::{Formula, INT64, PRELUDE, element_type, program, rounded};
 use crate::OpError;
 use crate::broadcast::Broadcast;
 use crate::case::{Case, ramp};
@@ -132,12 +132,26 @@ fn power_i64(x: i64, y: i64) -> i64 {
 
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let (x, y) = (ctx.input(0).dtype, ctx.input(1).dtype);
-    let short = |d: DType| element_type(d).filter(|w| *w != "vec2<u32>").is_some();
-    if !x.is_float() || !short(x) || !short(y) {
+    let (Some(base), Some(_)) = (element_type(x), element_type(y)) else { return Ok(None) };
+    // Integers to broken powers take the precision of f64 to be cut rightly.
+    if !x.is_float() && y.is_float() {
         return Ok(None);
     }
-    let functions = &[PRELUDE, include_str!("pow.wgsl")];
-    let y = rounded(x, "power(a, f32(b))");
+    let exponent = match y {
+        DType::I64 if x.is_float() => "i64_to_f32(b)",
+        DType::U64 if x.is_float() => "u64_to_f32(b)",
+        _ if x.is_float() => "f32(b)",
+        DType::I64 | DType::U64 => "b",
+        DType::I8 | DType::I16 | DType::I32 => "vec2<u32>(bitcast<u32>(b), u32(b >> 31u))",
+        _ => "vec2<u32>(b, 0u)",
+    };
+    let power = match base {
+        "f32" => "power",
+        "i32" => "power_i32",
+        _ => "power_i64",
+    };
+    let functions = &[PRELUDE, INT64, include_str!("cast.wgsl"), include_str!("pow.wgsl")];
+    let y = rounded(x, &format!("{power}(a, {exponent})"));
     program(ctx, &Formula { label: "Pow", operands: [0, 1], functions, y: &y, params: [0; 3] })
 }
 
@@ -163,6 +177,18 @@ fn cases() -> Vec<Case> {
         .expect(vec![floats(&[3.375, -8.0])]),
         Case::new("integers", vec![ints(&[2, -3, 2, -1, 1]), ints(&[10, 3, -1, -3, -9])])
             .expect(vec![ints(&[1024, -27, 0, -1, 1])]),
+        Case::new(
+            "integers of 32 bits",
+            vec![
+                Tensor::from_slice(&[6], &[2i32, -3, 2, -1, 3, 0]),
+                Tensor::from_slice(&[6], &[10i32, 3, -1, -3, 40, -2]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(&[6], &[1024, -27, 0, -1, 3i32.wrapping_pow(40), 0])]),
+        Case::new("long powers", vec![ints(&[3, -1, 7, 2]), ints(&[39, 1 << 40, 1 << 40, 62])])
+            .expect(vec![ints(&[3i64.pow(39), 1, 0, 1 << 62])]),
+        Case::new("floats to long powers", vec![floats(&[1.5, -2.0]), ints(&[3, 5])])
+            .expect(vec![floats(&[3.375, -32.0])]),
         Case::new("broken power of an integer", vec![ints(&[9, 10]), floats(&[0.5])])
             .expect(vec![ints(&[3, 3])]),
         Case::new(

@@ -1,10 +1,11 @@
 //! Sums, products, extremes and norms along axes.
 
-use super::elementwise::{INT64, PRELUDE, element_type, rounded};
+use super::elementwise::{DIVIDE64, INT64, PRELUDE, element_type, rounded};
 use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
 use crate::def::{AttrsExt, FLOATS};
+use crate::fill::filled;
 use crate::float::Float;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, axis};
@@ -286,18 +287,40 @@ fn whole<W: Whole>(
     Ok(())
 }
 
+/// What nothing folds to, in words of the GPU.
+fn of_nothing(op: Op, dtype: DType) -> Result<[u32; 2], OpError> {
+    let plan = Reduction::new(&[0], |_| true)?;
+    if dtype.is_float() {
+        let mut y = [0f32];
+        float(op, &plan, &[], &mut y)?;
+        return Ok([y[0].to_bits(), 0]);
+    }
+    let words = |y: i64| [y as u32, (y >> 32) as u32];
+    if dtype == DType::U64 {
+        let mut y = [0u64];
+        whole(op, &plan, &[], &mut y, [0, u64::MAX])?;
+        return Ok(words(y[0] as i64));
+    }
+    let mut y = [0i64];
+    whole(op, &plan, &[], &mut y, limits(dtype))?;
+    Ok(words(y[0]))
+}
+
 /// How one operator is said in WGSL, for one kind of word.
 struct Text {
+    /// The type of a fold, where it is not the element's word.
+    sum: Option<&'static str>,
     start: &'static str,
     step: &'static str,
     merge: &'static str,
-    finish: &'static str,
+    finish: String,
 }
 
 /// `None` where the operator stays on the CPU for this type.
 fn text(op: Op, dtype: DType) -> Option<Text> {
     let float = dtype.is_float();
-    let (zero, one) = match element_type(dtype)? {
+    let word = element_type(dtype)?;
+    let (zero, one) = match word {
         "f32" => ("0.0", "1.0"),
         "i32" => ("0", "1"),
         "u32" => ("0u", "1u"),
@@ -305,8 +328,15 @@ fn text(op: Op, dtype: DType) -> Option<Text> {
     };
     let pair = matches!(dtype, DType::I64 | DType::U64);
     let add = if pair { "add64(a, b)" } else { "a + b" };
-    let plain = |start, step| Text { start, step, merge: step, finish: "a" };
-    let of_floats = |step, finish| Text { start: zero, step, merge: add, finish };
+    let of_words = |start, step, merge, finish: &str| Text {
+        sum: None,
+        start,
+        step,
+        merge,
+        finish: finish.to_owned(),
+    };
+    let plain = |start, step| of_words(start, step, step, "a");
+    let of_floats = |step, finish| of_words(zero, step, add, finish);
     Some(match op {
         Op::Sum => plain(zero, add),
         Op::Prod if pair => plain(one, "mul64(a, b)"),
@@ -325,7 +355,14 @@ fn text(op: Op, dtype: DType) -> Option<Text> {
             DType::I8 | DType::I16 | DType::I32 => plain("2147483647", "min(a, b)"),
             _ => plain("0xffffffffu", "min(a, b)"),
         },
-        _ if !float => return None,
+        Op::L1 if pair => match dtype {
+            DType::I64 => of_words(zero, "add64(a, abs64(b))", add, "a"),
+            _ => plain(zero, add),
+        },
+        Op::L1 if word == "u32" => plain(zero, add),
+        Op::SumSquare if pair => of_words(zero, "add64(a, mul64(b, b))", add, "a"),
+        Op::Mean | Op::L2 | Op::LogSum if !float => wide_text(op, dtype, word),
+        Op::LogSumExp if !float => return None,
         Op::Mean => of_floats("a + b", "a / f32(params.count)"),
         Op::LogSum => of_floats("a + b", "log(a)"),
         Op::L1 => of_floats("a + abs(b)", "a"),
@@ -335,8 +372,51 @@ fn text(op: Op, dtype: DType) -> Option<Text> {
     })
 }
 
+/// Folds of integers whose end takes all 64 bits of the sum.
+fn wide_text(op: Op, dtype: DType, word: &'static str) -> Text {
+    let unsigned = dtype == DType::U64;
+    let step = match (op, word) {
+        (Op::L2, "i32") => "square64(vec2<u32>(bitcast<u32>(b), u32(b >> 31u)), a)",
+        (Op::L2, "u32") => "square64(vec2<u32>(b, 0u), a)",
+        (Op::L2, _) => "square64(b, a)",
+        (_, "i32") => "add64(a, vec2<u32>(bitcast<u32>(b), u32(b >> 31u)))",
+        (_, "u32") => "add64(a, vec2<u32>(b, 0u))",
+        _ => "add64(a, b)",
+    };
+    let sum = if unsigned { "a" } else { "select(a, vec2<u32>(0u, 0u), negative64(a))" };
+    let end = match op {
+        Op::L2 => format!("root64({sum})"),
+        Op::LogSum => format!(
+            "select(logarithm64({sum}), vec2<u32>(0u, {}), (a.x | a.y) == 0u)",
+            // The logarithm of zero saturates.
+            if unsigned { "0u" } else { "0x80000000u" }
+        ),
+        _ if unsigned => "div_u64(a, vec2<u32>(params.count, 0u))".to_owned(),
+        _ => "div_i64(a, vec2<u32>(params.count, 0u))".to_owned(),
+    };
+    let finish = match word {
+        "i32" => format!("bitcast<i32>(({end}).x)"),
+        "u32" => format!("({end}).x"),
+        _ => end,
+    };
+    Text { sum: Some("vec2<u32>"), start: "vec2<u32>(0u, 0u)", step, merge: "add64(a, b)", finish }
+}
+
+/// WGSL for the ends of folds of integers; the last function counts the powers of e that a number has reached.
+fn ends_of_integers() -> String {
+    let power = |k: i32| libm::exp(f64::from(k)).ceil() as u64;
+    let powers: Vec<String> =
+        (1..=44).map(power).map(|n| format!("vec2<u32>({}u, {}u)", n as u32, n >> 32)).collect();
+    let table = [("count", powers.len().to_string()), ("powers", powers.join(", "))];
+    let table = table.each_ref().map(|(key, value)| (*key, value.as_str()));
+    DIVIDE64.to_owned() + &render(include_str!("reduce_integers.wgsl"), &table)
+}
+
 fn gpu(ctx: &GpuCtx<'_>, label: &'static str, op: Op) -> Result<Option<GpuProgram>, OpError> {
     let x = ctx.input(0);
+    if x.is_empty() && !ctx.output().is_empty() {
+        return Ok(filled(ctx, of_nothing(op, x.dtype)?));
+    }
     let Some(text) = text(op, x.dtype) else { return Ok(None) };
     let axes = match (ctx.opt_input(1), ctx.values.get(1).cloned().flatten()) {
         (None, _) => None,
@@ -345,15 +425,16 @@ fn gpu(ctx: &GpuCtx<'_>, label: &'static str, op: Op) -> Result<Option<GpuProgra
     };
     let reduced = reduced_axes(ctx.attrs, axes.as_deref(), x.shape.len())?;
     let plan = Reduction::new(&x.shape, |a| reduced[a])?;
-    // Nothing to read is nothing to bind, but the result is still to be written.
-    if x.is_empty() && !ctx.output().is_empty() {
-        return Ok(None);
-    }
     let mut dispatches = Vec::new();
     let mut before = "";
     if op == Op::LogSumExp {
-        let most =
-            Text { start: "-infinity()", step: "larger(a, b)", merge: "larger(a, b)", finish: "a" };
+        let most = Text {
+            sum: None,
+            start: "-infinity()",
+            step: "larger(a, b)",
+            merge: "larger(a, b)",
+            finish: "a".to_owned(),
+        };
         dispatches.push(dispatch(ctx, label, &plan, &most, ""));
         before = "most = y_out[out]; if (is_nan(most) || is_inf(most)) { most = 0.0; }";
     }
@@ -374,12 +455,15 @@ fn dispatch(
     // A team reads neighbours together; where neighbours belong to different results, single invocations do.
     let team = count >= 64 && (plan.contiguous() || results < 2048);
     let (kept, reduced) = (plan.kept.get(), plan.reduced.get());
+    let ends = text.sum.map(|_| ends_of_integers()).unwrap_or_default();
+    let functions = [PRELUDE, INT64, &ends].concat();
     let wgsl = render(
         if team { include_str!("reduce_team.wgsl") } else { include_str!("reduce_single.wgsl") },
         &[
             ("common", include_str!("reduce.wgsl")),
-            ("functions", &[PRELUDE, INT64].concat()),
+            ("functions", &functions),
             ("word", word),
+            ("sum", text.sum.unwrap_or(word)),
             ("kept", &kept.len().to_string()),
             ("reduced", &reduced.len().to_string()),
             ("start", text.start),
@@ -439,6 +523,8 @@ fn cases(op: Op, rows: [f32; 2]) -> Vec<Case> {
         );
     }
     if op != Op::LogSumExp {
+        let words = Tensor::from_slice(&[2, 3], &[3i32, 2_000_000_000, -1, 1_900_000_000, 7, 4]);
+        cases.push(Case::new("i32", vec![words, axes(&[1])]));
         let wide = Tensor::from_slice(&[2, 3], &[3i64, 5 << 33, -1, 2, 7, 4]);
         cases.push(Case::new("i64", vec![wide, axes(&[1])]));
         let bytes = Tensor::from_slice(&[2, 3], &[3u8, 50, 1, 2, 7, 4]);

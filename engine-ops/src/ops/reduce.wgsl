@@ -20,9 +20,9 @@ fn smaller(a: f32, b: f32) -> f32 { if (is_nan(a)) { return a; } if (is_nan(b)) 
 // What is taken off before exponentials.
 var<private> most: f32 = 0.0;
 
-fn fold_in(a: {{word}}, b: {{word}}) -> {{word}} { return {{step}}; }
-fn fold_two(a: {{word}}, b: {{word}}) -> {{word}} { return {{merge}}; }
-fn finish(a: {{word}}) -> {{word}} { return {{finish}}; }
+fn fold_in(a: {{sum}}, b: {{word}}) -> {{sum}} { return {{step}}; }
+fn fold_two(a: {{sum}}, b: {{sum}}) -> {{sum}} { return {{merge}}; }
+fn finish(a: {{sum}}) -> {{word}} { return {{finish}}; }
 
 fn kept_offset(out: u32) -> u32 {
     var rest = out;

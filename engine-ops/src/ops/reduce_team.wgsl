@@ -1,6 +1,6 @@
 {{common}}
 
-var<workgroup> partial: array<{{word}}, 256>;
+var<workgroup> partial: array<{{sum}}, 256>;
 
 // One workgroup for each result: every invocation folds each 256th element, then the partial folds are merged in halves.
 @compute @workgroup_size(256)
@@ -13,7 +13,7 @@ fn main(
     if (out >= params.results) { return; }
     {{before}}
     let base = kept_offset(out);
-    var sum: {{word}} = {{start}};
+    var sum: {{sum}} = {{start}};
     for (var i = lane; i < params.count; i += 256u) { sum = fold_in(sum, x_in[base + reduced_offset(i)]); }
     partial[lane] = sum;
     for (var width = 128u; width > 0u; width = width / 2u) {

@@ -1,7 +1,12 @@
 //! What scatters share: how an update meets the element that is there.
 
+use super::binary::{self, Wgsl};
+use super::elementwise::{INT64, PRELUDE, element_type, rounded};
+use super::variadic;
 use crate::cpu::{TensorMut, TensorRef};
 use crate::def::{AttrsExt, NUMBERS};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
+use crate::strided::{Loop, StridedCopy};
 use crate::{OpError, for_dtype, for_size};
 use engine_format::{Attrs, DType};
 use half::{bf16, f16};
@@ -42,6 +47,19 @@ impl Reduction {
                 )));
             }
         })
+    }
+}
+
+impl Reduction {
+    /// The arithmetic in WGSL: `a` is what is there, `b` the update.
+    fn wgsl(self) -> Wgsl {
+        match self {
+            Reduction::None => Wgsl::NONE,
+            Reduction::Add => binary::SUM,
+            Reduction::Mul => binary::PRODUCT,
+            Reduction::Max => variadic::LARGEST,
+            Reduction::Min => variadic::SMALLEST,
+        }
     }
 }
 
@@ -116,4 +134,102 @@ pub(super) fn scatter(
             Ok(())
         }
     )
+}
+
+/// The program that only copies the data.
+pub(super) fn copied(ctx: &GpuCtx<'_>, label: &'static str) -> Option<GpuProgram> {
+    let data = ctx.input(0);
+    let whole = StridedCopy::new(0, 0, [Loop { size: data.len(), from: 1, to: 1 }]);
+    whole.program(label, data.dtype, ctx.limits)
+}
+
+/// The program that copies the data and then makes the updates; `None` if either is not for the GPU.
+pub(super) fn over_data(
+    ctx: &GpuCtx<'_>,
+    label: &'static str,
+    updates: Option<Dispatch>,
+) -> Option<GpuProgram> {
+    let mut program = copied(ctx, label)?;
+    program.dispatches.push(updates?);
+    Some(program)
+}
+
+/// Axes that the shader of reductions has room for.
+const GPU_AXES: usize = 8;
+
+/// Invocations that keep a GPU busy.
+const GPU_BUSY: usize = 4096;
+
+/// Updates as lines: those of one line meet elements that no other line's do, one after the other in their order. Distances count
+/// elements.
+pub(super) struct Lines {
+    /// Axes over all lines, the innermost first: size, and distances in the updates, the indices and the data.
+    pub axes: Vec<[usize; 4]>,
+    /// Updates of a line.
+    pub count: usize,
+    /// From one update of a line to the next.
+    pub update_step: usize,
+    /// From one tuple of indices of a line to the next.
+    pub index_step: usize,
+    /// What the indices of a tuple stand for: size of an axis of the data, distance along it.
+    pub tuple: Vec<[usize; 2]>,
+}
+
+impl Lines {
+    /// The dispatch that lets the updates meet what is there. Several invocations share a line where there are few: each follows
+    /// all of its updates and makes those of its own targets, so that the order of additions is the CPU's.
+    pub fn dispatch(
+        &self,
+        ctx: &GpuCtx<'_>,
+        label: &'static str,
+        reduction: Reduction,
+    ) -> Option<Dispatch> {
+        let (data, updates, which) = (ctx.input(0), ctx.input(2), ctx.input(1));
+        let dtype = data.dtype;
+        let (word, text) = (element_type(dtype)?, reduction.wgsl().of(dtype)?);
+        let largest = data.len().max(updates.len()).max(which.len());
+        let full = self.axes.len() > GPU_AXES || self.tuple.len() > GPU_AXES;
+        if full || i32::try_from(largest * 2).is_err() {
+            return None;
+        }
+        let lines: usize = self.axes.iter().map(|axis| axis[0]).product();
+        let targets: usize = self.tuple.iter().map(|axis| axis[0]).product();
+        let workers = (GPU_BUSY / lines).clamp(1, targets.min(self.count));
+        let unit = self.tuple.iter().map(|axis| axis[1]).min().unwrap_or(1);
+        let numbers = [
+            lines,
+            workers,
+            self.count,
+            unit,
+            self.axes.len(),
+            self.update_step,
+            self.index_step,
+            self.tuple.len(),
+            words(which.dtype)?,
+            0,
+            0,
+            0,
+        ];
+        let mut params = numbers.map(|n| n as u32).to_vec();
+        params.extend(self.axes.iter().flatten().map(|&n| n as u32));
+        params.resize(numbers.len() + 4 * GPU_AXES, 0);
+        let tuple = self.tuple.iter().flat_map(|&[size, distance]| [size, distance, 0, 0]);
+        params.extend(tuple.map(|n| n as u32));
+        params.resize(numbers.len() + 8 * GPU_AXES, 0);
+        let wgsl = render(
+            include_str!("scatter.wgsl"),
+            &[
+                ("functions", &[PRELUDE, INT64].concat()),
+                ("word", word),
+                ("joined", &rounded(dtype, &format!("({text})"))),
+            ],
+        );
+        Some(Dispatch {
+            label: label.into(),
+            wgsl: wgsl.into(),
+            binds: vec![Bind::In(2), Bind::In(1), Bind::Out(0)],
+            params,
+            groups: ctx.limits.linear(lines * workers, 64),
+        })
+    }
 }

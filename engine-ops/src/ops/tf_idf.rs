@@ -3,6 +3,8 @@
 use crate::case::Case;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::{AttrKind, AttrsExt, Default};
+use crate::fill::filled;
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Text};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
@@ -28,6 +30,7 @@ pub static TF_IDF_VECTORIZER: OpDef = OpDef {
     infer,
     text: Text::Kernel(run_strings),
     cpu: Cpu::kernel(run),
+    gpu: Some(gpu),
     cases: || {
         let ints = |v: &[i64]| Attr::Ints(v.to_vec());
         vec![
@@ -40,6 +43,31 @@ pub static TF_IDF_VECTORIZER: OpDef = OpDef {
                 .attr("ngram_indexes", ints(&[0, 1, 2]))
                 .attr("pool_int64s", ints(&[1, 2, 1, 2]))
                 .expect(vec![Tensor::from_slice(&[3], &[2.0f32, 2.0, 2.0])]),
+            Case::new("rows of long integers", {
+                let items: Vec<i64> =
+                    (0..60i64).map(|i| (i * i) % 5 - (1 << 40) * (i % 2)).collect();
+                vec![Tensor::from_slice(&[3, 20], &items)]
+            })
+            .attr("max_gram_length", Attr::Int(3))
+            .attr("max_skip_count", Attr::Int(2))
+            .attr("min_gram_length", Attr::Int(2))
+            .attr("mode", Attr::Str("TFIDF".to_owned()))
+            .attr("ngram_counts", ints(&[0, 1, 5]))
+            .attr("ngram_indexes", ints(&[4, 0, 2, 2]))
+            .attr(
+                "pool_int64s",
+                ints(&[0, 0, 1 - (1 << 40), 4, 4 - (1 << 40), 0, 4 - (1 << 40), 4]),
+            )
+            .attr("weights", Attr::Floats(vec![0.5, 2.0, 3.0, 1.0, 7.0])),
+            Case::new("of no item", vec![Tensor::from_slice::<i32>(&[2, 0], &[])])
+                .attr("max_gram_length", Attr::Int(1))
+                .attr("max_skip_count", Attr::Int(0))
+                .attr("min_gram_length", Attr::Int(1))
+                .attr("mode", Attr::Str("IDF".to_owned()))
+                .attr("ngram_counts", ints(&[0]))
+                .attr("ngram_indexes", ints(&[0]))
+                .attr("pool_int64s", ints(&[3]))
+                .expect(vec![Tensor::zeros(DType::F32, &[2, 1])]),
             Case::new("strings", vec![Tensor::from_strings(&[1, 4], &["a", "b", "c", "a"])])
                 .attr("max_gram_length", Attr::Int(2))
                 .attr("max_skip_count", Attr::Int(0))
@@ -106,6 +134,7 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     }
     let width = Dim::from(Grams::read(ctx.attrs)?.width);
     let out = shape[..shape.len() - 1].iter().cloned().chain([width]).collect();
+    mode(ctx.attrs)?;
     Ok(vec![Facts::new(DType::F32, out)])
 }
 
@@ -162,6 +191,16 @@ fn word_numbers(words: &[String]) -> BTreeMap<&str, i64> {
     numbers
 }
 
+/// Whether n-grams are counted, and whether they are weighed.
+fn mode(attrs: &Attrs) -> Result<(bool, bool), OpError> {
+    match attrs.str("mode") {
+        "TF" => Ok((true, false)),
+        "IDF" => Ok((false, true)),
+        "TFIDF" => Ok((true, true)),
+        other => Err(OpError::new(format!("mode {other:?}, expected TF, IDF or TFIDF"))),
+    }
+}
+
 /// Fills a row of `y` for every row of `columns` items.
 fn count_all(
     attrs: &Attrs,
@@ -173,12 +212,7 @@ fn count_all(
     let lengths = attrs.int("min_gram_length")..=attrs.int("max_gram_length");
     let skips = attrs.int("max_skip_count");
     let weights = attrs.floats("weights");
-    let (counted, weighed) = match attrs.str("mode") {
-        "TF" => (true, false),
-        "IDF" => (false, true),
-        "TFIDF" => (true, true),
-        other => return Err(OpError::new(format!("mode {other:?}, expected TF, IDF or TFIDF"))),
-    };
+    let (counted, weighed) = mode(attrs)?;
     let rows = y.chunks_exact_mut(grams.width.max(1));
     for (row, out) in items.chunks_exact(columns.max(1)).zip(rows) {
         out.fill(0.0);
@@ -212,4 +246,58 @@ fn count(
             out[place] += 1.0;
         }
     }
+}
+
+/// Vectors of four words that n-grams may take among the parameters of a shader.
+const GPU_LINES: usize = 3800;
+
+/// The n-grams as the shader takes them: for each its length, place, where its items begin, and weight; then all items, two words
+/// each.
+fn gpu_table(attrs: &Attrs, grams: &Grams) -> Result<Vec<u32>, OpError> {
+    let (_, weighed) = mode(attrs)?;
+    let weights = attrs.floats("weights").filter(|_| weighed);
+    let (mut heads, mut items) = (Vec::new(), Vec::new());
+    for (gram, &place) in &grams.places {
+        let weight = weights.and_then(|w| w.get(place)).copied().unwrap_or(1.0);
+        let start = items.len() / 2;
+        heads.extend([gram.len() as u32, place as u32, start as u32, weight.to_bits()]);
+        items.extend(gram.iter().flat_map(|&item| [item as u32, (item >> 32) as u32]));
+    }
+    heads.extend(items);
+    heads.resize(heads.len().next_multiple_of(4), 0);
+    Ok(heads)
+}
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (x, y) = (ctx.input(0), ctx.output());
+    let (word, item) = match x.dtype {
+        DType::I32 => ("i32", "vec2<u32>(bitcast<u32>(v), u32(v >> 31u))"),
+        DType::I64 => ("vec2<u32>", "v"),
+        _ => return Ok(None),
+    };
+    let grams = Grams::read(ctx.attrs)?;
+    let table = gpu_table(ctx.attrs, &grams)?;
+    if x.is_empty() && !y.is_empty() {
+        return Ok(filled(ctx, [0; 2]));
+    }
+    if table.len() / 4 > GPU_LINES {
+        return Ok(None);
+    }
+    let number = |name: &str| ctx.attrs.int(name).max(0) as u32;
+    let (counted, _) = mode(ctx.attrs)?;
+    let sizes = [y.len(), x.shape[x.shape.len() - 1], grams.width, grams.places.len()];
+    let mut params = sizes.map(|n| n as u32).to_vec();
+    params.extend(["min_gram_length", "max_gram_length", "max_skip_count"].map(number));
+    params.push(u32::from(counted));
+    let lines = (table.len() / 4).max(1);
+    params.extend(table);
+    params.resize(8 + 4 * lines, 0);
+    let keys = [("word", word), ("item", item), ("lines", &lines.to_string())];
+    Ok(Some(GpuProgram::one(Dispatch {
+        label: "TfIdfVectorizer".into(),
+        wgsl: render(include_str!("tf_idf.wgsl"), &keys).into(),
+        binds: vec![Bind::In(0), Bind::Out(0)],
+        params,
+        groups: ctx.limits.linear(y.len(), 64),
+    })))
 }

@@ -31,10 +31,7 @@ const GRAIN: usize = 16 * 1024;
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
     if x.shape.as_ref().is_some_and(|s| s.len() < 2) {
-        return Err(InferError::invalid(format!(
-            "input of shape {:?}, expected matrices",
-            x.shape
-        )));
+        return Err(InferError::invalid(format!("input is {x}, expected matrices")));
     }
     Ok(vec![Facts { value: None, ..x.clone() }])
 }

@@ -19,6 +19,26 @@ const ROW: OpDef = OpDef {
     ..OpDef::BASE
 };
 
+/// The larger of `a` and `b`; NaN if one is.
+pub(super) const LARGEST: Wgsl = Wgsl {
+    float: "select(b, a, a > b || is_nan(a)) + select(0.0, b, is_nan(b))",
+    signed: "max(a, b)",
+    unsigned: "max(a, b)",
+    signed64: "select(a, b, less_i64(a, b))",
+    unsigned64: "select(a, b, less_u64(a, b))",
+    boolean: "",
+};
+
+/// The smaller of `a` and `b`; NaN if one is.
+pub(super) const SMALLEST: Wgsl = Wgsl {
+    float: "select(b, a, a < b || is_nan(a)) + select(0.0, b, is_nan(b))",
+    signed: "min(a, b)",
+    unsigned: "min(a, b)",
+    signed64: "select(b, a, less_i64(a, b))",
+    unsigned64: "select(b, a, less_u64(a, b))",
+    boolean: "",
+};
+
 /// Folds operands with an expression of `a` (so far) and `b` (the next): one for floats, one for integers.
 macro_rules! fold {
     ($ctx:expr, |$a:ident, $b:ident| float $float:expr, int $int:expr) => {
@@ -44,13 +64,7 @@ pub static MAX: OpDef = OpDef {
     cpu: Cpu::kernel(
         |ctx| fold!(ctx, |a, b| float if a > b || a.is_nan() { a } else { b }, int a.max(b)),
     ),
-    gpu: Some(|ctx| {
-        let float = "select(b, a, a > b || is_nan(a)) + select(0.0, b, is_nan(b))";
-        let signed64 = "select(a, b, less_i64(a, b))";
-        let unsigned64 = "select(a, b, less_u64(a, b))";
-        let (signed, unsigned) = ("max(a, b)", "max(a, b)");
-        gpu(ctx, "Max", &Wgsl { float, signed, unsigned, signed64, unsigned64, boolean: "" })
-    }),
+    gpu: Some(|ctx| gpu(ctx, "Max", &LARGEST)),
     cases: || cases([[3.0, 2.5], [3.0, 5.0]], [4, 7]),
     ..ROW
 };
@@ -63,13 +77,7 @@ pub static MIN: OpDef = OpDef {
     cpu: Cpu::kernel(
         |ctx| fold!(ctx, |a, b| float if a < b || a.is_nan() { a } else { b }, int a.min(b)),
     ),
-    gpu: Some(|ctx| {
-        let float = "select(b, a, a < b || is_nan(a)) + select(0.0, b, is_nan(b))";
-        let signed64 = "select(b, a, less_i64(a, b))";
-        let unsigned64 = "select(b, a, less_u64(a, b))";
-        let (signed, unsigned) = ("min(a, b)", "min(a, b)");
-        gpu(ctx, "Min", &Wgsl { float, signed, unsigned, signed64, unsigned64, boolean: "" })
-    }),
+    gpu: Some(|ctx| gpu(ctx, "Min", &SMALLEST)),
     cases: || cases([[1.0, -2.0], [1.5, -2.0]], [-5, 2]),
     ..ROW
 };

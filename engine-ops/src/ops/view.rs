@@ -91,10 +91,7 @@ fn reshape(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     for (i, dim) in target.iter().enumerate() {
         out.push(match dim.known() {
             Some(0) if !keeps_zero => ctx.shape(0)?.get(i).cloned().ok_or_else(|| {
-                InferError::invalid(format!(
-                    "shape {target:?} copies dimension {i} of a tensor of shape {:?}",
-                    x.shape
-                ))
+                InferError::invalid(format!("shape {target:?} copies dimension {i} of {x}"))
             })?,
             Some(-1) if rest.is_none() => {
                 rest = Some(i);
@@ -120,7 +117,7 @@ fn reshape(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
 }
 
 fn mismatch(x: &Facts, target: &[Dim]) -> InferError {
-    InferError::invalid(format!("a tensor of shape {:?} has no shape {target:?}", x.shape))
+    InferError::invalid(format!("{x} has no shape {target:?}"))
 }
 
 /// The elements of `whole` divided by those of `part`; `None` where that is known not to come out even.

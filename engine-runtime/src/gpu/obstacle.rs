@@ -12,11 +12,14 @@ use std::fmt;
 pub enum Obstacle {
     /// The operator has no GPU kernel.
     NoKernel,
+    /// Its numbers are drawn by chance, which the host does in one order, so that a seed gives the same ones on every device.
+    Drawn,
     /// [`super::GpuOptions::on_cpu`] names the operator.
     KeptOff,
     /// The operator's GPU kernel does not take these types or shapes.
     NotTaken,
-    /// The shapes of its results depend on its operands' contents, so that it runs on the host between two plans.
+    /// The shapes of its results depend on its operands' contents, or these are strings, so that it runs on the host between
+    /// two plans.
     DataDependent,
     /// Elements of this type are not kept on the GPU.
     Type(DType),
@@ -47,12 +50,13 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Obstacle::NoKernel => f.write_str("the operator has no GPU kernel"),
+            Obstacle::Drawn => f.write_str("its numbers are drawn by chance, in one order"),
             Obstacle::KeptOff => f.write_str("the operator was asked to run on the CPU"),
             Obstacle::NotTaken => {
                 f.write_str("the operator's GPU kernel does not take these types or shapes")
             }
             Obstacle::DataDependent => {
-                f.write_str("the shapes of its results depend on the contents of its operands")
+                f.write_str("contents decide the shapes of its results, or are strings")
             }
             Obstacle::Type(dtype) => write!(f, "{dtype} is not kept on the GPU"),
             Obstacle::TooLarge { bytes, limit } => {

@@ -120,7 +120,7 @@ fn compile(device: &GpuDevice, label: &str, key: &Key) -> Result<Pipeline, GpuEr
         //
         // SAFETY: the one check that is off is that of loops, for shaders of the operator table. Each of their loops
         // counts a variable that its body does not change by a step above zero up to a bound that is a constant, a
-        // parameter or derived from one, and these come from shapes of tensors that fit a binding, so that no counter
+        // parameter or derived from or held below one, and these come from shapes of tensors that fit a binding, so that no counter
         // wraps around before it ends.
         let module = unsafe { gpu.create_shader_module_trusted(descriptor, key.trust.checks()) };
         let layout = gpu.create_bind_group_layout(&BindGroupLayoutDescriptor {

@@ -32,7 +32,8 @@ impl Node<'_> {
         device: &GpuDevice,
     ) -> Result<Result<GpuProgram, Obstacle>, OpError> {
         let Self { def, attrs, inputs, values, outputs } = *self;
-        let Some(kernel) = def.gpu else { return Ok(Err(Obstacle::NoKernel)) };
+        let without = if def.random { Obstacle::Drawn } else { Obstacle::NoKernel };
+        let Some(kernel) = def.gpu else { return Ok(Err(without)) };
         if device.is_kept_off(def.name) {
             return Ok(Err(Obstacle::KeptOff));
         }

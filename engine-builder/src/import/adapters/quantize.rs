@@ -156,6 +156,11 @@ pub(super) fn centred(
     zero: Option<ValueId>,
     dtype: DType,
 ) -> Result<ValueId, OpError> {
+    // Whole numbers are asked for by products that are summed in 32 bits.
+    let own = call.facts(x).dtype;
+    if dtype == DType::I32 && !matches!(own, DType::I8 | DType::U8) {
+        return Err(OpError::new(format!("a factor is {own}, expected i8 or u8")));
+    }
     let Some(zero) = zero else { return call.cast(x, dtype) };
     // Differences of 32-bit integers need not fit a float; those of smaller ones do.
     let exact = if call.facts(x).dtype == DType::I32 { DType::I32 } else { dtype };
@@ -299,14 +304,12 @@ fn convolution(call: &mut Call<'_>, inputs: Vec<Option<ValueId>>) -> Result<Valu
     call.emit_last(conv)
 }
 
-/// Sums of 8-bit products are exact in f64 as far as they fit 32 bits, and there is a convolution for it.
+/// Convolutions of 8-bit integers, summed exactly in 32 bits.
 fn conv_integer(call: &mut Call<'_>) -> Result<Last, OpError> {
-    let x = centred(call, call.input(0)?, call.opt(2), DType::F64)?;
+    let x = centred(call, call.input(0)?, call.opt(2), DType::I32)?;
     let filters = channels_first(call, call.opt(3), call.input(1)?)?;
-    let w = centred(call, call.input(1)?, filters, DType::F64)?;
-    let y = convolution(call, vec![Some(x), Some(w)])?;
-    let y = call.cast(y, DType::I32)?;
-    call.finish("Identity", [y], vec![])
+    let w = centred(call, call.input(1)?, filters, DType::I32)?;
+    call.same_as("Conv", vec![Some(x), Some(w)])
 }
 
 /// One parameter for each filter, so that it meets the first axis of the weight.
@@ -362,11 +365,11 @@ fn qlinear_conv(call: &mut Call<'_>) -> Result<Last, OpError> {
     let (x, w) = (call.input(0)?, call.input(3)?);
     let filters = channels_first(call, call.opt(5), w)?;
     let (x_zero, shift) = (call.opt(2), call.opt(8));
-    let x = centred(call, x, x_zero, DType::F64)?;
-    let centred_w = centred(call, w, filters, DType::F64)?;
+    let x = centred(call, x, x_zero, DType::I32)?;
+    let centred_w = centred(call, w, filters, DType::I32)?;
     let mut operands = vec![Some(x), Some(centred_w)];
     if let Some(shift) = shift {
-        operands.push(Some(call.cast(shift, DType::F64)?));
+        operands.push(Some(call.cast(shift, DType::I32)?));
     }
     let sums = convolution(call, operands)?;
     let sums = call.cast(sums, DType::F32)?;

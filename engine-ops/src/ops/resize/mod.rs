@@ -54,12 +54,17 @@ fn given(t: Option<TensorRef<'_>>) -> Option<TensorRef<'_>> {
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
     let shape = ctx.shape(0)?;
-    let nearest = ctx.attrs.str("mode") == "nearest";
+    let mode = ctx.attrs.str("mode");
+    if !matches!(mode, "nearest" | "linear" | "cubic") {
+        return Err(InferError::invalid(format!(
+            "mode {mode:?}, expected \"nearest\", \"linear\" or \"cubic\""
+        )));
+    }
+    let nearest = mode == "nearest";
     if !nearest && !matches!(x.dtype, DType::F32 | DType::F16 | DType::BF16) {
         return Err(InferError::invalid(format!(
-            "operand X is {}, expected f32, f16 or bf16 in mode {:?}",
-            x.dtype,
-            ctx.attrs.str("mode")
+            "operand X is {}, expected f32, f16 or bf16 in mode {mode:?}",
+            x.dtype
         )));
     }
     let wished = |i: usize| match ctx.opt(i) {

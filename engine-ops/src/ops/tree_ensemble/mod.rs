@@ -1,7 +1,9 @@
 //! Forests of decision trees.
 
+use super::elementwise::PRELUDE;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::{AttrKind, AttrsExt};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{DType, Dim, Element};
@@ -34,6 +36,7 @@ pub static TREE_ENSEMBLE: OpDef = OpDef {
     cpu: Cpu::kernel(
         |ctx| for_dtype!(ctx.input(0).dtype, [F32 => f32, F64 => f64], T => run::<T>(ctx)),
     ),
+    gpu: Some(gpu),
     tolerance: Tolerance::SUMS,
     cases: cases::cases,
     ..OpDef::BASE
@@ -239,4 +242,35 @@ fn run<T: Real>(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
         out.iter_mut().for_each(|y| *y = if y.is_missing() { nothing } else { *y / trees });
         Ok(())
     })
+}
+
+/// One invocation for each row and target: it walks through all trees and joins the votes for its own target.
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (x, y) = (ctx.input(0), ctx.output());
+    // Forests of leaves alone have operands of no elements, which are not bound.
+    let empty = ctx.inputs.iter().flatten().any(|operand| operand.is_empty());
+    if x.dtype != DType::F32 || (empty && !y.is_empty()) {
+        return Ok(None);
+    }
+    let name = ctx.attrs.str("aggregate");
+    aggregate::<f32>(name)?;
+    let join = match name {
+        "MIN" => "select(vote, all, !is_nan(vote) && all < vote)",
+        "MAX" => "select(vote, all, !is_nan(vote) && all > vote)",
+        _ => "all + vote",
+    };
+    let trees = ctx.input(3).len();
+    let divisor = if name == "AVERAGE" { trees as f32 } else { 1.0 };
+    let (nodes, votes) = (ctx.input(2).len(), ctx.input(6).len());
+    let sizes = [y.len(), x.shape[1], y.shape[1], trees, nodes, votes];
+    let mut params = sizes.map(|n| n as u32).to_vec();
+    params.push(divisor.to_bits());
+    let keys = [("functions", PRELUDE), ("join", join)];
+    Ok(Some(GpuProgram::one(Dispatch {
+        label: "TreeEnsemble".into(),
+        wgsl: render(include_str!("walk.wgsl"), &keys).into(),
+        binds: (0..7).map(Bind::In).chain([Bind::Out(0)]).collect(),
+        params,
+        groups: ctx.limits.linear(y.len(), 64),
+    })))
 }

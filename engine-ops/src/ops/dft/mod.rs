@@ -1,6 +1,8 @@
 //! Discrete Fourier transforms, of a signal and of frames of it.
 
-use crate::case::Case;
+mod gpu;
+
+use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::AttrsExt;
@@ -18,12 +20,16 @@ pub static DFT: OpDef = OpDef {
     outputs: &["output"],
     infer: infer_dft,
     cpu: Cpu::kernel(run_dft),
+    gpu: Some(gpu::dft),
     tolerance: Tolerance::SUMS,
     cases: || {
         let x = Tensor::from_slice(&[1, 4, 1], &[1.0f32, 2.0, 3.0, 4.0]);
         let y = [10.0f32, 0.0, -2.0, 2.0, -2.0, 0.0];
         let y = Tensor::from_slice(&[1, 3, 2], &y);
-        let axis = || Tensor::from_slice(&[], &[1i64]);
+        let axis = || number(1);
+        let of = |name, shape: &[usize]| {
+            Case::new(name, vec![ramp(shape)]).input(None).input(Some(number(1)))
+        };
         vec![
             Case::new("one-sided", vec![x.clone()])
                 .input(None)
@@ -36,6 +42,21 @@ pub static DFT: OpDef = OpDef {
                 .attr("onesided", Attr::Int(1))
                 .attr("inverse", Attr::Int(1))
                 .expect(vec![x]),
+            of("a prime length", &[2, 13, 2]),
+            of("a length of many factors", &[1, 360, 1]),
+            of("between other axes", &[3, 12, 5, 2]),
+            of("one element", &[2, 1, 2]),
+            of("back", &[2, 30, 3, 2]).attr("inverse", Attr::Int(1)),
+            of("nothing", &[0, 4, 1]),
+            Case::new("filled with zeros", vec![ramp(&[2, 20, 1]), number(32), number(1)])
+                .attr("onesided", Attr::Int(1)),
+            Case::new("cut", vec![ramp(&[2, 20, 2]), number(7), number(-2)]),
+            Case::new(
+                "back from more than one side",
+                vec![ramp(&[2, 9, 2]), number(10), number(1)],
+            )
+            .attr("onesided", Attr::Int(1))
+            .attr("inverse", Attr::Int(1)),
         ]
     },
     ..OpDef::BASE
@@ -55,20 +76,33 @@ pub static STFT: OpDef = OpDef {
     outputs: &["output"],
     infer: infer_stft,
     cpu: Cpu::kernel(run_stft),
+    gpu: Some(gpu::stft),
     tolerance: Tolerance::SUMS,
     cases: || {
         let x = Tensor::from_slice(&[1, 6, 1], &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
-        let number = |n: i64| Tensor::from_slice(&[], &[n]);
         let y = [10.0f32, 0.0, -2.0, 2.0, -2.0, 0.0, 18.0, 0.0, -2.0, 2.0, -2.0, 0.0];
         vec![
             Case::new("two frames", vec![x, number(2)])
                 .input(None)
                 .input(Some(number(4)))
                 .expect(vec![Tensor::from_slice(&[1, 2, 3, 2], &y)]),
+            Case::new("windows", vec![ramp(&[2, 300, 1]), number(25), ramp(&[40])]),
+            Case::new("both sides, complex", vec![ramp(&[2, 50, 2]), number(10)])
+                .input(Some(ramp(&[20])))
+                .input(Some(number(20)))
+                .attr("onesided", Attr::Int(0)),
+            Case::new("a signal of two axes", vec![ramp(&[1, 64]), number(8)])
+                .input(None)
+                .input(Some(number(16))),
         ]
     },
     ..OpDef::BASE
 };
+
+/// A scalar operand.
+fn number(n: i64) -> Tensor {
+    Tensor::from_slice(&[], &[n])
+}
 
 fn one(values: Vec<i64>, what: &str) -> Result<i64, OpError> {
     match values.as_slice() {
@@ -225,6 +259,10 @@ fn integer(t: TensorRef<'_>) -> i64 {
     one[0]
 }
 
+fn wrong_window(n: usize) -> OpError {
+    OpError::new(format!("operand window does not have the {n} elements of a frame"))
+}
+
 fn run_stft(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let (x, step) = (ctx.input(0), integer(ctx.input(1)) as usize);
     let window = ctx.opt_input(2).map(all);
@@ -234,9 +272,7 @@ fn run_stft(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
         (None, None) => return Err(OpError::new("neither window nor frame_length is there")),
     };
     if window.as_ref().is_some_and(|window| window.len() != n) {
-        return Err(OpError::new(format!(
-            "operand window does not have the {n} elements of a frame"
-        )));
+        return Err(wrong_window(n));
     }
     let parts = if x.shape.len() == 3 { x.shape[2] } else { 1 };
     let values = all(x);
