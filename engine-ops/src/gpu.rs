@@ -9,6 +9,9 @@
 //! | i8, i16, i32 | `i32` |
 //! | u8, u16, u32 | `u32` |
 //! | bool | `u32`, 0 or 1 |
+//! | floats of 8 and 4 bits | `u32`, the code |
+//! | i4, i2 | `i32` |
+//! | u4, u2 | `u32` |
 //! | i64, u64 | two `u32` |
 //! | f64 | not on the GPU |
 
@@ -132,7 +135,6 @@ pub enum Bind {
 pub const fn words(dtype: DType) -> Option<usize> {
     match dtype {
         DType::F64 | DType::String => None,
-        dtype if dtype.is_compact() => None,
         DType::I64 | DType::U64 => Some(2),
         _ => Some(1),
     }
@@ -140,7 +142,7 @@ pub const fn words(dtype: DType) -> Option<usize> {
 
 /// The WGSL type of an element's word; `None` for types that take two words or are not kept on the GPU.
 pub const fn wgsl_type(dtype: DType) -> Option<&'static str> {
-    match dtype {
+    match dtype.storage() {
         DType::F32 | DType::F16 | DType::BF16 => Some("f32"),
         DType::I8 | DType::I16 | DType::I32 => Some("i32"),
         DType::U8 | DType::U16 | DType::U32 | DType::Bool => Some("u32"),
@@ -164,7 +166,7 @@ pub const fn narrowing(dtype: DType) -> &'static str {
         DType::I8 | DType::I16 | DType::I32 | DType::I64 => {
             "fn narrow(y: i32) -> i32 { return y; }"
         }
-        // Compact types are not kept on the GPU, so that no shader has a result of one.
+        // No shader that calculates has a result of a compact type.
         _ => "fn narrow(y: u32) -> u32 { return y; }",
     }
 }

@@ -177,6 +177,7 @@ fn numbers(t: &Tensor) -> Vec<f64> {
         DType::F16 => floats(t, f16::to_f64),
         DType::BF16 => floats(t, bf16::to_f64),
         DType::U64 => floats(t, |x: u64| x as f64),
+        compact if compact.is_compact() => t.bytes().iter().map(|&code| f64::from(code)).collect(),
         _ => t.to_i64s().expect("the rest are integers").iter().map(|&x| x as f64).collect(),
     }
 }

@@ -25,7 +25,7 @@ Made by `cargo xtask codegen` from the operator table; CI checks that it is up t
 *Opsets* are those that import one to one; older forms are rewritten on import. *Element types* are those with which the CPU kernel
 runs the operator's own cases, all data operands being of that type; operators that only move data take every type, and of those
 that are made from shapes and numbers it is the types of their results. On the *GPU*
-an operator with a kernel takes the types that are kept there (f32, f16, bf16, integers of up to 64 bits, bool) as far as its kernel does;
+an operator with a kernel takes the types that are kept there (all but f64 and strings) as far as its kernel does;
 the rest runs on the CPU, visibly (`Module::placement`).
 
 | operator | opsets | element types | GPU |

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Node cases that have to run wholly in WGSL.
-const WHOLE_ON_GPU: usize = 800;
+const WHOLE_ON_GPU: usize = 1533;
 
 /// Slowest cases that are named.
 const SLOWEST: usize = 8;

@@ -7,7 +7,7 @@ use crate::cpu::{Cpu, CpuCtx};
 use crate::def::{AttrKind, AttrsExt};
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError, Known};
-use crate::small_float::{Rounding, ScaleRounding};
+use crate::small_float::{Rounding, ScaleRounding, decoder, encoder};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Role, Text, Tolerance};
 use engine_format::{Attr, Attrs, Bytes, DType, Dim, Tensor};
 use half::{bf16, f16};
@@ -139,9 +139,38 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     if element_type(from).is_none() || element_type(to).is_none() {
         return Ok(None);
     }
-    let y = expression(from, to);
-    let functions = &[PRELUDE, INT64, include_str!("cast.wgsl")];
-    program(ctx, &Formula { label: "Cast", operands: [0], functions, y: &y, params: [0; 3] })
+    // Floats of 8 and 4 bits are converted by way of f32, which holds all of them.
+    let wide = |dtype: DType| if is_small_float(dtype) { DType::F32 } else { dtype };
+    let (mut a, mut small) = ("a", String::new());
+    if is_small_float(from) && from != to {
+        a = "decoded(a)";
+        small += &decoder(from);
+    }
+    let [x, y] = [from, to].map(|dtype| element_type(wide(dtype)).expect("kept on the GPU"));
+    let mut result = match from == to {
+        true => a.to_owned(),
+        false => {
+            let converted = expression(wide(from), wide(to));
+            small += &format!("fn converted(a: {x}) -> {y} {{ return {converted}; }}\n");
+            format!("converted({a})")
+        }
+    };
+    if is_small_float(to) && from != to {
+        small += &encoder(to, rounding(ctx.attrs)?);
+        result = format!("encoded({result})");
+    }
+    let functions = &[PRELUDE, INT64, include_str!("cast.wgsl"), &small];
+    program(ctx, &Formula { label: "Cast", operands: [0], functions, y: &result, params: [0; 3] })
+}
+
+/// Whether the type is a float of 8 or 4 bits.
+fn is_small_float(dtype: DType) -> bool {
+    dtype.is_compact() && !is_small_integer(dtype)
+}
+
+/// Whether the type is an integer of 4 or 2 bits.
+fn is_small_integer(dtype: DType) -> bool {
+    matches!(dtype, DType::I4 | DType::U4 | DType::I2 | DType::U2)
 }
 
 /// How elements lie in words.
@@ -154,7 +183,7 @@ enum Word {
 }
 
 fn word(dtype: DType) -> Word {
-    match dtype {
+    match dtype.storage() {
         d if d.is_float() => Word::Float,
         DType::I8 | DType::I16 | DType::I32 => Word::Signed,
         DType::I64 | DType::U64 => Word::Pair,
@@ -178,6 +207,11 @@ fn expression(from: DType, to: DType) -> String {
         (Word::Float, Word::Float) => rounded(to, "a"),
         (Word::Pair, Word::Float) => rounded(to, &format!("{wide}_to_f32(a)")),
         (_, Word::Float) => rounded(to, "f32(a)"),
+        // As on the CPU they wrap.
+        (Word::Float, Word::Signed) if is_small_integer(to) => {
+            rounded(to, "bitcast<i32>(f32_to_i64(a).x)")
+        }
+        (Word::Float, Word::Unsigned) if is_small_integer(to) => rounded(to, "f32_to_i64(a).x"),
         (Word::Float, Word::Signed) => {
             let most = (1i64 << (to.width() * 8 - 1)) - 1;
             format!("clamp(f32_to_i32(a), -{most} - 1, {most})")
@@ -298,6 +332,44 @@ fn cases() -> Vec<Case> {
     let whole = Tensor::from_slice(&[3], &[-9.0f32, 7.0, 8.0]);
     cases.push(to("f32 to i4", 22, whole.clone(), small(DType::I4, &[7, 7, 0xf8])));
     cases.push(to("f32 to u2", 25, whole, small(DType::U2, &[3, 3, 0])));
+    // Every code of every type, and numbers between them and beyond.
+    let codes: Vec<u8> = (0..=255).collect();
+    let mut between: Vec<f32> = (-120..=40).map(|e| 1.37f32.powi(e)).collect();
+    between.extend([0.0, -0.0, 464.0, -465.0, 1e-40, 1e30, 57344.0, 61440.0, 6.0, 0.25, -0.75, n]);
+    between.extend([f32::INFINITY, f32::NEG_INFINITY, 2f32.powi(-127), f32::MAX]);
+    let between = Tensor::from_slice(&[between.len()], &between);
+    for (number, dtype, names) in [
+        (17, DType::F8E4M3FN, ["f8e4m3fn, all codes", "f8e4m3fn, rounded", "f8e4m3fn, open"]),
+        (
+            18,
+            DType::F8E4M3FNUZ,
+            ["f8e4m3fnuz, all codes", "f8e4m3fnuz, rounded", "f8e4m3fnuz, open"],
+        ),
+        (19, DType::F8E5M2, ["f8e5m2, all codes", "f8e5m2, rounded", "f8e5m2, open"]),
+        (
+            20,
+            DType::F8E5M2FNUZ,
+            ["f8e5m2fnuz, all codes", "f8e5m2fnuz, rounded", "f8e5m2fnuz, open"],
+        ),
+        (24, DType::F8E8M0, ["f8e8m0, all codes", "f8e8m0, rounded", "f8e8m0, open"]),
+        (23, DType::F4E2M1, ["f4e2m1, all codes", "f4e2m1, rounded", "f4e2m1, open"]),
+    ] {
+        let of_type: Vec<u8> = codes.iter().copied().filter(|&c| dtype.is_code(c)).collect();
+        cases.push(Case::new(names[0], vec![small(dtype, &of_type)]).attr("to", Attr::Int(1)));
+        let rounded = Case::new(names[1], vec![between.clone()]).attr("to", Attr::Int(number));
+        cases.push(Case { name: names[2], ..rounded.clone() }.attr("saturate", Attr::Int(0)));
+        cases.push(rounded);
+    }
+    for mode in ["down", "nearest"] {
+        let case = Case::new(mode, vec![between.clone()]).attr("to", Attr::Int(24));
+        cases.push(case.attr("round_mode", Attr::Str(mode.to_owned())));
+    }
+    let longs_too = Tensor::from_slice(&[4], &[-300i64, 7, 1 << 40, 20]);
+    cases.push(Case::new("i64 to f8e4m3fn", vec![longs_too.clone()]).attr("to", Attr::Int(17)));
+    cases.push(Case::new("i64 to i2", vec![longs_too]).attr("to", Attr::Int(26)));
+    let half_codes = small(DType::F8E5M2, &[0x38, 0xfc, 0x44, 0xc8]);
+    cases.push(Case::new("f8e5m2 to f4e2m1", vec![half_codes.clone()]).attr("to", Attr::Int(23)));
+    cases.push(Case::new("f8e5m2 to u8", vec![half_codes]).attr("to", Attr::Int(2)));
     let back = Tensor::from_slice(&[2], &[-8i8, 7]);
     cases.push(to("i4 to i8", 3, small(DType::I4, &[0xf8, 7]), back));
     let written = ["0.1", "1e-07", "3.1415927", "1e+08", "-0", "NaN", "-INF", "16777216"];

@@ -66,7 +66,7 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
 
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let y = ctx.output();
-    let Some(width) = words(y.dtype) else { return Ok(None) };
+    let Some(width) = words(y.dtype).filter(|_| !y.dtype.is_compact()) else { return Ok(None) };
     let one = if y.dtype.is_float() { 1f32.to_bits() } else { 1 };
     let sizes = [y.len() * width, y.shape[1]].map(u32::try_from);
     let (Ok(n), Ok(columns)) = (sizes[0], sizes[1]) else { return Ok(None) };

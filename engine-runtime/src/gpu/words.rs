@@ -12,6 +12,11 @@ pub(crate) fn gpu_len(meta: &TensorMeta) -> Option<u64> {
     Some(meta.len() as u64 * words(meta.dtype)? as u64 * 4)
 }
 
+/// The type by which elements become words: codes are numbers here.
+fn stored(dtype: DType) -> DType {
+    if dtype.is_compact() { dtype.storage() } else { dtype }
+}
+
 /// The GPU's words for host bytes of `dtype`: borrowed where the layouts agree.
 ///
 /// # Panics
@@ -20,7 +25,7 @@ pub(crate) fn widen(dtype: DType, host: &[u8]) -> Cow<'_, [u32]> {
     fn each<T: bytemuck::AnyBitPattern>(host: &[u8], f: impl Fn(T) -> u32) -> Cow<'static, [u32]> {
         Cow::Owned(cast_slice::<u8, T>(host).iter().map(|&x| f(x)).collect())
     }
-    match dtype {
+    match stored(dtype) {
         DType::F32 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => {
             Cow::Borrowed(cast_slice(host))
         }
@@ -51,7 +56,7 @@ pub(crate) fn narrow(dtype: DType, len: usize, gpu: &[u8]) -> AlignedBuf {
     let per = words(dtype).expect("only types that are kept on the GPU are read back") * 4;
     assert_eq!(gpu.len(), len * per, "a read-back of {len} elements of {dtype}");
     let mut out = AlignedBuf::zeroed(len * dtype.width());
-    match dtype {
+    match stored(dtype) {
         DType::F32 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => out.copy_from_slice(gpu),
         DType::F16 => each(gpu, &mut out, f16::from_f32),
         DType::BF16 => each(gpu, &mut out, bf16::from_f32),
