@@ -2,7 +2,11 @@
 
 use crate::OpError;
 use crate::def::AttrsExt;
+use crate::float::Float;
+use crate::kernels::blocked::{Mat, multiply};
+use crate::kernels::gemm::{Gemm, MatRef};
 use engine_format::{Attr, Attrs};
+use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// An activation function with its parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,46 +77,99 @@ impl Activation {
     }
 
     /// Its value.
-    pub fn apply(&self, x: f32) -> f32 {
-        let (a, b) = (self.alpha, self.beta);
+    pub fn apply<T: Real>(&self, x: T) -> T {
+        let (a, b) = (T::of(self.alpha), T::of(self.beta));
+        let negative = x < T::ZERO;
         match self.function {
-            Function::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Function::Sigmoid => T::ONE / (T::ONE + (-x).exponential()),
             Function::Tanh => x.tanh(),
-            Function::Relu => {
-                if x < 0.0 {
-                    0.0
-                } else {
-                    x
-                }
-            }
+            Function::Relu if negative => T::ZERO,
+            Function::LeakyRelu if negative => a * x,
+            Function::Elu if negative => a * x.exp_m1(),
+            Function::Relu | Function::LeakyRelu | Function::Elu => x,
             Function::Affine => a * x + b,
-            Function::LeakyRelu => {
-                if x < 0.0 {
-                    a * x
-                } else {
-                    x
-                }
-            }
-            Function::ThresholdedRelu => {
-                if x <= a {
-                    0.0
-                } else {
-                    x
-                }
-            }
+            Function::ThresholdedRelu if x <= a => T::ZERO,
+            Function::ThresholdedRelu => x,
             Function::ScaledTanh => a * (b * x).tanh(),
-            Function::HardSigmoid => (a * x + b).clamp(0.0, 1.0),
-            Function::Elu => {
-                if x < 0.0 {
-                    a * x.exp_m1()
-                } else {
-                    x
-                }
-            }
-            Function::Softsign => x / (1.0 + x.abs()),
+            Function::HardSigmoid => within(a * x + b, T::ZERO, T::ONE),
+            Function::Softsign => x / (T::ONE + x.abs()),
             // Written so that e^x cannot overflow.
-            Function::Softplus if x.is_nan() => x,
-            Function::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
+            Function::Softplus => {
+                let positive = if negative { T::ZERO } else { x };
+                positive + (-x.abs()).exponential().ln_1p()
+            }
         }
+    }
+}
+
+/// `x` held between two bounds; NaN stays.
+pub(super) fn within<T: Real>(x: T, low: T, high: T) -> T {
+    match x {
+        x if x < low => low,
+        x if x > high => high,
+        x => x,
+    }
+}
+
+/// What recurrent layers need of the float type that they calculate in.
+pub(super) trait Real: Float + Arithmetic {
+    fn exponential(self) -> Self;
+    fn tanh(self) -> Self;
+    fn exp_m1(self) -> Self;
+    fn ln_1p(self) -> Self;
+    /// The product of the rows `a` with the transposed rows `b`, both of `sizes.k` elements.
+    fn multiply(sizes: Gemm, a: &[Self], b: &[Self], out: &mut [Self], scratch: &mut [u8]);
+}
+
+/// The operators of arithmetic.
+pub(super) trait Arithmetic:
+    Sized
+    + Neg<Output = Self>
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+{
+}
+
+impl Arithmetic for f32 {}
+impl Arithmetic for f64 {}
+
+impl Real for f32 {
+    fn exponential(self) -> Self {
+        self.exp()
+    }
+    fn tanh(self) -> Self {
+        self.tanh()
+    }
+    fn exp_m1(self) -> Self {
+        self.exp_m1()
+    }
+    fn ln_1p(self) -> Self {
+        self.ln_1p()
+    }
+    fn multiply(sizes: Gemm, a: &[f32], b: &[f32], out: &mut [f32], scratch: &mut [u8]) {
+        let (a, b) = (MatRef::rows(a, sizes.k), MatRef::rows(b, sizes.k).t());
+        sizes.run(|_| (a, b), out, scratch, None);
+    }
+}
+
+impl Real for f64 {
+    fn exponential(self) -> Self {
+        libm::exp(self)
+    }
+    fn tanh(self) -> Self {
+        libm::tanh(self)
+    }
+    fn exp_m1(self) -> Self {
+        libm::expm1(self)
+    }
+    fn ln_1p(self) -> Self {
+        libm::log1p(self)
+    }
+    fn multiply(sizes: Gemm, a: &[f64], b: &[f64], out: &mut [f64], _: &mut [u8]) {
+        let a = Mat { data: a, row: sizes.k, col: 1 };
+        let b = Mat { data: b, row: 1, col: sizes.k };
+        multiply(a, b, (sizes.n, sizes.k), out, |sum, _, _| sum);
     }
 }

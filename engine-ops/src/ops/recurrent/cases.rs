@@ -59,12 +59,43 @@ fn wide(name: &'static str, gates: usize) -> Case {
         .input(Some(weights(&[batch, 2, hidden])))
 }
 
+/// The same in f64: expected values stay as exact as those of f32.
+fn doubles(name: &'static str, case: Case) -> Case {
+    let wide = |t: Tensor| match t.as_slice::<f32>() {
+        Ok(values) => {
+            let values: Vec<f64> = values.iter().map(|&v| v.into()).collect();
+            Tensor::from_slice(t.shape(), &values)
+        }
+        Err(_) => t,
+    };
+    Case {
+        name,
+        inputs: case.inputs.into_iter().map(|t| t.map(wide)).collect(),
+        expected: case.expected.map(|all| all.into_iter().map(wide).collect()),
+        ..case
+    }
+}
+
+/// These cases, and one of them in f64 too.
+fn also_doubles(mut cases: Vec<Case>, of: &str, name: &'static str) -> Vec<Case> {
+    let case = cases.iter().find(|case| case.name == of).expect("a case of this name");
+    cases.push(doubles(name, case.clone()));
+    cases
+}
+
 /// As one result alone.
 fn only_y(case: Case) -> Case {
     Case { outputs: 1, ..case }
 }
 
 pub(super) fn lstm() -> Vec<Case> {
+    let cases = lstm_in_f32();
+    let cases = also_doubles(cases, "everything, both ways", "everything, f64");
+    let cases = also_doubles(cases, "threshold", "threshold, f64");
+    also_doubles(cases, "coupled gates", "coupled gates, f64")
+}
+
+fn lstm_in_f32() -> Vec<Case> {
     let reverse = Attr::Str("reverse".to_owned());
     let mut backwards = whole_lstm("backwards, clipped", 1).attr("clip", Attr::Float(0.5));
     backwards.attrs.retain(|(name, _)| *name != "direction");
@@ -312,6 +343,12 @@ pub(super) fn lstm() -> Vec<Case> {
 }
 
 pub(super) fn gru() -> Vec<Case> {
+    let cases = gru_in_f32();
+    let cases = also_doubles(cases, "reset first", "reset first, f64");
+    also_doubles(cases, "linear first", "linear first, f64")
+}
+
+fn gru_in_f32() -> Vec<Case> {
     let linear = |case: Case| case.attr("linear_before_reset", Attr::Int(1));
     vec![
         whole("reset first", 2, 3).expect(vec![
@@ -409,6 +446,11 @@ pub(super) fn gru() -> Vec<Case> {
 }
 
 pub(super) fn rnn() -> Vec<Case> {
+    let cases = rnn_in_f32();
+    also_doubles(cases, "both ways", "both ways, f64")
+}
+
+fn rnn_in_f32() -> Vec<Case> {
     let relu = Attr::Strs(vec!["Relu".to_owned()]);
     vec![
         whole("both ways", 2, 1).expect(vec![

@@ -15,6 +15,10 @@ const NO_Y: Bind = Bind::Scratch(1);
 /// The scratch buffer of the first direction's state.
 const STATES: usize = 2;
 
+/// How an invocation ends: with a new state, or with the scaled one.
+const STORE: &str = "store(unit, b, h, running, t, row);";
+const SCALE: &str = "state[c_at] = h;";
+
 const LSTM: &str = "let i = activate(0u, sum(0u, unit) + peep(0u, unit, state[c_at]));
     var f = 1.0 - i;
     if (!has(32u)) { f = activate(0u, sum(2u, unit) + peep(2u, unit, state[c_at])); }
@@ -26,17 +30,26 @@ const GRU: &str = "let z = activate(0u, sum(0u, unit));
     let reset = activate(0u, sum(1u, unit));
     let new_h = activate(1u, from_inputs(2u, unit) + reset * from_state(2u, unit));
     return (1.0 - z) * new_h + z * h;";
+/// A GRU that resets the state before its product with R_h: the scaled state, which lies where an LSTM has its cell, is made by a
+/// dispatch of its own.
+const RESET: &str = "return activate(0u, sum(1u, unit)) * h;";
+/// What meets R_h then.
+const SCALED: &str = "select(value, state[2u * cells + b * hidden + k], g == 2u)";
+const LATE: &str = "let z = activate(0u, sum(0u, unit));
+    let new_h = activate(1u, sum(2u, unit));
+    return (1.0 - z) * new_h + z * h;";
 const RNN: &str = "return activate(0u, sum(0u, unit));";
 
 pub(super) fn program(ctx: &GpuCtx<'_>, cell: Cell) -> Result<Option<GpuProgram>, OpError> {
+    if ctx.input(X).dtype != DType::F32 {
+        return Ok(None);
+    }
     let layer = Layer::new(cell, ctx.attrs, &ctx.input(X).shape, &ctx.input(R).shape)?;
     if layer.hidden * layer.batch == 0 {
         return Ok(Some(GpuProgram { dispatches: Vec::new(), scratch: Vec::new() }));
     }
-    // A reset before the product with R_h takes two passes over the units of every step.
-    let late = cell == Cell::Gru && !layer.linear_before_reset;
     let widest = layer.hidden.max(layer.batch);
-    if late || layer.seq * layer.input == 0 || widest > ctx.limits.max_workgroups as usize {
+    if layer.seq * layer.input == 0 || widest > ctx.limits.max_workgroups as usize {
         return Ok(None);
     }
     let extras = Extras::of(&layer, ctx);
@@ -114,16 +127,28 @@ impl Layer {
         }
     }
 
-    fn steps(&self, dir: usize, extras: &Extras, ctx: &GpuCtx<'_>, program: &mut GpuProgram) {
-        let (gates, cell) = match self.cell {
-            Cell::Lstm => ("4", LSTM),
-            Cell::Gru => ("3", GRU),
-            Cell::Rnn => ("1", RNN),
+    /// The shaders of one step, in order.
+    fn texts(&self) -> Vec<String> {
+        let text = |gates: &str, cell: &str, value: &str, end: &str| {
+            let keys = [("gates", gates), ("cell", cell), ("value", value), ("end", end)];
+            render(include_str!("step.wgsl"), &keys)
         };
-        let text = render(include_str!("step.wgsl"), &[("gates", gates), ("cell", cell)]);
+        match self.cell {
+            Cell::Lstm => vec![text("4", LSTM, "value", STORE)],
+            Cell::Gru if self.linear_before_reset => vec![text("3", GRU, "value", STORE)],
+            Cell::Gru => {
+                vec![text("3", RESET, "value", SCALE), text("3", LATE, SCALED, STORE)]
+            }
+            Cell::Rnn => vec![text("1", RNN, "value", STORE)],
+        }
+    }
+
+    fn steps(&self, dir: usize, extras: &Extras, ctx: &GpuCtx<'_>, program: &mut GpuProgram) {
+        let texts = self.texts();
         let wants_y = ctx.outputs.first().is_some_and(Option::is_some);
         let y = if wants_y { Bind::Out(0) } else { NO_Y };
-        for step in 0..self.seq {
+        let steps = (0..self.seq).flat_map(|step| texts.iter().map(move |text| (step, text)));
+        for (step, text) in steps {
             program.dispatches.push(Dispatch {
                 label: "Recurrent step".into(),
                 wgsl: Cow::Owned(text.clone()),

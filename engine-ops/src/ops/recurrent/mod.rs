@@ -46,7 +46,7 @@ pub static LSTM: OpDef = OpDef {
         scratch: |shapes| cpu::scratch(shapes, Cell::Lstm),
     },
     gpu: Some(|ctx| gpu::program(ctx, Cell::Lstm)),
-    types: &[DType::F32],
+    types: &[DType::F32, DType::F64],
     tolerance: Tolerance::SUMS,
     cases: cases::lstm,
     ..OpDef::BASE
@@ -76,7 +76,7 @@ pub static GRU: OpDef = OpDef {
         scratch: |shapes| cpu::scratch(shapes, Cell::Gru),
     },
     gpu: Some(|ctx| gpu::program(ctx, Cell::Gru)),
-    types: &[DType::F32],
+    types: &[DType::F32, DType::F64],
     tolerance: Tolerance::SUMS,
     cases: cases::gru,
     ..OpDef::BASE
@@ -96,7 +96,7 @@ pub static RNN: OpDef = OpDef {
         scratch: |shapes| cpu::scratch(shapes, Cell::Rnn),
     },
     gpu: Some(|ctx| gpu::program(ctx, Cell::Rnn)),
-    types: &[DType::F32],
+    types: &[DType::F32, DType::F64],
     tolerance: Tolerance::SUMS,
     cases: cases::rnn,
     ..OpDef::BASE
@@ -173,9 +173,12 @@ fn directions(attrs: &Attrs) -> Result<&'static [bool], OpError> {
 }
 
 fn infer(ctx: &InferCtx<'_>, cell: Cell) -> Result<Vec<Facts>, InferError> {
+    let own = ctx.dtype(X)?;
     for i in (0..ctx.inputs.len()).filter(|&i| i != LENS) {
-        if let Some(dtype) = ctx.opt(i).map(|f| f.dtype).filter(|&d| d != DType::F32) {
-            return Err(InferError::invalid(format!("operand {i} is {dtype}, expected f32")));
+        if let Some(dtype) = ctx.opt(i).map(|f| f.dtype).filter(|&d| d != own) {
+            return Err(InferError::invalid(format!(
+                "operand {i} is {dtype}, expected {own} as X is"
+            )));
         }
     }
     if let Some(dtype) = ctx.opt(LENS).map(|f| f.dtype).filter(|&d| d != DType::I32) {
@@ -203,16 +206,54 @@ fn infer(ctx: &InferCtx<'_>, cell: Cell) -> Result<Vec<Facts>, InferError> {
             cell.gates()
         )));
     }
+    check_shapes(ctx, cell, [first, second])?;
     let dirs = Dim::from(count);
     let (whole, last) = if ctx.attrs.int("layout") == 0 {
         ([first, &dirs, second, hidden].map(Dim::clone), [&dirs, second, hidden].map(Dim::clone))
     } else {
         ([first, second, &dirs, hidden].map(Dim::clone), [first, &dirs, hidden].map(Dim::clone))
     };
-    let last = Facts::new(DType::F32, last.to_vec());
-    let mut out = vec![Facts::new(DType::F32, whole.to_vec()), last.clone(), last];
+    let last = Facts::new(own, last.to_vec());
+    let mut out = vec![Facts::new(own, whole.to_vec()), last.clone(), last];
     out.truncate(ctx.outputs);
     Ok(out)
+}
+
+/// Whether the operands beside X and R have the shapes that those two imply.
+fn check_shapes(
+    ctx: &InferCtx<'_>,
+    cell: Cell,
+    [first, second]: [&Dim; 2],
+) -> Result<(), InferError> {
+    let (x, r) = (ctx.shape(X)?, ctx.shape(R)?);
+    let (dirs, hidden, input) = (r[0].clone(), r[2].clone(), x[2].clone());
+    let per_gate = |n: usize| &hidden * &Dim::from(n);
+    let batch_first = ctx.attrs.int("layout") != 0;
+    let batch = if batch_first { first } else { second }.clone();
+    let state = match batch_first {
+        true => vec![batch.clone(), dirs.clone(), hidden.clone()],
+        false => vec![dirs.clone(), batch.clone(), hidden.clone()],
+    };
+    let expected = [
+        (W, vec![dirs.clone(), per_gate(cell.gates()), input]),
+        (B, vec![dirs.clone(), per_gate(2 * cell.gates())]),
+        (LENS, vec![batch]),
+        (INITIAL_H, state.clone()),
+        (INITIAL_C, state),
+        (P, vec![dirs, per_gate(3)]),
+    ];
+    for (i, expected) in expected {
+        let Some(shape) = ctx.opt(i).and_then(|facts| facts.shape.as_ref()) else { continue };
+        let differs =
+            |(a, b): (&Dim, &Dim)| matches!((a.known(), b.known()), (Some(a), Some(b)) if a != b);
+        if shape.len() != expected.len() || shape.iter().zip(&expected).any(differs) {
+            let name = ["X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"][i];
+            return Err(InferError::invalid(format!(
+                "operand {name} has shape {shape:?}, expected {expected:?}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A layer over operands of known shapes.

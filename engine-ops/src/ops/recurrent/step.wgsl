@@ -1,7 +1,7 @@
 // One step of one direction of a recurrent layer. A workgroup makes one unit of the state of one sequence: its invocations
 // share the sums over the inputs and over the state before, gate by gate, and the first one applies the cell.
 //
-// `state` holds two states in turn (the one before is read, the other written) and the cell; `extras` holds, where the node has
+// `state` holds two states in turn (the one before is read, the other written) and the cell, or the state that a GRU has scaled; `extras` holds, where the node has
 // them, the biases, the peepholes and the lengths of the sequences, all as words.
 struct Params {
     seq: u32,
@@ -106,6 +106,17 @@ fn cell(unit: u32, h: f32, c_at: u32) -> f32 {
     {{cell}}
 }
 
+// Stores the new state, and the result of the step.
+fn store(unit: u32, b: u32, h: f32, running: bool, t: u32, row: u32) {
+    let hidden = params.hidden;
+    let after = (((params.step + 1u) % 2u) * params.batch + b) * hidden;
+    state[after + unit] = h;
+    if (has(64u)) {
+        let lane = select((t * params.dirs + params.dir) * params.batch + b, row * params.dirs + params.dir, has(128u));
+        y[lane * hidden + unit] = select(0.0, h, running);
+    }
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let unit = group.x;
@@ -119,7 +130,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 
     let cells = params.batch * hidden;
     let before = (params.step % 2u) * cells + b * hidden;
-    let after = ((params.step + 1u) % 2u) * cells + b * hidden;
 
     var ins: array<f32, GATES>;
     var sts: array<f32, GATES>;
@@ -133,7 +143,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         for (var k = local.x; k < hidden; k += WIDTH) {
             let value = state[before + k];
             for (var g = 0u; g < GATES; g++) {
-                sts[g] += value * r[((params.dir * GATES + g) * hidden + unit) * hidden + k];
+                sts[g] += {{value}} * r[((params.dir * GATES + g) * hidden + unit) * hidden + k];
             }
         }
     }
@@ -153,13 +163,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     if (local.x != 0u) { return; }
 
     let c_at = 2u * cells + b * hidden + unit;
-    if (params.step == 0u && !has(2u)) { state[c_at] = 0.0; }
+    if (GATES == 4u && params.step == 0u && !has(2u)) { state[c_at] = 0.0; }
     var h = 0.0;
     if (params.step > 0u || has(1u)) { h = state[before + unit]; }
     if (running) { h = cell(unit, h, c_at); }
-    state[after + unit] = h;
-    if (has(64u)) {
-        let lane = select((t * params.dirs + params.dir) * params.batch + b, row * params.dirs + params.dir, has(128u));
-        y[lane * hidden + unit] = select(0.0, h, running);
-    }
+    {{end}}
 }
