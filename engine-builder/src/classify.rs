@@ -45,17 +45,19 @@ fn class(constant: &Constant, demand: Demand, decided: bool) -> ConstantClass {
     if constant.tensor.dtype() == DType::String {
         return ConstantClass::Literal;
     }
-    let fixed = demand.shape || demand.index || decided;
+    // What is learned may decide a branch: the plan then waits for its contents, as it does for those of data. What is small
+    // stays part of the program, so that branches that it decides are taken at build.
+    let small = constant.tensor.bytes().len() <= PARAMETER_BYTES;
+    let learned = constant.tensor.dtype().is_float() && !small;
+    let fixed = demand.shape || demand.index || decided || (demand.control && !learned);
     if fixed && !demand.data {
         return ConstantClass::Literal;
     }
     let why = match demand {
-        Demand { shape: true, .. } => "its value also decides a shape, an axis or a branch",
+        Demand { shape: true, .. } => "its value also decides a shape or an axis",
+        Demand { control: true, .. } if !learned => "its value also decides a branch",
         Demand { index: true, .. } => "its value also decides which elements are read",
         _ => "import read its value",
     };
-    ConstantClass::Weight {
-        parameter: constant.tensor.bytes().len() <= PARAMETER_BYTES,
-        pinned: fixed.then(|| why.to_owned()),
-    }
+    ConstantClass::Weight { parameter: small, pinned: fixed.then(|| why.to_owned()) }
 }

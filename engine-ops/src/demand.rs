@@ -10,16 +10,24 @@ use engine_format::{Attr, Block, Node};
 pub struct Demand {
     /// They flow into arithmetic, and so into an output.
     pub data: bool,
-    /// They decide shapes, axes or control.
+    /// They decide shapes or axes.
     pub shape: bool,
+    /// They decide which branch runs, or how often a block is repeated.
+    pub control: bool,
     /// They decide which elements are read.
     pub index: bool,
 }
 
 impl Demand {
+    /// Whether what a run does depends on them, and not only what comes out.
+    pub fn plans(self) -> bool {
+        self.shape || self.control
+    }
+
     fn join(&mut self, other: Demand) {
         self.data |= other.data;
         self.shape |= other.shape;
+        self.control |= other.control;
         self.index |= other.index;
     }
 }
@@ -52,6 +60,8 @@ fn visit_node(demand: &mut [Demand], node: &Node) {
         None => visit_branches(demand, node),
     }
     let def = lookup(&node.op, node.version);
+    let runs_blocks = node.attrs.values().any(|attr| matches!(attr, Attr::Block(_)));
+    let decides = if runs_blocks { CONTROL } else { SHAPE };
     for (i, input) in node.inputs.iter().enumerate() {
         let Some(input) = input else { continue };
         if let Some((ties, body)) = &repeated
@@ -68,14 +78,15 @@ fn visit_node(demand: &mut [Demand], node: &Node) {
         let role = def.and_then(|d| d.operand(i)).map_or(Role::Data, |o| o.role);
         demand[input.index()].join(match role {
             Role::Data => wanted,
-            Role::Shape => SHAPE,
+            Role::Shape => decides,
             Role::Index => Demand { index: true, ..Demand::default() },
             Role::Type => Demand::default(),
         });
     }
 }
 
-const SHAPE: Demand = Demand { shape: true, data: false, index: false };
+const SHAPE: Demand = Demand { shape: true, data: false, control: false, index: false };
+const CONTROL: Demand = Demand { shape: false, control: true, ..SHAPE };
 
 /// A branch's results are the node's.
 fn visit_branches(demand: &mut [Demand], node: &Node) {
@@ -94,7 +105,7 @@ fn visit_branches(demand: &mut [Demand], node: &Node) {
 /// nothing changes. What a condition decides is control.
 fn visit_repeated(demand: &mut [Demand], node: &Node, ties: &Ties, body: &Block) {
     let results = &body.outputs[ties.first_result..];
-    body.outputs[..ties.first_result].iter().for_each(|v| demand[v.index()].join(SHAPE));
+    body.outputs[..ties.first_result].iter().for_each(|v| demand[v.index()].join(CONTROL));
     for (inner, outer) in results.iter().zip(&node.outputs) {
         let Some(outer) = outer else { continue };
         let wanted = demand[outer.index()];
@@ -146,7 +157,9 @@ mod tests {
         let execute = Block { inputs: ids(&[]), nodes: vec![repeat], outputs: ids(&[17]) };
         let demand = demands(18, &[&execute]);
         let of = |v: u32| (demand[v as usize].data, demand[v as usize].shape);
-        assert_eq!([of(m), of(cond)], [(false, true); 2]);
+        for decides in [m, cond].map(|v| demand[v as usize]) {
+            assert_eq!(decides, CONTROL);
+        }
         assert_eq!([of(a), of(b), of(c)], [(false, true); 3], "after at most three iterations");
         assert_eq!(of(d), (true, false));
         assert_eq!(of(iter), (false, false));

@@ -35,6 +35,52 @@ fn constants_are_classified_by_flow() {
     ");
 }
 
+/// Weights that decide a branch or the end of a loop through arithmetic can change; what is small there cannot.
+#[test]
+fn a_learned_condition_can_be_refitted() {
+    let branch = |op: &str| Onnx::default().node(&format!("r = {op}(x)"), vec![]).output("r");
+    let body = Onnx::default()
+        .input("i: i64[]")
+        .input("go: bool[]")
+        .input("v: f32[n, 20]")
+        .node("w = Mul(v, halt)", vec![])
+        .node("s = ReduceMax(w)", vec![int("keepdims", 0)])
+        .node("more = Less(s, limit)", vec![])
+        .output("more")
+        .output("w");
+    let engine = build(
+        &Onnx::new(17)
+            .input("x: f32[n, 20]")
+            .constant(floats("gate", &[20], 0.0))
+            .constant(floats("both", &[20], 0.0))
+            .constant(floats("halt", &[20], 0.0))
+            .constant(floats("limit", &[], 5.0))
+            .constant(longs("trips", &[], &[9]))
+            .constant(longs("yes", &[], &[1]))
+            .node("shut = Mul(gate, both)", vec![])
+            .node("score = ReduceSum(shut)", vec![int("keepdims", 0)])
+            .node("c = Greater(score, limit)", vec![])
+            .node(
+                "y = If(c)",
+                vec![graph("then_branch", branch("Exp")), graph("else_branch", branch("Relu"))],
+            )
+            .node("scaled = Mul(y, both)", vec![])
+            .node("z = Loop(trips, yes, scaled)", vec![graph("body", body)])
+            .output("z")
+            .model(),
+        &BuildOptions::default(),
+    )
+    .unwrap();
+    insta::assert_snapshot!(classes(&engine), @r"
+    weights: both gate halt
+    parameters: 
+    pinned weights: 
+    pinned parameters: 
+    literals: limit trips yes
+    ignored: 
+    ");
+}
+
 #[test]
 fn strings_are_part_of_the_program_and_another_source_has_to_agree() {
     use engine_format::{FitPolicy, MapSource, Tensor, check_fit};

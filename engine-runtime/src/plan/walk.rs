@@ -205,7 +205,7 @@ impl Program {
 
     /// Whether plans depend on the contents of a given tensor, not only on its type.
     fn keys(&self, id: ValueId, tensor: &Tensor) -> bool {
-        self.demands[id.index()].shape && tensor.bytes().len() <= KEYED_TENSOR
+        self.demands[id.index()].plans() && tensor.bytes().len() <= KEYED_TENSOR
     }
 
     /// Goes on after a suspension with the tensors that [`Suspension::absorb`] gave.

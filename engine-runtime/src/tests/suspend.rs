@@ -154,6 +154,42 @@ fn a_weight_that_decides_a_shape_is_read_at_run_time() {
     assert_eq!(run(&module, &inputs).tensors["y"].shape(), [3, 2]);
 }
 
+/// A weight that decides a branch through arithmetic: a refit takes the other one.
+#[test]
+fn a_refit_of_a_learned_condition_takes_the_other_branch() {
+    let mut toy = Toy::new(EngineFlags::REFIT);
+    let x = toy.input("x", DType::F32, &["n"]);
+    let gate = |sign: f32| Tensor::from_slice(&[20], &[sign; 20]);
+    let (gate_of, zero) =
+        (toy.weight_of("gate", gate(1.0)), toy.weight_of("zero", floats_of(&[0.0])));
+    let sum = toy.run("ReduceSum", &[gate_of], &[("keepdims", Attr::Int(0))]);
+    let c = toy.run("Greater", &[sum, zero], &[]);
+    let branch = |toy: &mut Toy, op: &str| {
+        let inner = toy.node(op, &[x], &[]);
+        let outputs = vec![inner.outputs[0].unwrap()];
+        Attr::Block(Block { inputs: Vec::new(), nodes: vec![inner], outputs })
+    };
+    let (yes, no) = (branch(&mut toy, "Exp"), branch(&mut toy, "Relu"));
+    let y = toy.run("If", &[c], &[("then_branch", yes), ("else_branch", no)]);
+    toy.output("y", y, DType::F32);
+    let module = live(&toy.build());
+    let inputs = Inputs::from([("x".into(), floats_of(&[-1.0, 2.0]))]);
+    for (sign, expected) in
+        [(1.0, [(-1f32).exp(), 2f32.exp()]), (-1.0, [0.0, 2.0]), (1.0, [(-1f32).exp(), 2f32.exp()])]
+    {
+        let source: engine_format::MapSource =
+            [("gate".to_owned(), gate(sign)), ("zero".to_owned(), floats_of(&[0.0]))]
+                .into_iter()
+                .collect();
+        module.refit(&source, Default::default()).unwrap();
+        close(&floats(&run(&module, &inputs).tensors["y"]), &expected);
+    }
+}
+
+fn floats_of(values: &[f32]) -> Tensor {
+    Tensor::from_slice(&[values.len()], values)
+}
+
 #[test]
 fn a_node_that_does_not_take_its_operands_is_named() {
     let mut toy = Toy::new(EngineFlags::REFIT);
