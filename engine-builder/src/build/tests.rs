@@ -81,6 +81,45 @@ fn a_learned_condition_can_be_refitted() {
     ");
 }
 
+/// A branch that cannot run with the types that there are is an error where it is taken, and only there.
+#[test]
+fn a_branch_that_is_no_valid_graph_is_left_to_the_run() {
+    let fits = Onnx::default().node("r = Relu(x)", vec![]).output("r");
+    let wrong = Onnx::default().node("q = Concat(x, wide)", vec![int("axis", 0)]).output("q");
+    let model = |other: Onnx| {
+        Onnx::new(17)
+            .input("x: f32[n, 4]")
+            .input("c: bool[]")
+            .constant(floats("wide", &[4, 5], 0.0))
+            .node(
+                "y = If(c)",
+                vec![graph("then_branch", fits.clone()), graph("else_branch", other)],
+            )
+            .output("y")
+            .model()
+    };
+    let engine = build(&model(wrong.clone()), &BuildOptions::default()).unwrap();
+    let node = &engine.parts().execute.nodes[0];
+    let engine_format::Attr::Block(block) = &node.attrs["else_branch"] else { panic!("{node:?}") };
+    let [refusal] = block.nodes.as_slice() else { panic!("{block:?}") };
+    let engine_format::Attr::Str(why) = &refusal.attrs["why"] else { panic!("{refusal:?}") };
+    assert_eq!((refusal.op.as_str(), refusal.name.as_str()), ("Refuse", "n_y.else_branch"));
+    for part in ["n_q", "Concat", "wide f32[4, 5]", "x f32[n, 4]"] {
+        assert!(why.contains(part), "{why}");
+    }
+    // The other branch alone says what the results are.
+    assert_eq!(engine.parts().outputs[0].shape.as_ref().unwrap().len(), 2);
+    let both = Onnx::new(17)
+        .input("x: f32[n, 4]")
+        .input("c: bool[]")
+        .constant(floats("wide", &[4, 5], 0.0))
+        .node("y = If(c)", vec![graph("then_branch", wrong.clone()), graph("else_branch", wrong)])
+        .output("y")
+        .model();
+    let error = build(&both, &BuildOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), BuildErrorKind::InvalidNode, "neither branch can run: {error}");
+}
+
 #[test]
 fn strings_are_part_of_the_program_and_another_source_has_to_agree() {
     use engine_format::{FitPolicy, MapSource, Tensor, check_fit};

@@ -59,6 +59,7 @@ impl Graph {
         check_blocks(node)?;
         let mut types = match node.op.as_str() {
             "If" => self.join_branches(node)?,
+            "Refuse" => refused(node)?,
             "Loop" | "Scan" => self.repeated_results(node)?,
             _ => vec![self.infer_structure(node)?],
         };
@@ -74,9 +75,13 @@ impl Graph {
         Ok(types)
     }
 
-    /// A branch's results are the node's: what both branches agree on is known.
+    /// A branch's results are the node's: what both branches agree on is known. One that can only fail has no say.
     fn join_branches(&self, node: &Node) -> Result<Vec<Typed>, OpError> {
-        let branches: Vec<&Block> = blocks(node).collect();
+        let mut branches: Vec<&Block> = blocks(node).collect();
+        let runs = |block: &Block| !block.nodes.iter().any(|inner| inner.op == "Refuse");
+        if branches.iter().any(|block| runs(block)) {
+            branches.retain(|block| runs(block));
+        }
         let result = |(i, output): (usize, &Option<ValueId>)| {
             let name = output.map_or("", |id| self.value(id).name.as_str());
             let mut results = branches.iter().map(|block| self.typed(block.outputs[i]));
@@ -257,6 +262,13 @@ impl Graph {
             op => Err(OpError::new(format!("nothing is known of what {op} gives"))),
         }
     }
+}
+
+/// What the results of nodes would be that stand in no valid branch.
+fn refused(node: &Node) -> Result<Vec<Typed>, OpError> {
+    let types = node.attrs.ints("types").unwrap_or_default();
+    let typed = |&number: &i64| Ok(Typed::tensor(Facts::unranked(onnx_dtype(number)?)));
+    types.iter().map(typed).collect()
 }
 
 /// Types of all parameters of a repeated block, given those of the carried values and slices.

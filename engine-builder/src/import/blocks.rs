@@ -1,9 +1,10 @@
 //! Nested graphs: branches, and blocks that are repeated.
 
+use super::attrs::element_number;
 use super::importer::{Importer, declared, undefined};
 use crate::error::{BuildError, BuildErrorKind};
 use crate::graph::{Declared, Graph, Typed, parameters, slice};
-use engine_format::{Attr, Attrs, Block, Node, ValueId};
+use engine_format::{Attr, Attrs, Block, Form, Node, ValueId};
 use engine_onnx::{AttrValue, Graph as OnnxGraph, Node as OnnxNode};
 use engine_ops::control::{Arity, Ties};
 use engine_ops::infer::Facts;
@@ -95,8 +96,8 @@ impl Importer {
         results
     }
 
-    /// The branches of an If, as attributes. Where the condition is known and the other branch is not a valid graph for the shapes
-    /// that are, the branch that is taken is written in the node's place; then `false`.
+    /// The branches of an If, as attributes. Where one is not a valid graph for the shapes that are, it becomes a refusal; if the
+    /// condition is known too, the branch that is taken is written in the node's place; then `false`.
     pub(super) fn branches(
         &mut self,
         node: &OnnxNode,
@@ -107,25 +108,76 @@ impl Importer {
         let condition = inputs.first().copied().flatten();
         let known = condition.and_then(|id| self.graph.known_tensor(id)?.to_i64s());
         let known = known.and_then(|flags| flags.first().map(|&flag| flag != 0));
+        let mut refused: Option<(&str, BuildError)> = None;
         for (name, when) in [("else_branch", false), ("then_branch", true)] {
             let Some(AttrValue::Graph(graph)) = node.attrs.get(name) else { continue };
-            let mark = known.is_some_and(|known| known != when).then(|| self.mark());
-            match (self.in_block(|importer| importer.inline(graph, &[])), mark) {
-                (Ok((nodes, outputs)), _) => {
+            let mark = self.mark();
+            match self.in_block(|importer| importer.inline(graph, &[])) {
+                Ok((nodes, outputs)) => {
                     let block = Block { inputs: Vec::new(), nodes, outputs };
                     attrs.insert(name.to_owned(), Attr::Block(block));
                 }
-                (Err(error), Some(mark)) if error.kind() == BuildErrorKind::InvalidNode => {
+                Err(error) if error.kind() != BuildErrorKind::InvalidNode => return Err(error),
+                Err(error) => {
                     self.go_back(mark);
-                    tracing::debug!(path, %error, "the other branch of the If cannot run");
-                    let taken = if when { "else_branch" } else { "then_branch" };
-                    self.take_branch(node, path, inputs, taken)?;
-                    return Ok(false);
+                    tracing::debug!(path, %error, "a branch of the If cannot run");
+                    if known.is_some_and(|known| known != when) {
+                        let taken = if when { "else_branch" } else { "then_branch" };
+                        self.take_branch(node, path, inputs, taken)?;
+                        return Ok(false);
+                    }
+                    // What is sure to be taken must run, and one of two must.
+                    if known.is_some() || refused.is_some() {
+                        return Err(refused.map_or(error, |(_, first)| first));
+                    }
+                    refused = Some((name, error));
                 }
-                (Err(error), _) => return Err(error),
             }
         }
-        Ok(true)
+        match refused {
+            None => Ok(true),
+            Some((name, error)) => {
+                self.refuse(node, path, inputs, (name, error), attrs).map(|()| true)
+            }
+        }
+    }
+
+    /// A refusal in the place of a branch, with results of the types that the other one gives. Such a type is that of a tensor, or
+    /// the branch's own error is what the build ends with.
+    fn refuse(
+        &mut self,
+        node: &OnnxNode,
+        path: &str,
+        inputs: &[Option<ValueId>],
+        (name, error): (&str, BuildError),
+        attrs: &mut Attrs,
+    ) -> Result<(), BuildError> {
+        let other = attrs.values().find_map(|attr| match attr {
+            Attr::Block(block) => Some(block.outputs.clone()),
+            _ => None,
+        });
+        let mut types = Vec::new();
+        for id in other.unwrap_or_default() {
+            let Typed { form: Form::Tensor, facts } = self.graph.typed(id) else {
+                return Err(error);
+            };
+            types.push(element_number(facts.dtype));
+        }
+        let path_of_branch = format!("{path}.{name}");
+        let results = (0..types.len()).map(|i| self.new_value(format!("{path_of_branch}[{i}]")));
+        let outputs: Vec<ValueId> = results.collect();
+        let def = engine_ops::lookup("Refuse", 1).expect("Refuse is in the table");
+        let own = Attrs::from([
+            ("why".to_owned(), Attr::Str(error.to_string())),
+            ("types".to_owned(), Attr::Ints(types)),
+        ]);
+        let named = outputs.iter().copied().map(Some).collect();
+        let written =
+            self.in_block(|importer| importer.push(def, path_of_branch, Vec::new(), own, named));
+        let (nodes, ()) = written.map_err(|error| self.node_error(node, path, inputs, &error))?;
+        let block = Block { inputs: Vec::new(), nodes, outputs };
+        attrs.insert(name.to_owned(), Attr::Block(block));
+        Ok(())
     }
 
     /// Writes the nodes of a branch in the place of the If.

@@ -53,6 +53,15 @@ pub static SCAN: OpDef = OpDef {
     ..PLANNED
 };
 
+/// Refuse.
+pub static REFUSE: OpDef = OpDef {
+    name: "Refuse",
+    doc: "Stands in a branch for nodes that do not take the types and shapes that there are: whoever takes the branch gets the error \
+          `why`. Its results would have the element types `types` (ONNX's numbers). Written on import, never imported.",
+    attrs: &[AttrDef::required("why", AttrKind::Str), AttrDef::required("types", AttrKind::Ints)],
+    ..PLANNED
+};
+
 /// What all rows share that the planner handles.
 pub(super) const PLANNED: OpDef = OpDef {
     outputs: &["outputs"],

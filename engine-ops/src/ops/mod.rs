@@ -230,6 +230,7 @@ pub static TABLE: &[&OpDef] = &[
     &control::IF,
     &control::LOOP,
     &control::SCAN,
+    &control::REFUSE,
     // Sequences and optional values.
     &sequence::SEQUENCE_CONSTRUCT,
     &sequence::SEQUENCE_EMPTY,

@@ -99,6 +99,7 @@ pub(super) fn problem(node: &Node) -> Option<String> {
                 Err(why) => Some(why.to_string()),
             }
         }
+        "Refuse" => None,
         op if sequence::find(op).is_some() => None,
         _ => Some("this control operator is not known here".to_owned()),
     }
@@ -112,6 +113,7 @@ impl Walk<'_> {
             "If" => self.branch(op, &operands),
             "Loop" => self.begin_loop(op, &operands),
             "Scan" => self.begin_scan(op, &operands),
+            "Refuse" => Err(op.error(&operands, op.attrs.str("why")).into()),
             name => {
                 let plan = sequence::find(name).expect("checked at load: the planner knows it");
                 let result = plan(self, op, &operands)?;

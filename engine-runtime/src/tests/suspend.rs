@@ -190,6 +190,36 @@ fn floats_of(values: &[f32]) -> Tensor {
     Tensor::from_slice(&[values.len()], values)
 }
 
+/// What stands for an invalid branch is an error only where it is taken.
+#[test]
+fn a_refusal_is_an_error_where_it_is_taken() {
+    let mut toy = Toy::new(EngineFlags::REFIT);
+    let x = toy.input("x", DType::F32, &["n"]);
+    let c = toy.input("c", DType::Bool, &["1"]);
+    let inner = toy.node("Relu", &[x], &[]);
+    let outputs = vec![inner.outputs[0].unwrap()];
+    let fits = Attr::Block(Block { inputs: Vec::new(), nodes: vec![inner], outputs });
+    let value = toy.value();
+    let attrs = [("why", Attr::Str("two widths".to_owned())), ("types", Attr::Ints(vec![1]))];
+    let refusal = node("Refuse", "gate.else_branch", &[], &[value], &attrs);
+    let wrong =
+        Attr::Block(Block { inputs: Vec::new(), nodes: vec![refusal], outputs: vec![value] });
+    let y = toy.run("If", &[c], &[("then_branch", fits), ("else_branch", wrong)]);
+    toy.output("y", y, DType::F32);
+    let module = live(&toy.build());
+    let inputs = |taken: bool| {
+        Inputs::from([
+            ("x".into(), floats_of(&[-1.0, 2.0])),
+            ("c".into(), Tensor::from_bools(&[1], &[taken])),
+        ])
+    };
+    assert_eq!(floats(&run(&module, &inputs(true)).tensors["y"]), [0.0, 2.0]);
+    let error = module.run(&inputs(false)).unwrap_err();
+    assert_eq!(error.kind(), RunErrorKind::Node);
+    let text = error.to_string();
+    assert!(text.contains("gate.else_branch") && text.contains("two widths"), "{text}");
+}
+
 #[test]
 fn a_node_that_does_not_take_its_operands_is_named() {
     let mut toy = Toy::new(EngineFlags::REFIT);
