@@ -57,6 +57,7 @@ impl Graph {
     /// Types of all results of a node that the planner handles.
     pub(super) fn infer_control(&self, node: &Node) -> Result<Vec<Typed>, OpError> {
         check_blocks(node)?;
+        self.check_deciding(node)?;
         let mut types = match node.op.as_str() {
             "If" => self.join_branches(node)?,
             "Refuse" => refused(node)?,
@@ -73,6 +74,30 @@ impl Graph {
             }
         }
         Ok(types)
+    }
+
+    /// Whether what decides which block runs, and how often, is of the type for that.
+    fn check_deciding(&self, node: &Node) -> Result<(), OpError> {
+        let flag = ("cond", "bool or integer", true);
+        let operands: &[(&str, &str, bool)] = match node.op.as_str() {
+            "If" => &[flag],
+            "Loop" => &[("M", "integer", false), flag],
+            _ => &[],
+        };
+        for (&(name, expected, bools), id) in operands.iter().zip(&node.inputs) {
+            let Some(value) = id.map(|id| self.value(id)) else { continue };
+            let facts = &value.facts;
+            // One element, of whatever rank.
+            let one = facts.concrete().is_none_or(|shape| shape.iter().product::<usize>() == 1);
+            let taken = facts.dtype.is_int() || (bools && facts.dtype == DType::Bool);
+            if value.form != Form::Tensor || !taken || !one {
+                let found = value.type_text();
+                return Err(OpError::new(format!(
+                    "operand {name} is {found}, expected one {expected}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// A branch's results are the node's: what both branches agree on is known. One that can only fail has no say.

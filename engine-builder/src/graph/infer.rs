@@ -232,18 +232,7 @@ fn kept_dtype(op: &str, inputs: &[Option<Facts>]) -> DType {
 impl Value {
     /// `f32[batch, 3]`, or `f32[?]` where the rank is not known, or `sequence(f32[?])`.
     pub fn type_text(&self) -> String {
-        self.form.describe(&type_text(&self.facts))
-    }
-}
-
-/// `f32[batch, 3]`, or `f32[?]` where the rank is not known.
-pub(crate) fn type_text(facts: &Facts) -> String {
-    match &facts.shape {
-        None => format!("{}[?]", facts.dtype),
-        Some(dims) => {
-            let dims: Vec<String> = dims.iter().map(Dim::to_string).collect();
-            format!("{}[{}]", facts.dtype, dims.join(", "))
-        }
+        self.form.describe(&self.facts.to_string())
     }
 }
 

@@ -122,7 +122,7 @@ impl Check<'_> {
             let (Some(id), Some(typed)) = (output, typed) else { continue };
             let value = self.graph.value(*id);
             if value.form != typed.form || contradict(&value.facts, &typed.facts) {
-                let rule = typed.form.describe(&super::infer::type_text(&typed.facts));
+                let rule = typed.form.describe(&typed.facts.to_string());
                 let recorded = value.type_text();
                 let what = format!("{} is recorded as {recorded}, inferred {rule}", value.name);
                 return Err(VerifyError::new(&node.name, what));

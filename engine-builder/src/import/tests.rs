@@ -2,7 +2,7 @@
 
 use super::import;
 use crate::options::BuildOptions;
-use crate::testing::{Onnx, floats, graph, int, ints, longs, of_type};
+use crate::testing::{Onnx, floats, graph, int, ints, longs, of_type, text};
 use crate::{BuildErrorKind, classify};
 
 /// The graph after import and classification, verified, as text.
@@ -206,6 +206,47 @@ fn only_the_branch_that_is_taken_must_fit_the_shapes() {
     }
     let wrong = refused(model("else_branch", "then_branch", 4), &BuildOptions::default());
     assert!(wrong.starts_with("InvalidNode") && wrong.contains("Reshape"), "{wrong}");
+}
+
+/// Each of these was once built, or refused in words that left out what is taken.
+#[test]
+fn what_a_node_does_not_take_is_refused_with_what_it_takes() {
+    let start = || {
+        Onnx::new(23)
+            .input("x: f32[4, 1, 6]")
+            .input("on: f32[]")
+            .constant(floats("w", &[1, 12, 5], 0.0))
+            .constant(floats("w3", &[1, 12, 6], 0.0))
+            .constant(floats("r", &[1, 12, 3], 0.0))
+            .constant(floats("b", &[1, 9], 0.0))
+            .constant(floats("scales", &[3], 1.0))
+            .constant(floats("scores", &[4, 2, 1], 0.0))
+            .constant(longs("far", &[1], &[7]))
+            .constant(longs("trips", &[], &[3]))
+    };
+    let branch = || Onnx::default().node("a = Relu(x)", vec![]).output("a");
+    let body = Onnx::default()
+        .input("i: i64[]")
+        .input("go: bool[]")
+        .node("next = Identity(go)", vec![])
+        .output("next")
+        .node("each = Relu(x)", vec![])
+        .output("each");
+    let branches = vec![graph("then_branch", branch()), graph("else_branch", branch())];
+    let refusals = [
+        start().node("y = LSTM(x, w, r)", vec![]),
+        start().node("y = LSTM(x, w3, r, b)", vec![]),
+        start().node("y = Gather(x, far)", vec![]),
+        start().node("y = MatMulInteger(x, x)", vec![]),
+        start().node("y = NonMaxSuppression(x, scores)", vec![]),
+        start().node("y = Resize(x, _, scales)", vec![text("mode", "area")]),
+        start().node("y = Attention(x, x, x)", vec![int("q_num_heads", 4), int("kv_num_heads", 4)]),
+        start().node("y = If(on)", branches),
+        start().node("y = Loop(trips, on)", vec![graph("body", body)]),
+        start().node("y = Clip(x, scales)", vec![]),
+    ];
+    let all = refusals.map(|model| refused(model.output("y"), &BuildOptions::default()));
+    insta::assert_snapshot!(all.join("\n"));
 }
 
 #[test]

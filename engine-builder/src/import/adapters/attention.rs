@@ -79,6 +79,12 @@ pub(super) fn split_heads(call: &mut Call<'_>, x: ValueId, heads: i64) -> Result
     if heads <= 0 {
         return Err(OpError::new("operands of rank 3 need the number of heads as an attribute"));
     }
+    let width = call.facts(x).shape.as_ref().and_then(|dims| dims.last()?.known());
+    if let Some(width) = width.filter(|width| width % heads != 0) {
+        return Err(OpError::new(format!(
+            "rows of {width} elements, expected a multiple of the {heads} heads"
+        )));
+    }
     let shape = call.vector(&[0, 0, heads, -1]);
     let x = call.emit("Reshape", [x, shape], vec![])?;
     swapped(call, x)

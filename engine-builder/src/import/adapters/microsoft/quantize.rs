@@ -64,6 +64,14 @@ fn matmul_of_bits(call: &mut Call<'_>) -> Result<Last, OpError> {
     }
     let blocks = (k + block - 1) / block;
     let dtype = call.facts(a).dtype;
+    let bytes = n * blocks * block * bits / 8;
+    let found = call.facts(packed);
+    let elements = found.concrete().map(|shape| shape.iter().product::<usize>() as i64);
+    if found.dtype != DType::U8 || elements.is_some_and(|elements| elements != bytes) {
+        return Err(OpError::new(format!(
+            "B is {found}, expected u8 of {n} rows of {blocks} blocks, {bytes} bytes in all"
+        )));
+    }
     let numbers = unpacked(call, packed, bits)?;
     let shape = call.vector(&[n, blocks, -1]);
     let numbers = call.emit("Reshape", [numbers, shape], vec![])?;
