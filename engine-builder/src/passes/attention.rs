@@ -4,25 +4,54 @@
 //! Runs after `fuse`, which has brought scale and mask into the first product. Keys and values that were repeated for the
 //! queries that share them are read unrepeated.
 
+use super::scalars::{peek, pin};
 use super::site::{Emit, Site, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
-use engine_format::{Attrs, DType, Dim, Node, ValueId};
+use engine_format::{Attr, Attrs, DType, Dim, Node, ValueId};
 use engine_ops::def::AttrsExt;
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
 }
 
+/// The softmax whose result weighs the values.
+struct Shares<'a> {
+    softmax: &'a Node,
+    /// The zero that stands for shares that are not numbers, if one does.
+    zero: Option<ValueId>,
+    /// What only the nodes of the pattern may read.
+    own: Vec<ValueId>,
+}
+
+impl<'a> Shares<'a> {
+    fn of(graph: &Graph, site: &Site<'a>, id: ValueId) -> Option<Self> {
+        if let Some(softmax) = site.made_by(id, &["Softmax"]) {
+            return Some(Self { softmax, zero: None, own: vec![id] });
+        }
+        let choice = site.made_by(id, &["Where"])?;
+        let [unknown, zero, shares] = [0, 1, 2].map(|i| Site::operand(choice, i));
+        let (unknown, zero, shares) = (unknown?, zero?, shares?);
+        let is_nan = site.made_by(unknown, &["IsNaN"])?;
+        let softmax = site.made_by(shares, &["Softmax"])?;
+        let fits = Site::operand(is_nan, 0) == Some(shares)
+            && peek(graph, zero) == Some(0.0)
+            && site.readers(shares).count() == 2
+            && !site.is_result(shares);
+        fits.then(|| Self { softmax, zero: Some(zero), own: vec![id, unknown] })
+    }
+}
+
 fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
     if root.op != "MatMul" {
         return None;
     }
-    let softmax = site.made_by(Site::operand(root, 0)?, &["Softmax"])?;
-    match fuse(graph, site, root, softmax) {
+    let shares = Shares::of(graph, site, Site::operand(root, 0)?)?;
+    match fuse(graph, site, root, &shares) {
         Ok(nodes) => {
-            notes.done(&root.name, format!("Attention with {}", softmax.name));
+            pin(graph, shares.zero.as_slice(), "Attention", root);
+            notes.done(&root.name, format!("Attention with {}", shares.softmax.name));
             Some(nodes)
         }
         Err(why) => {
@@ -36,14 +65,15 @@ fn fuse(
     graph: &mut Graph,
     site: &Site<'_>,
     root: &Node,
-    softmax: &Node,
+    shares: &Shares<'_>,
 ) -> Result<Vec<Node>, String> {
     let operand = |node, i| Site::operand(node, i).ok_or("an operand is missing");
-    let (shares, scores) = (operand(root, 0)?, operand(softmax, 0)?);
+    let softmax = shares.softmax;
+    let scores = operand(softmax, 0)?;
     let product = site.made_by(scores, &["FusedMatMul"]).ok_or_else(|| {
         format!("{} does not come from a product with transposed keys", graph.value(scores).name)
     })?;
-    for id in [shares, scores] {
+    for &id in shares.own.iter().chain([&scores]) {
         if site.only_reader(id).is_none() {
             return Err(format!("{} is read elsewhere too", graph.value(id).name));
         }
@@ -68,6 +98,7 @@ fn fuse(
     for name in ["stages", "scalars"] {
         attrs.extend(product.attrs.get(name).map(|attr| (name.to_owned(), attr.clone())));
     }
+    attrs.insert("zero_nan".to_owned(), Attr::Int(shares.zero.is_some().into()));
     let mut inputs = vec![Some(q), Some(k), Some(v)];
     inputs.extend(&product.inputs[2..]);
     Ok(Emit::at(graph, root).last("Attention", inputs, attrs, root))

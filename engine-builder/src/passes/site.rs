@@ -59,6 +59,11 @@ impl<'a> Site<'a> {
         self.readers.get(&id).into_iter().flatten().map(|&i| &self.nodes[i])
     }
 
+    /// Whether the block gives the value.
+    pub(super) fn is_result(&self, id: ValueId) -> bool {
+        self.results.contains(&id)
+    }
+
     /// Whether no run changes the value.
     pub(super) fn is_constant(&self, id: ValueId) -> bool {
         self.constant.contains(&id)

@@ -115,3 +115,4 @@ pair!(div_into, |x, b| b / x);
 pair!(prelu, |x, b| if x < 0.0 { b * x } else { x });
 pair!(at_least, |x, b| if x < b { b } else { x });
 pair!(at_most, |x, b| if x > b { b } else { x });
+pair!(replace, |x, b| if b.is_nan() { x } else { b });

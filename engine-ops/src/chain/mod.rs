@@ -47,6 +47,8 @@ static PAIRS: &[Pair] = &[
     // The bounds of Clip: NaN stays.
     Pair { name: "AtLeast", block: cpu::at_least, wgsl: "select(x, b, x < b && !is_nan(x))" },
     Pair { name: "AtMost", block: cpu::at_most, wgsl: "select(x, b, x > b && !is_nan(x))" },
+    // What a mask puts in the place of elements; its NaN leaves them as they are.
+    Pair { name: "Replace", block: cpu::replace, wgsl: "select(b, x, is_nan(b))" },
 ];
 
 /// Most stages of a chain.

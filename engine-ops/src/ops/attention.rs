@@ -3,13 +3,14 @@
 use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
+use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::gemm::{Gemm, MatRef};
 use crate::ops::PRELUDE;
 use crate::reduction::{Folded, fold_slice};
 use crate::wide::{Loop, wide};
-use crate::{OpDef, OpError, Operand, Tolerance, approx};
+use crate::{AttrDef, OpDef, OpError, Operand, Tolerance, approx};
 use engine_format::{Attr, Dim, Tensor};
 use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
@@ -17,9 +18,10 @@ use std::sync::{Mutex, PoisonError};
 pub static ATTENTION: OpDef = OpDef {
     name: "Attention",
     doc: "`softmax(stages(Q·Kᵀ))·V` over the last axis of the scores, which the stages scale and mask; Q, K and V are (batch, \
-          heads, length, size) or (batch, length, size), and several heads of Q may share one of K and V. Written by the \
-          builder's passes; ONNX's Attention is composed on import.",
-    attrs: &[chain::STAGES, chain::SCALARS],
+          heads, length, size) or (batch, length, size), and several heads of Q may share one of K and V. With `zero_nan`, \
+          shares that are not numbers are zeros, as where a query sees no key. Written by the builder's passes; ONNX's \
+          Attention is composed on import.",
+    attrs: &[chain::STAGES, chain::SCALARS, AttrDef::int(ZERO_NAN, 0)],
     inputs: &[Operand::data("Q"), Operand::data("K"), Operand::data("V"), chain::OPERANDS],
     variadic_input: true,
     infer,
@@ -32,6 +34,9 @@ pub static ATTENTION: OpDef = OpDef {
 
 /// Operands before those of the stages.
 const OWN: usize = 3;
+
+/// Attribute: 1 if the shares of a query are zeros where its softmax is not a number.
+const ZERO_NAN: &str = "zero_nan";
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let (q, k, v) = (ctx.shape(0)?, ctx.shape(1)?, ctx.shape(2)?);
@@ -163,6 +168,7 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
         k: k.slice::<f32>(),
         v: v.slice::<f32>(),
         chain: chain.as_ref(),
+        zero_nan: ctx.attrs.int(ZERO_NAN) != 0,
     };
     // Each thread takes the next block of queries until there is none.
     let blocks = out.chunks_mut(plan.queries * plan.width).enumerate().flat_map(|(head, out)| {
@@ -189,6 +195,7 @@ struct Call<'a> {
     k: &'a [f32],
     v: &'a [f32],
     chain: Option<&'a Chain<'a>>,
+    zero_nan: bool,
 }
 
 /// A query's largest score so far, and the sum of the powers of `e` by that.
@@ -238,9 +245,24 @@ impl Call<'_> {
             self.plan.value_product(rows, n).run_here(operands, part, products);
             out.iter_mut().zip(part).for_each(|(y, part)| *y += *part);
         }
+        if keys == 0 {
+            return;
+        }
         for (row, out) in out.chunks_exact_mut(width.max(1)).enumerate() {
             let sum = running[2 * row + 1];
-            out.iter_mut().for_each(|y| *y /= sum);
+            match sum > 0.0 || !self.zero_nan {
+                true => out.iter_mut().for_each(|y| *y /= sum),
+                false => self.nothing_of(source, out),
+            }
+        }
+    }
+
+    /// The sum of all values of a head times 0: zeros, but for what is not finite.
+    fn nothing_of(&self, source: usize, out: &mut [f32]) {
+        let len = self.plan.keys * out.len();
+        out.fill(0.0);
+        for v in self.v[source * len..(source + 1) * len].chunks_exact(out.len()) {
+            out.iter_mut().zip(v).for_each(|(y, v)| *y += 0.0 * v);
         }
     }
 }
@@ -297,8 +319,9 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         ("uniform", &uniform),
     ];
     let Plan { heads, shared, queries, keys, size, width, .. } = plan;
+    let zero_nan = usize::from(ctx.attrs.int(ZERO_NAN) != 0);
     let mut params: Vec<u32> =
-        [rows, heads, shared, queries, keys, size, width, 0].map(|n| n as u32).to_vec();
+        [rows, heads, shared, queries, keys, size, width, zero_nan].map(|n| n as u32).to_vec();
     params.extend(finish.params);
     Ok(Some(GpuProgram::one(Dispatch {
         label: "Attention".into(),
@@ -327,6 +350,47 @@ fn cases() -> Vec<Case> {
         )
         .attr("stages", Attr::Strs(vec!["Add".to_owned()]))
         .expect(vec![f(&[1, 3, 2], &[3.0, -1.0, 0.0, 8.0, f32::NAN, f32::NAN])]),
+        // The same, but what the third query sees is nothing: 0 times values, of which one is infinite.
+        Case::new(
+            "shares that are not numbers are zeros",
+            vec![
+                f(&[1, 3, 1], &[1.0, f32::NAN, 1.0]),
+                f(&[1, 2, 1], &[0.0, 1.098_612_3]),
+                f(&[1, 2, 3], &[0.0, 8.0, 1.0, 4.0, -4.0, f32::INFINITY]),
+                f(&[3, 2], &[0.0, 0.0, 0.0, 0.0, never, never]),
+            ],
+        )
+        .attr("stages", Attr::Strs(vec!["Add".to_owned()]))
+        .attr(ZERO_NAN, Attr::Int(1))
+        .expect(vec![f(
+            &[1, 3, 3],
+            &[3.0, -1.0, f32::INFINITY, 0.0, 0.0, f32::NAN, 0.0, 0.0, f32::NAN],
+        )]),
+        // As finite masks leave it, a query that sees nothing sees all alike.
+        Case::new(
+            "masked by the smallest number",
+            vec![
+                f(&[1, 2, 1], &[1.0, 1.0]),
+                f(&[1, 2, 1], &[0.5, 2.0]),
+                f(&[1, 2, 1], &[2.0, 6.0]),
+                f(&[2, 2], &[f32::MIN, 0.0, f32::MIN, f32::MIN]),
+            ],
+        )
+        .attr("stages", Attr::Strs(vec!["Add".to_owned()]))
+        .expect(vec![f(&[1, 2, 1], &[6.0, 4.0])]),
+        Case::new(
+            "an infinite score",
+            vec![
+                f(&[1, 1, 1], &[1.0]),
+                f(&[1, 2, 1], &[f32::INFINITY, 2.0]),
+                f(&[1, 2, 1], &[2.0, 6.0]),
+            ],
+        )
+        .attr("stages", stages(&[]))
+        .expect(vec![f(&[1, 1, 1], &[f32::NAN])]),
+        Case::new("no keys", vec![ramp(&[1, 2, 4]), ramp(&[1, 0, 4]), ramp(&[1, 0, 3])])
+            .attr("stages", stages(&[]))
+            .expect(vec![f(&[1, 2, 3], &[0.0; 6])]),
         Case::new(
             "not a number",
             vec![

@@ -2,7 +2,7 @@
 // new largest score when it grows.
 struct Params {
     rows: u32, heads: u32, sharing: u32, queries: u32,
-    keys: u32, size: u32, width: u32, unused: u32,
+    keys: u32, size: u32, width: u32, zero_nan: u32,
     {{chain}}
 }
 
@@ -15,8 +15,6 @@ struct Params {
 {{prelude}}
 {{finish}}
 
-// Stands for −∞, which WGSL need not have.
-const LOWEST: f32 = -3.4e38;
 var<workgroup> query: array<f32, 256>;
 var<workgroup> result: array<f32, 256>;
 var<workgroup> powers: array<f32, 128>;
@@ -46,6 +44,26 @@ fn sum_of(lane: u32, value: f32) -> f32 {
     return sum;
 }
 
+fn is_lowest(x: f32) -> bool { return bitcast<u32>(x) == 0xff800000u; }
+
+// e to the power of a score relative to the largest. What is not a number stays so, and masks may be the smallest number
+// there is, so that −∞ is told by its bits alone.
+fn power_of(score: f32, largest: f32) -> f32 {
+    if (is_nan(score)) { return score; }
+    if (is_lowest(score)) { return 0.0; }
+    if (is_inf(score)) { return nan(); }
+    return exp(score - largest);
+}
+
+// The sum of all values in a column times 0: 0, but for what is not finite.
+fn nothing_of(source: u32, column: u32) -> f32 {
+    for (var j = 0u; j < params.keys; j++) {
+        let v = v_in[(source * params.keys + j) * params.width + column];
+        if ((bitcast<u32>(v) & 0x7f800000u) == 0x7f800000u) { return nan(); }
+    }
+    return 0.0;
+}
+
 @compute @workgroup_size(128)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -59,23 +77,22 @@ fn main(
     let source = head / params.heads * own + head % params.heads / params.sharing;
     for (var c = lane; c < params.size; c += 128u) { query[c] = q_in[row * params.size + c]; }
     for (var c = lane; c < params.width; c += 128u) { result[c] = 0.0; }
-    var most = LOWEST;
+    let lowest = -infinity();
+    var most = lowest;
     var sum = 0.0;
     workgroupBarrier();
     for (var first = 0u; first < params.keys; first += 128u) {
         let key = first + lane;
-        var score = LOWEST;
+        var score = lowest;
         if (key < params.keys) {
             let at = (source * params.keys + key) * params.size;
             var product = 0.0;
             for (var c = 0u; c < params.size; c++) { product += query[c] * k_in[at + c]; }
-            let found = finish(product, row * params.keys + key);
-            score = select(max(found, LOWEST), found, is_nan(found));
+            score = finish(product, row * params.keys + key);
         }
         let larger = max(most, most_of(lane, score));
-        let kept = exp(most - larger);
-        var power = 0.0;
-        if (is_nan(score)) { power = score; } else if (score > LOWEST) { power = exp(score - larger); }
+        let kept = power_of(most, larger);
+        let power = power_of(score, larger);
         powers[lane] = power;
         sum = sum * kept + sum_of(lane, power);
         most = larger;
@@ -91,7 +108,11 @@ fn main(
     }
     for (var c = lane; c < params.width; c += 128u) {
         var y = nan();
-        if (is_nan(sum) || sum > 0.0) { y = result[c] / sum; }
+        if (!is_nan(sum) && sum > 0.0) {
+            y = result[c] / sum;
+        } else if (params.zero_nan != 0u) {
+            y = nothing_of(source, c);
+        }
         y_out[row * params.width + c] = y;
     }
 }

@@ -127,6 +127,18 @@ fn cases() -> Vec<Case> {
             .attr("scalars", Attr::Floats(vec![1.5])),
         Case::new("held from both sides", vec![ramp(&[2, 2, 65]), ramp(&[]), f(&[1], &[0.5])])
             .attr("stages", named(&["AtLeast", "AtMost"])),
+        Case::new(
+            "elements that a mask replaces",
+            vec![
+                f(&[2, 3], &[1.0, f32::NAN, f32::INFINITY, 2.0, f32::NAN, 5.0]),
+                f(&[3], &[f32::NAN, f32::NEG_INFINITY, f32::MIN]),
+            ],
+        )
+        .attr("stages", named(&["Replace"]))
+        .expect(vec![f(
+            &[2, 3],
+            &[1.0, f32::NEG_INFINITY, f32::MIN, 2.0, f32::NEG_INFINITY, f32::MIN],
+        )]),
         Case::new("empty", vec![ramp(&[0, 4]), ramp(&[4])]).attr("stages", named(&["Add"])),
     ]
 }
