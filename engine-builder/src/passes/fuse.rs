@@ -4,6 +4,8 @@
 //! A chain goes on as long as its value is read by one elementwise operator alone, whose result has the same shape. The
 //! fused node stands where the last of them stood, so that everything it reads is there.
 
+use super::product::scalar;
+use super::scalars::{peek, pin};
 use super::site::{Emit, Site};
 use super::transposes::axes;
 use crate::error::BuildError;
@@ -78,17 +80,26 @@ struct Chain<'a> {
     last: &'a Node,
     stages: Vec<String>,
     scalars: Vec<f32>,
-    operands: Vec<Option<ValueId>>,
+    operands: Vec<Operand>,
+    /// Whether masks may put numbers in the place of elements. They are made for it, which pays behind a product.
+    masks: bool,
+}
+
+/// An operand of a stage.
+enum Operand {
+    Given(Option<ValueId>),
+    Mask(Mask),
 }
 
 impl<'a> Chain<'a> {
-    fn new(at: usize, first: &'a Node) -> Self {
+    fn new(at: usize, first: &'a Node, masks: bool) -> Self {
         Self {
             members: vec![at],
             last: first,
             stages: Vec::new(),
             scalars: Vec::new(),
             operands: Vec::new(),
+            masks,
         }
     }
 
@@ -107,9 +118,34 @@ impl<'a> Chain<'a> {
         for stage in stages {
             self.stages.push(stage.name.to_owned());
             self.scalars.extend(stage.scalars);
-            self.operands.extend(stage.operand.map(|i| node.inputs[i]));
+            self.operands.extend(stage.operand.map(|i| Operand::Given(node.inputs[i])));
         }
         Ok(())
+    }
+
+    /// Adds a node that puts one number in the place of what a condition picks, if it is one.
+    fn push_mask(
+        &mut self,
+        graph: &Graph,
+        node: &Node,
+        value: ValueId,
+    ) -> Option<Result<(), String>> {
+        let mask = Mask::of(graph, node, value).filter(|_| self.masks)?;
+        let condition = AsStage { name: "Replace", scalars: Vec::new(), operand: Some(0) };
+        let fits = fits(graph, node, value, std::slice::from_ref(&condition));
+        Some(fits.and_then(|()| self.push(node, vec![condition])).map(|()| {
+            self.operands.pop();
+            self.operands.push(Operand::Mask(mask));
+        }))
+    }
+
+    /// The operands as values; masks are made.
+    fn values(&mut self, emit: &mut Emit<'_>, fusion: &str, root: &Node) -> Vec<Option<ValueId>> {
+        let value = |operand| match operand {
+            Operand::Given(id) => id,
+            Operand::Mask(mask) => Some(mask.made(emit, fusion, root)),
+        };
+        std::mem::take(&mut self.operands).into_iter().map(value).collect()
     }
 
     /// Goes on through operators that alone read what the chain gives.
@@ -126,13 +162,21 @@ impl<'a> Chain<'a> {
                 }
                 return;
             };
-            let x = reader.inputs.iter().position(|&id| id == Some(value));
-            let Some(stages) = x.and_then(|x| stages_of(reader, x)) else { return };
             if taken[at] {
                 return;
             }
-            let fits = fits(graph, reader, value, &stages);
-            if let Err(why) = fits.and_then(|()| self.push(reader, stages)) {
+            let x = reader.inputs.iter().position(|&id| id == Some(value));
+            let pushed = match x.and_then(|x| stages_of(reader, x)) {
+                Some(stages) => {
+                    let fits = fits(graph, reader, value, &stages);
+                    fits.and_then(|()| self.push(reader, stages))
+                }
+                None => match self.push_mask(graph, reader, value) {
+                    Some(pushed) => pushed,
+                    None => return,
+                },
+            };
+            if let Err(why) = pushed {
                 notes.kept(&reader.name, why);
                 return;
             }
@@ -157,6 +201,38 @@ impl<'a> Chain<'a> {
     }
 }
 
+/// A choice between the elements of a chain and one number.
+struct Mask {
+    condition: ValueId,
+    /// Whether elements stay where the condition holds.
+    keeps: bool,
+    /// The number, and the constant that it was read from.
+    number: f32,
+    read: ValueId,
+}
+
+impl Mask {
+    fn of(graph: &Graph, node: &Node, x: ValueId) -> Option<Self> {
+        if node.op != "Where" {
+            return None;
+        }
+        let [condition, yes, no] = [0, 1, 2].map(|i| Site::operand(node, i));
+        let (condition, yes, no) = (condition?, yes?, no?);
+        let (keeps, read) = if yes == x { (true, no) } else { (false, yes) };
+        let number = peek(graph, read).filter(|number| !number.is_nan())?;
+        Some(Self { condition, keeps, number, read })
+    }
+
+    /// What the stage reads: the number where it is to stand, and elsewhere NaN. The number that was read is in it.
+    fn made(&self, emit: &mut Emit<'_>, fusion: &str, root: &Node) -> ValueId {
+        pin(emit.graph, &[self.read], fusion, root);
+        let [number, keep] = [("number", self.number), ("keep", f32::NAN)]
+            .map(|(name, value)| scalar(emit, name, value));
+        let choice = if self.keeps { [keep, number] } else { [number, keep] };
+        emit.node("mask", "Where", &[self.condition, choice[0], choice[1]], &[])
+    }
+}
+
 /// What a node does to its operand number `x` as stages.
 fn stages_of(node: &Node, x: usize) -> Option<Vec<AsStage>> {
     let def = lookup(&node.op, node.version)?;
@@ -168,9 +244,10 @@ fn stages_of(node: &Node, x: usize) -> Option<Vec<AsStage>> {
 fn fits(graph: &Graph, node: &Node, value: ValueId, stages: &[AsStage]) -> Result<(), String> {
     let result = node.outputs[0].ok_or("its result has no name")?;
     let operands = stages.iter().filter_map(|stage| node.inputs[stage.operand?]);
+    let condition = node.inputs[0].filter(|_| node.op == "Where");
     for id in operands.clone().chain([value, result]) {
         let dtype = graph.facts(id).dtype;
-        if dtype != DType::F32 {
+        if dtype != DType::F32 && Some(id) != condition {
             return Err(format!("{} is {dtype}, fused are f32", graph.value(id).name));
         }
     }
@@ -205,6 +282,7 @@ fn product(
 ) {
     let (op, own) = match node.op.as_str() {
         "Conv" => ("FusedConv", 3),
+        "ConvTranspose" => ("FusedConvTranspose", 3),
         "Gemm" => ("FusedGemm", 3),
         "MatMul" => ("FusedMatMul", 2),
         _ => return,
@@ -212,7 +290,7 @@ fn product(
     if node.outputs[0].is_none_or(|id| graph.facts(id).dtype != DType::F32) {
         return;
     }
-    let mut chain = Chain::new(at, node);
+    let mut chain = Chain::new(at, node, true);
     chain.extend(graph, site, &fused.taken, notes);
     let (mut inputs, mut attrs) = (node.inputs.clone(), node.attrs.clone());
     let mut emit = Emit::at(graph, node);
@@ -223,7 +301,7 @@ fn product(
     let with = if turned { " with a transposed operand" } else { "" };
     notes.done(&node.name, format!("{op}{with}, stages: {}", chain.stages.join(", ")));
     inputs.resize(own, None);
-    inputs.append(&mut chain.operands);
+    inputs.append(&mut chain.values(&mut emit, op, node));
     chain.attrs(&mut attrs);
     let nodes = emit.last(op, inputs, attrs, chain.last);
     chain.finish(fused, nodes);
@@ -277,7 +355,7 @@ fn elementwise(
     if fused.taken[at] {
         return;
     }
-    let mut chain = Chain::new(at, node);
+    let mut chain = Chain::new(at, node, false);
     let first = node.inputs.iter().enumerate().find_map(|(x, &id)| {
         let stages = stages_of(node, x)?;
         fits(graph, node, id?, &stages).is_ok().then_some((id, stages))
@@ -291,10 +369,11 @@ fn elementwise(
         return;
     }
     notes.done(&node.name, format!("one pass: {}", chain.stages.join(", ")));
+    let mut emit = Emit::at(graph, node);
     let mut inputs = vec![x];
-    inputs.append(&mut chain.operands);
+    inputs.append(&mut chain.values(&mut emit, "Elementwise", node));
     let mut attrs = Attrs::new();
     chain.attrs(&mut attrs);
-    let nodes = Emit::at(graph, node).last("Elementwise", inputs, attrs, chain.last);
+    let nodes = emit.last("Elementwise", inputs, attrs, chain.last);
     chain.finish(fused, nodes);
 }

@@ -1,6 +1,7 @@
 //! Transposed convolution over one, two or three spatial axes.
 
 use crate::case::{Case, ramp};
+use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::{AttrsExt, FLOATS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
@@ -38,6 +39,37 @@ pub static CONV_TRANSPOSE: OpDef = OpDef {
     cases,
     ..OpDef::BASE
 };
+
+pub static FUSED_CONV_TRANSPOSE: OpDef = OpDef {
+    name: "FusedConvTranspose",
+    doc: "ConvTranspose with stages applied to every output after the bias. Written by the builder's passes, never imported.",
+    onnx: &[],
+    attrs: &[
+        CONV_TRANSPOSE.attrs[0],
+        CONV_TRANSPOSE.attrs[1],
+        CONV_TRANSPOSE.attrs[2],
+        CONV_TRANSPOSE.attrs[3],
+        CONV_TRANSPOSE.attrs[4],
+        CONV_TRANSPOSE.attrs[5],
+        CONV_TRANSPOSE.attrs[6],
+        CONV_TRANSPOSE.attrs[7],
+        chain::STAGES,
+        chain::SCALARS,
+    ],
+    inputs: &[
+        CONV_TRANSPOSE.inputs[0],
+        CONV_TRANSPOSE.inputs[1],
+        CONV_TRANSPOSE.inputs[2],
+        chain::OPERANDS,
+    ],
+    variadic_input: true,
+    infer: |ctx| chain::infer(ctx, OWN, infer(ctx)?),
+    cases: fused_cases,
+    ..CONV_TRANSPOSE
+};
+
+/// Operands of the convolution itself.
+const OWN: usize = 3;
 
 /// One axis of the attributes.
 struct Spread {
@@ -201,9 +233,17 @@ impl Plan {
 fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let (x, w, bias) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
     let plan = Plan::new(ctx.attrs, x.shape, w.shape)?;
+    let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
+    let operands = ctx.inputs.get(OWN..).unwrap_or_default();
+    if let Some(chain) = Chain::new(ctx.attrs, operands, out.shape)? {
+        let bias = bias.map(|b| b.slice::<f32>());
+        let finish = |start: usize, run: &mut [f32]| chain.apply(start, run);
+        spread(&plan, x.slice(), w.slice(), bias, out.slice(), finish);
+        return Ok(());
+    }
     for_dtype!(x.dtype, [F32 => f32, F64 => f64, F16 => f16, BF16 => bf16], T => {
         let bias = bias.map(|b| b.slice::<T>());
-        spread(&plan, x.slice::<T>(), w.slice::<T>(), bias, ctx.output().slice::<T>());
+        spread(&plan, x.slice::<T>(), w.slice::<T>(), bias, out.slice::<T>(), |_, _| {});
         Ok(())
     })
 }
@@ -211,8 +251,15 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
 /// Outputs whose sums are kept at once.
 const STRIP: usize = 64;
 
-/// Each row of the output gathers the rows of the input that reach it.
-fn spread<T: Term>(plan: &Plan, x: &[T], w: &[T], bias: Option<&[T]>, out: &mut [T]) {
+/// Each row of the output gathers the rows of the input that reach it; `finish` gets what is summed and its place in the output.
+fn spread<T: Term>(
+    plan: &Plan,
+    x: &[T],
+    w: &[T],
+    bias: Option<&[T]>,
+    out: &mut [T],
+    finish: impl Fn(usize, &mut [T]) + Sync,
+) {
     let [d, h, width] = &plan.axes;
     let (inputs, taps) = (volume(&plan.axes, |a| a.output), volume(&plan.axes, |a| a.kernel));
     if out.is_empty() {
@@ -241,6 +288,7 @@ fn spread<T: Term>(plan: &Plan, x: &[T], w: &[T], bias: Option<&[T]>, out: &mut 
             for (y, &sum) in y.iter_mut().zip(&sums) {
                 *y = T::finish(T::scale(sum, 1.0, 1.0, bias.map(|b| b[channel])));
             }
+            finish(row * width.input + s * STRIP, y);
         }
     });
 }
@@ -281,15 +329,17 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     params.extend(axis_params(&plan.axes));
     let mut binds = vec![Bind::In(0), Bind::In(1)];
     binds.extend(bias.map(|_| Bind::In(2)));
+    let finish = Finish::new(ctx, &ctx.output().shape, (OWN, binds.len()), element)?;
+    binds.extend(&finish.binds);
+    params.extend(&finish.params);
+    let (output, uniform) = (binds.len().to_string(), (binds.len() + 1).to_string());
     binds.push(Bind::Out(0));
-    let (bias, output, uniform) = match bias {
-        Some(_) => (BIAS, "3", "4"),
-        None => ("fn bias(channel: u32) -> {{T}} { return {{T}}(0); }", "2", "3"),
-    };
     let values = [
-        ("bias", bias),
-        ("output", output),
-        ("uniform", uniform),
+        ("bias", if bias.is_some() { BIAS } else { NO_BIAS }),
+        ("chain", &finish.field),
+        ("finish", &finish.functions),
+        ("output", &output),
+        ("uniform", &uniform),
         ("narrow", narrowing(x.dtype)),
         ("T", element),
     ];
@@ -302,8 +352,35 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     })))
 }
 
+const NO_BIAS: &str = "fn bias(channel: u32) -> {{T}} { return {{T}}(0); }";
 const BIAS: &str = "@group(0) @binding(2) var<storage, read> b_in: array<{{T}}>;
 fn bias(channel: u32) -> {{T}} { return b_in[channel]; }";
+
+fn fused_cases() -> Vec<Case> {
+    let f = |shape: &[usize], values: &[f32]| Tensor::from_slice(shape, values);
+    let ints = |values: &[i64]| Attr::Ints(values.to_vec());
+    let stages = super::fused::named;
+    vec![
+        // Before the stages: 1 10 2 20 −3 −30.
+        Case::new(
+            "worked by hand",
+            vec![f(&[1, 1, 3], &[1.0, 2.0, -3.0]), f(&[1, 1, 2], &[1.0, 10.0])],
+        )
+        .input(None)
+        .input(Some(f(&[6], &[0.5, -20.0, 1.0, 1.0, 1.0, 1.0])))
+        .attr("strides", ints(&[2]))
+        .attr("stages", stages(&["Add", "Relu"]))
+        .expect(vec![f(&[1, 1, 6], &[1.5, 0.0, 3.0, 21.0, 0.0, 0.0])]),
+        Case::new("bias, activation, residual", vec![ramp(&[2, 6, 5, 70]), ramp(&[6, 2, 2, 2])])
+            .input(Some(ramp(&[4])))
+            .input(Some(ramp(&[2, 4, 10, 140])))
+            .attr("group", Attr::Int(2))
+            .attr("strides", ints(&[2, 2]))
+            .attr("stages", stages(&["HardSwish", "Add"])),
+        Case::new("no images", vec![ramp(&[0, 2, 5]), ramp(&[2, 3, 3])])
+            .attr("stages", stages(&["Relu"])),
+    ]
+}
 
 fn cases() -> Vec<Case> {
     let ints = |values: &[i64]| Attr::Ints(values.to_vec());

@@ -2,6 +2,7 @@ struct Params {
     groups: u32, channels: u32, filters: u32, n: u32,
     // Depth, height and width of each; `input` is Y's and `output` X's, as in the convolution that is taken back.
     input: vec4<u32>, output: vec4<u32>, kernel: vec4<u32>, stride: vec4<u32>, dilation: vec4<u32>, before: vec4<u32>,
+    {{chain}}
 }
 
 @group(0) @binding(0) var<storage, read> x_in: array<{{T}}>;
@@ -12,6 +13,8 @@ struct Params {
 {{bias}}
 
 {{narrow}}
+
+{{finish}}
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -43,5 +46,5 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
             }
         }
     }
-    y_out[i] = narrow(sum);
+    y_out[i] = narrow(finish(sum, i));
 }

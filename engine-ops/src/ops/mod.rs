@@ -252,6 +252,7 @@ pub static TABLE: &[&OpDef] = &[
     &conv::CONV,
     &conv::FUSED_CONV,
     &conv_transpose::CONV_TRANSPOSE,
+    &conv_transpose::FUSED_CONV_TRANSPOSE,
     &deform_im2col::DEFORM_IM2COL,
     // Pools.
     &pool::MAX_POOL,
