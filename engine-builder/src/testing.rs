@@ -8,6 +8,7 @@ use engine_onnx::proto::{
     attribute_type, data_type,
 };
 use engine_ops::control::Ties;
+use engine_ops::def::AttrsExt;
 use prost::Message;
 use std::collections::BTreeMap;
 
@@ -270,9 +271,21 @@ pub(crate) fn run_nodes(
     nodes: &[Node],
     values: &mut BTreeMap<ValueId, Tensor>,
 ) -> Result<(), String> {
+    let mut sequences: BTreeMap<ValueId, Vec<Tensor>> = BTreeMap::new();
     for node in nodes {
+        if node.op == "SequenceAt" {
+            let pieces = &sequences[&node.inputs[0].unwrap()];
+            let at = values[&node.inputs[1].unwrap()].to_i64s().unwrap()[0];
+            let at = engine_ops::infer::axis(at, pieces.len()).unwrap();
+            values.insert(node.outputs[0].unwrap(), pieces[at].clone());
+            continue;
+        }
         let inputs: Vec<Option<Tensor>> =
             node.inputs.iter().map(|id| id.map(|id| values[&id].clone())).collect();
+        if node.op == "SplitToSequence" {
+            sequences.insert(node.outputs[0].unwrap(), pieces(node, &inputs)?);
+            continue;
+        }
         let results = if node.op == "If" {
             let taken = inputs[0].as_ref().unwrap().bytes()[0] != 0;
             let name = if taken { "then_branch" } else { "else_branch" };
@@ -291,6 +304,23 @@ pub(crate) fn run_nodes(
         }
     }
     Ok(())
+}
+
+/// The pieces of a tensor that is split into a sequence.
+fn pieces(node: &Node, inputs: &[Option<Tensor>]) -> Result<Vec<Tensor>, String> {
+    let (x, given) = (inputs[0].as_ref().unwrap(), inputs[1].as_ref().unwrap());
+    let axis = engine_ops::infer::axis(node.attrs.int("axis"), x.shape().len()).unwrap();
+    let numbers = given.to_i64s().unwrap();
+    let size = x.shape()[axis] as i64;
+    let lengths: Vec<i64> = match given.shape() {
+        [] => (0..size).step_by(numbers[0] as usize).map(|at| numbers[0].min(size - at)).collect(),
+        _ => numbers,
+    };
+    let split = engine_ops::lookup("Split", 1).unwrap();
+    let attrs = [("axis".to_owned(), Attr::Int(axis as i64))].into();
+    let operands = [Some(x.clone()), Some(Tensor::from_slice(&[lengths.len()], &lengths))];
+    let attrs = split.normalise(attrs).unwrap();
+    engine_ops::eval(split, &attrs, &operands, lengths.len()).map_err(|error| error.to_string())
 }
 
 /// Iterations of a loop one by one; what they give is stacked in the end.

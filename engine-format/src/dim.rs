@@ -56,6 +56,20 @@ impl Dim {
         }
     }
 
+    /// Whether this cannot be negative, its symbols being sizes of axes: a sum of products of sizes without a minus.
+    pub fn is_size(&self) -> bool {
+        let atom = |atom: &Atom| match atom {
+            Atom::Symbol(_) => true,
+            Atom::FloorDiv(a, b) => a.is_size() && b.is_size(),
+        };
+        let term =
+            |(atoms, &coefficient): (&Vec<Atom>, &i64)| coefficient > 0 && atoms.iter().all(atom);
+        match &self.0 {
+            Repr::Known(n) => *n >= 0,
+            Repr::Poly(terms) => terms.iter().all(term),
+        }
+    }
+
     /// Quotient rounded towards negative infinity; exact where every coefficient divides.
     ///
     /// # Panics
@@ -236,6 +250,13 @@ mod tests {
         assert_eq!(&(&b * &s) + &(&s * &b), &Dim::from(2) * &(&s * &b));
         assert_eq!(&(&b + &Dim::from(3)) - &b, Dim::from(3));
         assert_eq!((&b - &b).known(), Some(0));
+    }
+
+    #[test]
+    fn sums_and_quotients_of_sizes_are_sizes() {
+        let (b, s) = (Dim::symbol("b"), Dim::symbol("s"));
+        assert!((&(&b * &s) + &Dim::from(1)).is_size() && s.floor_div(&b).is_size());
+        assert!(!(&s - &Dim::from(1)).is_size() && !Dim::from(-1).is_size());
     }
 
     #[test]

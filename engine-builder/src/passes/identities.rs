@@ -21,6 +21,7 @@ static RULES: &[(&str, Holds)] = &[
     ("Flatten", same_shape),
     ("Transpose", keeps_axes),
     ("Expand", expands_nothing),
+    ("Slice", takes_all),
 ];
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
@@ -78,6 +79,18 @@ fn keeps_axes(graph: &Graph, node: &Node) -> bool {
             x.shape.as_ref().is_some_and(|shape| shape.len() < 2)
         }),
     }
+}
+
+/// From the first element of each axis in steps of one: then the size of the result tells.
+fn takes_all(graph: &Graph, node: &Node) -> bool {
+    let every = |i: usize, wanted: i64| match node.inputs.get(i).copied().flatten() {
+        Some(id) => {
+            let ints = graph.known_tensor(id).and_then(|tensor| tensor.to_i64s());
+            ints.is_some_and(|ints| ints.iter().all(|&n| n == wanted))
+        }
+        None => true,
+    };
+    every(1, 0) && every(4, 1) && same_shape(graph, node)
 }
 
 /// The result's shape does not tell: where both sizes are symbols the rule keeps one, although it may be 1 in a run. So

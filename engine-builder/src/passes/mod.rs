@@ -8,6 +8,8 @@ mod batch_norm;
 mod branches;
 mod common;
 mod dead;
+mod dense;
+mod factors;
 mod fold;
 mod fuse;
 mod identities;
@@ -16,6 +18,7 @@ mod prepare;
 mod product;
 mod scalars;
 mod scale;
+mod sequences;
 mod shift;
 mod site;
 #[cfg(test)]
@@ -44,12 +47,15 @@ static SIMPLIFY: &[Pass] = &[
     Pass { name: "identities", run: identities::run },
     Pass { name: "common", run: common::run },
     Pass { name: "dead", run: dead::run },
+    Pass { name: "sequences", run: sequences::run },
     Pass { name: "transposes", run: transposes::run },
+    Pass { name: "dense", run: dense::run },
     Pass { name: "normalisations", run: normalisations::run },
     Pass { name: "activations", run: activations::run },
     Pass { name: "batch_norm", run: batch_norm::run },
     Pass { name: "scale", run: scale::run },
     Pass { name: "shift", run: shift::run },
+    Pass { name: "factors", run: factors::run },
 ];
 
 /// Run once, after the others: passes that recognise patterns come before `prepare`, which takes them apart, and what is
@@ -57,6 +63,8 @@ static SIMPLIFY: &[Pass] = &[
 static FINISH: &[Pass] = &[
     Pass { name: "prepare", run: prepare::run },
     Pass { name: "fuse", run: fuse::run },
+    // Masks that were made for one product serve others.
+    Pass { name: "common", run: common::run },
     Pass { name: "attention", run: attention::run },
     Pass { name: "dead", run: dead::run },
 ];

@@ -1,7 +1,7 @@
 //! Runs every pass over the texts in `cases/PASS.txt`: each case is a graph, a line `----`, and the graph after the
-//! pass. `REFIT_BLESS=1 cargo test -p engine-builder` writes what comes out into the files; the diff is the review.
+//! pass. `cases/exporters.txt` holds blocks as exporters write them, for all passes together. `REFIT_BLESS=1 cargo test -p engine-builder` writes what comes out into the files; the diff is the review.
 
-use super::{FINISH, FIXED, Pass, SIMPLIFY, apply};
+use super::{FINISH, FIXED, Pass, SIMPLIFY, apply, optimise};
 use crate::graph::parse::parse;
 use crate::report::Notes;
 use std::collections::BTreeMap;
@@ -30,31 +30,46 @@ fn after(pass: &Pass, before: &str) -> String {
     once
 }
 
-#[test]
-fn passes_do_what_their_texts_show() {
+/// Holds the cases of one file to what `after` makes of them.
+fn hold(name: &str, after: impl Fn(&str) -> String) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/passes/cases");
     let bless = std::env::var_os("REFIT_BLESS").is_some();
+    let path = folder.join(format!("{name}.txt"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
     let mut wrong = Vec::new();
-    for (name, pass) in passes() {
-        let path = folder.join(format!("{name}.txt"));
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
-        let mut blessed = String::new();
-        let mut cases = 0;
-        for case in text.split(TITLE).filter(|case| !case.trim().is_empty()) {
-            let (title, body) = case.split_once('\n').unwrap();
-            let (before, expected) = body.split_once(ARROW).unwrap_or((body, ""));
-            let found = after(pass, before);
-            if found.trim() != expected.trim() {
-                wrong.push(format!("{name}: {title}\nexpected:\n{expected}\nfound:\n{found}"));
-            }
-            cases += 1;
-            let gap = if blessed.is_empty() { "" } else { "\n" };
-            blessed += &format!("{gap}{TITLE}{title}\n{}\n{ARROW}{found}", before.trim_end());
+    let mut blessed = String::new();
+    let mut cases = 0;
+    for case in text.split(TITLE).filter(|case| !case.trim().is_empty()) {
+        let (title, body) = case.split_once('\n').unwrap();
+        let (before, expected) = body.split_once(ARROW).unwrap_or((body, ""));
+        let found = after(before);
+        if found.trim() != expected.trim() {
+            wrong.push(format!("{name}: {title}\nexpected:\n{expected}\nfound:\n{found}"));
         }
-        assert!(cases > 0, "{path:?} has no cases");
-        if bless {
-            std::fs::write(&path, blessed).unwrap();
-        }
+        cases += 1;
+        let gap = if blessed.is_empty() { "" } else { "\n" };
+        blessed += &format!("{gap}{TITLE}{title}\n{}\n{ARROW}{found}", before.trim_end());
+    }
+    assert!(cases > 0, "{path:?} has no cases");
+    if bless {
+        std::fs::write(&path, blessed).unwrap();
     }
     assert!(bless || wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn passes_do_what_their_texts_show() {
+    for (name, pass) in passes() {
+        hold(name, |before| after(pass, before));
+    }
+}
+
+#[test]
+fn what_exporters_write_is_fused() {
+    hold("exporters", |before| {
+        let mut graph = parse(before);
+        graph.verify().unwrap();
+        optimise(&mut graph, false, &mut Notes::default()).unwrap();
+        graph.to_string()
+    });
 }

@@ -1,4 +1,5 @@
-//! Makes one transposition of two, one reshape of two views, and takes the transposition of a matrix into Gemm.
+//! Makes one transposition of two, one reshape of two views, one transposition of three nodes that turn the matrices of a
+//! batch, and takes the transposition of a matrix into Gemm.
 
 use super::site::{Emit, Site, rewrite};
 use crate::error::BuildError;
@@ -17,7 +18,9 @@ pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildErr
 fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
     match root.op.as_str() {
         "Transpose" => twice(graph, site, root, notes),
-        "Reshape" => reshape(graph, site, root, notes),
+        "Reshape" => {
+            matrices(graph, site, root, notes).or_else(|| reshape(graph, site, root, notes))
+        }
         "Gemm" => into_gemm(graph, site, root, notes),
         _ => None,
     }
@@ -60,6 +63,35 @@ fn reshape(
     notes.done(&root.name, format!("views what {} views", first.name));
     let inputs = vec![first.inputs[0], root.inputs[1]];
     Some(Emit::at(graph, root).last("Reshape", inputs, root.attrs.clone(), root))
+}
+
+/// A batch of matrices under one leading axis, turned, and brought back under the axes that it had.
+fn matrices(
+    graph: &mut Graph,
+    site: &Site<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
+    let turn = site.made_by(Site::operand(root, 0)?, &["Transpose"])?;
+    let flat = Site::operand(turn, 0)?;
+    let x = Site::operand(site.made_by(flat, &VIEWS)?, 0)?;
+    let shape = |id: ValueId| graph.facts(id).shape.as_deref();
+    let ([lead @ .., rows, columns], [_, flat_rows, flat_columns]) = (shape(x)?, shape(flat)?)
+    else {
+        return None;
+    };
+    let back = [lead, &[columns.clone(), rows.clone()]].concat();
+    let kept =
+        (rows, columns) == (flat_rows, flat_columns) && shape(*root.outputs[0].as_ref()?)? == back;
+    if !kept || lead.is_empty() || axes(graph, turn)? != [0, 2, 1] {
+        return None;
+    }
+    let rank = back.len() as i64;
+    let mut perm: Vec<i64> = (0..rank).collect();
+    perm.swap(back.len() - 2, back.len() - 1);
+    notes.done(&root.name, format!("one transposition with {}", turn.name));
+    let attrs = [("perm".to_owned(), Attr::Ints(perm))].into();
+    Some(Emit::at(graph, root).last("Transpose", vec![Some(x)], attrs, root))
 }
 
 fn into_gemm(

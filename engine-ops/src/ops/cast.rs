@@ -41,8 +41,8 @@ pub static CAST: OpDef = OpDef {
 
 pub static CAST_LIKE: OpDef = OpDef {
     name: "CastLike",
-    doc: "As Cast, to the type of the second operand, whose contents decide nothing.",
-    onnx: &[OnnxName::since("CastLike", 15)],
+    doc: "As Cast, to the type of the second operand, whose contents decide nothing. ONNX's CastLike is a Cast on import.",
+    onnx: &[],
     attrs: &[AttrDef::int("saturate", 1), AttrDef::str("round_mode", "up")],
     inputs: &[
         Operand::data("input"),

@@ -139,16 +139,16 @@ fn infer_numbers(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     infer(ctx)
 }
 
-/// What is known of the equality of two short vectors of sizes: equal expressions are equal, numbers compare, and a symbol,
-/// which is the size of an axis, is never negative.
+/// What is known of the equality of two short vectors of sizes: equal expressions are equal, numbers compare, and the sizes of
+/// axes and their sums and products are never negative.
 fn equal_dims(ctx: &InferCtx<'_>) -> Option<Known> {
     let (a, b) = (dims_of(ctx, 0)?, dims_of(ctx, 1)?);
     let negative = |d: &Dim| d.known().is_some_and(|d| d < 0);
     let equal = |(a, b): (&Dim, &Dim)| match (a.known(), b.known()) {
         (Some(a), Some(b)) => Some(a == b),
         _ if a == b => Some(true),
-        _ if negative(a) && b.as_symbol().is_some() => Some(false),
-        _ if negative(b) && a.as_symbol().is_some() => Some(false),
+        _ if negative(a) && b.is_size() => Some(false),
+        _ if negative(b) && a.is_size() => Some(false),
         _ => None,
     };
     let equal: Vec<bool> = zip_dims(&a, &b).map(equal).collect::<Option<_>>()?;

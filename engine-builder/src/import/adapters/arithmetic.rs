@@ -1,8 +1,9 @@
 //! Elementwise operators of older opsets: broadcasting by attributes, bounds as attributes, types as words.
 
 use super::{Adapter, row};
+use crate::import::attrs;
 use crate::import::call::{Call, Last};
-use engine_format::{DType, ValueId};
+use engine_format::{Attr, DType, ValueId};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
@@ -21,6 +22,7 @@ pub(super) static ROWS: &[Adapter] = &[
     row("Gemm", (1, 6), &["Gemm"], gemm),
     row("Clip", (1, 10), &["Clip"], clip),
     row("Cast", (1, 5), &["Cast"], cast),
+    row("CastLike", (15, engine_ops::OnnxName::LATEST), &["Cast"], cast_like),
     row("PRelu", (7, 8), &["PRelu"], in_place_hint),
     row("ArgMax", (1, 12), &["ArgMax"], in_place_hint),
     row("ArgMin", (1, 12), &["ArgMin"], in_place_hint),
@@ -119,6 +121,15 @@ fn cast(call: &mut Call<'_>) -> Result<Last, OpError> {
         OpError::new(format!("attribute \"to\" is {word:?}, expected one of {known:?}"))
     })?;
     call.finish_cast(call.input(0)?, *dtype)
+}
+
+/// Types are known here, so that what is cast can be folded without the contents of the second operand.
+fn cast_like(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let (x, like) = (call.input(0)?, call.input(1)?);
+    let to = attrs::element_number(call.facts(like).dtype);
+    let mut cast = call.same_as("Cast", vec![Some(x)])?;
+    cast.attrs.insert("to".to_owned(), Attr::Int(to));
+    Ok(cast)
 }
 
 /// Element types as opset 5 wrote them.

@@ -289,9 +289,8 @@ fn full_mask(
 ) -> Result<ValueId, OpError> {
     let last =
         call.rank(mask)?.checked_sub(1).ok_or_else(|| OpError::new("the mask is a scalar"))?;
-    let known =
-        |call: &Call<'_>, id, axis: usize| call.facts(id).shape.as_ref()?.get(axis)?.known();
-    let same = known(call, mask, last).is_some_and(|n| known(call, k, 2) == Some(n));
+    let size = |call: &Call<'_>, id, axis: usize| call.facts(id).shape.as_ref()?.get(axis).cloned();
+    let same = size(call, mask, last).is_some_and(|n| size(call, k, 2) == Some(n));
     let mask =
         if call.facts(mask).dtype == DType::Bool { as_bias(call, mask, dtype)? } else { mask };
     if same {

@@ -1,0 +1,87 @@
+//! Brings scalar factors of the operands of a matrix product behind it, where they are a stage of its epilogue.
+//!
+//! Exporters scale the queries of attention, its keys, or half of the scale on either; keys that a cache holds would be scaled
+//! anew in every call. Products with a weight are left to `scale`.
+
+use super::product::with_constant;
+use super::site::{Emit, Site, rewrite};
+use super::transposes::axes;
+use crate::error::BuildError;
+use crate::graph::Graph;
+use crate::report::Notes;
+use engine_format::{Attr, Attrs, DType, Node, ValueId};
+
+pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
+    rewrite(graph, notes, rule)
+}
+
+/// An operand of a product without its factor.
+struct Scaled<'a> {
+    x: ValueId,
+    /// The axes in which the product reads it.
+    turned: Option<Vec<usize>>,
+    /// The product or quotient that was taken off, and the other operand of it.
+    by: &'a Node,
+    factor: ValueId,
+}
+
+fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+    if root.op != "MatMul" {
+        return None;
+    }
+    let (a, b) = (Site::operand(root, 0)?, Site::operand(root, 1)?);
+    let rank = |id: ValueId| graph.facts(id).shape.as_ref().map_or(0, Vec::len);
+    let varying = |id: &ValueId| !site.is_constant(*id) && rank(*id) >= 2;
+    // f16 would overflow in a product that is scaled only then.
+    if ![a, b].iter().all(varying) || graph.facts(a).dtype != DType::F32 {
+        return None;
+    }
+    let scaled = [a, b].map(|id| scaled(graph, site, id));
+    if scaled.iter().all(Option::is_none) {
+        return None;
+    }
+    let names: Vec<&str> = scaled.iter().flatten().map(|s| s.by.name.as_str()).collect();
+    notes.done(&root.name, format!("scaled behind the product, not at {}", names.join(", ")));
+    let mut emit = Emit::at(graph, root);
+    let mut operands = [a, b];
+    for (operand, scaled) in operands.iter_mut().zip(&scaled) {
+        let Some(scaled) = scaled else { continue };
+        *operand = match &scaled.turned {
+            None => scaled.x,
+            Some(perm) => {
+                let perm = Attr::Ints(perm.iter().map(|&axis| axis as i64).collect());
+                emit.node("turned", "Transpose", &[scaled.x], &[("perm", perm)])
+            }
+        };
+    }
+    let product = emit.node("unscaled", "MatMul", &operands, &[]);
+    let (op, factor, product) = match &scaled {
+        [Some(a), Some(b)] if a.by.op == "Mul" && b.by.op == "Mul" => {
+            ("Mul", emit.node("factor", "Mul", &[a.factor, b.factor], &[]), product)
+        }
+        [Some(a), Some(b)] => {
+            (b.by.op.as_str(), b.factor, emit.node("half", &a.by.op, &[product, a.factor], &[]))
+        }
+        [Some(one), None] | [None, Some(one)] => (one.by.op.as_str(), one.factor, product),
+        [None, None] => return None,
+    };
+    Some(emit.last(op, vec![Some(product), Some(factor)], Attrs::new(), root))
+}
+
+/// An operand that is scaled by one constant number, before or after it is transposed, for this product alone.
+fn scaled<'a>(graph: &Graph, site: &Site<'a>, id: ValueId) -> Option<Scaled<'a>> {
+    site.only_reader(id)?;
+    let (node, turned) = match site.made_by(id, &["Transpose"]) {
+        Some(turn) => {
+            let below = Site::operand(turn, 0)?;
+            site.only_reader(below)?;
+            (site.made_by(below, &["Mul", "Div"])?, Some(axes(graph, turn)?))
+        }
+        None => (site.made_by(id, &["Mul", "Div"])?, None),
+    };
+    let (x, factor) = with_constant(site, node, ["Mul", "Div"])?;
+    let result = node.outputs[0]?;
+    let single = graph.facts(factor).concrete()?.iter().product::<usize>() == 1;
+    let same = graph.facts(x).shape == graph.facts(result).shape;
+    (single && same).then_some(Scaled { x, turned, by: node, factor })
+}
