@@ -44,7 +44,9 @@ impl<'a> Shares<'a> {
 }
 
 fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
-    if root.op != "MatMul" {
+    let turned = |name| root.op == "FusedMatMul" && root.attrs.int(name) != 0;
+    if !matches!(root.op.as_str(), "MatMul" | "FusedMatMul") || turned("transA") || turned("transB")
+    {
         return None;
     }
     let shares = Shares::of(graph, site, Site::operand(root, 0)?)?;
@@ -94,14 +96,27 @@ fn fuse(
         }
     }
     check_shapes(graph, [q, k, v])?;
-    let mut attrs = Attrs::new();
-    for name in ["stages", "scalars"] {
-        attrs.extend(product.attrs.get(name).map(|attr| (name.to_owned(), attr.clone())));
-    }
+    let mut attrs = chain_of(product);
     attrs.insert("zero_nan".to_owned(), Attr::Int(shares.zero.is_some().into()));
-    let mut inputs = vec![Some(q), Some(k), Some(v)];
-    inputs.extend(&product.inputs[2..]);
-    Ok(Emit::at(graph, root).last("Attention", inputs, attrs, root))
+    let mut inputs = vec![q, k, v];
+    inputs.extend(product.inputs[2..].iter().flatten());
+    let mut emit = Emit::at(graph, root);
+    if root.op == "MatMul" {
+        let inputs = inputs.into_iter().map(Some).collect();
+        return Ok(emit.last("Attention", inputs, attrs, root));
+    }
+    // What was done to the result is one pass behind attention.
+    let attrs: Vec<(&str, Attr)> = attrs.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
+    let mixed = emit.node("mixed", "Attention", &inputs, &attrs);
+    let mut inputs = vec![Some(mixed)];
+    inputs.extend(&root.inputs[2..]);
+    Ok(emit.last("Elementwise", inputs, chain_of(root), root))
+}
+
+/// The attributes that state a node's stages.
+fn chain_of(node: &Node) -> Attrs {
+    let stated = |name: &&str| Some(((*name).to_owned(), node.attrs.get(*name)?.clone()));
+    ["stages", "scalars"].iter().filter_map(stated).collect()
 }
 
 /// Equal ranks and leading sizes, but for the heads of queries, which a fixed number of them shares.

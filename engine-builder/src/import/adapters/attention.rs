@@ -15,12 +15,14 @@ pub(super) static ROWS: &[Adapter] = &[
             "Concat",
             "CumSum",
             "Div",
+            "Equal",
             "Expand",
             "Less",
             "LessOrEqual",
             "MatMul",
             "Mul",
             "Pad",
+            "ReduceMax",
             "Reshape",
             "Shape",
             "Softmax",
@@ -119,21 +121,54 @@ fn attention(call: &mut Call<'_>) -> Result<Last, OpError> {
     give_scores(call, mode == 0, scores);
     scores = capped(call, scores)?;
     give_scores(call, mode == 1, scores);
-    if let Some(bias) = bias(call, q, k, dtype)? {
+    let bias = bias(call, q, k, dtype)?;
+    if let Some(bias) = bias {
         scores = call.emit("Add", [scores, bias], vec![])?;
     }
+    // Without a mask every query sees the first key.
+    let blind = match bias.filter(|_| call.opt(3).is_some() || call.opt(6).is_some()) {
+        Some(bias) => Some(sees_nothing(call, bias, dtype)?),
+        None => None,
+    };
     give_scores(call, mode == 2, scores);
     let precision = call.element_type("softmax_precision")?.unwrap_or(dtype);
     let scores = call.cast(scores, precision)?;
     let shares = call.emit("Softmax", [scores], vec![("axis", Attr::Int(-1))])?;
     let shares = call.cast(shares, dtype)?;
-    give_scores(call, mode == 3, shares);
-    let v = repeated_heads(call, v, q)?;
-    if !flat {
-        return call.finish("MatMul", [shares, v], vec![]);
+    if mode == 3 && call.asks_for(3) {
+        let given = call.last("Identity", vec![Some(shares)], vec![])?;
+        let given = zero_where(call, blind, given, dtype)?;
+        let given = call.emit_last(given)?;
+        call.give(3, given);
     }
-    let y = call.emit("MatMul", [shares, v], vec![])?;
+    let v = repeated_heads(call, v, q)?;
+    let y = call.last("MatMul", vec![Some(shares), Some(v)], vec![])?;
+    let y = zero_where(call, blind, y, dtype)?;
+    if !flat {
+        return Ok(y);
+    }
+    let y = call.emit_last(y)?;
     joined_heads(call, y)
+}
+
+/// For each query whether the bias keeps it from every key.
+fn sees_nothing(call: &mut Call<'_>, bias: ValueId, dtype: DType) -> Result<ValueId, OpError> {
+    let axis = call.vector(&[-1]);
+    let most = call.emit("ReduceMax", [bias, axis], vec![("keepdims", Attr::Int(1))])?;
+    let never = call.scalar_of(dtype, f64::NEG_INFINITY)?;
+    call.emit("Equal", [most, never], vec![])
+}
+
+/// What `node` gives, but zeros in the rows where `blind` holds: the standard wants them, where a softmax has NaN.
+fn zero_where(
+    call: &mut Call<'_>,
+    blind: Option<ValueId>,
+    node: Last,
+    dtype: DType,
+) -> Result<Last, OpError> {
+    let Some(blind) = blind else { return Ok(node) };
+    let (y, zero) = (call.emit_last(node)?, call.scalar_of(dtype, 0.0)?);
+    call.finish("Where", [blind, zero, y], vec![])
 }
 
 /// The scores held between ±`softcap`, if there is such an attribute above 0.

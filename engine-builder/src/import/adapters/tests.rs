@@ -99,6 +99,21 @@ fn softmax_before_opset_13_takes_all_axes_from_one_on() {
     check(model().node("y = Softmax(x)", vec![int("axis", 2)]), &x, &halves);
 }
 
+/// The first query sees nothing, the second the second key alone, the third is not a number.
+#[test]
+fn a_query_that_sees_nothing_gets_zeros_and_what_is_no_number_stays() {
+    let model = Onnx::new(23)
+        .input("q: f32[1, 1, 3, 1]")
+        .input("k: f32[1, 1, 2, 1]")
+        .input("m: bool[3, 2]")
+        .node("y = Attention(q, k, k, m)", vec![]);
+    let mask = Tensor::from_bools(&[3, 2], &[false, false, false, true, true, true]);
+    let q = f32s(&[1, 1, 3, 1], &[1.0, 1.0, f32::NAN]);
+    let found = output(model, &[("q", q), ("k", f32s(&[1, 1, 2, 1], &[4.0, 7.0])), ("m", mask)]);
+    let found = found.as_slice::<f32>().unwrap();
+    assert!(found[..2] == [0.0, 7.0] && found[2].is_nan(), "{found:?}");
+}
+
 #[test]
 fn reductions_with_attributes_for_axes() {
     let x = f32s(&[2, 2], &[3.0, -4.0, 1.0, 2.0]);
