@@ -16,6 +16,7 @@ mod identities;
 mod normalisations;
 mod prepare;
 mod product;
+mod projections;
 mod scalars;
 mod scale;
 mod sequences;
@@ -61,6 +62,8 @@ static SIMPLIFY: &[Pass] = &[
 /// Run once, after the others: passes that recognise patterns come before `prepare`, which takes them apart, and what is
 /// left to run per call is fused.
 static FINISH: &[Pass] = &[
+    Pass { name: "prepare", run: prepare::run },
+    Pass { name: "projections", run: projections::run },
     Pass { name: "prepare", run: prepare::run },
     Pass { name: "fuse", run: fuse::run },
     // Masks that were made for one product serve others.

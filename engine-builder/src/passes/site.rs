@@ -59,6 +59,15 @@ impl<'a> Site<'a> {
         self.readers.get(&id).into_iter().flatten().map(|&i| &self.nodes[i])
     }
 
+    /// The one of some nodes of this block that runs first.
+    pub(super) fn first_of<'n>(&self, nodes: impl Iterator<Item = &'n Node>) -> Option<&'n Node> {
+        let place = |node: &&Node| {
+            let result = node.outputs.iter().flatten().next();
+            result.and_then(|id| self.makers.get(id)).copied()
+        };
+        nodes.min_by_key(place)
+    }
+
     /// Whether the block gives the value.
     pub(super) fn is_result(&self, id: ValueId) -> bool {
         self.results.contains(&id)
@@ -135,13 +144,24 @@ impl<'g> Emit<'g> {
 
     /// The node that gives what the replaced one gave.
     pub(super) fn last(
-        mut self,
+        self,
         op: &str,
         inputs: Vec<Option<ValueId>>,
         attrs: Attrs,
         root: &Node,
     ) -> Vec<Node> {
-        self.push(op, inputs, attrs, root.outputs.clone());
+        self.last_to(op, inputs, attrs, root.outputs.clone())
+    }
+
+    /// The node that gives what several replaced ones gave.
+    pub(super) fn last_to(
+        mut self,
+        op: &str,
+        inputs: Vec<Option<ValueId>>,
+        attrs: Attrs,
+        results: Vec<Option<ValueId>>,
+    ) -> Vec<Node> {
+        self.push(op, inputs, attrs, results);
         self.nodes
     }
 

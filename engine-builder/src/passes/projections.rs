@@ -1,0 +1,98 @@
+//! Joins the projections of one value, such as the queries, keys and values of attention, into one product: their weights and
+//! addends are joined at refit, the result is split.
+//!
+//! A product of many columns keeps threads and tiles busy where each of its parts would not. It pays where what is split is
+//! then brought under other axes anyway; what goes into an elementwise operator stays a product of its own, which takes that
+//! operator as a stage. Runs after `prepare`, so that all weights are there where the first projection is.
+
+use super::product::with_constant;
+use super::site::{Emit, Site, rewrite};
+use crate::error::BuildError;
+use crate::graph::Graph;
+use crate::report::Notes;
+use engine_format::{Attr, Attrs, DType, Node, ValueId};
+
+pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
+    rewrite(graph, notes, rule)
+}
+
+/// A product of a value with a weight, and its addend.
+struct Projection<'a> {
+    /// The product, or the sum with the addend: what gives the result.
+    root: &'a Node,
+    weight: ValueId,
+    columns: usize,
+    addend: Option<ValueId>,
+}
+
+impl<'a> Projection<'a> {
+    /// The projection of `x` that `product` is.
+    fn of(graph: &Graph, site: &Site<'a>, x: ValueId, product: &'a Node) -> Option<Self> {
+        let weight = Site::operand(product, 1)?;
+        let takes = product.op == "MatMul"
+            && Site::operand(product, 0) == Some(x)
+            && prepared(site, weight)
+            && graph.facts(weight).dtype == DType::F32;
+        let &[_, columns] = graph.facts(weight).concrete().filter(|_| takes)?.as_slice() else {
+            return None;
+        };
+        let (_, reader) = site.only_reader(product.outputs[0]?)?;
+        let addend = with_constant(site, reader, ["Add", ""]).map(|(_, addend)| addend);
+        let fits = |&id: &ValueId| {
+            prepared(site, id) && graph.facts(id).concrete().as_deref() == Some(&[columns])
+        };
+        let addend = addend.filter(fits);
+        let root = if addend.is_some() { reader } else { product };
+        let (_, reader) = site.only_reader(root.outputs[0]?)?;
+        let moves = ["Reshape", "Transpose"].contains(&reader.op.as_str());
+        moves.then_some(Self { root, weight, columns, addend })
+    }
+}
+
+/// Whether a value is there before the first node runs.
+fn prepared(site: &Site<'_>, id: ValueId) -> bool {
+    site.is_constant(id) && site.maker(id).is_none()
+}
+
+fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+    let product = match root.op.as_str() {
+        "MatMul" => root,
+        "Add" => site.made_by(with_constant(site, root, ["Add", ""])?.0, &["MatMul"])?,
+        _ => return None,
+    };
+    let x = Site::operand(product, 0).filter(|&x| !site.is_constant(x))?;
+    let own =
+        Projection::of(graph, site, x, product).filter(|own| own.root.outputs == root.outputs)?;
+    let all: Vec<Projection<'_>> = site
+        .readers(x)
+        .filter_map(|product| Projection::of(graph, site, x, product))
+        .filter(|other| other.addend.is_some() == own.addend.is_some())
+        .collect();
+    if all.len() < 2 {
+        return None;
+    }
+    // The first one stands for all: what it reads is there, and nothing reads the others before.
+    let first = site.first_of(all.iter().map(|one| one.root))?;
+    if first.outputs != root.outputs {
+        return Some(Vec::new());
+    }
+    let names: Vec<&str> = all.iter().map(|one| one.root.name.as_str()).collect();
+    notes.done(&root.name, format!("one product for {}", names.join(", ")));
+    let rank = graph.facts(x).shape.as_ref()?.len() as i64;
+    let mut emit = Emit::at(graph, root);
+    let joined = |emit: &mut Emit<'_>, name, parts: Vec<ValueId>, axis| {
+        emit.node(name, "Concat", &parts, &[("axis", Attr::Int(axis))])
+    };
+    let weight = joined(&mut emit, "weights", all.iter().map(|one| one.weight).collect(), 1);
+    let mut y = emit.node("joined", "MatMul", &[x, weight], &[]);
+    if own.addend.is_some() {
+        let addends = all.iter().filter_map(|one| one.addend).collect();
+        let addend = joined(&mut emit, "addends", addends, 0);
+        y = emit.node("sum", "Add", &[y, addend], &[]);
+    }
+    let columns: Vec<i64> = all.iter().map(|one| one.columns as i64).collect();
+    let columns = emit.ints("columns", &columns);
+    let attrs: Attrs = [("axis".to_owned(), Attr::Int(rank - 1))].into();
+    let results = all.iter().map(|one| one.root.outputs[0]).collect();
+    Some(emit.last_to("Split", vec![Some(y), Some(columns)], attrs, results))
+}
