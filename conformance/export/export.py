@@ -19,6 +19,7 @@ def arguments():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(models.MODELS))
     parser.add_argument("--exporter", choices=("torchscript", "dynamo"), default="torchscript")
+    parser.add_argument("--opset", type=int, help="of the model, if not 17 and what dynamo prefers")
     parser.add_argument("--fold", action="store_true", help="let the exporter fold batch norm and constants, its default")
     parser.add_argument("--checkpoint", type=pathlib.Path, help="safetensors with the weights, under the model's names")
     parser.add_argument("--perturb", action="store_true", help="export a changed copy beside the model")
@@ -50,7 +51,7 @@ def state_dict(model):
     return tensors
 
 
-def export(described, path, exporter, fold):
+def export(described, path, exporter, fold, opset):
     options = {"input_names": described.inputs, "output_names": described.outputs}
     if exporter == "torchscript":
         preserve = torch.onnx.TrainingMode.PRESERVE
@@ -59,15 +60,18 @@ def export(described, path, exporter, fold):
             described.example,
             str(path),
             dynamo=False,
-            opset_version=17,
+            opset_version=opset or 17,
             dynamic_axes=described.axes,
             do_constant_folding=fold,
             training=torch.onnx.TrainingMode.EVAL if fold else preserve,
             **options,
         )
         return
+    # Dimensions of the same name are one; the length of a mask is a sum of others, which only the exporter can find.
+    dims = {symbol: torch.export.Dim(symbol) for axes in described.axes.values() for symbol in axes.values()}
+    dims["total"] = torch.export.Dim.DYNAMIC
     shapes = tuple(
-        {axis: torch.export.Dim(symbol) for axis, symbol in described.axes.get(name, {}).items()} or None
+        {axis: dims[symbol] for axis, symbol in described.axes.get(name, {}).items()} or None
         for name in described.inputs
     )
     torch.onnx.export(
@@ -75,8 +79,9 @@ def export(described, path, exporter, fold):
         described.example,
         str(path),
         dynamo=True,
+        opset_version=opset,
         # The wrapper takes its inputs as one parameter, `*values`.
-        dynamic_shapes=(shapes,) if isinstance(described.model, models.Results) else shapes,
+        dynamic_shapes=(shapes,) if isinstance(described.model, models.Results | models.Cached) else shapes,
         optimize=fold,
         external_data=False,
         **options,
@@ -85,7 +90,7 @@ def export(described, path, exporter, fold):
 
 def write(described, stem, options):
     safetensors.torch.save_file(state_dict(described.checkpoint), f"{stem}.safetensors")
-    export(described, f"{stem}.onnx", options.exporter, options.fold)
+    export(described, f"{stem}.onnx", options.exporter, options.fold, options.opset)
     print(f"{stem}.onnx")
 
 
