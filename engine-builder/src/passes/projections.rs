@@ -1,7 +1,8 @@
 //! Joins the projections of one value, such as the queries, keys and values of attention, into one product: their weights and
 //! addends are joined at refit, the result is split.
 //!
-//! A product of many columns keeps threads and tiles busy where each of its parts would not. It pays where what is split is
+//! A product of many columns keeps threads and tiles busy where each of its parts would not. Wide ones do by themselves, and their
+//! weights would be kept, and written at every refit, a second time. It pays where what is split is
 //! then brought under other axes anyway; what goes into an elementwise operator stays a product of its own, which takes that
 //! operator as a stage. Runs after `prepare`, so that all weights are there where the first projection is.
 
@@ -15,6 +16,9 @@ use engine_format::{Attr, Attrs, DType, Node, ValueId};
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
 }
+
+/// Most columns of a projection that is joined.
+const NARROW: usize = 512;
 
 /// A product of a value with a weight, and its addend.
 struct Projection<'a> {
@@ -36,6 +40,9 @@ impl<'a> Projection<'a> {
         let &[_, columns] = graph.facts(weight).concrete().filter(|_| takes)?.as_slice() else {
             return None;
         };
+        if columns > NARROW {
+            return None;
+        }
         let (_, reader) = site.only_reader(product.outputs[0]?)?;
         let addend = with_constant(site, reader, ["Add", ""]).map(|(_, addend)| addend);
         let fits = |&id: &ValueId| {
