@@ -13,8 +13,15 @@ use engine_ops::Tolerance;
 use engine_runtime::{Device, LiveModule, Module};
 use std::collections::BTreeMap;
 
-/// What exporters and ONNX Runtime make of the order of additions.
+/// What exporters and ONNX Runtime make of the order of additions, where the largest element is 1.
 const TOLERANCE: Tolerance = Tolerance { atol: 2e-4, rtol: 1e-3 };
+
+/// [`TOLERANCE`] for a tensor of other sizes: networks of random weights may give small ones.
+fn tolerance(expected: &Tensor) -> Tolerance {
+    let elements = expected.as_slice::<f32>().unwrap();
+    let largest = elements.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+    Tolerance { atol: TOLERANCE.atol * f64::from(largest), ..TOLERANCE }
+}
 
 /// Both exporters, with what they fold left alone and folded, and the newest operators that they write.
 const EXPORTERS: [&[&str]; 5] = [
@@ -82,7 +89,7 @@ fn agrees(what: &str, exported: &Exported, engine: &Engine, runs: &[Tensors], de
         for (inputs, expected) in runs.iter().zip(&expected) {
             let found = module.run(inputs).unwrap().tensors;
             for (name, expected) in expected {
-                let near = compare(&found[name], expected, TOLERANCE);
+                let near = compare(&found[name], expected, tolerance(expected));
                 worst =
                     worst.join(near.unwrap_or_else(|e| panic!("{what}, {name} on {device}: {e}")));
             }
@@ -339,6 +346,7 @@ fn convolutional_networks() {
 #[test]
 fn transformers_of_the_size_that_people_have() {
     if has_torch() {
+        // Projections of this width are not joined.
         const BERT: Counts =
             &[("Attention", 12), ("FusedGemm", 1), ("FusedMatMul", 72), ("LayerNormalization", 25)];
         const VIT: Counts = &[

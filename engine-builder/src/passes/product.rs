@@ -67,10 +67,10 @@ impl<'a> Product<'a> {
 
     /// Whether to scale the weight at a refit rather than the result at every run, or why not. The weight is then kept a second
     /// time; that pays while a refit has less to scale than one run. Results of larger weights are scaled by stages of their
-    /// product, while they are in the cache; ConvTranspose has none.
+    /// product, while they are in the cache.
     pub(super) fn worth_scaling(&self) -> Result<(), String> {
         let weight: usize = self.weight.iter().product();
-        if weight <= self.result || self.node.op == "ConvTranspose" {
+        if weight <= self.result {
             return Ok(());
         }
         let (name, result) = (&self.node.name, self.result);

@@ -8,6 +8,7 @@
 
 use super::product::with_constant;
 use super::site::{Emit, Site, rewrite};
+use super::transposes::axes;
 use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
@@ -61,6 +62,13 @@ fn prepared(site: &Site<'_>, id: ValueId) -> bool {
     site.is_constant(id) && site.maker(id).is_none()
 }
 
+/// What a weight is the transposition of, where that runs at refit.
+fn turned(graph: &Graph, weight: ValueId) -> Option<ValueId> {
+    let node = graph.prepare.iter().find(|node| node.outputs.contains(&Some(weight)))?;
+    let turns = node.op == "Transpose" && axes(graph, node)? == [1, 0];
+    Site::operand(node, 0).filter(|_| turns)
+}
+
 fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
     let product = match root.op.as_str() {
         "MatMul" => root,
@@ -86,11 +94,19 @@ fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> O
     let names: Vec<&str> = all.iter().map(|one| one.root.name.as_str()).collect();
     notes.done(&root.name, format!("one product for {}", names.join(", ")));
     let rank = graph.facts(x).shape.as_ref()?.len() as i64;
+    // Rows of matrices that a product reads turned lie behind one another.
+    let turned: Option<Vec<ValueId>> = all.iter().map(|one| turned(graph, one.weight)).collect();
     let mut emit = Emit::at(graph, root);
     let joined = |emit: &mut Emit<'_>, name, parts: Vec<ValueId>, axis| {
         emit.node(name, "Concat", &parts, &[("axis", Attr::Int(axis))])
     };
-    let weight = joined(&mut emit, "weights", all.iter().map(|one| one.weight).collect(), 1);
+    let weight = match turned {
+        Some(rows) => {
+            let rows = joined(&mut emit, "rows", rows, 0);
+            emit.node("weights", "Transpose", &[rows], &[("perm", Attr::Ints(vec![1, 0]))])
+        }
+        None => joined(&mut emit, "weights", all.iter().map(|one| one.weight).collect(), 1),
+    };
     let mut y = emit.node("joined", "MatMul", &[x, weight], &[]);
     if own.addend.is_some() {
         let addends = all.iter().filter_map(|one| one.addend).collect();
