@@ -127,15 +127,8 @@ fn take(
         }
         false => {
             // Digested while the piece is in the cache, in which it was read.
-            let (mut buf, mut hasher, mut at) =
-                (spare.take(weight.byte_len()), Hasher::default(), 0);
-            fit::stream(source, way, weight, &mut |piece| {
-                if let Some(place) = buf.get_mut(at..at + piece.len()) {
-                    place.copy_from_slice(piece);
-                    hasher.update(piece);
-                }
-                at += piece.len();
-            })?;
+            let (mut buf, mut hasher) = (spare.take(weight.byte_len()), Hasher::default());
+            fit::stream_into(source, way, weight, &mut buf, &mut |piece| hasher.update(piece))?;
             (fit::checked(source, way, weight, buf.into())?, hasher.finish())
         }
     };

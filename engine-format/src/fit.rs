@@ -522,14 +522,45 @@ pub(crate) fn stream(
         found += piece.len();
         sink(piece);
     })?;
-    if !known {
-        return Err(broken(source, name, "it is listed but cannot be read".to_owned()));
+    has_length(source, name, weight, known.then_some(found))
+}
+
+/// As [`stream`], into `out`, which has room for the weight.
+pub(crate) fn stream_into(
+    source: &dyn WeightSource,
+    way: &Way,
+    weight: &Weight,
+    out: &mut [u8],
+    sink: &mut dyn FnMut(&[u8]),
+) -> Result<(), SourceError> {
+    match way {
+        Way::Tensor(name) => {
+            let found = source.stream_into(name, out, sink)?;
+            has_length(source, name, weight, found)
+        }
+        Way::View(_) => stream(source, way, weight, &mut |whole| {
+            out.copy_from_slice(whole);
+            sink(whole);
+        }),
     }
-    if found != weight.byte_len() {
-        let why = format!("expected {} bytes as announced, found {found}", weight.byte_len());
-        return Err(broken(source, name, why));
+}
+
+/// Whether as many bytes were streamed as the source announced.
+fn has_length(
+    source: &dyn WeightSource,
+    name: &str,
+    weight: &Weight,
+    found: Option<usize>,
+) -> Result<(), SourceError> {
+    let expected = weight.byte_len();
+    match found {
+        Some(found) if found == expected => Ok(()),
+        Some(found) => {
+            let why = format!("expected {expected} bytes as announced, found {found}");
+            Err(broken(source, name, why))
+        }
+        None => Err(broken(source, name, "it is listed but cannot be read".to_owned())),
     }
-    Ok(())
 }
 
 /// Reads what was found to fit.

@@ -160,6 +160,26 @@ pub trait WeightSource: Sync {
         }
         Ok(tensor.is_some())
     }
+
+    /// As [`Self::stream`], and leaves the bytes in `out`, as many as have room there. Gives how many bytes the tensor has;
+    /// `None` if the source does not have it. A source that overrides it reads into `out` itself, and may read nothing if the
+    /// tensor has another length.
+    fn stream_into(
+        &self,
+        name: &str,
+        out: &mut [u8],
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<Option<usize>, SourceError> {
+        let mut found = 0;
+        let known = self.stream(name, &mut |piece| {
+            if let Some(place) = out.get_mut(found..found + piece.len()) {
+                place.copy_from_slice(piece);
+            }
+            found += piece.len();
+            sink(piece);
+        })?;
+        Ok(known.then_some(found))
+    }
 }
 
 /// Weights in memory, by name.

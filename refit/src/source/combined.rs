@@ -85,4 +85,13 @@ impl WeightSource for Combined {
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
         self.owner(name).map_or(Ok(false), |source| source.stream(name, sink))
     }
+
+    fn stream_into(
+        &self,
+        name: &str,
+        out: &mut [u8],
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<Option<usize>, SourceError> {
+        self.owner(name).map_or(Ok(None), |source| source.stream_into(name, out, sink))
+    }
 }

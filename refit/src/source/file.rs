@@ -75,6 +75,20 @@ impl SourceFile {
         Ok(())
     }
 
+    /// Fills `out` from `offset` on, and hands over each piece once it is there.
+    pub(super) fn stream_into(
+        &self,
+        offset: u64,
+        out: &mut [u8],
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), String> {
+        for (i, piece) in out.chunks_mut(PIECE).enumerate() {
+            self.read_at(offset + (i * PIECE) as u64, piece)?;
+            sink(piece);
+        }
+        Ok(())
+    }
+
     /// A reader over the bytes from `offset` up to `end`, which buffers.
     pub(super) fn reader(&self, offset: u64, end: u64) -> FileReader<'_> {
         FileReader { file: self, at: offset, end, buffer: Vec::new(), used: 0 }

@@ -128,6 +128,20 @@ impl WeightSource for SafetensorsSource {
         streamed.map_err(|why| self.failed(name, why))?;
         Ok(true)
     }
+
+    fn stream_into(
+        &self,
+        name: &str,
+        out: &mut [u8],
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<Option<usize>, SourceError> {
+        let Some(entry) = self.tensors.get(name) else { return Ok(None) };
+        if entry.bytes == out.len() {
+            let streamed = self.file.stream_into(entry.offset, out, sink);
+            streamed.map_err(|why| self.failed(name, why))?;
+        }
+        Ok(Some(entry.bytes))
+    }
 }
 
 /// Element types of both, in pairs.

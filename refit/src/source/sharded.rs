@@ -120,4 +120,13 @@ impl WeightSource for ShardedSource {
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
         self.shard(name).map_or(Ok(false), |shard| shard.stream(name, sink))
     }
+
+    fn stream_into(
+        &self,
+        name: &str,
+        out: &mut [u8],
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<Option<usize>, SourceError> {
+        self.shard(name).map_or(Ok(None), |shard| shard.stream_into(name, out, sink))
+    }
 }
