@@ -37,13 +37,14 @@ pub fn environment(root: &Path) -> Result<Environment> {
     Ok(environment)
 }
 
-/// Asks a fresh process, because the Vulkan loader reads its variables once.
+/// Asks a fresh process, because the Vulkan loader reads its variables once. That there is none yet is no error to be shown.
 fn sees_adapter(environment: &Environment) -> Result<bool> {
     let program = std::env::current_exe().into_diagnostic()?;
     let status = Command::new(program)
         .arg("adapters")
         .envs(environment.iter().map(|(k, v)| (k, v)))
         .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
         .status()
         .into_diagnostic()?;
     Ok(status.success())
