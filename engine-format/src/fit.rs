@@ -535,8 +535,14 @@ pub(crate) fn stream_into(
 ) -> Result<(), SourceError> {
     match way {
         Way::Tensor(name) => {
-            let found = source.stream_into(name, out, sink)?;
-            has_length(source, name, weight, found)
+            // The memory may hold an older version: what was not handed over was not read.
+            let mut seen = 0usize;
+            let found = source.stream_into(name, out, &mut |piece| {
+                seen += piece.len();
+                sink(piece);
+            })?;
+            has_length(source, name, weight, found)?;
+            has_length(source, name, weight, Some(seen))
         }
         Way::View(_) => stream(source, way, weight, &mut |whole| {
             out.copy_from_slice(whole);
