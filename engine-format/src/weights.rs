@@ -137,6 +137,11 @@ pub trait WeightSource: Sync {
         false
     }
 
+    /// What its reader should know: what else is in the file and not read, how it was understood. One line each.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Type of one tensor, if the source has it.
     fn info(&self, name: &str) -> Option<TensorInfo>;
 

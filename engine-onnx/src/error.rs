@@ -18,7 +18,7 @@ pub enum OnnxErrorKind {
     UnsupportedType,
     /// A cap was exceeded: nesting, count or size.
     LimitExceeded,
-    /// A tensor's bytes lie in another file that is absent, too short or outside the model's folder.
+    /// A tensor's bytes lie in another file that is absent, too short or outside the model's folders.
     ExternalData,
 }
 

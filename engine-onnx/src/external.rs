@@ -1,4 +1,4 @@
-//! Tensor bytes in other files, contained in the model's folder.
+//! Tensor bytes in other files, contained in the folders that the model is in.
 
 use crate::{OnnxError, OnnxErrorKind, map_file};
 use engine_format::Bytes;
@@ -7,16 +7,24 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// What a model's tensors share: its name for messages and its folder.
+/// What a model's tensors share: its name for messages and the files beside it.
 #[derive(Debug, Default)]
 pub(crate) struct Origin {
     file: Option<String>,
-    folder: Option<Folder>,
+    beside: Option<Beside>,
 }
 
 impl Origin {
-    pub(crate) fn new(file: Option<&Path>, folder: Option<&Path>) -> Self {
-        Self { file: file.map(|f| f.display().to_string()), folder: folder.map(Folder::new) }
+    /// Of a model in memory, with external data in `folder` if there is one.
+    pub(crate) fn memory(folder: Option<&Path>) -> Self {
+        let beside = folder.map(|folder| Beside::new(Place::Folder(folder.to_owned())));
+        Self { file: None, beside }
+    }
+
+    /// Of the model at `path`.
+    pub(crate) fn file(path: &Path) -> Self {
+        let beside = Some(Beside::new(Place::File(path.to_owned())));
+        Self { file: Some(path.display().to_string()), beside }
     }
 
     /// Adds the file's name to an error.
@@ -27,19 +35,27 @@ impl Origin {
         }
     }
 
-    pub(crate) fn folder(&self) -> Result<&Folder, OnnxError> {
-        self.folder.as_ref().ok_or_else(|| {
+    pub(crate) fn beside(&self) -> Result<&Beside, OnnxError> {
+        self.beside.as_ref().ok_or_else(|| {
             OnnxError::new(OnnxErrorKind::ExternalData, "external data of a model without a folder")
                 .expected("a model opened from a path")
         })
     }
 }
 
-/// The folder of a model, with the files that were mapped from it.
+/// The files beside a model, with those that were mapped.
 #[derive(Debug)]
-pub(crate) struct Folder {
-    path: PathBuf,
+pub(crate) struct Beside {
+    place: Place,
     maps: Mutex<BTreeMap<String, Bytes>>,
+}
+
+/// Where a model is.
+#[derive(Debug)]
+pub(crate) enum Place {
+    File(PathBuf),
+    /// In memory, and its data in a folder.
+    Folder(PathBuf),
 }
 
 /// What a tensor says about where its bytes are.
@@ -50,9 +66,9 @@ pub(crate) struct Location {
     pub length: Option<usize>,
 }
 
-impl Folder {
-    pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), maps: Mutex::default() }
+impl Beside {
+    pub(crate) fn new(place: Place) -> Self {
+        Self { place, maps: Mutex::default() }
     }
 
     /// The `expected` bytes at `location`, mapped.
@@ -92,25 +108,73 @@ impl Folder {
         Ok(bytes)
     }
 
-    /// The real path of `file`, proven to lie in this folder.
+    /// The real path of `file`, proven to lie beside the model.
     fn resolve(&self, file: &str) -> Result<PathBuf, OnnxError> {
-        contained_path(&self.path, file).map_err(|error| unreadable(file, &error))
+        let path = match &self.place {
+            Place::File(model) => contained_path(model, file),
+            Place::Folder(folder) => {
+                folder.canonicalize().and_then(|folder| contained(&[folder], file))
+            }
+        };
+        path.map_err(|error| unreadable(file, &error))
     }
 }
 
-/// The real path of `file`, which a file in `folder` names, proven to lie in `folder`: no absolute path, no `..`, no link
-/// that leads out. A path that leaves the folder is an error of the kind `InvalidInput`.
-pub fn contained_path(folder: &Path, file: &str) -> io::Result<PathBuf> {
+/// The real path of the file that the file at `by` names `name`, proven to lie in a folder that `by` is in: no absolute path, no
+/// `..`, no link that leads out. A path that leaves the folders is an error of the kind `InvalidInput`.
+///
+/// Where `by` is a link, as in a cache whose snapshots are links to blobs, it is in the folder of the link, in that of what it leads
+/// to, and in that of every link between. `name` is looked for in this order. A link beside a file that is itself no link must stay in
+/// the folder.
+pub fn contained_path(by: &Path, name: &str) -> io::Result<PathBuf> {
+    contained(&folders(by)?, name)
+}
+
+/// Links on the way to a file; more are a circle.
+const MAX_LINKS: usize = 40;
+
+/// The real paths of the folders that a file is in, that of the path as given first.
+fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    let mut path = path.to_owned();
+    for _ in 0..=MAX_LINKS {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let folder = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent.canonicalize()?,
+            _ => Path::new(".").canonicalize()?,
+        };
+        let link = std::fs::read_link(folder.join(name)).map(|target| folder.join(target));
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+        match link {
+            Ok(target) => path = target,
+            // Not a link: this is the file.
+            Err(_) => return Ok(folders),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "links that lead in a circle"))
+}
+
+/// The real path of `name` in the first of the `folders` that has it, proven to lie in one of them. They are real paths.
+fn contained(folders: &[PathBuf], name: &str) -> io::Result<PathBuf> {
     let outside = || io::Error::new(io::ErrorKind::InvalidInput, "path leaves the folder");
-    let relative = Path::new(file);
+    let relative = Path::new(name);
     let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
-    if file.is_empty() || !relative.components().all(inside) {
+    if name.is_empty() || !relative.components().all(inside) {
         return Err(outside());
     }
-    // Links are followed by the system, so the resolved path is what has to be inside.
-    let root = folder.canonicalize()?;
-    let path = root.join(relative).canonicalize()?;
-    if path.starts_with(&root) { Ok(path) } else { Err(outside()) }
+    let mut absent = io::Error::from(io::ErrorKind::NotFound);
+    for folder in folders {
+        // Links are followed by the system, so the resolved path is what has to be inside.
+        match folder.join(relative).canonicalize() {
+            Ok(path) if folders.iter().any(|folder| path.starts_with(folder)) => return Ok(path),
+            Ok(_) => return Err(outside()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => absent = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(absent)
 }
 
 fn unreadable(file: &str, error: &io::Error) -> OnnxError {
@@ -121,14 +185,14 @@ fn unreadable(file: &str, error: &io::Error) -> OnnxError {
 mod tests {
     use super::*;
 
-    fn folder() -> (tempfile::TempDir, Folder) {
+    fn folder() -> (tempfile::TempDir, Beside) {
         let outer = tempfile::tempdir().unwrap();
         let inner = outer.path().join("model");
         std::fs::create_dir(&inner).unwrap();
         std::fs::write(outer.path().join("secret"), [7; 16]).unwrap();
         std::fs::write(inner.join("w.bin"), (0..16).collect::<Vec<u8>>()).unwrap();
-        let folder = Folder::new(&inner);
-        (outer, folder)
+        let beside = Beside::new(Place::Folder(inner));
+        (outer, beside)
     }
 
     fn at(file: &str, offset: usize, length: Option<usize>) -> Location {
@@ -176,5 +240,61 @@ mod tests {
             assert!(error.to_string().contains("leaves the folder"), "{error}");
         }
         assert_eq!(&*folder.read(&at("alias", 0, None), 4).unwrap(), [0, 1, 2, 3]);
+    }
+
+    /// A cache as model hubs make them: `snapshots/REV/…` are links to `blobs/…`.
+    #[cfg(unix)]
+    #[test]
+    fn a_file_and_what_it_names_may_be_links_into_one_folder() {
+        use std::os::unix::fs::symlink;
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().canonicalize().unwrap();
+        let at = |name: &str| root.join(name);
+        for folder in
+            ["cache/blobs/more", "cache/snapshots/0123/onnx", "home", "store", "elsewhere"]
+        {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        for file in ["cache/blobs/11", "cache/blobs/22", "store/33", "store/44", "elsewhere/secret"]
+        {
+            std::fs::write(at(file), file).unwrap();
+        }
+        let link = |link: &str, target: &str| symlink(target, at(link)).unwrap();
+        let onnx = "cache/snapshots/0123/onnx";
+        link(&format!("{onnx}/m"), "../../../blobs/11");
+        link(&format!("{onnx}/data"), "../../../blobs/22");
+        link(&format!("{onnx}/absolute"), at("cache/blobs/22").to_str().unwrap());
+        link(&format!("{onnx}/secret"), "../../../../elsewhere/secret");
+        std::fs::write(at(&format!("{onnx}/own")), "own").unwrap();
+        let found = |by: &str, name: &str| contained_path(&at(by), name);
+        let model = format!("{onnx}/m");
+        for (name, real) in [("data", "cache/blobs/22"), ("./absolute", "cache/blobs/22")] {
+            assert_eq!(found(&model, name).unwrap(), at(real));
+        }
+        assert_eq!(found(&model, "own").unwrap(), at(&format!("{onnx}/own")));
+        // A link to a link is in the folder of each.
+        link("home/m", &format!("../{model}"));
+        assert_eq!(found("home/m", "data").unwrap(), at("cache/blobs/22"));
+        // Blobs that are links in turn, to one folder and to two.
+        std::fs::remove_file(at("cache/blobs/22")).unwrap();
+        link("cache/blobs/22", "../../store/44");
+        let outside = |by: &str, name: &str| {
+            let error = found(by, name).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{by} {name}: {error}");
+        };
+        outside(&model, "data");
+        std::fs::remove_file(at("cache/blobs/11")).unwrap();
+        link("cache/blobs/11", "../../store/33");
+        assert_eq!(found(&model, "data").unwrap(), at("store/44"));
+        // Elsewhere stays out, however the file came here.
+        for name in ["secret", "../m", at("elsewhere/secret").to_str().unwrap()] {
+            outside(&model, name);
+            outside("home/m", name);
+        }
+        // What is beside a file that is no link stays in its folder.
+        outside(&format!("{onnx}/own"), "data");
+        assert_eq!(found(&model, "none").unwrap_err().kind(), io::ErrorKind::NotFound);
+        link("home/round", "round");
+        outside("home/round", "data");
     }
 }

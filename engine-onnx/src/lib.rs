@@ -55,24 +55,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 impl Model {
-    /// Maps and decodes the file at `path`. External data is looked for in its folder.
+    /// Maps and decodes the file at `path`. External data is looked for beside it, see [`contained_path`].
     ///
     /// Tensors refer to the mapped file, which must not be changed as long as the model, or a tensor of it, is alive.
     pub fn open(path: &Path) -> Result<Self, OnnxError> {
         let bytes = map_file(path).map_err(|error| {
             OnnxError::new(OnnxErrorKind::Io, error.to_string()).in_file(path.display())
         })?;
-        let folder = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        Self::read(bytes, Origin::new(Some(path), Some(folder)))
+        Self::read(bytes, Origin::file(path))
     }
 
     /// Decodes a model in memory. `folder` is where external data is looked for; without one, external data is an error
     /// once it is used.
     pub fn parse(bytes: Bytes, folder: Option<&Path>) -> Result<Self, OnnxError> {
-        Self::read(bytes, Origin::new(None, folder))
+        Self::read(bytes, Origin::memory(folder))
     }
 
     fn read(bytes: Bytes, origin: Origin) -> Result<Self, OnnxError> {

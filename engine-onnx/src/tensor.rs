@@ -64,7 +64,7 @@ impl TensorData {
 
     /// A tensor that is part of no model.
     pub(crate) fn alone(proto: &TensorProto) -> Result<Self, OnnxError> {
-        Self::from_proto(&proto.name, proto, &Arc::new(Origin::new(None, None)))
+        Self::from_proto(&proto.name, proto, &Arc::new(Origin::default()))
     }
 
     /// The name in the file; may be empty.
@@ -125,7 +125,7 @@ impl TensorData {
                 self.check_count(values.len())?;
                 values.encode(dtype)
             }
-            Source::External(location) => self.inner.origin.folder()?.read(location, len),
+            Source::External(location) => self.inner.origin.beside()?.read(location, len),
             Source::Sparse { values, indices } => {
                 return densify(dtype, &self.inner.shape, values, indices);
             }

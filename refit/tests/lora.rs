@@ -191,7 +191,7 @@ fn adapters_that_do_not_fit_are_all_named() {
     let error = refused(&path("half", &whole[..1], None), Some(1.0));
     let expected = "module \"fc\": expected lora_A and lora_B, found only";
     assert!(error.contains(expected) && error.contains("half"), "{error}");
-    let error = refused(&path("more", &[("fc.modules_to_save", a)], None), Some(1.0));
+    let error = refused(&path("more", &[("fc.other", a)], None), Some(1.0));
     assert!(error.contains(".lora_A.weight"), "{error}");
     for (config, why) in [
         (r#"{"r": 3, "lora_alpha": 2}"#, "expected rank 3 by adapter_config.json, found 2"),
@@ -401,4 +401,172 @@ fn types_are_converted_only_when_asked_for() {
     let longs = Tensor::from_slice(&[5], &[1i64; 5]);
     let cast = CastSource::new(Box::new(MapSource::from_iter([("w".to_owned(), longs)])), &wanted);
     assert!(wanted.fill(&cast, policy).is_err());
+}
+
+fn adapters(base: &MapSource, paths: &[&Path]) -> Result<LoraSource, String> {
+    let adapters = paths.iter().map(|path| Lora::open(path, None).unwrap());
+    LoraSource::new(Box::new(base.clone()), adapters.collect()).map_err(|error| {
+        assert_eq!(error.kind(), RefitErrorKind::UnfitWeights, "{error}");
+        error.to_string()
+    })
+}
+
+/// Matrices for modules of `[4, 4]`.
+fn matrices(modules: &[&str]) -> Vec<(String, Tensor)> {
+    let of = |(i, module): (usize, &&str)| {
+        let (a, b) = (mixed(&[2, 4], i), mixed(&[4, 2], 100 + i));
+        [(format!("{module}.lora_A"), a), (format!("{module}.lora_B"), b)]
+    };
+    modules.iter().enumerate().flat_map(of).collect()
+}
+
+const PLAIN: &str =
+    r#"{"r": 2, "lora_alpha": 2, "modules_to_save": ["score", "head"], "bias": "none"}"#;
+
+#[test]
+fn an_adapter_of_another_model_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |base: &[&str], modules: &[&str]| {
+        let base = base.iter().map(|name| (format!("{name}.weight"), mixed(&[4, 4], 1))).collect();
+        let tensors = matrices(modules);
+        let tensors: Vec<_> = tensors.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
+        let path = adapter(folder.path(), &modules.join("+"), &tensors, Some(PLAIN));
+        adapters(&base, &[&path])
+            .map(|source| source.adapted().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let refused = |base: &[&str], modules: &[&str], why: &str| {
+        let error = open(base, modules).unwrap_err();
+        assert!(error.contains(why), "{error}");
+    };
+    // Two modules that mean one tensor, by what they end with or one by its name.
+    let both = "both mean \"layers.0.q.weight\"";
+    refused(&["layers.0.q"], &["model.encoder.layers.0.q", "model.decoder.layers.0.q"], both);
+    refused(&["layers.0.q"], &["layers.0.q", "decoder.layers.0.q"], both);
+    // Layers of the two that do not even meet in one tensor.
+    let two = "expected one prefix for all modules, found \"decoder.\" in front of the adapter's names (decoder.l1.q), \
+               \"encoder.\" in front of the adapter's names (encoder.l0.q)";
+    refused(&["l0.q", "l1.q"], &["encoder.l0.q", "decoder.l1.q"], two);
+    refused(&["a.q", "b.k"], &["q", "k"], "expected one prefix for all modules");
+    // Names of the base that end alike.
+    refused(
+        &["encoder.q", "decoder.q"],
+        &["q"],
+        "may be \"decoder.q.weight\" or \"encoder.q.weight\"",
+    );
+    // A layer of a list is more than a wrapper.
+    let layer = "which is a layer in a list and no wrapper";
+    refused(&["fc"], &["layers.3.fc"], layer);
+    refused(&["layers.3.fc"], &["fc"], layer);
+    // What wraps a model, on either side, stays.
+    let names =
+        |modules: &[&str]| modules.iter().map(|m| format!("{m}.weight")).collect::<Vec<_>>();
+    for (base, modules) in [
+        (["l0.q", "l1.q"], ["wrapper.l0.q", "wrapper.l1.q"]),
+        (["bert.l0.q", "bert.l1.q"], ["l0.q", "l1.q"]),
+        (["l0.q", "l1.q"], ["0.auto_model.l0.q", "0.auto_model.l1.q"]),
+        (["l0.q", "l1.q"], ["l0.q", "l1.q"]),
+    ] {
+        assert_eq!(open(&base, &modules).unwrap(), names(&base));
+    }
+}
+
+#[test]
+fn what_was_trained_beside_an_adapter_takes_the_place_of_the_base() {
+    let folder = tempfile::tempdir().unwrap();
+    let halves: Vec<f16> = floats(&mixed(&[3, 4], 9)).into_iter().map(f16::from_f32).collect();
+    let base = MapSource::from_iter([
+        ("net.body.weight".to_owned(), mixed(&[4, 4], 1)),
+        ("net.body.bias".to_owned(), mixed(&[4], 2)),
+        ("net.score.weight".to_owned(), mixed(&[3, 4], 3)),
+        ("net.embed_tokens.weight".to_owned(), Tensor::from_slice(&[3, 4], &halves)),
+    ]);
+    let save = |name: &str, extra: &[(&str, Tensor)], config: &str| {
+        let mut tensors = matrices(&["body"]);
+        tensors.extend(extra.iter().map(|(n, t)| ((*n).to_owned(), t.clone())));
+        let tensors: Vec<_> = tensors.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
+        adapter(folder.path(), name, &tensors, Some(config))
+    };
+    let score = mixed(&[5, 4], 4);
+    // The names that are written today, and older ones.
+    for (i, name) in
+        ["score", "score.modules_to_save", "score.modules_to_save.default"].into_iter().enumerate()
+    {
+        let path = save(&format!("score{i}"), &[(name, score.clone())], PLAIN);
+        let source = adapters(&base, &[&path]).unwrap();
+        assert_eq!(source.adapted().collect::<Vec<_>>(), ["net.body.weight", "net.score.weight"]);
+        // Its own shape: whether that fits is for the engine to say.
+        assert_eq!(source.info("net.score.weight").unwrap().shape, [5, 4]);
+        assert_eq!(source.read("net.score.weight").unwrap().unwrap(), score);
+        let mut streamed = Vec::new();
+        source.stream("net.score.weight", &mut |piece| streamed.extend_from_slice(piece)).unwrap();
+        assert_eq!(streamed, **score.bytes());
+        let body = base.read("net.body.weight").unwrap().unwrap();
+        assert_ne!(source.read("net.body.weight").unwrap().unwrap(), body);
+        let [said] = source.remarks().try_into().unwrap();
+        assert!(said.ends_with("takes the place of net.score.weight"), "{said}");
+    }
+    // A head that the base does not have is new, behind what wraps the base.
+    let path = save("head", &[("head.dense", score.clone())], PLAIN);
+    let source = adapters(&base, &[&path]).unwrap();
+    assert!(source.names().contains(&"net.head.dense.weight".to_owned()), "{:?}", source.names());
+    assert_eq!(source.read("net.head.dense.weight").unwrap().unwrap(), score);
+    // The next adapter adds to the head of the one before; one that brings a head replaces both.
+    let on_head = [("score.lora_A", mixed(&[2, 4], 5)), ("score.lora_B", mixed(&[5, 2], 6))];
+    let on_head = adapter(folder.path(), "on_head", &on_head, Some(PLAIN));
+    let first = save("first", &[("score", score.clone())], PLAIN);
+    let both = adapters(&base, &[&first, &on_head]).unwrap();
+    let expected = exact([&score, &mixed(&[2, 4], 5), &mixed(&[5, 2], 6)], 1.0, false, None);
+    close(&both.read("net.score.weight").unwrap().unwrap(), &expected);
+    let again = adapters(&base, &[&first, &on_head, &first]).unwrap();
+    assert_eq!(again.read("net.score.weight").unwrap().unwrap(), score);
+    let error = adapters(&base, &[&on_head, &first]).err().unwrap();
+    assert!(error.contains("\"net.score.weight\" is f32[3, 4]: expected"), "{error}");
+    // Embeddings of a vocabulary that grew, in the base's type of floats.
+    let path = save("grown", &[("embed_tokens", mixed(&[6, 4], 8))], PLAIN);
+    let source = adapters(&base, &[&path]).unwrap();
+    let grown = source.read("net.embed_tokens.weight").unwrap().unwrap();
+    let expected: Vec<f16> = floats(&mixed(&[6, 4], 8)).into_iter().map(f16::from_f32).collect();
+    assert_eq!(grown, Tensor::from_slice(&[6, 4], &expected));
+    assert_eq!(source.info("net.embed_tokens.weight").unwrap().dtype, DType::F16);
+    // A module that is trained as a whole and adapted is not known to be either.
+    let path = save(
+        "twice",
+        &[("body", mixed(&[4, 4], 8))],
+        r#"{"r": 2, "lora_alpha": 2, "modules_to_save": ["body"]}"#,
+    );
+    assert!(adapters(&base, &[&path]).err().unwrap().contains("both mean \"net.body.weight\""));
+    // What nothing says to be trained is no part of an adapter.
+    let path = save("other", &[("other", mixed(&[4, 4], 8))], PLAIN);
+    let error = Lora::open(&path, None).unwrap_err().to_string();
+    assert!(error.contains("that modules_to_save in adapter_config.json names"), "{error}");
+}
+
+/// Trained biases come with their names as they are, without `.weight` behind.
+#[test]
+fn trained_biases_take_the_place_of_the_base() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = MapSource::from_iter([
+        ("body.weight".to_owned(), mixed(&[4, 4], 1)),
+        ("body.bias".to_owned(), mixed(&[4], 2)),
+    ]);
+    for (bias, accepted) in [("all", true), ("lora_only", true), ("none", false)] {
+        let tensors: Vec<_> = matrices(&["body"])
+            .into_iter()
+            .map(|(name, tensor)| (format!("{PREFIX}{name}.weight"), tensor))
+            .chain([(format!("{PREFIX}body.bias"), mixed(&[4], 7))])
+            .collect();
+        let tensors: Vec<_> = tensors.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
+        let path = folder.path().join("adapter_model.safetensors");
+        save_safetensors(&tensors, &path);
+        let config = format!(r#"{{"r": 2, "lora_alpha": 2, "bias": "{bias}"}}"#);
+        std::fs::write(folder.path().join("adapter_config.json"), config).unwrap();
+        match Lora::open(&path, None) {
+            Ok(lora) => {
+                assert!(accepted);
+                let source = LoraSource::new(Box::new(base.clone()), vec![lora]).unwrap();
+                assert_eq!(source.read("body.bias").unwrap().unwrap(), mixed(&[4], 7));
+            }
+            Err(error) => assert!(!accepted && error.to_string().contains("body.bias"), "{error}"),
+        }
+    }
 }

@@ -44,6 +44,7 @@ pub fn run(args: Build) -> Result<(), Failure> {
     let built = match open_sources(&args.weights)? {
         None => build_with_report(&model, &options).map(|(engine, report)| (engine, report, None)),
         Some(checkpoint) => {
+            checkpoint.remarks().into_iter().for_each(|line| remark!("{line}"));
             let map = args.bind.as_deref().map(read_map).transpose()?.unwrap_or_default();
             let binding = Binding { checkpoint: &*checkpoint, map, pin_unbound: args.pin_unbound };
             build_bound(&model, &options, &binding)

@@ -72,6 +72,7 @@ fn open_weights(
         let adapters = changes.lora.iter().map(|text| Lora::parse(text));
         source = Box::new(LoraSource::new(source, adapters.collect::<Result<_, _>>()?)?);
     }
+    source.remarks().into_iter().for_each(|line| remark!("{line}"));
     if changes.cast {
         let cast = CastSource::new(source, &engine()?);
         let mut counts = BTreeMap::<String, usize>::new();

@@ -116,6 +116,10 @@ impl WeightSource for CastSource {
         self.inner.is_model()
     }
 
+    fn remarks(&self) -> Vec<String> {
+        self.inner.remarks()
+    }
+
     fn info(&self, name: &str) -> Option<TensorInfo> {
         let info = self.inner.info(name)?;
         let dtype = self.converted.get(name).map_or(info.dtype, |conversion| conversion.to);

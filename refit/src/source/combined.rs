@@ -70,6 +70,10 @@ impl WeightSource for Combined {
         self.sources.iter().all(|source| source.is_model())
     }
 
+    fn remarks(&self) -> Vec<String> {
+        self.sources.iter().flat_map(|source| source.remarks()).collect()
+    }
+
     fn info(&self, name: &str) -> Option<TensorInfo> {
         self.owner(name)?.info(name)
     }

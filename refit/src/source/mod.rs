@@ -37,19 +37,25 @@ use std::path::Path;
 pub type BoxedSource = Box<dyn WeightSource + Send>;
 
 /// Opens the source at `path`: an engine file (recognised by its first bytes), else what its name says, as the table of the
-/// README lists.
+/// README lists. `FILE:KEY` is a dictionary inside a PyTorch checkpoint, see [`TorchSource::open_at`].
 ///
 /// # Errors
 /// `Io`, `InvalidSource` for damage and for a file of no known kind, `InvalidEngine`.
 pub fn open_source(path: &Path) -> Result<BoxedSource, RefitError> {
+    if !path.exists()
+        && let Some((file, key)) = torch::file_and_key(path)
+    {
+        return Ok(Box::new(TorchSource::open_at(&file, key)?));
+    }
     if is_engine(path)? {
         return Ok(Box::new(EngineSource::open(path)?));
     }
-    let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().to_lowercase());
-    match KINDS.iter().find(|(ending, _)| name.ends_with(ending)) {
-        Some((_, open)) => open(path),
+    let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    match kind_of(SHARDS, &name).or_else(|| kind_of(KINDS, &name)) {
+        Some(open) => open(path),
         None => {
-            let known: Vec<String> = KINDS.iter().map(|(ending, _)| format!("*{ending}")).collect();
+            let known = SHARDS.iter().chain(KINDS).map(|(ending, _)| format!("*{ending}"));
+            let known: Vec<String> = known.collect();
             Err(RefitError::source("source of unknown kind")
                 .at(path.display())
                 .expected(format_args!("{} or an engine file", known.join(", "))))
@@ -60,17 +66,27 @@ pub fn open_source(path: &Path) -> Result<BoxedSource, RefitError> {
 /// Opens a source of one kind.
 type Open = fn(&Path) -> Result<BoxedSource, RefitError>;
 
-/// Kinds of files by the ends of their names.
-static KINDS: &[(&str, Open)] = &[
+/// Kinds of files by the ends of their names: those that a checkpoint may be split into.
+static SHARDS: &[(&str, Open)] = &[
     (".safetensors", |path| Ok(Box::new(SafetensorsSource::open(path)?))),
-    (".index.json", |path| Ok(Box::new(ShardedSource::open(path)?))),
-    (".onnx", |path| Ok(Box::new(OnnxSource::open(path)?))),
-    (".npz", |path| Ok(Box::new(NpzSource::open(path)?))),
     (".pt", |path| Ok(Box::new(TorchSource::open(path)?))),
     (".pth", |path| Ok(Box::new(TorchSource::open(path)?))),
     (".bin", |path| Ok(Box::new(TorchSource::open(path)?))),
+];
+
+/// The other kinds.
+static KINDS: &[(&str, Open)] = &[
+    (".index.json", |path| Ok(Box::new(ShardedSource::open(path)?))),
+    (".onnx", |path| Ok(Box::new(OnnxSource::open(path)?))),
+    (".npz", |path| Ok(Box::new(NpzSource::open(path)?))),
     (".gguf", |path| Ok(Box::new(GgufSource::open(path)?))),
 ];
+
+/// How a file of this name is opened, if it is of one of these kinds.
+fn kind_of(kinds: &[(&str, Open)], name: &str) -> Option<Open> {
+    let name = name.to_lowercase();
+    kinds.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, open)| *open)
+}
 
 /// Opens several sources as one. A tensor that two of them bring has to be the same in both.
 ///

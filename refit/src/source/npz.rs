@@ -1,10 +1,10 @@
-//! NumPy's `.npz`: a zip archive with one `.npy` file for each array, stored or deflated.
+//! NumPy's `.npz`: a zip archive with one `.npy` file for each array, stored or deflated, in either order of elements and bytes.
 
 use super::PIECE;
 use super::zip::{Archive, Contents, Member};
 use crate::RefitError;
 use crate::npy::{self, Header};
-use engine_format::{AlignedBuf, DType, SourceError, Tensor, TensorInfo, WeightSource};
+use engine_format::{AlignedBuf, Bytes, DType, SourceError, Tensor, TensorInfo, WeightSource};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -21,6 +21,7 @@ pub struct NpzSource {
 #[derive(Debug)]
 struct Array {
     member: Member,
+    dtype: DType,
     header: Header,
 }
 
@@ -56,11 +57,14 @@ impl NpzSource {
         let mut bytes = AlignedBuf::zeroed(array.header.bytes());
         contents.read(&mut bytes)?;
         contents.finish()?;
-        let Header { dtype, shape, .. } = &array.header;
-        Tensor::new(*dtype, shape, bytes.into()).map_err(|error| error.to_string())
+        array.header.tensor(Bytes::from(bytes)).map_err(|error| error.to_string())
     }
 
     fn pieces(&self, array: &Array, sink: &mut dyn FnMut(&[u8])) -> Result<(), String> {
+        if !array.header.is_plain() {
+            sink(self.load(array)?.bytes());
+            return Ok(());
+        }
         let mut contents = self.elements(array)?;
         let len = array.header.bytes();
         let mut piece = vec![0; PIECE.min(len)];
@@ -82,14 +86,15 @@ fn array(archive: &Archive, member: &Member) -> Result<Array, String> {
     let mut start = vec![0; usize::try_from(member.size.min(MAX_HEADER)).expect("below the cap")];
     archive.contents(member)?.read(&mut start)?;
     let header = npy::header(&start).map_err(|error| error.to_string())?;
-    if header.dtype == DType::String {
+    let dtype = header.dtype().map_err(|error| error.to_string())?;
+    if dtype == DType::String {
         return Err("an array of strings, which are no weights".to_owned());
     }
     let expected = header.data as u64 + header.bytes() as u64;
     if expected != member.size {
         return Err(format!("its header asks for {expected} bytes, it has {}", member.size));
     }
-    Ok(Array { member: member.clone(), header })
+    Ok(Array { member: member.clone(), dtype, header })
 }
 
 impl WeightSource for NpzSource {
@@ -102,8 +107,8 @@ impl WeightSource for NpzSource {
     }
 
     fn info(&self, name: &str) -> Option<TensorInfo> {
-        let Header { dtype, shape, .. } = &self.arrays.get(name)?.header;
-        Some(TensorInfo { dtype: *dtype, shape: shape.clone() })
+        let Array { dtype, header, .. } = self.arrays.get(name)?;
+        Some(TensorInfo { dtype: *dtype, shape: header.shape.clone() })
     }
 
     fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
@@ -111,8 +116,9 @@ impl WeightSource for NpzSource {
         self.load(array).map(Some).map_err(|why| self.failed(name, why))
     }
 
-    fn is_resident(&self, _name: &str) -> bool {
-        false
+    /// What does not lie in the file as in a tensor is put in order in memory.
+    fn is_resident(&self, name: &str) -> bool {
+        self.arrays.get(name).is_some_and(|array| !array.header.is_plain())
     }
 
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {

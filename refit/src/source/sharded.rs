@@ -1,6 +1,6 @@
-//! A checkpoint in several safetensors files with a JSON index.
+//! A checkpoint in several files with a JSON index: `model.safetensors.index.json`, `pytorch_model.bin.index.json`.
 
-use super::{SafetensorsSource, unreadable};
+use super::{BoxedSource, SHARDS, kind_of, unreadable};
 use crate::{RefitError, RefitErrorKind};
 use engine_format::{SourceError, Tensor, TensorInfo, WeightSource};
 use serde::Deserialize;
@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 /// Bytes an index may take, as a safetensors header.
 const MAX_INDEX: u64 = 100_000_000;
 
-/// The tensors of a sharded checkpoint: `*.index.json` and the files beside it that it names.
-#[derive(Debug)]
+/// The tensors of a sharded checkpoint: `*.index.json` and the files beside it that it names, safetensors or PyTorch's.
 pub struct ShardedSource {
     path: PathBuf,
-    shards: BTreeMap<String, SafetensorsSource>,
+    shards: BTreeMap<String, BoxedSource>,
     /// Tensor → shard.
     map: BTreeMap<String, String>,
 }
@@ -29,24 +28,29 @@ impl ShardedSource {
     /// Opens the index and every shard, and checks that they agree.
     ///
     /// # Errors
-    /// `Io`, or `InvalidSource`: a shard outside the index's folder, a tensor that is listed and absent or present and
-    /// not listed.
+    /// `Io`, or `InvalidSource`: a shard outside the index's folders ([`engine_onnx::contained_path`]), a tensor that is listed and
+    /// absent or present and not listed.
     pub fn open(path: &Path) -> Result<Self, RefitError> {
         let index = read_index(path)?;
-        let folder = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
         let mut shards = BTreeMap::new();
         for shard in index.weight_map.values().collect::<BTreeSet<_>>() {
-            let inside = engine_onnx::contained_path(folder, shard).map_err(|error| {
+            let failed = |kind, why: String| {
+                RefitError::new(kind, format!("shard {shard:?}: {why}")).at(path.display())
+            };
+            let inside = engine_onnx::contained_path(path, shard).map_err(|error| {
                 let kind = match error.kind() {
                     std::io::ErrorKind::InvalidInput => RefitErrorKind::InvalidSource,
                     _ => RefitErrorKind::Io,
                 };
-                RefitError::new(kind, format!("shard {shard:?}: {error}")).at(path.display())
+                failed(kind, error.to_string())
             })?;
-            shards.insert(shard.clone(), SafetensorsSource::open(&inside)?);
+            // In a cache of links the file itself is called by its digest: the index says what it is.
+            let open = kind_of(SHARDS, shard).ok_or_else(|| {
+                let known: Vec<_> = SHARDS.iter().map(|(ending, _)| format!("*{ending}")).collect();
+                let why = format!("a file of unknown kind, expected {}", known.join(", "));
+                failed(RefitErrorKind::InvalidSource, why)
+            })?;
+            shards.insert(shard.clone(), open(&inside)?);
         }
         let source = Self { path: path.to_owned(), shards, map: index.weight_map };
         source.check()?;
@@ -76,7 +80,7 @@ impl ShardedSource {
         Ok(())
     }
 
-    fn shard(&self, name: &str) -> Option<&SafetensorsSource> {
+    fn shard(&self, name: &str) -> Option<&BoxedSource> {
         self.shards.get(self.map.get(name)?)
     }
 }
@@ -105,6 +109,10 @@ impl WeightSource for ShardedSource {
         self.map.keys().cloned().collect()
     }
 
+    fn remarks(&self) -> Vec<String> {
+        self.shards.values().flat_map(|shard| shard.remarks()).collect()
+    }
+
     fn info(&self, name: &str) -> Option<TensorInfo> {
         self.shard(name)?.info(name)
     }
@@ -113,8 +121,8 @@ impl WeightSource for ShardedSource {
         self.shard(name).map_or(Ok(None), |shard| shard.read(name))
     }
 
-    fn is_resident(&self, _name: &str) -> bool {
-        false
+    fn is_resident(&self, name: &str) -> bool {
+        self.shard(name).is_some_and(|shard| shard.is_resident(name))
     }
 
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {

@@ -1,12 +1,12 @@
 //! PyTorch's `.pt`, `.pth` and `.bin` files: a zip archive of storages and a pickle that says which tensors lie in them.
 
 use super::file::SourceFile;
-use super::pickle::{self, PickledTensor};
+use super::pickle::{self, PickledTensor, StateDict};
 use super::zip::{Archive, Member};
 use crate::RefitError;
 use engine_format::{AlignedBuf, SourceError, Tensor, TensorInfo, WeightSource};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes that the pickle may take.
 const MAX_PICKLE: u64 = 64 << 20;
@@ -14,11 +14,14 @@ const MAX_PICKLE: u64 = 64 << 20;
 /// The tensors of a state dict that `torch.save` wrote (the zip form, since PyTorch 1.6).
 ///
 /// The pickle is read when the file is opened, by an interpreter that knows what dictionaries of tensors need and executes nothing.
-/// Storages are read tensor by tensor; one that several tensors share may be read several times.
+/// Storages are read tensor by tensor; one that several tensors share may be read several times. A tensor of a kind that is not read
+/// here (sparse, quantised) is an error once it is used.
 #[derive(Debug)]
 pub struct TorchSource {
     archive: Archive,
-    tensors: BTreeMap<String, Entry>,
+    tensors: BTreeMap<String, Result<Entry, String>>,
+    /// What there is to say about the choice of the dictionary.
+    remarks: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -31,14 +34,43 @@ struct Entry {
 impl TorchSource {
     /// Opens a file, reads its pickle and checks that every tensor lies inside its storage.
     ///
+    /// The weights may be in a dictionary inside others, beside optimizers and numbers: under `state_dict`, `model` and the like, or
+    /// under any key if no other dictionary there has tensors.
+    ///
     /// # Errors
-    /// `Io`, or `InvalidSource` that says what is wrong: for the pickle with opcode or name and offset.
+    /// `Io`, or `InvalidSource` that says what is wrong: for the pickle with opcode and offset; if several dictionaries may be meant,
+    /// which.
     pub fn open(path: &Path) -> Result<Self, RefitError> {
+        Self::read(path, None)
+    }
+
+    /// As [`TorchSource::open`], of a dictionary in the file: its key, or several with `/` between them; `.` is the outermost one.
+    ///
+    /// # Errors
+    /// Those of [`TorchSource::open`].
+    pub fn open_at(path: &Path, key: &str) -> Result<Self, RefitError> {
+        Self::read(path, Some(key))
+    }
+
+    fn read(path: &Path, key: Option<&str>) -> Result<Self, RefitError> {
         let archive = Archive::open(path)?;
-        let tensors = tensors(&archive).map_err(|why| {
+        let found = state_dict(&archive, key).map_err(|why| {
             RefitError::source(format!("not a PyTorch state dict: {why}")).at(path.display())
         })?;
-        Ok(Self { archive, tensors })
+        let remarks = remarks(path, &found.1);
+        let (folder, StateDict { tensors, .. }) = found;
+        let entry = |tensor: PickledTensor| {
+            let start = check(&archive, &folder, &tensor)?;
+            Ok(Entry { tensor, start })
+        };
+        let tensors = tensors.into_iter().map(|(name, tensor)| (name, tensor.and_then(entry)));
+        let tensors = tensors.collect();
+        Ok(Self { archive, tensors, remarks })
+    }
+
+    fn entry(&self, name: &str) -> Option<Result<&Entry, SourceError>> {
+        let entry = self.tensors.get(name)?;
+        Some(entry.as_ref().map_err(|why| self.failed(name, why.clone())))
     }
 
     fn file(&self) -> &SourceFile {
@@ -79,7 +111,8 @@ fn pickle(archive: &Archive) -> Result<(&str, &Member), String> {
     }
 }
 
-fn tensors(archive: &Archive) -> Result<BTreeMap<String, Entry>, String> {
+/// The state dict, and the folder that its storages lie in.
+fn state_dict(archive: &Archive, key: Option<&str>) -> Result<(String, StateDict), String> {
     let (folder, member) = pickle(archive)?;
     if member.size > MAX_PICKLE {
         return Err(format!("a pickle of {} bytes, expected at most {MAX_PICKLE}", member.size));
@@ -93,18 +126,30 @@ fn tensors(archive: &Archive) -> Result<BTreeMap<String, Entry>, String> {
             ));
         }
     }
-    let pickled = pickle::tensors(&whole(archive, member, MAX_PICKLE)?)?;
-    if pickled.is_empty() {
-        return Err(
-            "the dictionary holds no tensors, nor does a state_dict or model in it".to_owned()
-        );
-    }
-    let entry = |(name, tensor): (String, PickledTensor)| {
-        let start =
-            check(archive, folder, &tensor).map_err(|why| format!("tensor {name:?}: {why}"))?;
-        Ok((name, Entry { tensor, start }))
+    let found = pickle::state_dict(&whole(archive, member, MAX_PICKLE)?, key)?;
+    Ok((folder.to_owned(), found))
+}
+
+/// Says which dictionary was taken, if it is not the only one, and what else there is.
+fn remarks(path: &Path, found: &StateDict) -> Vec<String> {
+    let taken = match found.path.as_slice() {
+        [] => String::new(),
+        path => format!("the weights are those under {:?}", path.join("/")),
     };
-    pickled.into_iter().map(entry).collect()
+    let others: Vec<_> =
+        found.others.iter().map(|(key, what)| format!("{key:?} ({what})")).collect();
+    let others = match others.as_slice() {
+        [] => String::new(),
+        others => format!("not read: {}", others.join(", ")),
+    };
+    let said: Vec<_> = [taken, others].into_iter().filter(|part| !part.is_empty()).collect();
+    if said.is_empty() { vec![] } else { vec![format!("{}: {}", path.display(), said.join("; "))] }
+}
+
+/// The file and the key of `FILE:KEY`.
+pub(super) fn file_and_key(path: &Path) -> Option<(PathBuf, &str)> {
+    let (file, key) = path.to_str()?.rsplit_once(':')?;
+    Some((PathBuf::from(file), key)).filter(|(file, key)| !key.is_empty() && file.is_file())
 }
 
 /// A small member as a whole.
@@ -126,7 +171,7 @@ fn check(archive: &Archive, folder: &str, tensor: &PickledTensor) -> Result<u64,
         .ok_or_else(|| format!("its storage {:?} is not in the archive", tensor.storage))?;
     let start = archive.stored(storage)?;
     let size = tensor.dtype.width() as u64;
-    if tensor.elements.checked_mul(size) != Some(storage.size) {
+    if storage.size / size != tensor.elements {
         return Err(format!(
             "its storage has {} bytes, the pickle says {} elements of {}",
             storage.size, tensor.elements, tensor.dtype
@@ -161,12 +206,13 @@ fn span(tensor: &PickledTensor) -> Option<u64> {
 
 /// Whether the elements lie in the storage as in a row-major tensor.
 fn is_contiguous(tensor: &PickledTensor) -> bool {
-    let mut expected = 1;
-    tensor.shape.iter().zip(&tensor.strides).rev().all(|(&size, &stride)| {
-        let fits = size == 1 || stride == expected;
-        expected *= size as u64;
-        fits
-    })
+    let mut expected = 1u64;
+    tensor.shape.contains(&0)
+        || tensor.shape.iter().zip(&tensor.strides).rev().all(|(&size, &stride)| {
+            let fits = size == 1 || stride == expected;
+            expected = expected.saturating_mul(size as u64);
+            fits
+        })
 }
 
 /// Copies the elements of a tensor in row-major order from the part of the storage that holds them.
@@ -197,12 +243,16 @@ impl WeightSource for TorchSource {
     }
 
     fn info(&self, name: &str) -> Option<TensorInfo> {
-        let PickledTensor { dtype, shape, .. } = &self.tensors.get(name)?.tensor;
+        let PickledTensor { dtype, shape, .. } = &self.tensors.get(name)?.as_ref().ok()?.tensor;
         Some(TensorInfo { dtype: *dtype, shape: shape.clone() })
     }
 
+    fn remarks(&self) -> Vec<String> {
+        self.remarks.clone()
+    }
+
     fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
-        let Some(entry) = self.tensors.get(name) else { return Ok(None) };
+        let Some(entry) = self.entry(name).transpose()? else { return Ok(None) };
         self.load(entry).map(Some).map_err(|why| self.failed(name, why))
     }
 
@@ -211,7 +261,7 @@ impl WeightSource for TorchSource {
     }
 
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
-        let Some(entry) = self.tensors.get(name) else { return Ok(false) };
+        let Some(entry) = self.entry(name).transpose()? else { return Ok(false) };
         let Entry { tensor, start } = entry;
         if !is_contiguous(tensor) {
             let tensor = self.load(entry).map_err(|why| self.failed(name, why))?;

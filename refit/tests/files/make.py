@@ -1,5 +1,6 @@
 """make.py FOLDER: the files beside it, written by PyTorch and NumPy themselves."""
 
+import argparse
 import collections
 import pathlib
 import sys
@@ -30,3 +31,55 @@ torch.save(model.state_dict(), folder / "module.bin")
 arrays = {"a.weight": base.numpy(), "n": np.arange(3), "x/y": np.float16([1, -2]), "scalar": np.float64(0.5)}
 np.savez(folder / "stored.npz", **arrays)
 np.savez_compressed(folder / "deflated.npz", **arrays)
+
+# Checkpoints of trainings, and tensors of every kind.
+linear = torch.nn.Linear(3, 2)
+with torch.no_grad():
+    for i, parameter in enumerate(linear.parameters()):
+        parameter.copy_(torch.full_like(parameter, i + 1))
+optimizer = torch.optim.Adam(linear.parameters())
+linear(torch.ones(1, 3)).sum().backward()
+weights = collections.OrderedDict((name, value.detach().clone()) for name, value in linear.state_dict().items())
+average = collections.OrderedDict((name, value + 10) for name, value in weights.items())
+optimizer.step()
+beside = dict(
+    epoch=3,
+    best_acc1=torch.tensor(76.1),
+    loss=np.float64(0.5),
+    args=argparse.Namespace(lr=0.1, steps=[1, 2]),
+    size=torch.Size([1, 2]),
+    dtype=torch.float32,
+    huge=10**30,
+    raw=b"abc",
+    names={"a", "b"},
+    counts=collections.defaultdict(int, a=1),
+    array=np.arange(3),
+    optimizer=optimizer.state_dict(),
+    optimizer_by_name={"state": {"weight": {"exp_avg": torch.ones(2, 3)}}},
+    rng_state=torch.arange(16, dtype=torch.uint8),
+)
+torch.save({**beside, "state_dict": weights}, folder / "training.pt")
+torch.save({**beside, "state_dict": weights}, folder / "protocol5.pt", pickle_protocol=5)
+torch.save({"checkpoint": {"step": 1, "model": weights, "ema": average}, **beside}, folder / "nested.pt")
+torch.save({"my_net": weights, **beside}, folder / "alone.pt")
+torch.save({"generator": weights, "discriminator": average}, folder / "several.pt")
+torch.save(linear, folder / "object.pt")
+attributed, tagged = torch.nn.Parameter(base[0].clone()), base[1].clone()
+attributed.tag, tagged.tag = "x", 3
+negated = torch.complex(base[0], base[1]).conj().imag
+kinds = dict(
+    attributed=attributed,
+    tagged=tagged,
+    eight=base[0].to(torch.float8_e4m3fn),
+    wide=torch.arange(5).to(torch.uint16),
+    every_second=base[::2, ::3],
+    cube=torch.arange(24, dtype=torch.bfloat16).reshape(2, 3, 4).permute(2, 0, 1),
+    nothing=torch.zeros(5, 0, 3).permute(2, 0, 1),
+    last=base[3:, 5:],
+    sparse=base.to_sparse(),
+    quantized=torch.quantize_per_tensor(base, 0.5, 0, torch.qint8),
+    negated=negated,
+    expanded=torch.ones(1).expand(4, 4),
+)
+torch.save(kinds, folder / "kinds.pt")
+np.savez(folder / "orders.npz", columns=np.asfortranarray(base.numpy()), big=base.numpy().astype(">f4"), both=np.asfortranarray(np.arange(24).reshape(2, 3, 4).astype(">i2")))

@@ -22,6 +22,10 @@ pub(super) struct Config {
     /// Weights lie the other way, input by output, as in GPT-2's `Conv1D`.
     #[serde(default)]
     pub(super) fan_in_fan_out: bool,
+    /// Modules that were trained as a whole.
+    modules_to_save: Option<Vec<String>>,
+    /// Which biases were trained: `none`, `all` or `lora_only`.
+    bias: Option<String>,
     #[serde(default)]
     rank_pattern: Patterns<u32>,
     #[serde(default)]
@@ -37,6 +41,9 @@ const MAX_CONFIG: u64 = 1 << 20;
 
 /// Ways to begin a training that take something out of the base, so that what was trained does not belong to the base as it was.
 const CHANGE_THE_BASE: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
+
+/// Modules whose weights are saved as a whole when the vocabulary grew, whatever the configuration says.
+const EMBEDDINGS: [&str; 2] = ["embed_tokens", "lm_head"];
 
 impl Config {
     /// The configuration beside an adapter, if there is one.
@@ -70,6 +77,18 @@ impl Config {
             return Err("alora_invocation_tokens: it works from a token on, not always".into());
         }
         Ok(())
+    }
+
+    /// Whether a tensor of this name takes the place of the base's: one of a module that was trained as a whole, a bias where biases were
+    /// trained, an embedding that grew.
+    pub(super) fn saves(&self, tensor: &str) -> bool {
+        let Some((module, leaf)) = tensor.rsplit_once('.') else { return false };
+        let steps = format!(".{module}.");
+        let saved = self.modules_to_save.iter().flatten();
+        let mut named = saved.map(|module| format!(".{module}."));
+        let bias = self.bias.as_deref().is_some_and(|which| which != "none") && leaf == "bias";
+        let embedding = EMBEDDINGS.iter().any(|step| steps.ends_with(&format!(".{step}.")));
+        named.any(|module| steps.contains(&module)) || bias || embedding
     }
 
     /// What the product of a module's two matrices is multiplied by: `alpha / rank`, or `alpha / √rank` with rank stabilisation. `None`
