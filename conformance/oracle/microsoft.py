@@ -3,6 +3,9 @@ what ONNX Runtime gives in out0; names.txt lists the folders.
 
 Every case is an operator, its attributes and its operands. An operand is an array; one whose name begins with "w." is a weight of
 the model, the others are inputs. Numbers are drawn anew for each case from a generator seeded by the case's name.
+
+Results are the same on every processor. Where one has no VNNI, ONNX Runtime adds pairs of products of an unsigned and a signed byte
+in 16 bits that saturate, so products with signed operands are run with these moved into the unsigned range: see `unsigned`.
 """
 
 import pathlib
@@ -17,6 +20,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 F32, I32, I64, U8, I8 = np.float32, np.int32, np.int64, np.uint8, np.int8
 CASES = {}
+
+# The operators that take signed bytes one by one. Every other one may add their products in saturating pairs.
+ELEMENTWISE = {"QLinearAdd", "QLinearMul"}
 
 
 class Draw:
@@ -34,10 +40,26 @@ class Draw:
 
 def case(name, op, operands, outputs=1, domain="com.microsoft", same=None, **attributes):
     """A case: operands are a function of the draw that gives (name, array or None) pairs; outputs is how many are asked for, or
-    a list with empty names for those that are not, and names with a bar in front for those that are not compared. Where ONNX Runtime has no CPU kernel for a form, `same` gives the operands of
-    one that means the same, and that is run instead."""
+    a list with empty names for those that are not, and names with a bar in front for those that are not compared. Where ONNX
+    Runtime has no CPU kernel for a form, or one whose results depend on the processor, `same` gives the operands of one that means
+    the same, and that is run instead."""
     assert name not in CASES, name
     CASES[name] = (op, operands, outputs, domain, same, attributes)
+
+
+def unsigned(operands, zero):
+    """The same operands with the signed bytes, zero points among them, moved by 128 and made unsigned; `zero` is where the zero
+    point of the weights belongs, and if it is left out there, it is 128 afterwards. Products of two unsigned bytes are exact on
+    every processor."""
+
+    def same(d):
+        pairs = list(operands(d))
+        if pairs[zero][1] is None:
+            pairs[zero] = ("w.zero_of_weights", np.array(0, I8))
+        move = lambda a: (a.astype(I32) + 128).astype(U8) if a is not None and a.dtype == I8 else a
+        return [(name, move(array)) for name, array in pairs]
+
+    return same
 
 
 def activations():
@@ -160,7 +182,8 @@ def attention():
         yield "w.w_zero", np.array(60, weight)
 
     case("q-attention", "QAttention", quantised, num_heads=3)
-    case("q-attention-mask", "QAttention", lambda d: quantised(d, I8, np.array([5, 3], I32)), num_heads=3)
+    signed = lambda d: quantised(d, I8, np.array([5, 3], I32))
+    case("q-attention-mask", "QAttention", signed, same=unsigned(signed, 7), num_heads=3)
     case("q-attention-causal", "QAttention", quantised, num_heads=3, unidirectional=1)
 
 
@@ -289,8 +312,9 @@ def quantised():
         if bias:
             yield "w.bias", d(5)
 
-    case("matmul-to-float", "MatMulIntegerToFloat", to_float)
-    case("matmul-to-float-bias", "MatMulIntegerToFloat", lambda d: to_float(d, True))
+    biased = lambda d: to_float(d, True)
+    case("matmul-to-float", "MatMulIntegerToFloat", to_float, same=unsigned(to_float, 5))
+    case("matmul-to-float-bias", "MatMulIntegerToFloat", biased, same=unsigned(biased, 5))
 
     def dynamic(d, bias=False):
         yield "a", d(2, 3, 8)
@@ -300,8 +324,9 @@ def quantised():
         if bias:
             yield "w.bias", d(5)
 
-    case("dynamic-matmul", "DynamicQuantizeMatMul", dynamic)
-    case("dynamic-matmul-bias", "DynamicQuantizeMatMul", lambda d: dynamic(d, True))
+    biased_too = lambda d: dynamic(d, True)
+    case("dynamic-matmul", "DynamicQuantizeMatMul", dynamic, same=unsigned(dynamic, 3))
+    case("dynamic-matmul-bias", "DynamicQuantizeMatMul", biased_too, same=unsigned(biased_too, 3))
 
 
 def model(name, run=False):
@@ -312,6 +337,9 @@ def model(name, run=False):
         outputs = [f"y{i}" for i in range(outputs)]
     node = helper.make_node(op, [n for n, _ in pairs], outputs, domain=domain, **attributes)
     given = [(n, a) for n, a in pairs if n]
+    if run and op not in ELEMENTWISE:
+        signed = [n for n, a in given if a.dtype == I8]
+        assert not signed, f"{name}: what {op} makes of {signed} depends on the processor; give `same`, as `unsigned` does"
     inputs = {n: a for n, a in given if not n.startswith("w.")}
     info = lambda n, a: helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
     weights = [numpy_helper.from_array(a, n) for n, a in given if n.startswith("w.")]
