@@ -26,7 +26,7 @@ impl<'a> Version<'a> {
         source: &'a dyn WeightSource,
         inputs: &Tensors,
     ) -> Result<Self, RefitError> {
-        let digest = module.refit(source, FitPolicy::default())?;
+        let digest = module.refit(source, FitPolicy::default())?.version;
         let outputs = module.run(inputs).expect("a module with its weights runs").tensors;
         Ok(Self { source, digest, outputs })
     }

@@ -53,7 +53,7 @@ fn refits(exported: &Exported, checkpoint: &Path, inputs: &Tensors) -> BindingRe
         LiveModule::load(stripped.fill(&*source, policy).unwrap(), &Device::cpu()).unwrap();
     agrees(&module, &exported.onnx(), inputs);
     let tuned = refit::open_source(&exported.tuned_checkpoint()).unwrap();
-    let tuned_version = module.refit(&*tuned, policy).unwrap();
+    let tuned_version = module.refit(&*tuned, policy).unwrap().version;
     agrees(&module, &exported.tuned_onnx(), inputs);
     let model = Model::open(&exported.onnx()).unwrap();
     let same = |source: &dyn WeightSource| {
@@ -63,8 +63,8 @@ fn refits(exported: &Exported, checkpoint: &Path, inputs: &Tensors) -> BindingRe
     assert!(same(&*tuned), "the model's own graph with these weights under the checkpoint's names");
     assert!(!same(&*source), "and with others it is another network");
     let fresh = refit::open_source(&exported.tuned_onnx()).unwrap();
-    assert_eq!(module.refit(&*fresh, policy).unwrap(), tuned_version, "a fresh export fills it");
-    assert_eq!(Some(module.refit(&*source, policy).unwrap()), version, "and back");
+    assert_eq!(module.refit(&*fresh, policy).unwrap().version, tuned_version, "a fresh export");
+    assert_eq!(Some(module.refit(&*source, policy).unwrap().version), version, "and back");
     report
 }
 

@@ -20,10 +20,11 @@ impl Engine {
     /// # Errors
     /// `Unfit` with everything that is wrong, or `Source`.
     pub fn fill(&self, source: &dyn WeightSource, policy: FitPolicy) -> Result<Self, FitError> {
-        self.fill_into(source, policy, &Spare::default())
+        Ok(self.fill_into(source, policy, &Spare::default())?.made)
     }
 
-    /// As [`Engine::fill`]; weights that are read into memory are read into that of `spare` where it has buffers of their size.
+    /// As [`Engine::fill`], and says what was taken and kept; weights that are read into memory are read into that of `spare` where it has
+    /// buffers of their size.
     ///
     /// # Errors
     /// As [`Engine::fill`].
@@ -32,10 +33,10 @@ impl Engine {
         source: &dyn WeightSource,
         policy: FitPolicy,
         spare: &Spare,
-    ) -> Result<Self, FitError> {
-        let examined = examine(self, source, policy)?;
+    ) -> Result<Filled<Self>, FitError> {
+        let Examined { report: fit, from } = examine(self, source, policy)?;
         let named = |(row, from): (usize, Option<Way>)| Some((row, from?));
-        let wanted = examined.from.into_iter().enumerate().filter_map(named).collect();
+        let wanted = from.into_iter().enumerate().filter_map(named).collect();
         let taken = spread::try_map(wanted, |(row, way): (usize, Way)| {
             let weight = &self.parts().weights[row];
             let (bytes, digest) = take(weight, &way, source, self.flags(), spare)?;
@@ -52,8 +53,17 @@ impl Engine {
             parts.weights[row].digest = Some(digest);
         }
         parts.flags.remove(EngineFlags::EXCLUDE_WEIGHTS);
-        Ok(self.followed_by(parts)?)
+        Ok(Filled { made: self.followed_by(parts)?, fit })
     }
+}
+
+/// What a fill made, and what it took from the source and what it kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filled<T> {
+    /// An engine, or a file.
+    pub made: T,
+    /// It has no misfits.
+    pub fit: FitReport,
 }
 
 /// Writes the file under `wish` of `engine` filled from `source`, the same bytes that
@@ -71,11 +81,11 @@ pub fn fill_to(
     policy: FitPolicy,
     wish: SerializeFlags,
     out: &mut (impl Write + Seek),
-) -> Result<Written, FitError> {
+) -> Result<Filled<Written>, FitError> {
     let examined = examine(engine, source, policy)?;
     let filled = engine.flags() - EngineFlags::EXCLUDE_WEIGHTS;
     let flags = crate::serialized_flags(filled, WeightsPresence::Present, wish)?;
-    write_file(engine.parts(), engine.probes(), flags, out, |index, weight| {
+    let written = write_file(engine.parts(), engine.probes(), flags, out, |index, weight| {
         match &examined.from[index] {
             Some(way) if is_streamed(weight, flags) => Ok(Supply::Pieces(Pieces {
                 read: Box::new(move |sink| Ok(fit::stream(source, way, weight, sink)?)),
@@ -90,7 +100,8 @@ pub fn fill_to(
                 Ok(Supply::Whole(bytes, digest))
             }
         }
-    })
+    });
+    Ok(Filled { made: written?, fit: examined.report })
 }
 
 /// Bytes from which on a weight is written without being held in memory.

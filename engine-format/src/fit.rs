@@ -2,8 +2,8 @@
 
 use crate::digest::Hasher;
 use crate::{
-    Alias, Bytes, Digest, Engine, EngineFlags, FormatError, FormatErrorKind, SourceError, Tensor,
-    TensorInfo, View, Weight, WeightData, WeightSource,
+    Alias, Bytes, DType, Digest, Engine, EngineFlags, EngineParts, FormatError, FormatErrorKind,
+    SourceError, Tensor, TensorInfo, View, Weight, WeightData, WeightSource,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -159,10 +159,13 @@ impl Misfit {
 pub struct FitReport {
     /// Weights that take the source's bytes, in table order.
     pub taken: Vec<Taken>,
-    /// Weights that keep the values they have, in table order.
+    /// Weights that the source does not have and that keep the values they have, in table order.
     pub kept: Vec<String>,
     /// Tensors of the source that are accepted and not used, sorted.
     pub unused: Vec<String>,
+    /// Those of them that hold floats of a module of which the engine takes other tensors, sorted. The program has no use for them, or the
+    /// caller allowed extras; whoever trained them may expect that it had.
+    pub stray: Vec<String>,
     /// Everything that is wrong.
     pub misfits: Vec<Misfit>,
 }
@@ -171,6 +174,38 @@ impl FitReport {
     /// Whether nothing is wrong.
     pub fn is_fit(&self) -> bool {
         self.misfits.is_empty()
+    }
+
+    /// What there is to say beside misfits: what keeps its value because the source does not have it, and what of the source is not
+    /// used. One line each; none if the source has all of the engine's tensors and no others.
+    pub fn remarks(&self) -> Vec<String> {
+        let others = self.unused.iter().filter(|name| self.stray.binary_search(name).is_err());
+        let lines = [
+            listed("not in the source, keep their values", self.kept.iter()),
+            listed(
+                "in the source and not used, though the engine uses others of their modules",
+                self.stray.iter(),
+            ),
+            listed("in the source and not used", others),
+        ];
+        lines.into_iter().flatten().collect()
+    }
+
+    /// What stands in front of every missing tensor's name in the source, as wrappers put it there: `module.`. `None` if that is not what
+    /// is wrong.
+    pub fn prefix(&self) -> Option<&str> {
+        let names = |kind: &'static str| {
+            let of = self.misfits.iter().filter(move |misfit| misfit.kind() == kind);
+            of.filter_map(Misfit::name)
+        };
+        let there: BTreeSet<&str> =
+            names("extra").chain(self.unused.iter().map(String::as_str)).collect();
+        let first = names("missing").next()?;
+        let prefixes = there.iter().filter_map(|name| name.strip_suffix(first));
+        let wraps = |prefix: &str| {
+            names("missing").all(|name| there.contains(format!("{prefix}{name}").as_str()))
+        };
+        prefixes.filter(|prefix| prefix.ends_with('.')).find(|prefix| wraps(prefix))
     }
 
     /// The class of error this is: `NotRefittable`, `MissingWeights` if nothing but missing weights is
@@ -186,6 +221,12 @@ impl FitReport {
             Some(FormatErrorKind::UnfitWeights)
         }
     }
+}
+
+/// How many there are, and all of them; `None` for none.
+fn listed<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Option<String> {
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    (!names.is_empty()).then(|| format!("{what} ({}): {}", names.len(), names.join(", ")))
 }
 
 impl fmt::Display for FitReport {
@@ -287,6 +328,7 @@ impl Examined {
             return Ok(examined);
         }
         let meanings = meanings(engine, source.is_model());
+        let modules: BTreeSet<&str> = taken_names(parts).filter_map(module).collect();
         let mut candidates: Vec<Vec<Way>> = vec![Vec::new(); parts.weights.len()];
         let mut brought = BTreeSet::new();
         for name in source.names() {
@@ -307,15 +349,23 @@ impl Examined {
                 }
             }
         }
+        let is_learned = |dtype: DType| dtype.is_float() || dtype.is_compact();
+        let is_stray = |name: &String| {
+            module(name).is_some_and(|module| modules.contains(module))
+                && source.info(name).is_some_and(|info| is_learned(info.dtype))
+        };
+        examined.report.stray =
+            examined.report.unused.iter().filter(|name| is_stray(name)).cloned().collect();
         for (weight, mut ways) in parts.weights.iter().zip(candidates) {
             ways.extend(examined.views(weight, ways.is_empty(), &brought));
+            let absent = ways.is_empty();
             let from = examined.weight(engine.flags(), weight, ways, source, policy)?;
             match &from {
                 Some(way) => examined
                     .report
                     .taken
                     .push(Taken { weight: weight.name.clone(), source: way.to_string() }),
-                None if weight.data != WeightData::Missing => {
+                None if absent && weight.data != WeightData::Missing => {
                     examined.report.kept.push(weight.name.clone());
                 }
                 None => {}
@@ -440,6 +490,18 @@ impl Examined {
         }
         Ok(())
     }
+}
+
+/// Every name under which the engine takes a weight or a part of one.
+fn taken_names(parts: &EngineParts) -> impl Iterator<Item = &str> {
+    parts.weights.iter().flat_map(|weight| {
+        std::iter::once(weight.name.as_str()).chain(weight.aliases.iter().flat_map(Alias::names))
+    })
+}
+
+/// The path of the module that a tensor is of: its name without the last step. A name of one step may be anybody's.
+fn module(name: &str) -> Option<&str> {
+    name.rsplit_once('.').map(|(module, _)| module)
 }
 
 /// Every name a source may bring. A name that is part of a view and also a weight's own or ignored means the view in a

@@ -56,7 +56,7 @@ pub use dim::Dim;
 pub use dtype::DType;
 pub use engine::{Engine, EngineParts, Port, SourceLiteral};
 pub use error::{FormatError, FormatErrorKind};
-pub use fill::fill_to;
+pub use fill::{Filled, fill_to};
 pub use fit::{FitError, FitPolicy, FitReport, Misfit, Taken, check_fit};
 pub use flags::{EngineFlags, SerializeFlags};
 pub use form::Form;

@@ -73,6 +73,13 @@ impl fmt::Display for Device {
     }
 }
 
+/// The first hardware GPU, opened, if there is one. A software adapter is never what `auto` means: the CPU device is faster.
+fn hardware() -> Option<Result<GpuDevice, GpuError>> {
+    // Hardware comes first in the list, so it has the first index whether or not software adapters count.
+    gpu::adapters().first().filter(|adapter| !adapter.software)?;
+    Some(GpuDevice::open(&GpuChoice::Index(0), GpuOptions::from_env()))
+}
+
 /// There is no such device, or it does not open. Lists what was found.
 #[derive(Clone, Debug)]
 pub struct DeviceError {
@@ -112,6 +119,8 @@ pub struct Device {
     kind: Kind,
     /// The threads of refits, if the caller gave some.
     refit_pool: Option<Arc<rayon::ThreadPool>>,
+    /// Why this is the CPU although there is a hardware GPU.
+    passed_over: Option<GpuError>,
 }
 
 #[derive(Clone, Debug)]
@@ -128,14 +137,15 @@ impl Device {
 
     /// The CPU with the caller's threads.
     pub fn cpu_with(options: CpuOptions) -> Self {
-        Self { kind: Kind::Cpu(options), refit_pool: None }
+        Self { kind: Kind::Cpu(options), refit_pool: None, passed_over: None }
     }
 
-    /// Opens what is asked for. `auto` falls back to the CPU; nothing else does.
+    /// Opens what is asked for. `auto` falls back to the CPU; nothing else does. If that is because a GPU did not open,
+    /// [`Device::passed_over`] says why.
     pub fn open(selector: &DeviceSelector) -> Result<Self, DeviceError> {
         match selector {
             DeviceSelector::Cpu => Ok(Self::cpu()),
-            DeviceSelector::Auto => Ok(Self::hardware().unwrap_or_else(Self::cpu)),
+            DeviceSelector::Auto => Ok(Self::or_cpu(hardware())),
             DeviceSelector::Gpu(choice) => {
                 GpuDevice::open(choice, GpuOptions::from_env()).map(Self::gpu).map_err(|cause| {
                     DeviceError { asked: selector.clone(), found: Self::list(), cause }
@@ -144,23 +154,26 @@ impl Device {
         }
     }
 
-    /// The first hardware GPU, if there is one and it opens. A software adapter is never what `auto` means: the CPU
-    /// device is faster.
-    fn hardware() -> Option<Self> {
-        // Hardware comes first in the list, so it has the first index whether or not software adapters count.
-        gpu::adapters().first().filter(|adapter| !adapter.software)?;
-        match GpuDevice::open(&GpuChoice::Index(0), GpuOptions::from_env()) {
-            Ok(gpu) => Some(Self::gpu(gpu)),
-            Err(error) => {
+    /// The GPU if there is one and it opens, else the CPU.
+    fn or_cpu(hardware: Option<Result<GpuDevice, GpuError>>) -> Self {
+        match hardware {
+            Some(Ok(gpu)) => Self::gpu(gpu),
+            Some(Err(error)) => {
                 tracing::warn!(%error, "the GPU does not open, the CPU is used");
-                None
+                Self { passed_over: Some(error), ..Self::cpu() }
             }
+            None => Self::cpu(),
         }
+    }
+
+    /// Why this is the CPU although `auto` found a hardware GPU: the GPU did not open.
+    pub fn passed_over(&self) -> Option<&GpuError> {
+        self.passed_over.as_ref()
     }
 
     /// An opened GPU.
     pub fn gpu(gpu: GpuDevice) -> Self {
-        Self { kind: Kind::Gpu(gpu), refit_pool: None }
+        Self { kind: Kind::Gpu(gpu), refit_pool: None, passed_over: None }
     }
 
     /// The same device with these threads for refits: they read, digest and prepare new weights while the module goes on
@@ -221,5 +234,22 @@ impl Device {
             }
             Kind::Gpu(gpu) => Box::new(Loaded::new(Arc::new(gpu.clone()), program, constants)?),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::GpuErrorKind;
+
+    #[test]
+    fn a_gpu_that_does_not_open_is_passed_over_and_said() {
+        let error = GpuError::new(GpuErrorKind::Open, "Acme 9000", "it is busy");
+        let device = Device::or_cpu(Some(Err(error)));
+        assert_eq!(device.info(), DeviceInfo::Cpu);
+        let said = device.passed_over().map(ToString::to_string).unwrap_or_default();
+        assert!(said.contains("Acme 9000") && said.contains("it is busy"), "{said}");
+        assert!(Device::or_cpu(None).passed_over().is_none(), "there is none");
+        assert!(Device::cpu().passed_over().is_none());
     }
 }

@@ -27,7 +27,7 @@ pub use device::{Device, DeviceError, DeviceInfo, DeviceSelector};
 pub use error::{LoadError, RefitError, RunError, RunErrorKind};
 pub use executor::Outputs;
 pub use inputs::Inputs;
-pub use module::{LiveModule, Module, PackedModule, RefitOptions, State};
+pub use module::{LiveModule, Module, PackedModule, RefitOptions, Refitted, State};
 pub use value::{Value, Values};
 
 /// The examples of the README, compiled and run.

@@ -1,6 +1,7 @@
 //! The command line. Scripts depend on it.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use engine_format::FitPolicy;
 use engine_runtime::DeviceSelector;
 use std::path::PathBuf;
 
@@ -37,6 +38,22 @@ pub enum Command {
     Diff(Diff),
     /// Times loading, refitting and running an engine.
     Bench(Bench),
+}
+
+impl Command {
+    /// The device it opens, if it opens one.
+    pub fn device(&self) -> Option<&DeviceSelector> {
+        match self {
+            Self::Inspect(args) => args.device.as_ref(),
+            Self::Fill(args) => args.verify.then_some(&args.device),
+            Self::Run(args) => Some(&args.device.device),
+            Self::Verify(args) => Some(&args.device.device),
+            Self::Bench(args) => Some(&args.device.device),
+            Self::Build(_) | Self::Strip(_) | Self::Check(_) | Self::Extract(_) | Self::Diff(_) => {
+                None
+            }
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -142,6 +159,16 @@ pub struct Changes {
     /// Convert between f32, f16 and bf16 where the engine has another of them.
     #[arg(long)]
     pub cast: bool,
+    /// Accept tensors that the engine does not know.
+    #[arg(long)]
+    pub allow_extra: bool,
+}
+
+impl Changes {
+    /// How a fill treats what does not fit.
+    pub fn policy(&self) -> FitPolicy {
+        FitPolicy { partial: false, allow_extra: self.allow_extra }
+    }
 }
 
 /// Where weights come from, where they must be given.
@@ -166,9 +193,9 @@ pub struct Fill {
     /// Make the result frozen: it cannot be refitted again.
     #[arg(long)]
     pub freeze: bool,
-    /// Accept tensors that the engine does not know.
+    /// One JSON object with what was taken and what was kept.
     #[arg(long)]
-    pub allow_extra: bool,
+    pub json: bool,
     /// Hold every output against the unoptimised graph of the model before anything is written.
     #[arg(long, requires = "onnx")]
     pub verify: bool,
@@ -214,12 +241,12 @@ pub struct Run {
     pub file: PathBuf,
     #[command(flatten)]
     pub weights: Weights,
-    /// An input's values, for a sequence once for each element; inputs that are not given are filled with seeded random
-    /// values.
-    #[arg(long, value_name = "NAME=FILE.npy", value_parser = parse_input)]
+    /// An input's values, for a sequence once for each element: a .npy file, or a .npz or .safetensors file with a tensor of that
+    /// name or with one alone. Inputs that are not given are filled with seeded random values.
+    #[arg(long, value_name = "NAME=FILE", value_parser = parse_input)]
     pub input: Vec<(String, PathBuf)>,
-    /// Folder that gets each output as NAME.npy.
-    #[arg(long, value_name = "DIR")]
+    /// Folder that gets each output as NAME.npy, or a .safetensors or .npz file that gets all of them.
+    #[arg(long, value_name = "DIR|FILE")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub device: OnDevice,
@@ -301,6 +328,6 @@ fn parse_probes(text: &str) -> Result<Probes, String> {
 }
 
 fn parse_input(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, file) = text.split_once('=').ok_or("expected NAME=FILE.npy")?;
+    let (name, file) = text.split_once('=').ok_or("expected NAME=FILE")?;
     Ok((name.to_owned(), file.into()))
 }

@@ -1,7 +1,7 @@
 //! Exit codes: every error of the crates below has exactly one.
 
 use crate::output::remark;
-use engine_format::{FitError, FormatError, FormatErrorKind};
+use engine_format::{FitError, FitReport, FormatError, FormatErrorKind};
 use engine_runtime::{DeviceError, LoadError, RefitError, RunError, RunErrorKind};
 use std::fmt;
 
@@ -45,10 +45,17 @@ impl Failure {
         Self { exit: self.exit, report: self.report.wrap_err(what.to_string()) }
     }
 
-    /// Prints the error to stderr.
+    /// Prints the error to stderr, no line of it broken: names of weights are long, and somebody may look for one.
     pub fn print(&self) {
         remark!("{:?}", self.report);
     }
+}
+
+/// Has errors printed as they are, whatever the width of a terminal.
+pub fn keep_lines_whole() {
+    let options = || miette::MietteHandlerOpts::new().wrap_lines(false).break_words(false);
+    // There is a hook already only if this was called before.
+    let _ = miette::set_hook(Box::new(move |_| Box::new(options().build())));
 }
 
 /// Adds what was being done to a result's error.
@@ -65,6 +72,8 @@ impl<T, E: Into<Failure>> Context<T> for Result<T, E> {
 
 const FILL: &str =
     "fill it first: refit fill FILE --weights SRC -o OUT, or give --weights SRC here";
+const WHOLE: &str =
+    "give every file that has some of the weights behind --weights; several are read as one";
 const FROZEN: &str = "build it with --refit all, or refit its unfrozen original";
 
 fn of_format(kind: FormatErrorKind) -> (Exit, Option<&'static str>) {
@@ -91,7 +100,25 @@ impl From<FormatError> for Failure {
 
 impl From<FitError> for Failure {
     fn from(error: FitError) -> Self {
-        failure(of_format(error.kind()), error)
+        match &error {
+            FitError::Unfit(report) => unfit(report, &error),
+            _ => failure(of_format(error.kind()), error),
+        }
+    }
+}
+
+/// Weights that do not fit: what to do is to give others, never to fill, which is what failed.
+fn unfit(report: &FitReport, error: impl fmt::Display) -> Failure {
+    let kind = report.error_kind().unwrap_or(FormatErrorKind::UnfitWeights);
+    if let Some(prefix) = report.prefix() {
+        let help = format!(
+            "the source's names begin with {prefix:?}, which is a wrapper's: save the weights of what it wraps"
+        );
+        return Failure::with_help(Exit::Weights, error, help);
+    }
+    match kind {
+        FormatErrorKind::MissingWeights => Failure::with_help(Exit::Weights, error, WHOLE),
+        kind => failure(of_format(kind), error),
     }
 }
 
@@ -137,6 +164,9 @@ impl From<RefitError> for Failure {
 impl From<refit::RefitError> for Failure {
     fn from(error: refit::RefitError) -> Self {
         use refit::RefitErrorKind::{MissingWeights, NotRefittable, UnfitWeights};
+        if let Some(report) = error.report() {
+            return unfit(report, &error);
+        }
         let how = match error.kind() {
             MissingWeights => (Exit::Weights, Some(FILL)),
             NotRefittable => (Exit::Weights, Some(FROZEN)),

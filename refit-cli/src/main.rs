@@ -7,12 +7,18 @@ use std::process::ExitCode;
 
 mod args;
 mod commands;
+#[cfg(target_os = "linux")]
+mod display;
 mod failure;
 mod output;
 mod progress;
+mod results;
 
 fn main() -> ExitCode {
+    failure::keep_lines_whole();
     let cli = args::Cli::parse();
+    #[cfg(target_os = "linux")]
+    display::without(cli.command.device());
     match commands::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -15,6 +15,8 @@ pub enum RefitErrorKind {
     InvalidEngine,
     /// A source of weights is not what it says it is, or damaged.
     InvalidSource,
+    /// A file of tensors has no such element type, name or size.
+    Unwritable,
     /// Two sources bring one tensor, and differ.
     Conflict,
     /// Weight bytes are absent and the request needs them.

@@ -1,13 +1,12 @@
 //! Engine files: opening, stripping, filling, checking, extracting.
 
 use crate::output::{Progress, write_atomically};
-use crate::source::their_dtype;
+use crate::tensors::{Row, safetensors_header};
 use crate::{RefitError, RefitErrorKind};
 use engine_format::{
-    Engine, EngineFlags, FitPolicy, FitReport, SerializeFlags, Weight, WeightSource, Written,
-    check_fit, fill_to,
+    Engine, EngineFlags, Filled, FitPolicy, FitReport, SerializeFlags, Weight, WeightSource,
+    Written, check_fit, fill_to,
 };
-use safetensors::tensor::{Metadata, TensorInfo};
 use std::io::Write;
 use std::path::Path;
 
@@ -68,7 +67,7 @@ impl FillOptions {
     }
 }
 
-/// Writes `engine` with the weights of `source` to `out`, holding little more than one weight in memory.
+/// Writes `engine` with the weights of `source` to `out`, and says what was taken and kept, holding little more than one weight in memory.
 ///
 /// Everything is checked before a byte is written, and `out` appears whole or not at all. It may be the engine's own
 /// path.
@@ -82,7 +81,7 @@ pub fn fill_file(
     out: &Path,
     options: FillOptions,
     progress: Option<Progress<'_>>,
-) -> Result<Written, RefitError> {
+) -> Result<Filled<Written>, RefitError> {
     let opened = open_engine(engine)?;
     let mut wish = compression(&opened);
     wish.set(SerializeFlags::INCLUDE_REFIT, !options.freeze);
@@ -125,10 +124,15 @@ pub fn extract_file(
     // Larger elements first keeps every tensor aligned without padding, which the format does not have.
     let mut weights: Vec<&Weight> = opened.parts().weights.iter().collect();
     weights.sort_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then(a.name.cmp(&b.name)));
-    let header = header(&weights).map_err(|error| error.at(engine.display()))?;
+    let rows = weights.iter().map(|weight| Row {
+        name: &weight.name,
+        dtype: weight.dtype,
+        shape: &weight.shape,
+        bytes: weight.byte_len(),
+    });
+    let header = safetensors_header(rows).map_err(|error| error.at(engine.display()))?;
     write_atomically(out, weight_bytes(&opened), progress, |file| {
         let failed = |error| RefitError::io("writing a file", out, &error);
-        file.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
         file.write_all(&header).map_err(failed)?;
         for weight in &weights {
             let tensor = weight.tensor().expect("no weight is missing");
@@ -136,36 +140,6 @@ pub fn extract_file(
         }
         Ok(weights.len())
     })
-}
-
-/// The header of a safetensors file, padded so that the data is aligned.
-fn header(weights: &[&Weight]) -> Result<Vec<u8>, RefitError> {
-    // The format's own entry in the header; a tensor of that name would be taken for it.
-    const RESERVED: &str = "__metadata__";
-    let unwritable = |why: String| {
-        RefitError::new(
-            RefitErrorKind::InvalidEngine,
-            format!("not writable as safetensors: {why}"),
-        )
-    };
-    let mut end = 0;
-    let tensors = weights.iter().map(|weight| {
-        let start = end;
-        end += weight.byte_len();
-        let dtype = their_dtype(weight.dtype)
-            .ok_or_else(|| unwritable(format!("weight {:?} is {}", weight.name, weight.dtype)))?;
-        let info = TensorInfo { dtype, shape: weight.shape.clone(), data_offsets: (start, end) };
-        Ok((weight.name.clone(), info))
-    });
-    let tensors = tensors.collect::<Result<Vec<_>, RefitError>>()?;
-    if weights.iter().any(|weight| weight.name == RESERVED) {
-        return Err(unwritable(format!("a weight is called {RESERVED:?}")));
-    }
-    let metadata = Metadata::new(None, tensors).map_err(|error| unwritable(error.to_string()))?;
-    let mut header =
-        serde_json::to_vec(&metadata).map_err(|error| unwritable(error.to_string()))?;
-    header.resize(header.len().next_multiple_of(8), b' ');
-    Ok(header)
 }
 
 /// Keeps a compressed file compressed.

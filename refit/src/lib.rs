@@ -16,6 +16,7 @@ pub mod npy;
 mod output;
 mod report;
 mod source;
+mod tensors;
 mod weights;
 
 pub use diff::{EngineDiff, FlagsDiff, NodeDiff, RetypedWeight, WeightDiff, diff};
@@ -31,6 +32,7 @@ pub use source::{
     NpzSource, OnnxSource, SafetensorsSource, ShardedSource, TorchSource, open_source,
     open_sources,
 };
+pub use tensors::TensorFile;
 pub use weights::{ReachedNode, WeightSummary, weight_summaries};
 
 /// The example of the README is compiled with the tests.

@@ -3,17 +3,19 @@
 use engine_format::FitReport;
 use serde::Serialize;
 
-/// What `check --json` prints.
+/// What `check --json` prints, and `run --json` and `fill --json` under `fit`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FitSummary {
     /// Whether nothing is wrong.
     pub fits: bool,
     /// Weights that take the source's bytes.
     pub taken: Vec<TakenSummary>,
-    /// Weights that keep the values they have.
+    /// Weights that the source does not have and that keep the values they have.
     pub kept: Vec<String>,
     /// Tensors of the source that are accepted and not used.
     pub unused: Vec<String>,
+    /// Those of them that hold floats of a module of which the engine takes other tensors.
+    pub stray: Vec<String>,
     /// Everything that is wrong.
     pub misfits: Vec<MisfitSummary>,
 }
@@ -54,6 +56,7 @@ impl From<&FitReport> for FitSummary {
             taken: taken.collect(),
             kept: report.kept.clone(),
             unused: report.unused.clone(),
+            stray: report.stray.clone(),
             misfits: misfits.collect(),
         }
     }

@@ -64,7 +64,7 @@ fn a_full_engine_is_refitted_in_place() {
     let full = files.at("full");
     let other: MapSource = weights(9.0).into_iter().map(|(n, t)| (n.to_owned(), t)).collect();
     let before = open_engine(&full).unwrap();
-    let written = fill_file(&full, &other, &full, FillOptions::default(), None).unwrap();
+    let written = fill_file(&full, &other, &full, FillOptions::default(), None).unwrap().made;
     let after = open_engine(&full).unwrap();
     assert_eq!(after.version(), written.version);
     assert_eq!(after.weight("half").unwrap().tensor().unwrap(), weights(9.0)[3].1);

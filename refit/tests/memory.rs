@@ -73,7 +73,7 @@ fn a_fill_holds_less_than_a_hundred_megabytes() {
         let options = FillOptions::default();
         let written = fill_file(&at("stripped"), &*source, &at("filled"), options, Some(&hook));
         done.store(true, Ordering::Relaxed);
-        written.unwrap()
+        written.unwrap().made
     });
     let peak = peak.into_inner();
     println!("peak {} kB", peak / 1024);

@@ -15,11 +15,9 @@ pub type Environment = Vec<(String, String)>;
 
 /// Finds an adapter, bringing lavapipe where there is none. An error says why none can be had.
 pub fn environment(root: &Path) -> Result<Environment> {
-    let mut environment = vec![(SOFTWARE.0.to_owned(), SOFTWARE.1.to_owned())];
-    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        // Mesa looks for a display there and complains on stderr if the variable is not set.
-        environment.push(("XDG_RUNTIME_DIR".to_owned(), root.display().to_string()));
-    }
+    // Mesa's layer that chooses devices looks for a display, and complains on standard error where there is none.
+    let quiet = ("NODEVICE_SELECT".to_owned(), "1".to_owned());
+    let mut environment = vec![(SOFTWARE.0.to_owned(), SOFTWARE.1.to_owned()), quiet];
     if sees_adapter(&environment)? {
         return Ok(environment);
     }

@@ -3,8 +3,8 @@
 use crate::sample::{self, MODES};
 use engine_format::{
     Alias, Bytes, DType, Digest, Engine, EngineFlags, FitPolicy, FormatErrorKind, MapSource,
-    Misfit, SerializeFlags, SourceError, Taken, Tensor, TensorInfo, View, ViewPart, WeightSource,
-    check_fit, fill_to,
+    Misfit, SerializeFlags, SourceError, Spare, Taken, Tensor, TensorInfo, View, ViewPart,
+    WeightSource, check_fit, fill_to,
 };
 use std::io::Cursor;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ fn what_the_model_had_besides_weights_is_accepted() {
     let report = check_fit(&stripped, &source, EXACT).unwrap();
     assert!(report.is_fit(), "{report}");
     assert_eq!(report.unused, ["axes", "position_ids"]);
-    assert_eq!(report.kept, ["table"]);
+    assert!(report.kept.is_empty(), "the source has what is pinned, with its value");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn parameters_are_optional_and_changed_if_there() {
     assert_eq!(value(&stripped.fill(&source, EXACT).unwrap()), 1e-3);
     source.remove("epsilon");
     let report = check_fit(&stripped, &source, EXACT).unwrap();
-    assert_eq!(report.kept, ["epsilon", "table"]);
+    assert_eq!(report.kept, ["epsilon"]);
     assert_eq!(value(&stripped.fill(&source, EXACT).unwrap()), 1e-5);
 }
 
@@ -178,6 +178,68 @@ fn individual_changes_marked_weights_only() {
         let own = built.weight("encoder.bias").unwrap().tensor().unwrap();
         source.insert("encoder.bias", own);
         assert_eq!(engine.fill(&source, EXACT).unwrap().version(), without.version());
+    }
+}
+
+#[test]
+fn what_the_source_lacks_and_what_is_not_used_is_reported() {
+    let mut parts = sample::parts(EngineFlags::REFIT, 1);
+    parts.ignored = ["encoder.mask", "encoder.steps", "head.scale"].map(str::to_owned).to_vec();
+    let built = Engine::new(parts).unwrap();
+    let mut source = others();
+    // Pinned with the value that it has: the source has it, and it is not changed.
+    source.insert("table", Tensor::from_slice(&[20], &[7i64; 20]));
+    source.insert("encoder.mask", sample::floats(&[2], 0));
+    source.insert("encoder.steps", Tensor::from_slice(&[1], &[5i64]));
+    source.insert("head.scale", sample::floats(&[2], 0));
+    source.remove("epsilon");
+    let report = check_fit(&built, &source, EXACT).unwrap();
+    assert_eq!(
+        (report.kept.as_slice(), report.stray.as_slice()),
+        (&["epsilon".to_owned()][..], &["encoder.mask".to_owned()][..])
+    );
+    assert_eq!(
+        report.remarks(),
+        [
+            "not in the source, keep their values (1): epsilon",
+            "in the source and not used, though the engine uses others of their modules (1): encoder.mask",
+            "in the source and not used (2): encoder.steps, head.scale",
+        ]
+    );
+    let filled = built.fill_into(&source, EXACT, &Spare::default()).unwrap();
+    assert_eq!(filled.fit, report);
+    let streamed =
+        fill_to(&built, &source, EXACT, SerializeFlags::default(), &mut Cursor::new(Vec::new()));
+    assert_eq!(streamed.unwrap().fit, report);
+    // Whether a tensor was known at build makes no difference to whether it is said.
+    source.insert("encoder.scale", sample::floats(&[2], 0));
+    assert_eq!(misfits(&built, &source, EXACT).len(), 1);
+    let report = check_fit(&built, &source, EXTRA).unwrap();
+    assert_eq!(report.stray, ["encoder.mask", "encoder.scale"]);
+    source.remove("encoder.bias");
+    let policy = FitPolicy { partial: true, allow_extra: true };
+    assert_eq!(check_fit(&built, &source, policy).unwrap().kept, ["encoder.bias", "epsilon"]);
+}
+
+#[test]
+fn a_prefix_in_front_of_every_name_is_recognised() {
+    let stripped = engine(EngineFlags::REFIT).strip().unwrap();
+    let named = |prefix: &str, names: &[&str]| -> MapSource {
+        let own = others();
+        let tensor = |name: &&str| own.read(name).unwrap().unwrap();
+        names.iter().map(|name| (format!("{prefix}{name}"), tensor(name))).collect()
+    };
+    let prefix = |source: MapSource, policy| {
+        let report = check_fit(&stripped, &source, policy).unwrap();
+        report.prefix().map(str::to_owned)
+    };
+    let all = ["encoder.bias", "encoder.weight"];
+    for policy in [EXACT, EXTRA] {
+        assert_eq!(prefix(named("module.", &all), policy).as_deref(), Some("module."));
+        assert_eq!(prefix(named("a.b.", &all), policy).as_deref(), Some("a.b."));
+        assert_eq!(prefix(named("module.", &all[..1]), policy), None, "one is missing");
+        assert_eq!(prefix(named("x", &all), policy), None, "no step");
+        assert_eq!(prefix(others(), policy), None, "nothing is missing");
     }
 }
 

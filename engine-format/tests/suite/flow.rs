@@ -35,7 +35,7 @@ fn strip_then_fill_is_the_full_file_bit_for_bit() {
                 assert_eq!(filled.serialize(full).unwrap(), expected, "{mode} {full:?}");
 
                 let mut file = Cursor::new(Vec::new());
-                let written = fill_to(&stripped, &source, EXACT, full, &mut file).unwrap();
+                let written = fill_to(&stripped, &source, EXACT, full, &mut file).unwrap().made;
                 assert_eq!(*file.get_ref(), expected, "{mode} {full:?}");
                 let flags = engine_format::Header::parse(&expected).unwrap().flags;
                 let length = expected.len() as u64;

@@ -2,7 +2,7 @@
 
 use super::retired::Retired;
 use super::{
-    Module, Ports, RefitOptions, State, file_without_sources, missing_weights,
+    Module, Ports, RefitOptions, Refitted, State, file_without_sources, missing_weights,
     refit_without_sources, rollback_without_sources,
 };
 use crate::cancel::RunOptions;
@@ -11,7 +11,9 @@ use crate::error::{LoadError, RefitError, RunError};
 use crate::executor::{Executor, Outputs, Programs};
 use crate::gpu::Placement;
 use crate::value::Values;
-use engine_format::{Digest, Engine, EngineFlags, FormatError, Port, SerializeFlags, WeightSource};
+use engine_format::{
+    Digest, Engine, EngineFlags, Filled, FormatError, Port, SerializeFlags, WeightSource,
+};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -97,15 +99,15 @@ impl LiveModule {
         old: &Current,
         source: &dyn WeightSource,
         options: RefitOptions,
-    ) -> Result<(Engine, Executor), RefitError> {
+    ) -> Result<(Filled<Engine>, Executor), RefitError> {
         self.device.preparing(old.executor.is_some(), || {
             let filled = old.engine.fill_into(source, options, self.retired.spare());
-            let engine = filled.map_err(|error| match old.dropped() {
+            let filled = filled.map_err(|error| match old.dropped() {
                 true => refit_without_sources(error),
                 false => error.into(),
             })?;
-            let executor = self.ready(old, &engine)?;
-            Ok((engine, executor))
+            let executor = self.ready(old, &filled.made)?;
+            Ok((filled, executor))
         })
     }
 
@@ -179,11 +181,11 @@ impl Module for LiveModule {
         &self,
         source: &dyn WeightSource,
         options: RefitOptions,
-    ) -> Result<Digest, RefitError> {
+    ) -> Result<Refitted, RefitError> {
         let _one = self.one_at_a_time();
         let old = self.current();
-        let (engine, executor) = self.filled(&old, source, options)?;
-        Ok(self.replace(old, engine, executor))
+        let (Filled { made: engine, fit }, executor) = self.filled(&old, source, options)?;
+        Ok(Refitted { version: self.replace(old, engine, executor), fit })
     }
 
     fn fork_weights(
@@ -191,8 +193,8 @@ impl Module for LiveModule {
         source: &dyn WeightSource,
         options: RefitOptions,
     ) -> Result<Box<dyn Module>, RefitError> {
-        let (engine, executor) = self.filled(&self.current(), source, options)?;
-        let current = Current { engine, executor: Some(executor) };
+        let (filled, executor) = self.filled(&self.current(), source, options)?;
+        let current = Current { engine: filled.made, executor: Some(executor) };
         let (device, ports, programs) =
             (self.device.clone(), self.ports.clone(), self.programs.clone());
         Ok(Box::new(Self::of(device, ports, programs, current, None)))

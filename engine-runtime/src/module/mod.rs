@@ -19,12 +19,22 @@ use crate::gpu::Placement;
 use crate::inputs::Inputs;
 use crate::value::{self, Values};
 use engine_format::{
-    Digest, Engine, EngineFlags, FitError, FitPolicy, FormatError, FormatErrorKind, Port,
-    SerializeFlags, WeightSource,
+    Digest, Engine, EngineFlags, FitError, FitPolicy, FitReport, FormatError, FormatErrorKind,
+    Port, SerializeFlags, WeightSource,
 };
 
 /// How complete a refit is.
 pub type RefitOptions = FitPolicy;
+
+/// What a refit did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refitted {
+    /// The version of the new weights.
+    pub version: Digest,
+    /// What was taken from the source, what the source did not have and kept its value, and what of the source is not used
+    /// ([`FitReport::remarks`] says it in words).
+    pub fit: FitReport,
+}
 
 /// Whether a module can run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,13 +81,16 @@ pub trait Module: Send + Sync {
     /// Those of [`Module::run`]; `Cancelled`.
     fn run_with(&self, inputs: &Values, options: &RunOptions) -> Result<Outputs, RunError>;
 
-    /// Replaces the weights by those of `source`, all or nothing, and gives the new version. Runs go on meanwhile, with the
+    /// Replaces the weights by those of `source`, all or nothing, and says what was done. Runs go on meanwhile, with the
     /// weights that were there when they began; refits follow one another.
     ///
     /// # Errors
     /// Everything that does not fit, at once. The module then has the weights it had.
-    fn refit(&self, source: &dyn WeightSource, options: RefitOptions)
-    -> Result<Digest, RefitError>;
+    fn refit(
+        &self,
+        source: &dyn WeightSource,
+        options: RefitOptions,
+    ) -> Result<Refitted, RefitError>;
 
     /// Another module for the same engine with the weights of `source`; with a partial refit, those it lacks are this
     /// module's. From then on neither knows the other. A [`LiveModule`] shares what is equal: weights with the same digest, what

@@ -1,7 +1,7 @@
 //! A module that holds the bytes of an engine file.
 
 use super::{
-    Module, Ports, RefitOptions, State, file_without_sources, missing_weights,
+    Module, Ports, RefitOptions, Refitted, State, file_without_sources, missing_weights,
     refit_without_sources, rollback_without_sources,
 };
 use crate::cancel::RunOptions;
@@ -11,7 +11,8 @@ use crate::executor::{Executor, Outputs, Programs};
 use crate::gpu::Placement;
 use crate::value::Values;
 use engine_format::{
-    Bytes, Digest, Engine, EngineFlags, FormatError, Port, SerializeFlags, WeightSource,
+    Bytes, Digest, Engine, EngineFlags, Filled, FormatError, Port, SerializeFlags, Spare,
+    WeightSource,
 };
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -87,15 +88,17 @@ impl PackedModule {
         source: &dyn WeightSource,
         options: RefitOptions,
         previous: Option<Bytes>,
-    ) -> Result<Packed, RefitError> {
+    ) -> Result<Filled<Packed>, RefitError> {
         self.device.preparing(old.executor.is_some(), || {
-            let filled = Engine::read(old.bytes.clone())?.fill(source, options);
-            let engine = filled.map_err(|error| match old.dropped() {
+            let engine = Engine::read(old.bytes.clone())?;
+            let filled = engine.fill_into(source, options, &Spare::default());
+            let Filled { made: engine, fit } = filled.map_err(|error| match old.dropped() {
                 true => refit_without_sources(error),
                 false => error.into(),
             })?;
             let bytes = Bytes::from(engine.serialize(same_wish(engine.flags()))?);
-            Packed::load(bytes, previous, &self.device).map_err(refit_error)
+            let made = Packed::load(bytes, previous, &self.device).map_err(refit_error)?;
+            Ok(Filled { made, fit })
         })
     }
 
@@ -171,11 +174,12 @@ impl Module for PackedModule {
         &self,
         source: &dyn WeightSource,
         options: RefitOptions,
-    ) -> Result<Digest, RefitError> {
+    ) -> Result<Refitted, RefitError> {
         let _one = self.one_at_a_time();
         let old = self.current();
         let previous = old.engine.is_full().then(|| old.bytes.clone());
-        Ok(self.replace(self.filled(&old, source, options, previous)?))
+        let Filled { made, fit } = self.filled(&old, source, options, previous)?;
+        Ok(Refitted { version: self.replace(made), fit })
     }
 
     fn fork_weights(
@@ -183,7 +187,7 @@ impl Module for PackedModule {
         source: &dyn WeightSource,
         options: RefitOptions,
     ) -> Result<Box<dyn Module>, RefitError> {
-        let packed = self.filled(&self.current(), source, options, None)?;
+        let packed = self.filled(&self.current(), source, options, None)?.made;
         Ok(Box::new(Self::of(self.device.clone(), self.ports.clone(), packed)))
     }
 

@@ -1,12 +1,11 @@
 //! `refit bench`: times loading, refitting and running an engine.
 
-use super::{open_engine, open_weights, print_json};
+use super::{open_device, open_engine, open_weights, print_json, remark_fit};
 use crate::args::{Bench, Weights};
 use crate::failure::Failure;
 use crate::output::say;
 use conformance::inputs::run_seeded;
-use engine_format::FitPolicy;
-use engine_runtime::{Device, LiveModule, Module, RunOptions, State, Values};
+use engine_runtime::{LiveModule, Module, RunOptions, State, Values};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -26,7 +25,7 @@ struct Report {
 }
 
 pub fn run(args: Bench) -> Result<(), Failure> {
-    let device = Device::open(&args.device.device)?;
+    let device = open_device(&args.device.device)?;
     let begun = Instant::now();
     let module = LiveModule::load(open_engine(&args.file)?, &device)?;
     let load_ms = milliseconds(begun);
@@ -34,8 +33,10 @@ pub fn run(args: Bench) -> Result<(), Failure> {
     let refit_ms = match open_weights(sources, changes, &|| Ok(module.engine()))? {
         Some(source) => {
             let begun = Instant::now();
-            module.refit(&*source, FitPolicy::default())?;
-            Some(milliseconds(begun))
+            let refitted = module.refit(&*source, changes.policy())?;
+            let ms = milliseconds(begun);
+            remark_fit(&refitted.fit);
+            Some(ms)
         }
         None => None,
     };

@@ -3,18 +3,22 @@
 use super::{open_engine, open_weights, print_json};
 use crate::args::{Check, RequiredWeights};
 use crate::failure::Failure;
-use crate::output::to_stdout;
+use crate::output::say;
 use refit::FitSummary;
 
 pub fn run(args: Check) -> Result<(), Failure> {
     let RequiredWeights { sources, changes } = &args.weights;
     let source = open_weights(sources, changes, &|| open_engine(&args.file))?;
     let source = source.expect("the command line asks for at least one source");
-    let fit = refit::check_file(&args.file, &*source, false)?;
+    let fit = refit::check_file(&args.file, &*source, changes.allow_extra)?;
     if args.json {
         print_json(&FitSummary::from(&fit))?;
     } else {
-        to_stdout(format_args!("{fit}"));
+        fit.misfits.iter().for_each(|misfit| say!("{misfit}"));
+        fit.remarks().into_iter().for_each(|line| say!("{line}"));
+        if fit.is_fit() {
+            say!("fits: {} tensors are taken", fit.taken.len());
+        }
     }
     if fit.is_fit() {
         return Ok(());

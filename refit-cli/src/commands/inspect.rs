@@ -1,11 +1,10 @@
 //! `refit inspect`: what an engine file holds.
 
-use super::{human, open_engine, operators, placement, print_json};
+use super::{human, open_device, open_engine, operators, placement, print_json};
 use crate::args::Inspect;
 use crate::failure::Failure;
 use crate::output::{say, to_stdout};
 use engine_format::{Engine, Form, Header, Port};
-use engine_runtime::Device;
 use refit::WeightSummary;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -43,7 +42,7 @@ pub fn run(args: Inspect) -> Result<(), Failure> {
     let header = Header::parse(&bytes)?;
     let mut report = report(&engine, &header);
     if let Some(selector) = &args.device {
-        report.placement = Some(placement::report(engine, &Device::open(selector)?)?);
+        report.placement = Some(placement::report(engine, &open_device(selector)?)?);
     }
     if args.json {
         return print_json(&report);

@@ -3,8 +3,9 @@
 use crate::args::{Changes, Command, Weights};
 use crate::failure::{Context, Exit, Failure};
 use crate::output::{remark, say};
-use engine_format::{Attr, Block, Engine, FitPolicy, Written};
+use engine_format::{Attr, Block, Engine, Filled, FitReport, Spare, Written};
 use engine_onnx::Model;
+use engine_runtime::{Device, DeviceSelector};
 use refit::{BoxedSource, CastSource, EngineSource, Lora, LoraSource};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -87,15 +88,31 @@ fn open_weights(
     Ok(Some(source))
 }
 
-/// Opens an engine file and fills it from the sources, if there are any.
-fn open_filled(path: &Path, weights: &Weights) -> Result<Engine, Failure> {
+/// Opens an engine file and fills it from the sources, if there are any; says what they did not have and what was not used.
+fn open_filled(path: &Path, weights: &Weights) -> Result<(Engine, Option<FitReport>), Failure> {
     let engine = open_engine(path)?;
-    match open_weights(&weights.sources, &weights.changes, &|| Ok(engine.clone()))? {
-        Some(source) => {
-            engine.fill(&*source, FitPolicy::default()).doing(format!("filling {}", path.display()))
-        }
-        None => Ok(engine),
+    let Weights { sources, changes } = weights;
+    let Some(source) = open_weights(sources, changes, &|| Ok(engine.clone()))? else {
+        return Ok((engine, None));
+    };
+    let filled = engine.fill_into(&*source, changes.policy(), &Spare::default());
+    let Filled { made, fit } = filled.doing(format!("filling {}", path.display()))?;
+    remark_fit(&fit);
+    Ok((made, Some(fit)))
+}
+
+/// Says what a source did not have and what of it was not used.
+fn remark_fit(fit: &FitReport) {
+    fit.remarks().into_iter().for_each(|line| remark!("{line}"));
+}
+
+/// Opens a device. That `auto` passes over a GPU which does not open is said.
+fn open_device(selector: &DeviceSelector) -> Result<Device, Failure> {
+    let device = Device::open(selector)?;
+    if let Some(error) = device.passed_over() {
+        remark!("the GPU does not open, the CPU is used: {error}");
     }
+    Ok(device)
 }
 
 /// How often each operator stands in a block, nested blocks included.

@@ -1,15 +1,16 @@
 //! `refit run`: runs an engine once.
 
-use super::{human, open_filled, print_json};
+use super::{human, open_device, open_filled, print_json};
 use crate::args::{Path as ModulePath, Run};
 use crate::failure::{Context, Exit, Failure};
 use crate::output::{remark, say};
+use crate::results::{Destination, Place, named_apart};
 use conformance::inputs::run_seeded;
 use engine_format::{Engine, Port, SerializeFlags, Tensor};
 use engine_runtime::{
     Device, LiveModule, Module, Outputs, PackedModule, RunOptions, Value, Values,
 };
-use refit::npy;
+use refit::{FitSummary, npy};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -24,22 +25,27 @@ struct Report {
     version: String,
     milliseconds: f64,
     random_inputs: Vec<String>,
+    /// What was taken from the sources of weights, and what was kept; null if there are none.
+    fit: Option<FitSummary>,
     outputs: Vec<OutputReport>,
 }
 
 #[derive(Serialize)]
 struct OutputReport {
+    /// The output's name; element 3 of a sequence is `NAME.3`.
     name: String,
     dtype: String,
     shape: Vec<usize>,
     #[serde(skip)]
     bytes: u64,
     file: Option<PathBuf>,
+    /// What it is called in a file that holds several.
+    tensor: Option<String>,
 }
 
 pub fn run(args: Run) -> Result<(), Failure> {
-    let engine = open_filled(&args.file, &args.weights)?;
-    let device = Device::open(&args.device.device)?;
+    let (engine, fit) = open_filled(&args.file, &args.weights)?;
+    let device = open_device(&args.device.device)?;
     let module = load(engine, &device, args.path)?;
     if let engine_runtime::State::NeedsWeights(_) = module.state() {
         // Running names the weights that are missing.
@@ -48,15 +54,33 @@ pub fn run(args: Run) -> Result<(), Failure> {
             .doing(format!("running {}", args.file.display()))?;
     }
     let inputs = given(module.inputs(), &args.input)?;
+    // What cannot be written is known before anything is calculated.
+    let out = args.out.as_deref().map(|out| Destination::new(out, module.outputs())).transpose()?;
     let done = run_seeded(&*module, &inputs, SEED)?;
     for name in &done.made {
         remark!("input {name:?} is not given: seeded random {}", done.inputs[name]);
     }
     let outputs = done.outputs;
-    if let Some(folder) = &args.out {
-        std::fs::create_dir_all(folder).doing(format!("making {}", folder.display()))?;
-    }
-    let mut report = Report {
+    let tensors = module.outputs().iter().flat_map(|port| tensors_of(port, &outputs));
+    let (names, tensors): (Vec<String>, Vec<&Tensor>) = tensors.unzip();
+    let names = named_apart(&names, |name| name.to_owned());
+    let places: Vec<Option<Place>> = match &out {
+        Some(out) => out.write(&names, &tensors)?.into_iter().map(Some).collect(),
+        None => vec![None; names.len()],
+    };
+    let reported = names.into_iter().zip(tensors).zip(places).map(|((name, tensor), place)| {
+        let (file, name_there) = place.unzip();
+        let tensor_there = name_there.flatten();
+        OutputReport {
+            name,
+            dtype: tensor.dtype().to_string(),
+            shape: tensor.shape().to_vec(),
+            bytes: tensor.bytes().len() as u64,
+            file,
+            tensor: tensor_there,
+        }
+    });
+    let report = Report {
         device: module.device().to_string(),
         path: match args.path {
             ModulePath::Live => "live",
@@ -65,17 +89,9 @@ pub fn run(args: Run) -> Result<(), Failure> {
         version: outputs.version.to_string(),
         milliseconds: done.time.as_secs_f64() * 1e3,
         random_inputs: done.made,
-        outputs: Vec::new(),
+        fit: fit.as_ref().map(FitSummary::from),
+        outputs: reported.collect(),
     };
-    for port in module.outputs() {
-        for (name, tensor) in tensors_of(port, &outputs) {
-            let file =
-                args.out.as_deref().map(|folder| write_npy(folder, &name, tensor)).transpose()?;
-            let (dtype, shape) = (tensor.dtype().to_string(), tensor.shape().to_vec());
-            let bytes = tensor.bytes().len() as u64;
-            report.outputs.push(OutputReport { name, dtype, shape, bytes, file });
-        }
-    }
     if args.json {
         print_json(&report)
     } else {
@@ -88,8 +104,9 @@ pub fn run(args: Run) -> Result<(), Failure> {
 fn given(ports: &[Port], files: &[(String, PathBuf)]) -> Result<Values, Failure> {
     let mut inputs = Values::new();
     for (name, file) in files {
-        let tensor = read_npy(file)?;
-        let sequence = ports.iter().any(|port| port.name == *name && port.form.is_sequence());
+        let port = ports.iter().find(|port| port.name == *name);
+        let tensor = read_tensor(name, file, port)?;
+        let sequence = port.is_some_and(|port| port.form.is_sequence());
         match inputs.get_mut(name) {
             Some(Value::Sequence(elements)) => elements.push(tensor),
             Some(_) => {
@@ -132,19 +149,33 @@ pub fn load(engine: Engine, device: &Device, path: ModulePath) -> Result<Box<dyn
     })
 }
 
-fn read_npy(file: &Path) -> Result<Tensor, Failure> {
+/// The values of an input: a `.npy` file, or of a file of several tensors the one of the input's name, or the only one.
+fn read_tensor(name: &str, file: &Path, port: Option<&Port>) -> Result<Tensor, Failure> {
     let doing = || format!("reading {}", file.display());
-    let bytes = std::fs::read(file).doing(doing())?;
-    npy::decode(&bytes.into()).map_err(|error| Failure::new(Exit::File, error).context(doing()))
-}
-
-fn write_npy(folder: &Path, name: &str, tensor: &Tensor) -> Result<PathBuf, Failure> {
-    let file = folder.join(format!("{}.npy", name.replace(['/', ':'], "_")));
-    let doing = || format!("writing {}", file.display());
-    let bytes =
-        npy::encode(tensor).map_err(|error| Failure::new(Exit::File, error).context(doing()))?;
-    refit::write_file(&file, &bytes)?;
-    Ok(file)
+    if refit::TensorFile::of(file).is_none() {
+        let bytes = std::fs::read(file).doing(doing())?.into();
+        let tensor = match port {
+            Some(port) => npy::decode_as(&bytes, port.dtype),
+            None => npy::decode(&bytes),
+        };
+        return tensor.map_err(|error| Failure::new(Exit::File, error).context(doing()));
+    }
+    let source = refit::open_source(file)?;
+    let names = source.names();
+    let found = match names.as_slice() {
+        [only] => Some(only.as_str()),
+        _ => names.iter().find(|found| *found == name).map(String::as_str),
+    };
+    let tensor = found.map(|found| source.read(found)).transpose();
+    let tensor = tensor.map_err(|error| Failure::new(Exit::File, error))?.flatten();
+    tensor.ok_or_else(|| {
+        let what = format!(
+            "{} has several tensors, and none is called {name:?}: found {}",
+            file.display(),
+            names.join(", ")
+        );
+        Failure::new(Exit::Usage, what)
+    })
 }
 
 fn print(report: &Report) {
@@ -155,7 +186,7 @@ fn print(report: &Report) {
         report.milliseconds,
         report.version
     );
-    for OutputReport { name, dtype, shape, bytes, file } in &report.outputs {
+    for OutputReport { name, dtype, shape, bytes, file, .. } in &report.outputs {
         let place = file.as_ref().map_or_else(String::new, |file| format!(" → {}", file.display()));
         say!("  {name} {dtype}{shape:?}, {}{place}", human(*bytes));
     }

@@ -1,21 +1,21 @@
 //! `refit verify`: an engine against the unoptimised graph of its model, or against the probes it carries.
 
-use super::{open_filled, open_model, open_weights};
+use super::{open_device, open_filled, open_model, open_weights};
 use crate::args::{Verify, Weights};
 use crate::failure::{Exit, Failure};
 use crate::output::say;
 use conformance::verify::{Checked, Compared, VerifyError, check_probes, verify};
 use engine_format::WeightSource;
 use engine_onnx::Model;
-use engine_runtime::{Device, LiveModule, Module, State};
+use engine_runtime::{LiveModule, Module, State};
 use std::path::Path;
 
 /// Seeds of the inputs that are compared.
 const SEEDS: [u64; 3] = [1, 2, 3];
 
 pub fn run(args: Verify) -> Result<(), Failure> {
-    let engine = open_filled(&args.file, &args.weights)?;
-    let module = LiveModule::load(engine, &Device::open(&args.device.device)?)?;
+    let (engine, _) = open_filled(&args.file, &args.weights)?;
+    let module = LiveModule::load(engine, &open_device(&args.device.device)?)?;
     match &args.onnx {
         Some(model) => {
             let Weights { sources, changes } = &args.weights;
