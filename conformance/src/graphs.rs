@@ -228,7 +228,7 @@ fn perturb(tensor: &mut TensorProto) {
 
 /// Puts a model together node by node.
 pub(crate) struct Builder {
-    graph: GraphProto,
+    pub(crate) graph: GraphProto,
 }
 
 impl Builder {
@@ -273,6 +273,12 @@ impl Builder {
         });
     }
 
+    /// Names the second result of the node that was added last.
+    pub(crate) fn second_result(&mut self, name: &str) {
+        let last = self.graph.node.last_mut().expect("a node was added before its second result");
+        last.output.push(name.to_owned());
+    }
+
     fn outputs(&mut self, names: &[&str]) {
         let output = |name: &&str| value(name, data_type::FLOAT, None);
         self.graph.output.extend(names.iter().map(output));
@@ -304,7 +310,7 @@ fn initializer(name: &str, tensor: &Tensor) -> TensorProto {
     }
 }
 
-fn value(name: &str, elem_type: i32, shape: Option<TensorShapeProto>) -> ValueInfoProto {
+pub(crate) fn value(name: &str, elem_type: i32, shape: Option<TensorShapeProto>) -> ValueInfoProto {
     let tensor_type = Some(TensorTypeProto { elem_type, shape });
     ValueInfoProto {
         name: name.to_owned(),
@@ -321,7 +327,7 @@ fn element_type(dtype: DType) -> i32 {
     }
 }
 
-fn graph(name: &str, inner: GraphProto) -> AttributeProto {
+pub(crate) fn graph(name: &str, inner: GraphProto) -> AttributeProto {
     AttributeProto {
         name: name.to_owned(),
         g: Some(Box::new(inner)),

@@ -2,6 +2,7 @@
 
 pub mod assets;
 pub mod compare;
+pub mod deciding;
 pub mod exports;
 pub mod generate;
 pub mod graphs;

@@ -1,11 +1,13 @@
 //! What each constant is: weight, parameter, literal or pinned weight, by where it flows.
 
 use crate::error::BuildError;
-use crate::graph::{Constant, ConstantClass};
+use crate::graph::{Constant, ConstantClass, Graph, blocks};
 use crate::import::Imported;
-use engine_format::{DType, ValueId};
-use engine_ops::demand::{Demand, demands};
-use std::collections::BTreeMap;
+use engine_format::{Block, DType, ValueId};
+use engine_ops::demand::{Demand, demands, demands_through};
+use engine_ops::dependence::{self, Dependence};
+use engine_ops::{Kind, lookup};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Constants of at most this many bytes are parameters: always stored, optional in a source.
 ///
@@ -21,13 +23,15 @@ pub(crate) type Sources = BTreeMap<String, Constant>;
 /// forgotten. Gives the named constants that the graph uses.
 pub(crate) fn classify(imported: &mut Imported) -> Result<Sources, BuildError> {
     let Imported { graph, decided } = imported;
-    let execute = graph.execute_block();
-    let demand = demands(graph.value_count(), &[&execute]);
+    let demand = demands(graph.value_count(), &[&graph.execute_block()]);
+    let fixed = fixed_floats(graph);
     let used = graph.used_values();
     let mut sources = Sources::new();
     for (id, constant) in &mut graph.constants {
         if constant.source.is_some() {
-            constant.class = class(constant, demand[id.index()], decided.contains(id));
+            let all = demand[id.index()];
+            let fixing = if constant.tensor.dtype().is_float() { fixed[id.index()] } else { all };
+            constant.class = class(constant, all.data, fixing, decided.contains(id));
         }
         if let Some(name) = &constant.source
             && (used.contains(id) || decided.contains(id))
@@ -40,24 +44,63 @@ pub(crate) fn classify(imported: &mut Imported) -> Result<Sources, BuildError> {
     Ok(sources)
 }
 
+/// What fixes each float constant, by value.
+///
+/// What is computed from a float never does: the weights of a router decide which experts are read, those of a length regulator
+/// how long its output is, and both are learned. The plan then waits for the contents that it needs, as it does for those of data.
+/// Two things are no weights: what is an operand that decides shapes or indices itself (the scales of a resize), moved at most,
+/// and a scalar of shape arithmetic (half of a height), which reaches shapes over nothing but shapes and other such constants.
+/// With these fixed, plans are known before a run.
+fn fixed_floats(graph: &Graph) -> Vec<Demand> {
+    let execute = graph.execute_block();
+    let mut known = vec![Dependence::default(); graph.value_count()];
+    graph.inputs.iter().for_each(|id| known[id.index()].inputs = true);
+    let weights = known.clone();
+    dependence::follow(&mut known, &execute);
+    let mut computed = BTreeSet::new();
+    collect_computed(&execute, &mut computed);
+    let moved = |id: ValueId| known[id.index()].is_none() && !computed.contains(&id);
+    let itself = demands_through(graph.value_count(), &[&execute], &moved);
+
+    let mut known = weights;
+    for (id, Constant { tensor, .. }) in &graph.constants {
+        let scalar = tensor.len() == 1 || itself[id.index()].decides();
+        known[id.index()].weights = tensor.dtype().is_float() && !scalar;
+    }
+    dependence::follow(&mut known, &execute);
+    let shapes = |id: ValueId| known[id.index()].is_none();
+    let mut fixed = demands_through(graph.value_count(), &[&execute], &shapes);
+    for (fixed, itself) in fixed.iter_mut().zip(itself) {
+        *fixed = fixed.and(itself);
+    }
+    fixed
+}
+
+/// Values that nodes of `block` and of the blocks in it compute rather than move.
+fn collect_computed(block: &Block, computed: &mut BTreeSet<ValueId>) {
+    for node in &block.nodes {
+        blocks(node).for_each(|inner| collect_computed(inner, computed));
+        if lookup(&node.op, node.version).is_none_or(|def| def.kind == Kind::Compute) {
+            computed.extend(node.outputs.iter().flatten());
+        }
+    }
+}
+
 /// Strings are part of the program wherever they flow: no checkpoint holds them and nothing computes with them.
-fn class(constant: &Constant, demand: Demand, decided: bool) -> ConstantClass {
+fn class(constant: &Constant, data: bool, fixing: Demand, decided: bool) -> ConstantClass {
     if constant.tensor.dtype() == DType::String {
         return ConstantClass::Literal;
     }
-    // What is learned may decide a branch: the plan then waits for its contents, as it does for those of data. What is small
-    // stays part of the program, so that branches that it decides are taken at build.
-    let small = constant.tensor.bytes().len() <= PARAMETER_BYTES;
-    let learned = constant.tensor.dtype().is_float() && !small;
-    let fixed = demand.shape || demand.index || decided || (demand.control && !learned);
-    if fixed && !demand.data {
+    let fixed = fixing.decides() || decided;
+    if fixed && !data {
         return ConstantClass::Literal;
     }
-    let why = match demand {
+    let why = match fixing {
         Demand { shape: true, .. } => "its value also decides a shape or an axis",
-        Demand { control: true, .. } if !learned => "its value also decides a branch",
+        Demand { control: true, .. } => "its value also decides a branch",
         Demand { index: true, .. } => "its value also decides which elements are read",
         _ => "import read its value",
     };
-    ConstantClass::Weight { parameter: small, pinned: fixed.then(|| why.to_owned()) }
+    let parameter = constant.tensor.bytes().len() <= PARAMETER_BYTES;
+    ConstantClass::Weight { parameter, pinned: fixed.then(|| why.to_owned()) }
 }

@@ -3,7 +3,7 @@
 
 use crate::control::Ties;
 use crate::{Role, lookup};
-use engine_format::{Attr, Block, Node};
+use engine_format::{Attr, Block, Node, ValueId};
 
 /// What a value's contents decide, directly or through other values. Both may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,17 @@ impl Demand {
         self.shape || self.control
     }
 
+    /// Whether they decide anything beside the values of results.
+    pub fn decides(self) -> bool {
+        self.plans() || self.index
+    }
+
+    /// What either demands.
+    pub fn and(mut self, other: Demand) -> Demand {
+        self.join(other);
+        self
+    }
+
     fn join(&mut self, other: Demand) {
         self.data |= other.data;
         self.shape |= other.shape;
@@ -34,101 +45,124 @@ impl Demand {
 
 /// The demand on every value of `blocks` (in the order in which they run), given that the last one's outputs are results.
 pub fn demands(values: usize, blocks: &[&Block]) -> Vec<Demand> {
-    let mut demand = vec![Demand::default(); values];
+    demands_through(values, blocks, &|_| true)
+}
+
+/// As [`demands`], where a value is followed to what it is computed from only if `through` holds of it.
+pub fn demands_through(
+    values: usize,
+    blocks: &[&Block],
+    through: &dyn Fn(ValueId) -> bool,
+) -> Vec<Demand> {
+    let mut walk = Walk { demand: vec![Demand::default(); values], through };
     if let Some(last) = blocks.last() {
         let data = Demand { data: true, ..Demand::default() };
-        last.outputs.iter().for_each(|v| demand[v.index()].join(data));
+        last.outputs.iter().for_each(|&v| walk.add(v, data));
     }
-    for block in blocks.iter().rev() {
-        visit_block(&mut demand, block);
-    }
-    demand
+    blocks.iter().rev().for_each(|block| walk.block(block));
+    walk.demand
 }
 
-fn visit_block(demand: &mut [Demand], block: &Block) {
-    for node in block.nodes.iter().rev() {
-        visit_node(demand, node);
-    }
+/// The demand found so far.
+struct Walk<'a> {
+    demand: Vec<Demand>,
+    through: &'a dyn Fn(ValueId) -> bool,
 }
 
-fn visit_node(demand: &mut [Demand], node: &Node) {
-    let mut wanted = Demand::default();
-    node.outputs.iter().flatten().for_each(|v| wanted.join(demand[v.index()]));
-    let repeated = Ties::of_node(node);
-    match &repeated {
-        Some((ties, body)) => visit_repeated(demand, node, ties, body),
-        None => visit_branches(demand, node),
+impl Walk<'_> {
+    fn add(&mut self, value: ValueId, demand: Demand) {
+        self.demand[value.index()].join(demand);
     }
-    let def = lookup(&node.op, node.version);
-    let runs_blocks = node.attrs.values().any(|attr| matches!(attr, Attr::Block(_)));
-    let decides = if runs_blocks { CONTROL } else { SHAPE };
-    for (i, input) in node.inputs.iter().enumerate() {
-        let Some(input) = input else { continue };
-        if let Some((ties, body)) = &repeated
-            && let Some(tied) = i.checked_sub(ties.first_operand)
-        {
-            // Both are demanded: the value a loop begins with is its result where it never runs.
-            let parameter = body.inputs[ties.first_parameter + tied];
-            let result = node.outputs.get(tied).copied().flatten().filter(|_| tied < ties.carried);
-            let own = [Some(parameter), result].into_iter().flatten();
-            let all: Vec<Demand> = own.map(|v| demand[v.index()]).collect();
-            all.into_iter().for_each(|d| demand[input.index()].join(d));
-            continue;
+
+    /// What is demanded of what `value` is computed from.
+    fn behind(&self, value: ValueId) -> Demand {
+        if (self.through)(value) { self.demand[value.index()] } else { Demand::default() }
+    }
+
+    fn block(&mut self, block: &Block) {
+        block.nodes.iter().rev().for_each(|node| self.node(node));
+    }
+
+    fn node(&mut self, node: &Node) {
+        let mut wanted = Demand::default();
+        node.outputs.iter().flatten().for_each(|&v| wanted.join(self.behind(v)));
+        let repeated = Ties::of_node(node);
+        match &repeated {
+            Some((ties, body)) => self.repeated(node, ties, body),
+            None => self.branches(node),
         }
-        let role = def.and_then(|d| d.operand(i)).map_or(Role::Data, |o| o.role);
-        demand[input.index()].join(match role {
-            Role::Data => wanted,
-            Role::Shape => decides,
-            Role::Index => Demand { index: true, ..Demand::default() },
-            Role::Type => Demand::default(),
-        });
+        let def = lookup(&node.op, node.version);
+        let runs_blocks = node.attrs.values().any(|attr| matches!(attr, Attr::Block(_)));
+        let decides = if runs_blocks { CONTROL } else { SHAPE };
+        for (i, input) in node.inputs.iter().enumerate() {
+            let Some(input) = *input else { continue };
+            if let Some((ties, body)) = &repeated
+                && let Some(tied) = i.checked_sub(ties.first_operand)
+            {
+                // Both are demanded: the value a loop begins with is its result where it never runs.
+                let parameter = body.inputs[ties.first_parameter + tied];
+                let result = node.outputs.get(tied).copied().flatten();
+                let result = result.filter(|_| tied < ties.carried);
+                for own in [Some(parameter), result].into_iter().flatten() {
+                    self.add(input, self.behind(own));
+                }
+                continue;
+            }
+            let role = def.and_then(|d| d.operand(i)).map_or(Role::Data, |o| o.role);
+            let demand = match role {
+                Role::Data => wanted,
+                Role::Shape => decides,
+                Role::Index => INDEX,
+                Role::Type => Demand::default(),
+            };
+            self.add(input, demand);
+        }
+    }
+
+    /// A branch's results are the node's.
+    fn branches(&mut self, node: &Node) {
+        for attr in node.attrs.values() {
+            let Attr::Block(branch) = attr else { continue };
+            for (&inner, outer) in branch.outputs.iter().zip(&node.outputs) {
+                let Some(outer) = *outer else { continue };
+                self.add(inner, self.behind(outer));
+            }
+            self.block(branch);
+        }
+    }
+
+    /// What an iteration demands of a carried value, it demands of the result of the one before, so the block is visited until
+    /// nothing changes. What a condition decides is control.
+    fn repeated(&mut self, node: &Node, ties: &Ties, body: &Block) {
+        let results = &body.outputs[ties.first_result..];
+        body.outputs[..ties.first_result].iter().for_each(|&v| self.add(v, CONTROL));
+        for (&inner, outer) in results.iter().zip(&node.outputs) {
+            let Some(outer) = *outer else { continue };
+            self.add(inner, self.behind(outer));
+        }
+        let carried = &body.inputs[ties.first_parameter..][..ties.carried];
+        loop {
+            let before: Vec<Demand> = carried.iter().map(|&v| self.behind(v)).collect();
+            for (&result, &wanted) in results.iter().zip(&before) {
+                self.add(result, wanted);
+            }
+            self.block(body);
+            if carried.iter().map(|&v| self.behind(v)).eq(before) {
+                return;
+            }
+        }
     }
 }
 
 const SHAPE: Demand = Demand { shape: true, data: false, control: false, index: false };
 const CONTROL: Demand = Demand { shape: false, control: true, ..SHAPE };
-
-/// A branch's results are the node's.
-fn visit_branches(demand: &mut [Demand], node: &Node) {
-    for attr in node.attrs.values() {
-        let Attr::Block(branch) = attr else { continue };
-        for (inner, outer) in branch.outputs.iter().zip(&node.outputs) {
-            let Some(outer) = outer else { continue };
-            let wanted = demand[outer.index()];
-            demand[inner.index()].join(wanted);
-        }
-        visit_block(demand, branch);
-    }
-}
-
-/// What an iteration demands of a carried value, it demands of the result of the one before, so the block is visited until
-/// nothing changes. What a condition decides is control.
-fn visit_repeated(demand: &mut [Demand], node: &Node, ties: &Ties, body: &Block) {
-    let results = &body.outputs[ties.first_result..];
-    body.outputs[..ties.first_result].iter().for_each(|v| demand[v.index()].join(CONTROL));
-    for (inner, outer) in results.iter().zip(&node.outputs) {
-        let Some(outer) = outer else { continue };
-        let wanted = demand[outer.index()];
-        demand[inner.index()].join(wanted);
-    }
-    let carried = &body.inputs[ties.first_parameter..][..ties.carried];
-    loop {
-        let before: Vec<Demand> = carried.iter().map(|v| demand[v.index()]).collect();
-        for (result, wanted) in results.iter().zip(&before) {
-            demand[result.index()].join(*wanted);
-        }
-        visit_block(demand, body);
-        if carried.iter().map(|v| demand[v.index()]).eq(before) {
-            return;
-        }
-    }
-}
+const INDEX: Demand = Demand { shape: false, index: true, ..SHAPE };
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::TABLE;
-    use engine_format::{Attrs, ValueId};
+    use engine_format::Attrs;
 
     fn node(op: &str, inputs: &[u32], outputs: &[u32], attrs: Attrs) -> Node {
         let def = TABLE.iter().find(|def| def.name == op).unwrap();
@@ -180,5 +214,23 @@ mod tests {
         let of = |v: usize| (demand[v].data, demand[v].shape);
         assert_eq!([of(1), of(3)], [(true, false); 2]);
         assert_eq!([of(2), of(4)], [(false, true); 2]);
+    }
+
+    /// Only what leads there over values that are followed is demanded.
+    #[test]
+    fn demand_stops_at_values_that_are_not_followed() {
+        let nodes = vec![
+            node("Mul", &[0, 1], &[2], Attrs::new()),
+            node("Add", &[2, 3], &[4], Attrs::new()),
+            node("Reshape", &[5, 4], &[6], Attrs::new()),
+        ];
+        let block = Block { nodes, outputs: ids(&[6]), ..Block::default() };
+        let shapes = |through: &dyn Fn(ValueId) -> bool| {
+            let demand = demands_through(7, &[&block], through);
+            demand.iter().map(|d| u8::from(d.shape)).collect::<Vec<_>>()
+        };
+        assert_eq!(shapes(&|_| true), [1, 1, 1, 1, 1, 0, 0]);
+        assert_eq!(shapes(&|v| v != ValueId(2)), [0, 0, 1, 1, 1, 0, 0], "the operand still counts");
+        assert_eq!(shapes(&|v| v != ValueId(4)), [0, 0, 0, 0, 1, 0, 0]);
     }
 }

@@ -15,6 +15,7 @@ mod convert;
 pub mod cpu;
 pub mod def;
 pub mod demand;
+pub mod dependence;
 pub mod equation;
 mod eval;
 mod fill;

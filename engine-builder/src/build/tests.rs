@@ -35,7 +35,7 @@ fn constants_are_classified_by_flow() {
     ");
 }
 
-/// Weights that decide a branch or the end of a loop through arithmetic can change; what is small there cannot.
+/// Weights that decide a branch or the end of a loop through arithmetic can change, and so can the scalars that they meet there.
 #[test]
 fn a_learned_condition_can_be_refitted() {
     let branch = |op: &str| Onnx::default().node(&format!("r = {op}(x)"), vec![]).output("r");
@@ -73,10 +73,105 @@ fn a_learned_condition_can_be_refitted() {
     .unwrap();
     insta::assert_snapshot!(classes(&engine), @r"
     weights: both gate halt
-    parameters: 
+    parameters: limit
     pinned weights: 
     pinned parameters: 
-    literals: limit trips yes
+    literals: trips yes
+    ignored: 
+    ");
+}
+
+/// What is computed from a float never fixes it: the score that picks elements, the number that makes a size.
+#[test]
+fn weights_that_decide_indices_and_sizes_can_be_refitted() {
+    let engine = build(
+        &Onnx::new(17)
+            .input("x: f32[n, 20]")
+            .input("rate: f32[]")
+            .constant(floats("router", &[20, 18], 0.0))
+            .constant(floats("router_bias", &[18], 0.0))
+            .constant(floats("experts", &[18, 30], 0.0))
+            .constant(floats("spread", &[18], 0.0))
+            .constant(floats("fraction", &[], 0.5))
+            .constant(longs("two", &[1], &[2]))
+            .constant(longs("first", &[], &[0]))
+            .constant(longs("step", &[], &[1]))
+            .node("logits = MatMul(x, router)", vec![])
+            .node("scores = Add(logits, router_bias)", vec![])
+            .node("best, chosen = TopK(scores, two)", vec![])
+            .node("y = Gather(experts, chosen)", vec![])
+            .output("y")
+            .node("sum = ReduceSum(spread)", vec![int("keepdims", 0)])
+            .node("share = Mul(sum, fraction)", vec![])
+            .node("scaled = Mul(share, rate)", vec![])
+            .node("count = Cast(scaled)", vec![int("to", 7)])
+            .node("z = Range(first, count, step)", vec![])
+            .output("z")
+            .node("kept = NonZero(spread)", vec![])
+            .output("kept")
+            .model(),
+        &BuildOptions::default(),
+    )
+    .unwrap();
+    insta::assert_snapshot!(classes(&engine), @r"
+    weights: experts router router_bias spread
+    parameters: fraction
+    pinned weights: 
+    pinned parameters: 
+    literals: first step two
+    ignored: 
+    ");
+    let prepared: Vec<&str> =
+        engine.parts().prepare.nodes.iter().map(|node| node.op.as_str()).collect();
+    assert_eq!(prepared, ["ReduceSum", "Mul"], "what has no fixed shape is left to the run");
+}
+
+/// The scales of a resize, and scalars that meet nothing but shapes, are part of the program, so that plans are known before a
+/// run; one that meets an input or flows into results too stays in the weight table.
+#[test]
+fn scalars_of_shape_arithmetic_are_literals() {
+    /// A resize of `x` to `of` times `scalar`.
+    fn resized(model: Onnx, scalar: &str, of: &str, y: &str) -> Onnx {
+        model
+            .node(&format!("{y}.real = Cast({of})"), vec![int("to", 1)])
+            .node(&format!("{y}.part = Mul({y}.real, {scalar})"), vec![])
+            .node(&format!("{y}.whole = Floor({y}.part)"), vec![])
+            .node(&format!("{y}.size = Cast({y}.whole)"), vec![int("to", 7)])
+            .node(&format!("{y} = Resize(x, _, _, {y}.size)"), vec![])
+            .output(y)
+    }
+    let mut model = Onnx::new(17)
+        .input("x: f32[1, 3, h, w]")
+        .input("size: i64[4]")
+        .constant(floats("pure", &[], 0.5))
+        .constant(floats("one_element", &[1], 0.5))
+        .constant(floats("with_input", &[], 0.5))
+        .constant(floats("both", &[], 2.0))
+        .constant(floats("front", &[2], 1.0))
+        .constant(floats("back", &[2], 2.0))
+        .node("sizes = Shape(x)", vec![]);
+    for (scalar, of, y) in [
+        ("pure", "sizes", "a"),
+        ("one_element", "sizes", "b"),
+        ("with_input", "size", "c"),
+        ("both", "sizes", "d"),
+    ] {
+        model = resized(model, scalar, of, y);
+    }
+    let model = model
+        .node("e = Mul(x, both)", vec![])
+        .output("e")
+        .node("scales = Concat(front, back)", vec![int("axis", 0)])
+        .node("f = Resize(x, _, scales)", vec![])
+        .output("f")
+        .model();
+    let engine = build(&model, &BuildOptions::default()).unwrap();
+    insta::assert_snapshot!(classes(&engine), @r"
+    weights: 
+    parameters: with_input
+    pinned weights: 
+    pinned parameters: both
+    literals: back front one_element pure
     ignored: 
     ");
 }

@@ -214,7 +214,7 @@ impl Importer {
         let mut found = BTreeSet::from([id]);
         for node in self.blocks.iter().rev().flat_map(|block| block.iter().rev()) {
             if node.outputs.iter().flatten().any(|id| found.contains(id)) {
-                found.extend(node.inputs.iter().flatten());
+                found.extend(engine_ops::dependence::contents(node));
             }
         }
         found.retain(|id| self.graph.constants.contains_key(id));
