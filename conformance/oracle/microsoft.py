@@ -1,5 +1,5 @@
-"""microsoft.py OUT_DIR: small models of ONNX Runtime's own operators, for each a folder with model.onnx, the inputs in in0 and
-what ONNX Runtime gives in out0; names.txt lists the folders.
+"""microsoft.py OUT_DIR: small models of ONNX Runtime's own operators, and of forms of ONNX's that the standard's tests lack, for
+each a folder with model.onnx, the inputs in in0 and what ONNX Runtime gives in out0; names.txt lists the folders.
 
 Every case is an operator, its attributes and its operands. An operand is an array; one whose name begins with "w." is a weight of
 the model, the others are inputs. Numbers are drawn anew for each case from a generator seeded by the case's name.
@@ -22,7 +22,7 @@ F32, I32, I64, U8, I8 = np.float32, np.int32, np.int64, np.uint8, np.int8
 CASES = {}
 
 # The operators that take signed bytes one by one. Every other one may add their products in saturating pairs.
-ELEMENTWISE = {"QLinearAdd", "QLinearMul"}
+ELEMENTWISE = {"DequantizeLinear", "QuantizeLinear", "QLinearAdd", "QLinearMul"}
 
 
 class Draw:
@@ -38,13 +38,13 @@ class Draw:
         return self.generator.integers(low, high, shape).astype(dtype)
 
 
-def case(name, op, operands, outputs=1, domain="com.microsoft", same=None, **attributes):
+def case(name, op, operands, outputs=1, domain="com.microsoft", same=None, known=None, opset=17, **attributes):
     """A case: operands are a function of the draw that gives (name, array or None) pairs; outputs is how many are asked for, or
     a list with empty names for those that are not, and names with a bar in front for those that are not compared. Where ONNX
     Runtime has no CPU kernel for a form, or one whose results depend on the processor, `same` gives the operands of one that means
-    the same, and that is run instead."""
+    the same, and that is run instead; or `known` gives the results for the operands by name."""
     assert name not in CASES, name
-    CASES[name] = (op, operands, outputs, domain, same, attributes)
+    CASES[name] = (op, operands, outputs, domain, same, known, opset, attributes)
 
 
 def unsigned(operands, zero):
@@ -75,6 +75,45 @@ def activations():
     case("fused-matmul-batch-a", "FusedMatMul", product((3, 2, 4), (2, 4, 5)), transBatchA=1)
     case("fused-matmul-batch-both", "FusedMatMul", product((4, 2, 3), (5, 2, 4)), transBatchA=1, transA=1, transBatchB=1, transB=1)
 
+    gemm = lambda d: [("a", d(3, 4)), ("w.b", d(4, 5)), ("w.c", d(5))]
+    for name in ["Relu", "Sigmoid", "Softplus", "Softsign", "Tanh"]:
+        case(f"fused-gemm-{name}", "FusedGemm", gemm, activation=name)
+    for name, parameters in [
+        ("Celu", {"alpha": 0.4}),
+        ("Elu", {"alpha": 0.3}),
+        ("HardSigmoid", {"alpha": 0.3, "beta": 0.4}),
+        ("LeakyRelu", {"alpha": 0.3}),
+        ("Selu", {"alpha": 1.5, "gamma": 1.2}),
+        ("ThresholdedRelu", {"alpha": 0.6}),
+    ]:
+        given = {f"activation_{parameter}": value for parameter, value in parameters.items()}
+        case(f"fused-gemm-{name}", "FusedGemm", gemm, activation=name, **given)
+    turned = lambda d: [("a", d(4, 3)), ("w.b", d(5, 4)), ("c", d(3, 1))]
+    case("fused-gemm-turned", "FusedGemm", turned, activation="Relu", transA=1, transB=1, alpha=0.5, beta=2.0)
+    two = lambda d: gemm(d)[:2]
+    case("fused-gemm-without-c", "FusedGemm", two, activation="LeakyRelu", activation_alpha=0.1)
+
+    def conv(d, added=False, bias=True):
+        yield from [("x", d(1, 2, 6, 5)), ("w.filters", d(3, 2, 3, 3))]
+        yield ("w.bias", d(3)) if bias else ("", None)
+        if added:
+            yield "added", d(1, 3, 6, 5)
+
+    pads = {"pads": [1, 1, 1, 1]}
+    for name, parameters in [
+        ("Relu", None),
+        ("Sigmoid", None),
+        ("Tanh", None),
+        ("LeakyRelu", [0.3]),
+        ("Clip", [-1.0, 2.0]),
+        ("HardSigmoid", [0.3, 0.4]),
+        ("HardSwish", [1 / 6, 0.5]),
+    ]:
+        given = {"activation_params": parameters} if parameters else {}
+        case(f"fused-conv-{name}", "FusedConv", conv, activation=name, **given, **pads)
+    case("fused-conv-added", "FusedConv", lambda d: conv(d, True), activation="Relu", **pads)
+    case("fused-conv-added-without-bias", "FusedConv", lambda d: conv(d, True, False), activation="Relu", **pads)
+
 
 def normalisations():
     x = lambda d: [("x", d(2, 5, 16)), ("w.scale", d(16))]
@@ -89,6 +128,34 @@ def normalisations():
     case("skip-of-one-text", "SkipLayerNormalization", one)
     case("skip-simplified", "SkipSimplifiedLayerNormalization", both, sums, epsilon=1e-6)
     case("skip-simplified-bias", "SkipSimplifiedLayerNormalization", lambda d: both(d) + bias(d), sums)
+    every = ["y", "mean", "inverse", "sum"]
+    case("skip-statistics", "SkipLayerNormalization", lambda d: both(d) + beta(d) + bias(d), every, epsilon=1e-5)
+    case("skip-simplified-statistics", "SkipSimplifiedLayerNormalization", lambda d: both(d) + bias(d), every, epsilon=1e-5)
+    case("skip-inverse-alone", "SkipLayerNormalization", lambda d: both(d) + beta(d), ["y", "", "inverse"])
+    case("simplified-inverse", "SimplifiedLayerNormalization", x, 2, domain="", axis=-1, epsilon=1e-5)
+
+    # What ONNX Runtime's optimiser writes into models of any opset.
+    rows = lambda scale, shift=None: lambda d: [("x", d(2, 5, 16)), ("w.scale", d(*scale))] + ([("w.shift", d(*shift))] if shift else [])
+    for opset in [7, 11, 16]:
+        case(f"layer-norm-opset-{opset}", "LayerNormalization", rows((16,), (16,)), 3, "", opset=opset, axis=-1, epsilon=1e-4)
+    case("layer-norm-without-shift", "LayerNormalization", rows((5, 16)), domain="", opset=12, axis=1)
+    # Scales and shifts that are stretched, along rows and across them.
+    for name, axis, shapes in [
+        ("one", -1, ((1,), (1,))),
+        ("scalar", -1, ((), (16,))),
+        ("last-axis", 1, ((16,), (16,))),
+        ("first-axis", 1, ((5, 1), (1, 16))),
+        ("texts", -1, ((2, 1, 16), (16,))),
+        ("texts-in-shift", -1, ((16,), (2, 5, 16))),
+        ("words", -1, ((5, 1), (5, 16))),
+        ("like-a-row", -1, ((16, 16, 1), (16, 16, 16))),
+    ]:
+        operands = rows(*shapes)
+        if name == "like-a-row":
+            operands = lambda d: [("x", d(16, 16, 16)), ("w.scale", d(16, 1)), ("w.shift", d(16, 1))]
+        case(f"layer-norm-{name}", "LayerNormalization", operands, 3, "", axis=axis)
+    given = lambda d: [("x", d(2, 5, 16)), ("scale", d(5, 1)), ("shift", d(2, 1, 1))]
+    case("layer-norm-inputs", "LayerNormalization", given, 3, "", axis=2)
 
     def embedding(d, segments=True, mask=False, positions=False):
         lines = d(2, 16)
@@ -147,6 +214,49 @@ def multi_head():
     case("multi-head-packed-keys", op, pairs, same=keys_apart, num_heads=3)
     split = lambda d: [("q", d(2, 5, 12)), ("k", d(2, 3, 7, 4)), ("v", d(2, 3, 7, 4))]
     case("multi-head-split-keys", op, split, num_heads=3)
+    with_scores = ["y", "", "", "scores"]
+    case("multi-head-scores", op, lambda d: operands(d, extra=(1, 3, 5, 5)), with_scores, num_heads=3)
+    case("multi-head-scores-causal", op, operands, with_scores, num_heads=3, unidirectional=1)
+
+    def shared(d, used, new=1, room=9, mask=None, extra=None):
+        """A cache with room, of which `used` places are taken; behind these lies anything."""
+        yield from [(name, d(2, new, 12)) for name in ["q", "k", "v"]]
+        yield "", None
+        yield ("mask", mask) if mask is not None else ("", None)
+        yield ("extra", d(*extra)) if extra else ("", None)
+        yield from [(name, d(2, 3, room, 4)) for name in ["past_k", "past_v"]]
+        yield "used", np.array([used], I32)
+
+    case("multi-head-shared", op, lambda d: shared(d, 4), 3, num_heads=3)
+    case("multi-head-shared-empty", op, lambda d: shared(d, 0, 5), 3, num_heads=3)
+    case("multi-head-shared-full", op, lambda d: shared(d, 6, 3), 3, num_heads=3)
+    case("multi-head-shared-causal", op, lambda d: shared(d, 4, 3, extra=(2, 3, 3, 7)), 3, num_heads=3, unidirectional=1)
+    case("multi-head-shared-mask", op, lambda d: shared(d, 4, 3, mask=keys(7)(d)), 3, num_heads=3)
+
+    def decoder(d, used=4, mask=None, extra=None, beams=None, bias=False):
+        yield from [(name, d(2, 1, 12)) for name in ["q", "k", "v"]]
+        yield ("mask", mask) if mask is not None else ("", None)
+        yield ("extra", d(*extra)) if extra else ("", None)
+        yield from [(name, d(2, 3, 9, 4)) for name in ["past_k", "past_v"]]
+        yield "used", np.array([used], I32)
+        yield ("beam_width", np.array([beams.shape[1]], I32)) if beams is not None else ("", None)
+        yield ("beams", beams) if beams is not None else ("", None)
+        if bias:
+            yield "w.bias", d(36)
+
+    op = "DecoderMaskedMultiHeadAttention"
+    own = {"num_heads": 3, "past_present_share_buffer": 1}
+    four = ["y", "k_kept", "v_kept", "scores"]
+    case("decoder-masked", op, decoder, 3, **own)
+    case("decoder-masked-first", op, lambda d: decoder(d, 0), 3, **own)
+    case("decoder-masked-scale", op, lambda d: decoder(d, 8, bias=True), 3, scale=0.3, **own)
+    case("decoder-masked-mask", op, lambda d: decoder(d, mask=keys(5)(d), extra=(1, 3, 1, 5)), four, output_qk=1, **own)
+    crossed = np.array([[[1, 0, 1, 1, 0, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0, 0, 0, 0]]], I32)
+    case("decoder-masked-beams", op, lambda d: decoder(d, beams=crossed), 3, **own)
+    other = lambda d: [("q", d(2, 1, 12)), ("k", d(2, 3, 7, 4)), ("v", d(2, 3, 7, 4)), ("mask", keys(7)(d))]
+    case("decoder-masked-cross", op, other, with_scores, num_heads=3, output_qk=1)
+    others = lambda d: other(d) + [("", None)] * 6 + [("w.bias", d(36))]
+    case("decoder-masked-cross-bias", op, others, num_heads=3)
 
 
 def attention():
@@ -170,6 +280,40 @@ def attention():
     case("attention-past", "Attention", lambda d: operands(d, rows(9), 4), 2, num_heads=3, unidirectional=1)
     case("attention-extra", "Attention", lambda d: operands(d, extra=(2, 3, 5, 5)), num_heads=3)
     case("attention-widths", "Attention", lambda d: operands(d, width=42), num_heads=3, qkv_hidden_sizes=[12, 12, 18])
+
+    def turned(x, first, size):
+        """Pairs of elements half of `size` apart, turned by their place times a power of 10000."""
+        half = size // 2
+        angles = (first + np.arange(x.shape[2]))[:, None] / 10000 ** (np.arange(half) * 2 / size)
+        a, b, rest = x[..., :half], x[..., half:size], x[..., size:]
+        c, s = np.cos(angles), np.sin(angles)
+        return np.concatenate([a * c - b * s, a * s + b * c, rest], -1)
+
+    def causal(arrays, size=4, shared=False):
+        """Causal attention of three heads with turned queries and keys, and what is kept of keys and values."""
+        projected = (arrays["x"] @ arrays["w.weights"] + arrays["w.bias"]).astype(np.float64)
+        q, k, v = [p.reshape(2, -1, 3, 4).transpose(0, 2, 1, 3) for p in np.split(projected, 3, -1)]
+        past = arrays.get("past", np.zeros((2, 2, 3, 0, 4)))
+        first, new = int(arrays["used"][0]) if shared else past.shape[3], q.shape[2]
+        if size:
+            q, k = turned(q, first, size), turned(k, first, size)
+        k, v = [np.concatenate([p[:, :, :first], n], 2) for p, n in zip(past, [k, v])]
+        scores = q @ k.transpose(0, 1, 3, 2) / 2 + np.where(np.tri(new, first + new, first) > 0, 0, -np.inf)
+        shares = np.exp(scores - scores.max(-1, keepdims=True))
+        y = (shares / shares.sum(-1, keepdims=True) @ v).transpose(0, 2, 1, 3).reshape(2, new, 12)
+        kept = np.stack([k, v])
+        kept = np.concatenate([kept, past[:, :, :, first + new :]], 3) if shared else kept
+        return [y.astype(F32), kept.astype(F32)]
+
+    # ONNX Runtime turns queries and keys on GPUs alone, and shares buffers there too.
+    case("attention-rotary", "Attention", operands, 2, known=causal, num_heads=3, do_rotary=1, unidirectional=1)
+    part = lambda arrays: causal(arrays, 2)
+    case("attention-rotary-part", "Attention", operands, 2, known=part, num_heads=3, do_rotary=1, unidirectional=1, rotary_embedding_dim=2)
+    past = lambda d: operands(d, past=4)
+    case("attention-rotary-past", "Attention", past, 2, known=causal, num_heads=3, do_rotary=1, unidirectional=1)
+    room = lambda d: list(operands(d, past=11)) + [("", None), ("used", np.array([3], I32))]
+    in_room = lambda arrays: causal(arrays, 0, True)
+    case("attention-shared", "Attention", room, 2, known=in_room, num_heads=3, unidirectional=1, past_present_share_buffer=1)
 
     def quantised(d, weight=U8, mask=None, causal=False):
         yield "x", d.ints(0, 255, 2, 5, 8, dtype=U8)
@@ -324,14 +468,62 @@ def quantised():
         if bias:
             yield "w.bias", d(5)
 
+    x, z = lambda d: [("x", d(2, 3, 4, scale=3))], lambda values, dtype: [("w.zero", np.array(values, dtype))]
+    s = lambda *values: [("w.scale", np.array(values if len(values) > 1 else values[0], F32))]
+    case("quantize", "QuantizeLinear", lambda d: x(d) + s(0.1))
+    case("quantize-zero", "QuantizeLinear", lambda d: x(d) + s(0.1) + z(3, I8))
+    case("quantize-axis", "QuantizeLinear", lambda d: x(d) + s(0.1, 0.2, 0.05) + z([1, 2, 3], U8), axis=1)
+    case("quantize-last-axis", "QuantizeLinear", lambda d: x(d) + s(0.1, 0.2, 0.05, 0.3) + z([1, 2, 3, 4], U8), axis=-1)
+    case("quantize-16", "QuantizeLinear", lambda d: x(d) + s(0.001) + z(-300, np.int16))
+    case("quantize-u16", "QuantizeLinear", lambda d: x(d) + s(0.001) + z(30000, np.uint16))
+    whole = lambda low, high, dtype: lambda d: [("w.x", d.ints(low, high, 2, 3, 4, dtype=dtype))]
+    case("dequantize", "DequantizeLinear", lambda d: whole(0, 256, U8)(d) + s(0.1) + z(100, U8))
+    case("dequantize-axis", "DequantizeLinear", lambda d: whole(-128, 128, I8)(d) + s(0.1, 0.2, 0.05) + z([1, 2, 3], I8), axis=1)
+    case("dequantize-16", "DequantizeLinear", lambda d: whole(-9000, 9000, np.int16)(d) + s(0.001) + z(-300, np.int16))
+    case("dequantize-32", "DequantizeLinear", lambda d: whole(-9000, 9000, I32)(d) + s(0.001))
+    scales = lambda d: [("x", d.ints(0, 256, 2, 3, dtype=U8)), ("scale", np.array([0.1, 0.2, 0.3], F32)), ("zero", np.array([3, 2, 1], U8))]
+    case("dequantize-inputs", "DequantizeLinear", scales, axis=-1)
     biased_too = lambda d: dynamic(d, True)
     case("dynamic-matmul", "DynamicQuantizeMatMul", dynamic, same=unsigned(dynamic, 3))
     case("dynamic-matmul-bias", "DynamicQuantizeMatMul", biased_too, same=unsigned(biased_too, 3))
 
 
+def older():
+    """Forms of ONNX's own operators that the standard's tests no longer have."""
+
+    def of(name, op, opset, operands, outputs=1, **attributes):
+        case(f"{name}-opset-{opset}", op, operands, outputs, "", opset=opset, **attributes)
+
+    x = lambda *shape: lambda d: [("x", d(*shape))]
+    most = lambda k: lambda d: [("x", d(3, 7)), ("w.k", np.array([k], I64))]
+    of("top-k", "TopK", 10, most(3), 2)
+    of("top-k-axis", "TopK", 10, most(2), 2, axis=0)
+    of("top-k-input", "TopK", 10, lambda d: [("x", d(3, 7)), ("k", np.array([4], I64))], 2, axis=-1)
+    for opset in [1, 11]:
+        of("hardmax", "Hardmax", opset, x(3, 4, 5))
+        of("hardmax-axis", "Hardmax", opset, x(3, 4, 5), axis=2)
+        of("hardmax-all", "Hardmax", opset, x(3, 4, 5), axis=0)
+    for p in [1, 2, 3]:
+        of(f"global-lp-pool-{p}", "GlobalLpPool", 2, x(2, 3, 4, 5), p=p)
+    of("global-lp-pool-line", "GlobalLpPool", 21, x(2, 3, 7))
+    regions = lambda d: np.array([[0.5, 1, 6, 7.5], [-2, 0, 3, 3.5], [4, 4, 4.25, 12]], F32)
+    align = lambda d: [("x", d(2, 3, 9, 8)), ("rois", regions(d)), ("batches", np.array([1, 0, 1], I64))]
+    sizes = {"output_height": 3, "output_width": 2, "spatial_scale": 0.75}
+    for opset in [10, 15]:
+        of("roi-align", "RoiAlign", opset, align, **sizes)
+        of("roi-align-points", "RoiAlign", opset, align, sampling_ratio=2, **sizes)
+        of("roi-align-max", "RoiAlign", opset, align, mode="max", sampling_ratio=2, **sizes)
+    numbered = lambda d: np.concatenate([np.array([[1], [0], [1]], F32), regions(d)], 1)
+    pool = lambda d: [("x", d(2, 3, 9, 8)), ("rois", numbered(d))]
+    for opset in [1, 16]:
+        of("max-roi-pool", "MaxRoiPool", opset, pool, pooled_shape=[3, 2])
+        of("max-roi-pool-scale", "MaxRoiPool", opset, pool, pooled_shape=[2, 4], spatial_scale=0.75)
+    of("max-roi-pool-weights", "MaxRoiPool", 13, lambda d: [("x", d(2, 3, 9, 8)), ("w.rois", numbered(d))], pooled_shape=[1, 1])
+
+
 def model(name, run=False):
     """The model of a case, the one to be run if there is another, and its inputs."""
-    op, operands, outputs, domain, same, attributes = CASES[name]
+    op, operands, outputs, domain, same, _, opset, attributes = CASES[name]
     pairs = list((run and same or operands)(Draw(name)))
     if isinstance(outputs, int):
         outputs = [f"y{i}" for i in range(outputs)]
@@ -343,14 +535,26 @@ def model(name, run=False):
     inputs = {n: a for n, a in given if not n.startswith("w.")}
     info = lambda n, a: helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
     weights = [numpy_helper.from_array(a, n) for n, a in given if n.startswith("w.")]
-    results = [onnx.ValueInfoProto(name=n) for n in outputs if n.strip("_") == n != ""]
+    # The type of scores is not inferred.
+    result = lambda n: helper.make_tensor_value_info(n, TensorProto.FLOAT, None) if n == "scores" else onnx.ValueInfoProto(name=n)
+    results = [result(n) for n in outputs if n.strip("_") == n != ""]
     graph = helper.make_graph([node], name, [info(n, a) for n, a in inputs.items()], results, weights)
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10), inputs
 
 
+def outcome(name, options):
+    """The names of a case's outputs, and what they are to be."""
+    _, operands, _, _, _, known, _, _ = CASES[name]
+    run, feeds = model(name, run=True)
+    if known:
+        return [output.name for output in run.graph.output], known({n: a for n, a in operands(Draw(name)) if n})
+    session = onnxruntime.InferenceSession(run.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [output.name for output in session.get_outputs()], session.run(None, feeds)
+
+
 def main(folder):
-    for family in [activations, normalisations, multi_head, attention, group_query, quantised]:
+    for family in [activations, normalisations, multi_head, attention, group_query, quantised, older]:
         family()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -360,10 +564,7 @@ def main(folder):
         proto, inputs = model(name)
         place = folder / name
         place.mkdir(parents=True)
-        known, feeds = model(name, run=True)
-        session = onnxruntime.InferenceSession(known.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        results = session.run(None, feeds)
-        names = [output.name for output in session.get_outputs()]
+        names, results = outcome(name, options)
         onnx.save(proto, place / "model.onnx")
         tensors.save(str(place / "in0"), inputs)
         tensors.save(str(place / "out0"), dict(zip(names, results)))

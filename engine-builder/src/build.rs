@@ -3,7 +3,7 @@
 use crate::binding::{self, Binding, BindingReport, Bound};
 use crate::error::BuildError;
 use crate::options::{BuildOptions, RefitMode};
-use crate::report::{BuildReport, Notes};
+use crate::report::BuildReport;
 use crate::{assemble, classify, import, passes};
 use engine_format::Engine;
 use engine_onnx::Model;
@@ -17,7 +17,8 @@ pub fn build(model: &Model, options: &BuildOptions) -> Result<Engine, BuildError
     build_with_report(model, options).map(|(engine, _)| engine)
 }
 
-/// As [`build`], and says what every pass did and what it nearly did. The report is empty without passes.
+/// As [`build`], and says what every pass did and what it nearly did, and as pass `import` which results have another form than in the
+/// model.
 pub fn build_with_report(
     model: &Model,
     options: &BuildOptions,
@@ -47,7 +48,7 @@ fn compile(
     let patterns = patterns(options)?;
     let mut imported = import::import(model, options)?;
     let mut sources = classify::classify(&mut imported)?;
-    let mut graph = imported.graph;
+    let (mut graph, mut notes) = (imported.graph, imported.notes);
     let bound = match binding {
         Some(binding) => binding::bind(&mut graph, &mut sources, binding)?,
         None => Bound::default(),
@@ -56,7 +57,6 @@ fn compile(
         let verified = graph.verify();
         verified.map_err(|error| BuildError::internal(format!("after import: {error}")))?;
     }
-    let mut notes = Notes::default();
     if options.optimise {
         passes::optimise(&mut graph, options.refit != RefitMode::All, &mut notes)?;
     }

@@ -22,7 +22,7 @@ pub(crate) type Sources = BTreeMap<String, Constant>;
 /// Sets the class of every constant and brings the graph's facts in line: the values of what may be refitted are
 /// forgotten. Gives the named constants that the graph uses.
 pub(crate) fn classify(imported: &mut Imported) -> Result<Sources, BuildError> {
-    let Imported { graph, decided } = imported;
+    let Imported { graph, decided, notes: _ } = imported;
     let demand = demands(graph.value_count(), &[&graph.execute_block()]);
     let fixed = fixed_floats(graph);
     let used = graph.used_values();

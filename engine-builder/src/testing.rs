@@ -140,6 +140,17 @@ pub(crate) fn longs(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
     }
 }
 
+/// A vector of bools; one of them is a scalar.
+pub(crate) fn bools(name: &str, values: &[bool]) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        dims: if values.len() == 1 { Vec::new() } else { vec![values.len() as i64] },
+        data_type: data_type::BOOL,
+        int32_data: values.iter().map(|&value| value.into()).collect(),
+        ..Default::default()
+    }
+}
+
 /// A tensor with these contents.
 pub(crate) fn value(name: &str, value: &Tensor) -> TensorProto {
     let data_type = match value.dtype() {

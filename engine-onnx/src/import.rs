@@ -3,20 +3,21 @@
 use crate::external::Origin;
 use crate::inline::{Functions, Scope};
 use crate::names::Names;
+use crate::order;
 use crate::proto::{self, AttributeProto, GraphProto, ModelProto, NodeProto, attribute_type};
 use crate::value_type;
 use crate::{
     AttrValue, Graph, Initializer, Model, Node, OnnxError, OnnxErrorKind, TensorData, ValueInfo,
 };
 use engine_format::Tensor;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Versions of the file format that are read: the first with opset imports, and the newest.
-const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=13;
+const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=14;
 
 /// Versions of the default operator set that are read.
-const OPSETS: std::ops::RangeInclusive<i64> = 1..=27;
+const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
 
 /// Nodes, operands, attributes and elements that inlining may copy.
 const MAX_ITEMS: usize = 2 << 20;
@@ -36,12 +37,11 @@ pub(crate) fn model(proto: &ModelProto, origin: Arc<Origin>) -> Result<Model, On
     }
     let mut import = Import { origin, functions, values, items: 0, depth: 0 };
     let mut graph = import.graph(graph, &Scope::main(opsets.clone()), "")?;
-    qualify(&mut graph, String::new());
+    qualify(&mut graph, String::new(), &mut HashSet::new());
+    order::sort(&mut graph)?;
     let metadata = proto.metadata_props.iter().map(|e| (e.key.clone(), e.value.clone())).collect();
     let producer = format!("{} {}", proto.producer_name, proto.producer_version);
-    let model = Model { ir_version, opsets, producer: producer.trim().to_owned(), metadata, graph };
-    check_unique(&model)?;
-    Ok(model)
+    Ok(Model { ir_version, opsets, producer: producer.trim().to_owned(), metadata, graph })
 }
 
 fn ir_version(proto: &ModelProto) -> Result<i64, OnnxError> {
@@ -106,9 +106,18 @@ pub(crate) fn definitions(graph: &GraphProto) -> impl Iterator<Item = &str> {
         .filter(|name| !name.is_empty())
 }
 
-/// Fills in the scopes, now that node names are final.
-fn qualify(graph: &mut Graph, scope: String) {
-    graph.scope = scope;
+/// Fills in the scopes, now that node names are final. Weights and literals are told apart by the names of constants, so a scope
+/// in which one would have the name of another constant gets a number.
+fn qualify(graph: &mut Graph, preferred: String, taken: &mut HashSet<String>) {
+    let own: Vec<String> = constants(graph).map(str::to_owned).collect();
+    let stem = preferred.trim_end_matches('/').to_owned();
+    graph.scope = preferred;
+    let mut number = 1;
+    while own.iter().any(|name| taken.contains(&graph.qualify(name))) {
+        number += 1;
+        graph.scope = format!("{stem}_{number}/");
+    }
+    taken.extend(own.iter().map(|name| graph.qualify(name)));
     for initializer in &mut graph.initializers {
         initializer.qualified = format!("{}{}", graph.scope, initializer.name);
     }
@@ -117,19 +126,55 @@ fn qualify(graph: &mut Graph, scope: String) {
             let single = matches!(value, AttrValue::Graph(_));
             for (i, inner) in value.graphs_mut().iter_mut().enumerate() {
                 let index = if single { String::new() } else { format!("[{i}]") };
-                qualify(inner, format!("{}{}/{attr}{index}/", graph.scope, node.name));
+                qualify(inner, format!("{}{}/{attr}{index}/", graph.scope, node.name), taken);
             }
         }
     }
 }
 
-/// Weights and literals are told apart by these names, so two constants must not share one.
-fn check_unique(model: &Model) -> Result<(), OnnxError> {
-    let mut seen = BTreeSet::new();
-    match model.constants().into_iter().find(|constant| !seen.insert(constant.name.clone())) {
-        Some(twice) => Err(OnnxError::invalid("two constants of one name").found(twice.name)),
-        None => Ok(()),
+/// Names of the constants that a graph has at its own level.
+fn constants(graph: &Graph) -> impl Iterator<Item = &str> {
+    let nodes = graph.nodes.iter().filter(|node| node.is_constant());
+    let outputs = nodes.flat_map(|node| &node.outputs).map(String::as_str);
+    let initializers = graph.initializers.iter().map(|initializer| initializer.name.as_str());
+    initializers.chain(outputs).filter(|name| !name.is_empty())
+}
+
+/// Leaves one of each two constants of a graph that have one name. They must be equal: each might be meant.
+fn merge_constants(graph: &mut Graph, path: &str) -> Result<(), OnnxError> {
+    let mut seen = HashSet::new();
+    if constants(graph).all(|name| seen.insert(name)) {
+        return Ok(());
     }
+    let mut known = HashMap::<String, TensorData>::new();
+    let mut is_first = |name: &str, data: &TensorData| match known.get(name) {
+        Some(other) if other.tensor()? == data.tensor()? => Ok(false),
+        Some(_) => Err(OnnxError::invalid("two constants of one name and different contents")
+            .found(format!("{path}{name}"))),
+        None => {
+            known.insert(name.to_owned(), data.clone());
+            Ok(true)
+        }
+    };
+    let mut initializers = Vec::new();
+    for initializer in std::mem::take(&mut graph.initializers) {
+        if is_first(&initializer.name, &initializer.data)? {
+            initializers.push(initializer);
+        }
+    }
+    graph.initializers = initializers;
+    let mut nodes = Vec::new();
+    for node in std::mem::take(&mut graph.nodes) {
+        let stays = match (node.constant(), node.outputs.first()) {
+            (Some(data), Some(name)) => is_first(name, data)?,
+            _ => true,
+        };
+        if stays {
+            nodes.push(node);
+        }
+    }
+    graph.nodes = nodes;
+    Ok(())
 }
 
 /// The state of an import.
@@ -205,7 +250,7 @@ impl Import {
         let ports = |ports: &[proto::ValueInfoProto]| {
             ports.iter().map(|port| value_info(port, scope)).collect::<Result<Vec<_>, _>>()
         };
-        Ok(Graph {
+        let mut graph = Graph {
             name: proto.name.clone(),
             scope: String::new(),
             inputs: ports(&proto.input)?,
@@ -214,7 +259,9 @@ impl Import {
             nodes: list.nodes,
             // A hint about a value that is nowhere defined is as good as no hint.
             value_info: proto.value_info.iter().filter_map(|v| value_info(v, scope).ok()).collect(),
-        })
+        };
+        merge_constants(&mut graph, path)?;
+        Ok(graph)
     }
 
     /// Adds one node to `list`, or the nodes of the function it calls.

@@ -35,6 +35,7 @@ mod inline;
 mod map;
 mod model;
 mod names;
+mod order;
 pub mod proto;
 mod tensor;
 mod value;

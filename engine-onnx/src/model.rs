@@ -25,8 +25,8 @@ pub struct Model {
 pub struct Graph {
     /// Name in the file; may be empty.
     pub name: String,
-    /// What names defined in this graph are prefixed with to be unique in the model: empty for the main graph,
-    /// `NODE/ATTRIBUTE/` for a nested one.
+    /// What names defined in this graph are prefixed with, so that those of constants are unique in the model: empty for the main
+    /// graph, `NODE/ATTRIBUTE/` for a nested one, with a number where that would not do.
     pub scope: String,
     /// Inputs as listed, initializers that are listed among them included.
     pub inputs: Vec<ValueInfo>,
@@ -34,7 +34,7 @@ pub struct Graph {
     pub outputs: Vec<ValueInfo>,
     /// Constants, sparse ones included.
     pub initializers: Vec<Initializer>,
-    /// Nodes in the file's order.
+    /// Nodes, each after those whose results it uses; otherwise in the file's order.
     pub nodes: Vec<Node>,
     /// What the file says about the types of values between nodes; hints.
     pub value_info: Vec<ValueInfo>,
@@ -102,6 +102,14 @@ impl Node {
     /// Whether this is `Constant` of the default domain.
     pub fn is_constant(&self) -> bool {
         self.op_type == "Constant" && self.domain.is_empty()
+    }
+
+    /// The value, if this is a `Constant`.
+    pub fn constant(&self) -> Option<&TensorData> {
+        match self.attrs.get("value") {
+            Some(AttrValue::Tensor(data)) if self.is_constant() => Some(data),
+            _ => None,
+        }
     }
 }
 
@@ -178,9 +186,7 @@ fn collect(graph: &Graph, out: &mut Vec<Constant>) {
         out.push(Constant { name: qualified.clone(), data: data.clone() });
     }
     for node in &graph.nodes {
-        if node.is_constant()
-            && let (Some(AttrValue::Tensor(data)), [output]) =
-                (node.attrs.get("value"), node.outputs.as_slice())
+        if let (Some(data), [output]) = (node.constant(), node.outputs.as_slice())
             && !output.is_empty()
         {
             out.push(Constant { name: graph.qualify(output), data: data.clone() });

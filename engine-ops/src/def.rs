@@ -227,7 +227,7 @@ pub struct OnnxName {
 
 impl OnnxName {
     /// The newest opset of ai.onnx that is known here.
-    pub const LATEST: i64 = 27;
+    pub const LATEST: i64 = 28;
 
     /// An operator of ai.onnx that has meant the same since opset `since`.
     pub const fn since(name: &'static str, since: i64) -> Self {

@@ -1,7 +1,7 @@
 //! Whole builds.
 
 use super::build;
-use crate::testing::{Onnx, classes, floats, graph, int, longs, words};
+use crate::testing::{Onnx, bools, classes, floats, graph, int, longs, words};
 use crate::{BuildErrorKind, BuildOptions, RefitMode};
 use engine_format::{EngineFlags, FitPolicy, MapSource, SerializeFlags};
 
@@ -213,6 +213,93 @@ fn a_branch_that_is_no_valid_graph_is_left_to_the_run() {
         .model();
     let error = build(&both, &BuildOptions::default()).unwrap_err();
     assert_eq!(error.kind(), BuildErrorKind::InvalidNode, "neither branch can run: {error}");
+}
+
+/// Of two branches of different types the one stays that the model says fits; failing that, the one that something can follow.
+#[test]
+fn branches_of_different_types_are_built_and_the_one_that_does_not_fit_refuses() {
+    let gives = |node: &str, output: &str| Onnx::default().node(node, vec![]).output(output);
+    let floats_out = || gives("r = Relu(x)", "r");
+    let longs_out = || gives("s = Shape(x)", "s");
+    let start = || Onnx::new(17).input("x: f32[n, 4]").input("c: bool[]");
+    let choice = |then: Onnx, other: Onnx| {
+        let attrs = vec![graph("then_branch", then), graph("else_branch", other)];
+        start().node("v = If(c)", attrs)
+    };
+    let refused = |model: Onnx| {
+        let engine = build(&model.model(), &BuildOptions { optimise: false, ..Default::default() });
+        let engine = engine.unwrap();
+        let node = engine.parts().execute.nodes.iter().find(|node| node.op == "If").unwrap();
+        let refuses = |name: &str| {
+            let engine_format::Attr::Block(block) = &node.attrs[name] else { panic!("{node:?}") };
+            block.nodes.iter().any(|inner| inner.op == "Refuse")
+        };
+        ["then_branch", "else_branch"].map(refuses)
+    };
+    // What follows takes floats alone.
+    let followed = |model: Onnx| model.node("y = Sigmoid(v)", vec![]).output("y");
+    assert_eq!(refused(followed(choice(floats_out(), longs_out()))), [false, true]);
+    assert_eq!(refused(followed(choice(longs_out(), floats_out()))), [true, false]);
+    // The output has a type.
+    let named = |model: Onnx, ty: &str| model.output(&format!("v: {ty}"));
+    assert_eq!(refused(named(choice(floats_out(), longs_out()), "i64[k]")), [true, false]);
+    assert_eq!(refused(named(choice(floats_out(), longs_out()), "f32[k, 4]")), [false, true]);
+    // A branch says of itself what it does not give.
+    let wrong = gives("s = Shape(x)", "s: f32[k]");
+    assert_eq!(refused(choice(wrong, floats_out()).output("v")), [true, false]);
+    // One that is sure to be taken is all that there is.
+    let known = start().constant(bools("yes", &[true])).node(
+        "v = If(yes)",
+        vec![graph("then_branch", longs_out()), graph("else_branch", floats_out())],
+    );
+    let engine = build(&known.output("v").model(), &BuildOptions::default()).unwrap();
+    assert!(engine.parts().execute.nodes.iter().all(|node| node.op != "If"));
+    // Where nothing fits the error is that of what follows.
+    let neither = choice(longs_out(), floats_out()).node("y = StringConcat(v, v)", vec![]);
+    let error = build(&neither.output("y").model(), &BuildOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("n_y"), "{error}");
+}
+
+/// Selected boxes are indices, whatever boxes and scores are.
+#[test]
+fn a_branch_may_give_selected_boxes_and_the_other_none() {
+    let some = Onnx::default()
+        .node("b = NonMaxSuppression(boxes, scores)", vec![])
+        .node("k = Gather(b, two)", vec![int("axis", 1)])
+        .node("s = Squeeze(k, one)", vec![])
+        .output("s");
+    let none = Onnx::default().constant(longs("e", &[0], &[])).output("e");
+    let model = Onnx::new(17)
+        .input("c: bool[]")
+        .input("boxes: f32[1, n, 4]")
+        .input("scores: f32[1, 1, n]")
+        .constant(longs("one", &[1], &[1]))
+        .constant(longs("two", &[1], &[2]))
+        .node("v = If(c)", vec![graph("then_branch", none), graph("else_branch", some)])
+        .output("v");
+    let engine = build(&model.model(), &BuildOptions::default()).unwrap();
+    assert_eq!(engine.parts().outputs[0].dtype, engine_format::DType::I64);
+}
+
+/// An If without a condition is no valid node, whether anybody reads its results or not.
+#[test]
+fn an_if_without_a_condition_is_an_error_where_nobody_reads_it_too() {
+    let branch = |op: &str| Onnx::default().node(&format!("r = {op}(x)"), vec![]).output("r");
+    for call in ["dead = If()", "dead = If(_)"] {
+        let attrs = vec![graph("then_branch", branch("Exp")), graph("else_branch", branch("Relu"))];
+        let model = Onnx::new(17).input("x: f32[n]").node("y = Relu(x)", vec![]).output("y");
+        let error = build(&model.node(call, attrs).model(), &BuildOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), BuildErrorKind::InvalidNode);
+        assert!(error.to_string().contains("n_dead"), "{error}");
+    }
+}
+
+#[test]
+fn an_output_that_is_listed_twice_is_one_output() {
+    let model =
+        Onnx::new(17).input("x: f32[n]").node("y = Relu(x)", vec![]).output("y").output("y");
+    let engine = build(&model.model(), &BuildOptions::default()).unwrap();
+    assert_eq!(engine.parts().outputs.len(), 1);
 }
 
 #[test]

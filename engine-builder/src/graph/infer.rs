@@ -221,7 +221,9 @@ pub(crate) fn fresh_shape(name: &str, rank: usize) -> Vec<Dim> {
 /// The element type of a result whose rule needs more than is known: the operand's that the operator keeps.
 fn kept_dtype(op: &str, inputs: &[Option<Facts>]) -> DType {
     let keeps = match op {
-        "NonZero" | "Shape" | "Size" | "ArgMax" | "ArgMin" => return DType::I64,
+        "NonZero" | "NonMaxSuppression" | "Shape" | "Size" | "ArgMax" | "ArgMin" => {
+            return DType::I64;
+        }
         "Where" => 1,
         "OneHot" => 2,
         _ => 0,

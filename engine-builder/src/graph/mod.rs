@@ -9,7 +9,7 @@ mod rewrite;
 mod signature;
 mod verify;
 
-pub(crate) use control::{empty_types, parameters, slice};
+pub(crate) use control::{empty_types, join_typed, parameters, slice};
 pub(crate) use infer::{FRESH, fresh_shape};
 pub(crate) use rewrite::{blocks, blocks_mut, for_each_use};
 pub(crate) use signature::check_operands;

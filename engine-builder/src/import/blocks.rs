@@ -3,7 +3,7 @@
 use super::attrs::element_number;
 use super::importer::{Importer, declared, undefined};
 use crate::error::{BuildError, BuildErrorKind};
-use crate::graph::{Declared, Graph, Typed, parameters, slice};
+use crate::graph::{Declared, Graph, Typed, join_typed, parameters, slice};
 use engine_format::{Attr, Attrs, Block, Form, Node, ValueId};
 use engine_onnx::{AttrValue, Graph as OnnxGraph, Node as OnnxNode};
 use engine_ops::control::{Arity, Ties};
@@ -134,12 +134,71 @@ impl Importer {
                 }
             }
         }
+        if refused.is_none()
+            && let Some(why) = self.disagreement(attrs)
+        {
+            if let Some(known) = known {
+                let taken = if known { "then_branch" } else { "else_branch" };
+                attrs.clear();
+                self.take_branch(node, path, inputs, taken)?;
+                return Ok(false);
+            }
+            let misfit = self.misfit(node, path, attrs);
+            attrs.remove(misfit);
+            refused = Some((misfit, self.node_error(node, path, inputs, &why)));
+        }
         match refused {
             None => Ok(true),
             Some((name, error)) => {
                 self.refuse(node, path, inputs, (name, error), attrs).map(|()| true)
             }
         }
+    }
+
+    /// Why the results of two branches cannot be those of one node, if they cannot.
+    fn disagreement(&self, attrs: &Attrs) -> Option<OpError> {
+        let (Some(Attr::Block(a)), Some(Attr::Block(b))) =
+            (attrs.get("then_branch"), attrs.get("else_branch"))
+        else {
+            return None;
+        };
+        let pairs = a.outputs.iter().zip(&b.outputs).enumerate();
+        pairs.into_iter().find_map(|(i, (&a, &b))| {
+            let joined = join_typed(&self.graph.typed(a), &self.graph.typed(b), "");
+            joined.err().map(|why| {
+                OpError::new(format!("result {i} of then_branch and of else_branch: {why}"))
+            })
+        })
+    }
+
+    /// Of two branches whose results have different types the one that does not fit: it contradicts what it says of them itself, or
+    /// what the model says of the node's. Where the model says nothing it is the second, unless nothing could follow then.
+    fn misfit(&mut self, node: &OnnxNode, path: &str, attrs: &Attrs) -> &'static str {
+        let of_node = |importer: &Self, i: usize| {
+            importer.scopes.last()?.declared.get(node.outputs.get(i)?).copied()
+        };
+        let wrong = |importer: &Self, name: &str, own: bool| {
+            let (Some(Attr::Block(block)), Some(AttrValue::Graph(graph))) =
+                (attrs.get(name), node.attrs.get(name))
+            else {
+                return false;
+            };
+            block.outputs.iter().zip(&graph.outputs).enumerate().any(|(i, (&id, info))| {
+                let said = if own { declared(info) } else { of_node(importer, i) };
+                said.is_some_and(|said| said.dtype != importer.graph.facts(id).dtype)
+            })
+        };
+        for own in [true, false] {
+            match ["then_branch", "else_branch"].map(|name| wrong(self, name, own)) {
+                [true, false] => return "then_branch",
+                [false, true] => return "else_branch",
+                _ => {}
+            }
+        }
+        if !self.undecided.iter().any(|known| known == path) {
+            self.undecided.push(path.to_owned());
+        }
+        if self.first_refused.contains(path) { "then_branch" } else { "else_branch" }
     }
 
     /// A refusal in the place of a branch, with results of the types that the other one gives. Such a type is that of a tensor, or

@@ -310,6 +310,11 @@ impl<'a> Call<'a> {
         self.last(op, operands, attrs)
     }
 
+    /// Tells the user that the node's results have another form than in the model.
+    pub(super) fn note(&mut self, text: impl Into<String>) {
+        self.importer.notes.done(self.path, text);
+    }
+
     /// Says that an attribute means nothing here.
     pub(super) fn ignore(&mut self, name: &'static str) {
         self.read.insert(name);

@@ -4,6 +4,7 @@ use super::{adapters, attrs, call::Call, inputs, unsupported};
 use crate::error::{BuildError, BuildErrorKind};
 use crate::graph::{Constant, ConstantClass, Declared, Graph, Output, check_operands};
 use crate::options::BuildOptions;
+use crate::report::Notes;
 use engine_format::{Attr, Attrs, DType, Node, Tensor, ValueId};
 use engine_onnx::{AttrValue, Graph as OnnxGraph, Model, Node as OnnxNode, TensorData, ValueInfo};
 use engine_ops::infer::Facts;
@@ -17,7 +18,12 @@ pub(crate) struct Imported {
     pub(crate) graph: Graph,
     /// Values whose contents decided what import wrote, beside those that the operator table says decide shapes.
     pub(crate) decided: BTreeSet<ValueId>,
+    /// What the engine gives in another form than the model says.
+    pub(crate) notes: Notes,
 }
+
+/// How often a model is translated anew because of two branches the wrong one was taken for the one that fits.
+const MOST_TRIES: usize = 16;
 
 /// Translates a model. Constants are not classified yet.
 pub(crate) fn import(model: &Model, options: &BuildOptions) -> Result<Imported, BuildError> {
@@ -25,20 +31,19 @@ pub(crate) fn import(model: &Model, options: &BuildOptions) -> Result<Imported, 
         return Err(BuildError::new(BuildErrorKind::Unsupported, report));
     }
     let mut importer = Importer::default();
-    importer.blocks.push(Vec::new());
-    importer.enter(&model.graph);
-    for (name, typed) in inputs::inputs(model, options)? {
-        let id = importer.graph.add_input(&name, typed.facts);
-        importer.graph.value_mut(id).form = typed.form;
-        importer.bind(&name, id);
+    let error = match importer.model(model, options) {
+        Err(error) if error.kind() == BuildErrorKind::InvalidNode => error,
+        done => return done.map(|()| importer.finish()),
+    };
+    let alone = importer.undecided.iter().rev().map(|path| BTreeSet::from([path.clone()]));
+    let all = importer.undecided.iter().cloned().collect();
+    for first_refused in alone.chain([all]).take(MOST_TRIES).filter(|paths| !paths.is_empty()) {
+        let mut importer = Importer { first_refused, ..Importer::default() };
+        if importer.model(model, options).is_ok() {
+            return Ok(importer.finish());
+        }
     }
-    importer.body(&model.graph)?;
-    for output in &model.graph.outputs {
-        let value = importer.resolve(&output.name).ok_or_else(|| undefined(&output.name))?;
-        importer.graph.outputs.push(Output { name: output.name.clone(), value });
-    }
-    importer.graph.execute = importer.blocks.pop().expect("the main graph's block is still there");
-    Ok(Imported { graph: importer.graph, decided: importer.decided })
+    Err(error)
 }
 
 pub(super) fn undefined(output: &str) -> BuildError {
@@ -50,7 +55,7 @@ pub(super) fn undefined(output: &str) -> BuildError {
 pub(super) struct Scope {
     prefix: String,
     values: BTreeMap<String, ValueId>,
-    declared: BTreeMap<String, Declared>,
+    pub(super) declared: BTreeMap<String, Declared>,
 }
 
 /// The state of an import: the graph, the block being written, the names in sight.
@@ -63,9 +68,41 @@ pub(super) struct Importer {
     pub(super) scopes: Vec<Scope>,
     /// Values whose contents decided what was written.
     pub(super) decided: BTreeSet<ValueId>,
+    /// Ifs whose branches give different types, and the model does not say which.
+    pub(super) undecided: Vec<String>,
+    /// Those of them whose first branch is taken not to fit.
+    pub(super) first_refused: BTreeSet<String>,
+    /// What was written in another form than the model says.
+    pub(super) notes: Notes,
 }
 
 impl Importer {
+    /// Translates a whole model.
+    fn model(&mut self, model: &Model, options: &BuildOptions) -> Result<(), BuildError> {
+        self.notes.begin("import");
+        self.blocks.push(Vec::new());
+        self.enter(&model.graph);
+        for (name, typed) in inputs::inputs(model, options)? {
+            let id = self.graph.add_input(&name, typed.facts);
+            self.graph.value_mut(id).form = typed.form;
+            self.bind(&name, id);
+        }
+        self.body(&model.graph)?;
+        let mut seen = BTreeSet::new();
+        // An output that is listed again has the same value: one of a name is enough.
+        for output in model.graph.outputs.iter().filter(|output| seen.insert(&output.name)) {
+            let value = self.resolve(&output.name).ok_or_else(|| undefined(&output.name))?;
+            self.graph.outputs.push(Output { name: output.name.clone(), value });
+        }
+        self.graph.execute = self.blocks.pop().expect("the main graph's block is still there");
+        Ok(())
+    }
+
+    fn finish(self) -> Imported {
+        let Self { graph, decided, notes, .. } = self;
+        Imported { graph, decided, notes }
+    }
+
     pub(super) fn enter(&mut self, graph: &OnnxGraph) {
         let infos = graph.value_info.iter().chain(&graph.outputs);
         let declared = infos.filter_map(|info| Some((info.name.clone(), declared(info)?)));
@@ -118,8 +155,8 @@ impl Importer {
 
     fn node(&mut self, node: &OnnxNode) -> Result<(), BuildError> {
         if node.is_constant() {
-            return match (node.attrs.get("value"), node.outputs.as_slice()) {
-                (Some(AttrValue::Tensor(data)), [output]) => self.constant(output, data),
+            return match (node.constant(), node.outputs.as_slice()) {
+                (Some(data), [output]) => self.constant(output, data),
                 _ => Err(BuildError::model(format!("Constant {:?} has no value", node.name))),
             };
         }

@@ -165,22 +165,23 @@ pub static DIV: OpDef = OpDef {
 
 pub static MOD: OpDef = OpDef {
     name: "Mod",
-    doc: "The remainder of `a / b` with broadcasting: with the sign of `b` (integers only), or with the sign of `a` if \
-          `fmod` is 1, as C's fmod. `a mod 0` of integers is 0.",
+    doc: "The remainder of `a / b` with broadcasting: with the sign of `b`, or with the sign of `a` if `fmod` is 1, as C's fmod. \
+          `a mod 0` of integers is 0.",
     onnx: &[OnnxName::since("Mod", 10)],
     attrs: &[AttrDef::int("fmod", 0)],
-    infer: |ctx| {
-        if ctx.dtype(0)?.is_float() && ctx.attrs.int("fmod") == 0 {
-            return Err(InferError::invalid("Mod of floats without fmod = 1"));
-        }
-        same_types(ctx)
-    },
     cpu: Cpu::kernel(|ctx| {
         if ctx.attrs.int("fmod") != 0 {
             return arithmetic!(ctx, |a, b| float a % b, int if b == 0 { 0 } else { a.wrapping_rem(b) });
         }
         // The remainder takes the sign of `b`: move it by `b` where its own differs.
-        arithmetic!(ctx, |a, b| float a % b, int if b == 0 { 0 } else {
+        arithmetic!(ctx, |a, b| float {
+            let r = a % b;
+            match (r == 0.0, r.is_sign_negative() == b.is_sign_negative()) {
+                (true, _) => r.copysign(b),
+                (false, true) => r,
+                (false, false) => r + b,
+            }
+        }, int if b == 0 { 0 } else {
             let r = a.wrapping_rem(b);
             if r != 0 && (r > 0) != (b > 0) { r.wrapping_add(b) } else { r }
         })
@@ -193,7 +194,8 @@ pub static MOD: OpDef = OpDef {
             }
         };
         let unsigned = "select(a % max(b, 1u), 0u, b == 0u)";
-        let (float, unsigned64) = ("fmod(a, b)", "rem_u64(a, b)");
+        let float = if ctx.attrs.int("fmod") == 0 { "floor_mod(a, b)" } else { "fmod(a, b)" };
+        let unsigned64 = "rem_u64(a, b)";
         gpu(ctx, "Mod", &Wgsl { float, signed, unsigned, signed64, unsigned64, boolean: "" })
     }),
     cases: || {
@@ -240,6 +242,22 @@ pub static MOD: OpDef = OpDef {
             )
             .attr("fmod", Attr::Int(1))
             .expect(vec![Tensor::from_slice(&[8], &edges.2)]),
+            Case::new(
+                "floats, sign of the divisor",
+                vec![
+                    Tensor::from_slice(&[7], &[-4.5f32, 4.5, 7.25, -6.0, 6.0, 0.25, -0.25]),
+                    Tensor::from_slice(&[7], &[2.0f32, -2.0, 3.0, 3.0, -3.0, 1.0, 1.0]),
+                ],
+            )
+            .expect(vec![Tensor::from_slice(&[7], &[1.5f32, -1.5, 1.25, 0.0, -0.0, 0.25, 0.75])]),
+            Case::new(
+                "floats at the edges, sign of the divisor",
+                vec![
+                    Tensor::from_slice(&[9], &[0.0f32, -0.0, inf, 1.0, 5.0, -5.0, 5.0, n, 1.0]),
+                    Tensor::from_slice(&[9], &[-2.0f32, 2.0, 2.0, 0.0, inf, inf, -inf, 1.0, n]),
+                ],
+            )
+            .expect(vec![Tensor::from_slice(&[9], &[-0.0f32, 0.0, n, n, 5.0, inf, -inf, n, n])]),
         ]
     },
     ..ROW

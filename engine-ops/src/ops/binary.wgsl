@@ -40,6 +40,15 @@ fn fmod(x: f32, y: f32) -> f32 {
     if (exponent > 0) { return bitcast<f32>(sign | (rest - 0x800000u) | (u32(exponent) << 23u)); }
     return bitcast<f32>(sign | (rest >> u32(1 - exponent)));
 }
+
+// The remainder with the sign of the divisor, which is that of a remainder of zero too.
+fn floor_mod(x: f32, y: f32) -> f32 {
+    let rest = fmod(x, y);
+    let sign = bitcast<u32>(y) & 0x80000000u;
+    if (rest == 0.0) { return bitcast<f32>(sign); }
+    return select(rest, rest + y, (bitcast<u32>(rest) & 0x80000000u) != sign);
+}
+
 // Exponent and mantissa, whose highest bit is set, of the bits of a positive number.
 fn parts(bits: u32) -> vec2<u32> {
     if ((bits >> 23u) != 0u) { return vec2<u32>(bits >> 23u, (bits & 0x7fffffu) | 0x800000u); }

@@ -29,9 +29,10 @@ pub static DEPTH_TO_SPACE: OpDef = OpDef {
 /// SpaceToDepth.
 pub static SPACE_TO_DEPTH: OpDef = OpDef {
     name: "SpaceToDepth",
-    doc: "Each block of `blocksize`² pixels becomes the channels of one, the position in the block being the slowest index.",
+    doc: "Each block of `blocksize`² pixels becomes the channels of one, the position in the block being the slowest index (`mode` DCR) \
+          or the fastest (CRD).",
     onnx: &[OnnxName::since("SpaceToDepth", 1)],
-    attrs: &[AttrDef::required("blocksize", AttrKind::Int)],
+    attrs: &[AttrDef::required("blocksize", AttrKind::Int), AttrDef::str("mode", "DCR")],
     inputs: &[Operand::data("input")],
     outputs: &["output"],
     kind: Kind::Move,
@@ -79,16 +80,23 @@ fn unfold(attrs: &Attrs, [n, c, h, w]: [usize; 4]) -> Result<StridedCopy, OpErro
     let (from, order) = match attrs.str("mode") {
         "DCR" => ([n, b, b, deep, h, w], [0, 3, 4, 1, 5, 2]),
         "CRD" => ([n, deep, b, b, h, w], [0, 1, 4, 2, 5, 3]),
-        other => {
-            return Err(OpError::new(format!("mode {other:?}, expected \"DCR\" or \"CRD\"")));
-        }
+        other => return Err(unknown_mode(other)),
     };
     Ok(permuted(&from, order))
 }
 
 fn fold(attrs: &Attrs, [n, c, h, w]: [usize; 4]) -> Result<StridedCopy, OpError> {
     let b = block(attrs)?;
-    Ok(permuted(&[n, c, h / b, b, w / b, b], [0, 3, 5, 1, 2, 4]))
+    let order = match attrs.str("mode") {
+        "DCR" => [0, 3, 5, 1, 2, 4],
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        other => return Err(unknown_mode(other)),
+    };
+    Ok(permuted(&[n, c, h / b, b, w / b, b], order))
+}
+
+fn unknown_mode(mode: &str) -> OpError {
+    OpError::new(format!("mode {mode:?}, expected \"DCR\" or \"CRD\""))
 }
 
 fn permuted(from: &[usize; 6], order: [usize; 6]) -> StridedCopy {
@@ -133,11 +141,15 @@ fn unfold_cases() -> Vec<Case> {
 
 fn fold_cases() -> Vec<Case> {
     let two = || Attr::Int(2);
-    let wide = Tensor::from_slice(&[1, 2, 2, 2], &[0i32, 2, 4, 6, 1, 3, 5, 7]);
+    let wide = || Tensor::from_slice(&[1, 2, 2, 2], &[0i32, 2, 4, 6, 1, 3, 5, 7]);
     vec![
-        Case::new("one block", vec![wide])
+        Case::new("one block", vec![wide()])
             .attr("blocksize", two())
             .expect(vec![Tensor::from_slice(&[1, 8, 1, 1], &[0i32, 1, 2, 3, 4, 5, 6, 7])]),
+        Case::new("one block, channel by channel", vec![wide()])
+            .attr("blocksize", two())
+            .attr("mode", Attr::Str("CRD".to_owned()))
+            .expect(vec![Tensor::from_slice(&[1, 8, 1, 1], &[0i32, 2, 4, 6, 1, 3, 5, 7])]),
         Case::new("pictures", vec![ramp(&[2, 3, 10, 8])]).attr("blocksize", two()),
         Case::new("empty", vec![ramp(&[0, 3, 4, 4])])
             .attr("blocksize", two())

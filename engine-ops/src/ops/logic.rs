@@ -77,8 +77,8 @@ logic!(
 
 pub static BIT_SHIFT: OpDef = OpDef {
     name: "BitShift",
-    doc: "Bits of unsigned integers `a` moved by `b` places to the left or right, with broadcasting; all bits are lost \
-          where `b` is at least their number.",
+    doc: "Bits of integers `a` moved by `b` places to the left or right, with broadcasting; all bits are lost where `b` is negative or at \
+          least their number. To the right of signed integers moves the sign, which then is all that is left.",
     onnx: &[OnnxName::since("BitShift", 11)],
     attrs: &[AttrDef::required("direction", AttrKind::Str)],
     infer: |ctx| {
@@ -88,8 +88,7 @@ pub static BIT_SHIFT: OpDef = OpDef {
                 "direction is {direction:?}, expected \"LEFT\" or \"RIGHT\""
             )));
         }
-        let unsigned = [DType::U8, DType::U16, DType::U32, DType::U64];
-        of_type(ctx, "an unsigned type", |d| unsigned.contains(&d))
+        of_type(ctx, "an integer type", DType::is_int)
     },
     cpu: Cpu::kernel(shift),
     gpu: Some(shift_gpu),
@@ -101,6 +100,9 @@ pub static BIT_SHIFT: OpDef = OpDef {
             Tensor::from_slice(&[3], &[1u32, 32, 31]),
         ];
         let wide = |a: &[u64], b: &[u64]| [a, b].map(|v| Tensor::from_slice(&[4], v)).to_vec();
+        let of_i8 = |a: &[i8], b: &[i8]| [a, b].map(|v| Tensor::from_slice(&[6], v)).to_vec();
+        let of_i32 = |a: &[i32], b: &[i32]| [a, b].map(|v| Tensor::from_slice(&[4], v)).to_vec();
+        let of_i64 = |a: &[i64], b: &[i64]| [a, b].map(|v| Tensor::from_slice(&[4], v)).to_vec();
         vec![
             Case::new("right", vec![a.clone(), b.clone()])
                 .attr("direction", Attr::Str("RIGHT".into()))
@@ -120,6 +122,21 @@ pub static BIT_SHIFT: OpDef = OpDef {
             )
             .attr("direction", Attr::Str("RIGHT".into()))
             .expect(vec![Tensor::from_slice(&[4], &[u64::MAX >> 1, 20, 1, 0])]),
+            Case::new("of i8, right", of_i8(&[-7, 7, -128, 127, -1, 5], &[1, 1, 7, 8, -1, 64]))
+                .attr("direction", Attr::Str("RIGHT".into()))
+                .expect(vec![Tensor::from_slice(&[6], &[-4i8, 3, -1, 0, -1, 0])]),
+            Case::new("of i8, left", of_i8(&[-7, 7, 65, -1, -1, 5], &[1, 5, 1, 7, -1, 8]))
+                .attr("direction", Attr::Str("LEFT".into()))
+                .expect(vec![Tensor::from_slice(&[6], &[-14i8, -32, -126, -128, 0, 0])]),
+            Case::new("of i32, right", of_i32(&[i32::MIN, -9, 9, -9], &[31, 1, 40, -3]))
+                .attr("direction", Attr::Str("RIGHT".into()))
+                .expect(vec![Tensor::from_slice(&[4], &[-1i32, -5, 0, -1])]),
+            Case::new("of i64, right", of_i64(&[i64::MIN, -9 << 40, 9, -9], &[63, 39, 64, -1]))
+                .attr("direction", Attr::Str("RIGHT".into()))
+                .expect(vec![Tensor::from_slice(&[4], &[-1i64, -18, 0, -1])]),
+            Case::new("of i64, left", of_i64(&[-1, -3, 9, -9], &[63, 40, 64, -1]))
+                .attr("direction", Attr::Str("LEFT".into()))
+                .expect(vec![Tensor::from_slice(&[4], &[i64::MIN, -3 << 40, 0, 0])]),
         ]
     },
     ..ROW
@@ -140,26 +157,45 @@ fn of_type(
 
 /// Calculated in 64 bits; what leaves the type is cut off when it is stored.
 fn shift(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let left = ctx.attrs.str("direction") == "LEFT";
+    if !is_unsigned(ctx.input(0).dtype) {
+        let inside = |b: i64| u32::try_from(b).ok().filter(|&b| b < i64::BITS);
+        return match left {
+            true => wide_pairs(ctx, |a: i64, b: i64| inside(b).map_or(0, |b| a << b)),
+            false => wide_pairs(ctx, |a: i64, b: i64| a >> inside(b).unwrap_or(i64::BITS - 1)),
+        };
+    }
     let by = |shift: fn(u64, u32) -> Option<u64>| {
         move |a: u64, b: u64| u32::try_from(b).ok().and_then(|b| shift(a, b)).unwrap_or(0)
     };
-    match ctx.attrs.str("direction") {
-        "LEFT" => wide_pairs(ctx, by(u64::checked_shl)),
-        _ => wide_pairs(ctx, by(u64::checked_shr)),
+    match left {
+        true => wide_pairs(ctx, by(u64::checked_shl)),
+        false => wide_pairs(ctx, by(u64::checked_shr)),
     }
+}
+
+fn is_unsigned(dtype: DType) -> bool {
+    matches!(dtype, DType::U8 | DType::U16 | DType::U32 | DType::U64)
 }
 
 fn shift_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let dtype = ctx.input(0).dtype;
-    let wide = dtype == DType::U64;
-    let y = match (ctx.attrs.str("direction"), wide) {
-        ("LEFT", false) => "select(a << (b & 31u), 0u, b > 31u)",
-        (_, false) => "select(a >> (b & 31u), 0u, b > 31u)",
-        ("LEFT", true) => {
+    let wide = matches!(dtype, DType::U64 | DType::I64);
+    let y = match (ctx.attrs.str("direction"), wide, is_unsigned(dtype)) {
+        ("LEFT", false, true) => "select(a << (b & 31u), 0u, b > 31u)",
+        (_, false, true) => "select(a >> (b & 31u), 0u, b > 31u)",
+        ("LEFT", false, false) => "select(a << (u32(b) & 31u), 0, u32(b) > 31u)",
+        (_, false, false) => "a >> min(u32(b), 31u)",
+        ("LEFT", true, _) => {
             "select(shift_left64(a, b.x & 63u), vec2<u32>(0u, 0u), b.y != 0u || b.x > 63u)"
         }
-        (_, true) => {
+        (_, true, true) => {
             "select(shift_right64(a, b.x & 63u), vec2<u32>(0u, 0u), b.y != 0u || b.x > 63u)"
+        }
+        // Of the bits as they differ from the sign, which is put back.
+        (_, true, false) => {
+            "select(shift_right64(a ^ vec2<u32>(u32(i32(a.y) >> 31u)), b.x & 63u), vec2<u32>(0u, 0u), \
+             b.y != 0u || b.x > 63u) ^ vec2<u32>(u32(i32(a.y) >> 31u))"
         }
     };
     formula(ctx, "BitShift", &rounded(dtype, y))

@@ -38,6 +38,7 @@ mod label_encoder;
 mod linear_attention;
 mod logic;
 mod matmul;
+mod max_roi_pool;
 mod max_unpool;
 mod mel_weight_matrix;
 mod non_max_suppression;
@@ -273,6 +274,7 @@ pub static TABLE: &[&OpDef] = &[
     &tensor_scatter::TENSOR_SCATTER,
     &max_unpool::MAX_UNPOOL,
     &roi_align::ROI_ALIGN,
+    &max_roi_pool::MAX_ROI_POOL,
     &tf_idf::TF_IDF_VECTORIZER,
     // Classical models.
     &label_encoder::LABEL_ENCODER,

@@ -73,7 +73,6 @@ pub static LAYER_NORMALIZATION: OpDef = OpDef {
     name: "LayerNormalization",
     doc: "`(x − mean) / √(variance + epsilon) · scale + B` over the axes from `axis` on; the second and third result are the \
           mean and `1 / √(variance + epsilon)`.",
-    onnx: &[OnnxName::since("LayerNormalization", 17)],
     attrs: &[
         AttrDef::int("axis", -1),
         AttrDef::float("epsilon", 1e-5),
@@ -91,7 +90,6 @@ pub static LAYER_NORMALIZATION: OpDef = OpDef {
 pub static RMS_NORMALIZATION: OpDef = OpDef {
     name: "RMSNormalization",
     doc: "`x / √(mean of squares + epsilon) · scale` over the axes from `axis` on.",
-    onnx: &[OnnxName::since("RMSNormalization", 23)],
     attrs: &[
         AttrDef::int("axis", -1),
         AttrDef::float("epsilon", 1e-5),

@@ -13,8 +13,8 @@ use half::{bf16, f16};
 /// Range.
 pub static RANGE: OpDef = OpDef {
     name: "Range",
-    doc: "`start + i·delta` for every i from 0 on that stays before `limit`.",
-    onnx: &[OnnxName::since("Range", 11)],
+    doc: "`start + i·delta` for every i from 0 on that stays before `limit`, halves calculated in f32.",
+    onnx: &[OnnxName { until: 26, ..OnnxName::since("Range", 11) }],
     inputs: &[Operand::shape("start"), Operand::shape("limit"), Operand::shape("delta")],
     outputs: &["output"],
     infer,

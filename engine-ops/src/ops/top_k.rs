@@ -15,7 +15,7 @@ pub static TOP_K: OpDef = OpDef {
     name: "TopK",
     doc: "The `K` largest elements along `axis` (the smallest, where `largest` is 0) and where they stand. They come in order, equal \
           ones by position, also where `sorted` is 0; NaN is larger than every number.",
-    onnx: &[OnnxName::since("TopK", 11)],
+    onnx: &[OnnxName::since("TopK", 10)],
     attrs: &[AttrDef::int("axis", -1), AttrDef::int("largest", 1), AttrDef::int("sorted", 1)],
     inputs: &[Operand::data("X"), Operand::shape("K")],
     outputs: &["Values", "Indices"],

@@ -56,6 +56,9 @@ pub fn run(args: Build) -> Result<(), Failure> {
     if let Some(binding) = binding {
         remark!("{binding}");
     }
+    for note in report.notes.iter().filter(|note| note.pass == "import") {
+        remark!("{}: {}", note.node, note.text);
+    }
     if args.explain {
         to_stdout(format_args!("{report}"));
     }

@@ -30,6 +30,7 @@ pub(super) static ROWS: &[Adapter] = &[
     row("Mean", (1, 7), &["Mean"], in_place_hint),
     row("Min", (1, 7), &["Min"], in_place_hint),
     row("Sum", (1, 7), &["Sum"], in_place_hint),
+    row("SwiGLU", (28, engine_ops::OnnxName::LATEST), &["Mul", "Swish"], gated_swish),
     row("Abs", (1, 5), &["Abs"], in_place_hint),
     row("Ceil", (1, 5), &["Ceil"], in_place_hint),
     row("Elu", (1, 5), &["Elu"], in_place_hint),
@@ -53,6 +54,19 @@ fn in_place_hint(call: &mut Call<'_>) -> Result<Last, OpError> {
     call.ignore("consumed_inputs");
     let inputs = call.inputs();
     call.same(inputs)
+}
+
+/// `Swish(a) · b`, both of one shape.
+fn gated_swish(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let (a, b) = (call.input(0)?, call.input(1)?);
+    if let (Some(of_a), Some(of_b)) = (call.facts(a).concrete(), call.facts(b).concrete())
+        && of_a != of_b
+    {
+        return Err(OpError::new(format!("A has shape {of_a:?}, B {of_b:?}, expected one shape")));
+    }
+    let alpha = ("alpha", Attr::Float(call.float("alpha", 1.0)?));
+    let gate = call.emit("Swish", [a], vec![alpha])?;
+    call.finish("Mul", [gate, b], vec![])
 }
 
 /// Until opset 6 the second operand was stretched only if `broadcast` said so, its axes lying at `axis` of the first.

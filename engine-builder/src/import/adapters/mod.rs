@@ -7,6 +7,7 @@ mod axes;
 mod control;
 mod einsum;
 mod gradient;
+mod layer_norm;
 mod layers;
 mod loss;
 mod microsoft;
@@ -63,6 +64,7 @@ static FAMILIES: &[&[Adapter]] = &[
     control::ROWS,
     gradient::ROWS,
     einsum::ROWS,
+    layer_norm::ROWS,
     layers::ROWS,
     loss::ROWS,
     normalisation::ROWS,

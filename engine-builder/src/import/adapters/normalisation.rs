@@ -39,7 +39,26 @@ pub(super) static ROWS: &[Adapter] = &[
         "Hardmax",
         (13, ALL.1),
         &["ArgMax", "Cast", "CumSum", "Equal", "Expand", "Shape", "Unsqueeze"],
-        hardmax,
+        |call| {
+            let (x, axis) = (call.input(0)?, call.int("axis", -1)?);
+            hardmax(call, x, axis)
+        },
+    ),
+    row(
+        "Hardmax",
+        (1, 12),
+        &[
+            "ArgMax",
+            "Cast",
+            "CumSum",
+            "Equal",
+            "Expand",
+            "Flatten",
+            "Reshape",
+            "Shape",
+            "Unsqueeze",
+        ],
+        |call| over_all_from_axis(call, |call, x| hardmax(call, x, -1)),
     ),
     row("Softmax", (1, 12), &["Softmax", "Flatten", "Shape", "Reshape"], flat_softmax),
     row("LogSoftmax", (1, 12), &["LogSoftmax", "Flatten", "Shape", "Reshape"], flat_softmax),
@@ -184,10 +203,9 @@ fn lp_normalization(call: &mut Call<'_>) -> Result<Last, OpError> {
 }
 
 /// 1 at the first greatest element along an axis, 0 elsewhere.
-fn hardmax(call: &mut Call<'_>) -> Result<Last, OpError> {
-    let x = call.input(0)?;
+fn hardmax(call: &mut Call<'_>, x: ValueId, axis: i64) -> Result<Last, OpError> {
     let rank = call.rank(x)?;
-    let axis = engine_ops::infer::axis(call.int("axis", -1)?, rank)? as i64;
+    let axis = engine_ops::infer::axis(axis, rank)? as i64;
     let best = call.emit("ArgMax", [x], vec![("axis", Attr::Int(axis))])?;
     let count = call.sizes(x, axis, axis + 1)?;
     let mut places = super::attention::iota(call, count)?;
@@ -209,18 +227,25 @@ fn deviation(call: &mut Call<'_>, variance: ValueId, epsilon: f32) -> Result<Val
     call.emit("Sqrt", [shifted], vec![])
 }
 
-/// Until opset 12 all axes from `axis` on were one.
 fn flat_softmax(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let op = call.op();
+    over_all_from_axis(call, |call, x| call.finish(op, [x], vec![("axis", Attr::Int(-1))]))
+}
+
+/// Until opset 12 all axes from `axis` on were one: what `along_last` ends with, for an operand of which these are the last.
+fn over_all_from_axis(
+    call: &mut Call<'_>,
+    along_last: impl FnOnce(&mut Call<'_>, ValueId) -> Result<Last, OpError>,
+) -> Result<Last, OpError> {
     let x = call.input(0)?;
     let rank = call.rank(x)?;
     let axis = engine_ops::infer::axis(call.int("axis", 1)?, rank.max(1))?;
-    let last = ("axis", Attr::Int(-1));
     if axis + 1 >= rank {
-        return call.finish(call.op(), [x], vec![last]);
+        return along_last(call, x);
     }
     let flat = call.emit("Flatten", [x], vec![("axis", Attr::Int(axis as i64))])?;
-    let op = if call.op() == "Softmax" { "Softmax" } else { "LogSoftmax" };
-    let y = call.emit(op, [flat], vec![last])?;
+    let last = along_last(call, flat)?;
+    let y = call.emit_last(last)?;
     let shape = call.emit("Shape", [x], vec![])?;
     call.finish("Reshape", [y, shape], vec![])
 }

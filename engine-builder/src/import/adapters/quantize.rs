@@ -7,30 +7,17 @@ use crate::import::call::{Call, Last};
 use engine_format::{Attr, DType, ValueId};
 use engine_ops::OpError;
 
+/// What quantisation is written in.
+pub(super) const QUANTIZE: &[&str] =
+    &["Add", "Cast", "Clip", "Div", "Expand", "Reshape", "Round", "Shape", "Slice", "Unsqueeze"];
+
+/// What its inverse is written in.
+pub(super) const DEQUANTIZE: &[&str] =
+    &["Cast", "Expand", "Mul", "Reshape", "Shape", "Slice", "Sub", "Unsqueeze"];
+
 pub(super) static ROWS: &[Adapter] = &[
-    row(
-        "QuantizeLinear",
-        ALL,
-        &[
-            "Add",
-            "Cast",
-            "Clip",
-            "Div",
-            "Expand",
-            "Reshape",
-            "Round",
-            "Shape",
-            "Slice",
-            "Unsqueeze",
-        ],
-        quantize,
-    ),
-    row(
-        "DequantizeLinear",
-        ALL,
-        &["Cast", "Expand", "Mul", "Reshape", "Shape", "Slice", "Sub", "Unsqueeze"],
-        dequantize,
-    ),
+    row("QuantizeLinear", ALL, QUANTIZE, quantize),
+    row("DequantizeLinear", ALL, DEQUANTIZE, dequantize),
     row(
         "DynamicQuantizeLinear",
         ALL,
@@ -105,7 +92,8 @@ pub(super) fn rounded(
     call.cast(inside, to)
 }
 
-fn quantize(call: &mut Call<'_>) -> Result<Last, OpError> {
+/// x, scale, zero: one for all, or one for each index or block of an axis.
+pub(super) fn quantize(call: &mut Call<'_>) -> Result<Last, OpError> {
     let saturate = call.int("saturate", 1)?;
     let (x, scale) = (call.input(0)?, call.input(1)?);
     let along = Along::read(call)?;
@@ -133,7 +121,8 @@ fn quantize(call: &mut Call<'_>) -> Result<Last, OpError> {
     call.finish("Identity", [y], vec![])
 }
 
-fn dequantize(call: &mut Call<'_>) -> Result<Last, OpError> {
+/// The inverse of [`quantize`], over the same operands.
+pub(super) fn dequantize(call: &mut Call<'_>) -> Result<Last, OpError> {
     let (x, scale) = (call.input(0)?, call.input(1)?);
     let along = Along::read(call)?;
     let to = match call.element_type("output_dtype")? {

@@ -4,7 +4,7 @@ use super::attention::{iota, joined_heads, split_heads};
 use super::microsoft::DOMAIN;
 use super::{ALL, Adapter, row};
 use crate::import::call::{Call, Last};
-use engine_format::{Attr, DType, ValueId};
+use engine_format::{Attr, DType, Tensor, ValueId};
 use engine_ops::OpError;
 
 const NEEDS: &[&str] = &[
@@ -96,6 +96,34 @@ impl Angles {
         let turned = call.int("rotary_embedding_dim", 0)?;
         let (cos, sin) = (rows(call, cos, positions)?, rows(call, sin, positions)?);
         Ok(Self { cos, sin, interleaved, turned })
+    }
+
+    /// The angles of the queries `q` (batch, heads, length, size), of which `past` come before the first: pairs of the first
+    /// `turned` elements of a head, half of these apart, are turned by their place times 10000 to the power of `−2 · pair / turned`.
+    pub(super) fn of_places(
+        call: &mut Call<'_>,
+        q: ValueId,
+        past: Option<ValueId>,
+        turned: i64,
+    ) -> Result<Self, OpError> {
+        let half = usize::try_from(turned / 2).unwrap_or(0);
+        let rate = |pair: usize| 10000f64.powf(-2.0 * pair as f64 / turned as f64) as f32;
+        let rates: Vec<f32> = (0..half).map(rate).collect();
+        let rates = call.literal(Tensor::from_slice(&[half], &rates));
+        let count = call.sizes(q, 2, 3)?;
+        let mut places = iota(call, count)?;
+        if let Some(past) = past {
+            places = call.emit("Add", [places, past], vec![])?;
+        }
+        let places = call.cast(places, DType::F32)?;
+        let (behind, front) = (call.vector(&[1]), call.vector(&[0, 1]));
+        let places = call.emit("Unsqueeze", [places, behind], vec![])?;
+        let angles = call.emit("Mul", [places, rates], vec![])?;
+        let angles = call.emit("Unsqueeze", [angles, front], vec![])?;
+        let dtype = call.facts(q).dtype;
+        let (cos, sin) = (call.emit("Cos", [angles], vec![])?, call.emit("Sin", [angles], vec![])?);
+        let (cos, sin) = (call.cast(cos, dtype)?, call.cast(sin, dtype)?);
+        Ok(Self { cos, sin, interleaved: false, turned })
     }
 
     /// Turns pairs of elements of (batch, heads, length, size): neighbours if interleaved, else those half a head apart.

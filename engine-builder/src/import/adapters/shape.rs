@@ -11,6 +11,12 @@ pub(super) static ROWS: &[Adapter] = &[
     row("Tile", (1, 5), &["Tile", "Reshape", "Cast", "Concat"], tile),
     row("Pad", (1, 10), &["Pad"], pad),
     row("ConstantOfShape", ALL, &["Expand"], constant_of_shape),
+    row("Range", (27, ALL.1), &["Range"], |call| {
+        // The type in which halves are calculated, f32 if nothing is said, is never a narrower one.
+        call.ignore("stash_type");
+        let inputs = call.inputs();
+        call.same(inputs)
+    }),
     row("Scatter", ALL, &["ScatterElements"], |call| {
         let inputs = call.inputs();
         call.same_as("ScatterElements", inputs)

@@ -324,3 +324,120 @@ fn a_derivative_that_is_not_known_is_named() {
     let error = build(&model.model(), &BuildOptions::default()).unwrap_err().to_string();
     assert!(error.contains("the derivative of Floor (node \"n_s\") is not known"), "{error}");
 }
+
+/// Orders of norms were floats in opset 1; one that is no integer is taken before the pool, in f32 for halves.
+#[test]
+fn norms_of_windows_and_of_all_that_is_there_have_any_order() {
+    let x = f32s(&[1, 1, 2, 2], &[3.0, -4.0, 0.0, 1.0]);
+    let model = |opset| Onnx::new(opset).input("x: f32[n, 1, h, w]");
+    let power =
+        |p: f64| [3.0f64, 4.0, 0.0, 1.0].map(|v| v.powf(p)).iter().sum::<f64>().powf(1.0 / p);
+    let window = || vec![ints("kernel_shape", &[2, 2])];
+    for p in [1.0f32, 2.0, 2.5, 3.0] {
+        let expected = f32s(&[1, 1, 1, 1], &[power(p.into()) as f32]);
+        let mut attrs = window();
+        attrs.push(float("p", p));
+        check(model(1).node("y = LpPool(x)", attrs), &x, &expected);
+        check(model(1).node("y = GlobalLpPool(x)", vec![float("p", p)]), &x, &expected);
+    }
+    let two = f32s(&[1, 1, 1, 1], &[26f32.sqrt()]);
+    check(model(1).node("y = LpPool(x)", window()), &x, &two);
+    check(model(2).node("y = LpPool(x)", window()), &x, &two);
+    for opset in [1, 2, 22] {
+        check(model(opset).node("y = GlobalLpPool(x)", vec![]), &x, &two);
+    }
+    let halves = model(13)
+        .node("xh = Cast(x)", vec![int("to", 10)])
+        .node("yh = GlobalLpPool(xh)", vec![int("p", 3)])
+        .node("y = Cast(yh)", vec![int("to", 1)]);
+    let rounded = half::f16::from_f64(power(3.0)).to_f32();
+    check(halves, &x, &f32s(&[1, 1, 1, 1], &[rounded]));
+}
+
+#[test]
+fn hardmax_before_opset_13_takes_all_axes_from_one_on() {
+    let model = |attrs| Onnx::new(9).input("x: f32[n, 2, 2]").node("y = Hardmax(x)", attrs);
+    let x = f32s(&[2, 2, 2], &[1.0, 5.0, 7.0, 7.0, -1.0, -2.0, -1.0, 0.0]);
+    let all = f32s(&[2, 2, 2], &[0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
+    check(model(vec![]), &x, &all);
+    let last = f32s(&[2, 2, 2], &[0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
+    check(model(vec![int("axis", 2)]), &x, &last);
+    let whole = f32s(&[2, 2, 2], &[0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    check(model(vec![int("axis", 0)]), &x, &whole);
+}
+
+/// ONNX Runtime's form takes rows and scales of two types, and gives that of the scale.
+#[test]
+fn rows_are_normalised_in_the_type_of_the_scale_before_the_standard_had_the_operator() {
+    let x = f32s(&[1, 2], &[1.0, 3.0]);
+    for (op, expected) in
+        [("LayerNormalization", [-1.0f32, 2.0]), ("SimplifiedLayerNormalization", [0.4472, 2.6833])]
+    {
+        let model = Onnx::new(12)
+            .input("x: f32[n, 2]")
+            .constant(floats("scale", &[2], 1.0))
+            .node("xh = Cast(x)", vec![int("to", 10)])
+            .node(&format!("y = {op}(xh, scale)"), vec![float("epsilon", 0.0)]);
+        let y = output(model, &[("x", x.clone())]);
+        assert_eq!(y.dtype(), engine_format::DType::F32);
+        for (found, expected) in y.as_slice::<f32>().unwrap().iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-3, "{op}: {found}, expected {expected}");
+        }
+    }
+}
+
+/// The scale of a row's length that lies across the rows is stretched along them.
+#[test]
+fn a_scale_that_has_as_many_elements_as_a_row_need_not_lie_along_it() {
+    let model = |dims: &[i64]| {
+        Onnx::new(17)
+            .input("x: f32[2, 2]")
+            .constant(floats("scale", dims, 1.0))
+            .node("y = LayerNormalization(x, scale)", vec![float("epsilon", 0.0)])
+    };
+    let x = f32s(&[2, 2], &[1.0, 3.0, 10.0, 30.0]);
+    check(model(&[2]), &x, &f32s(&[2, 2], &[-1.0, 2.0, -1.0, 2.0]));
+    check(model(&[1, 2]), &x, &f32s(&[2, 2], &[-1.0, 2.0, -1.0, 2.0]));
+    check(model(&[2, 1]), &x, &f32s(&[2, 2], &[-1.0, 1.0, -2.0, 2.0]));
+    check(model(&[]), &x, &f32s(&[2, 2], &[-1.0, 1.0, -1.0, 1.0]));
+}
+
+#[test]
+fn a_gated_swish_multiplies_what_the_gate_lets_through() {
+    let model = |attrs| {
+        let model = Onnx::new(28).input("x: f32[n, 2]").constant(floats("b", &[1, 2], 2.0));
+        model.node("y = SwiGLU(x, b)", attrs)
+    };
+    let swish = |x: f32, alpha: f32| x / (1.0 + (-alpha * x).exp());
+    let x = f32s(&[1, 2], &[0.5, -1.5]);
+    check(model(vec![]), &x, &f32s(&[1, 2], &[2.0 * swish(0.5, 1.0), 3.0 * swish(-1.5, 1.0)]));
+    let two = f32s(&[1, 2], &[2.0 * swish(0.5, 2.0), 3.0 * swish(-1.5, 2.0)]);
+    check(model(vec![float("alpha", 2.0)]), &x, &two);
+}
+
+/// Maps have no form in engines: the matrix is the result, and the report says so with the labels.
+#[test]
+fn scores_by_label_are_the_matrix_of_the_scores() {
+    let model = |attrs| {
+        Onnx::new(15)
+            .input("x: f32[n, 2]")
+            .node("y = ZipMap(x)", attrs)
+            .in_domain("ai.onnx.ml")
+            .output("y")
+    };
+    let x = f32s(&[1, 2], &[0.25, 0.75]);
+    let labels =
+        [texts("classlabels_strings", &["cat", "dog"]), ints("classlabels_int64s", &[7, 9])];
+    for (labels, said) in labels.into_iter().zip(["\"cat\", \"dog\"", "7, 9"]) {
+        let model = model(vec![labels]);
+        let (engine, report) =
+            crate::build_with_report(&model.clone().model(), &BuildOptions::default()).unwrap();
+        let y = run(&engine, &[("x", x.clone())]).remove(0);
+        assert_eq!(y.as_slice::<f32>().unwrap(), x.as_slice::<f32>().unwrap());
+        let note = report.notes.iter().find(|note| note.pass == "import").unwrap();
+        assert!(note.node == "n_y" && note.text.contains(said), "{note:?}");
+    }
+    let three = model(vec![ints("classlabels_int64s", &[1, 2, 3])]).model();
+    let error = build(&three, &BuildOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("3 labels for 2 columns"), "{error}");
+}

@@ -39,6 +39,7 @@ pub(super) static ROWS: &[Adapter] = &[
         &["Add", "AveragePool", "Div", "Mul", "Pow", "Squeeze", "Unsqueeze"],
         local_response_normalization,
     ),
+    row("RoiAlign", (10, 15), &["RoiAlign"], roi_align),
     row(
         "DeformConv",
         ALL,
@@ -46,6 +47,14 @@ pub(super) static ROWS: &[Adapter] = &[
         deformable_convolution,
     ),
 ];
+
+/// Until opset 15 corners were not moved by half a pixel.
+fn roi_align(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let mut last = call.same(call.inputs())?;
+    let mode = Attr::Str("output_half_pixel".to_owned());
+    last.attrs.insert("coordinate_transformation_mode".to_owned(), mode);
+    Ok(last)
+}
 
 fn joined(call: &mut Call<'_>, parts: &[ValueId], axis: i64) -> Result<ValueId, OpError> {
     let parts = parts.iter().copied().map(Some).collect();

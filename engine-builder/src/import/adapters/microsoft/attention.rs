@@ -1,6 +1,7 @@
 //! The attentions of ONNX Runtime: over separate or packed operands, with caches, padding and causal masks, and with groups
 //! of queries that share keys.
 
+use super::caches::{Beams, Cache};
 use super::{row, without};
 use crate::import::adapters::Adapter;
 use crate::import::adapters::attention::{
@@ -12,11 +13,13 @@ use crate::import::adapters::rotary::Angles;
 use crate::import::call::{Call, Last};
 use engine_format::{Attr, DType, Tensor, ValueId};
 use engine_ops::OpError;
+use half::f16;
 
 const NEEDS: &[&str] = &[
     "Add",
     "Cast",
     "Concat",
+    "Cos",
     "CumSum",
     "Div",
     "Equal",
@@ -31,10 +34,12 @@ const NEEDS: &[&str] = &[
     "Mul",
     "Reshape",
     "Shape",
+    "Sin",
     "Slice",
     "Softmax",
     "Sub",
     "Tanh",
+    "TensorScatter",
     "Transpose",
     "Unsqueeze",
     "Where",
@@ -42,25 +47,40 @@ const NEEDS: &[&str] = &[
 
 pub(in crate::import::adapters) static ROWS: &[Adapter] = &[
     row("MultiHeadAttention", NEEDS, multi_head),
+    row("DecoderMaskedMultiHeadAttention", NEEDS, decoder_masked),
     row("Attention", NEEDS, of_one_projection),
     row("QAttention", NEEDS, of_one_quantised_projection),
     row("GroupQueryAttention", NEEDS, group_query),
 ];
 
 /// Queries, keys and values as (batch, heads, length, size).
-struct Heads {
-    q: ValueId,
-    k: ValueId,
-    v: ValueId,
+pub(super) struct Heads {
+    pub(super) q: ValueId,
+    pub(super) k: ValueId,
+    pub(super) v: ValueId,
 }
 
 impl Heads {
-    /// `softmax(scale · Q·Kᵀ, capped, + biases) · V` as (batch, length, heads · size).
-    fn attend(&self, call: &mut Call<'_>, biases: &[ValueId]) -> Result<Last, OpError> {
+    /// `softmax(scale · Q·Kᵀ, capped, + biases) · V` as (batch, length, heads · size). What the softmax is over is result
+    /// `scores_at`, if the node has such a result and the model asks for it.
+    fn attend(
+        &self,
+        call: &mut Call<'_>,
+        biases: &[ValueId],
+        scores_at: Option<usize>,
+    ) -> Result<Last, OpError> {
         let mut scores = raw_scores(call, self.q, self.k)?;
         scores = capped(call, scores)?;
         for &bias in biases {
             scores = call.emit("Add", [scores, bias], vec![])?;
+        }
+        if let Some(result) = scores_at.filter(|&result| call.asks_for(result)) {
+            // Where nothing is seen ONNX Runtime gives the least number of the type.
+            let dtype = call.facts(scores).dtype;
+            let least = if dtype == DType::F16 { f64::from(f16::MIN) } else { f64::from(f32::MIN) };
+            let least = call.scalar_of(dtype, least)?;
+            let given = call.emit("Max", [scores, least], vec![])?;
+            call.give(result, given);
         }
         let shares = call.emit("Softmax", [scores], vec![("axis", Attr::Int(-1))])?;
         let v = repeated_heads(call, self.v, self.q)?;
@@ -120,11 +140,6 @@ impl Heads {
     }
 }
 
-/// `past` before `new` along the length.
-fn after(call: &mut Call<'_>, past: ValueId, new: ValueId) -> Result<ValueId, OpError> {
-    call.emit("Concat", [past, new], vec![("axis", Attr::Int(2))])
-}
-
 /// Elements `from..to` along one axis.
 fn part(
     call: &mut Call<'_>,
@@ -148,30 +163,54 @@ fn width(call: &Call<'_>, x: ValueId, what: &str) -> Result<i64, OpError> {
     last.ok_or_else(|| OpError::new(format!("the last axis of {what} must be known")))
 }
 
-/// query, key, value, bias, key_padding_mask, attention_bias, past_key, past_value; query alone may hold all three, key may
-/// hold values too, and both may be a cache already split into heads.
+/// query, key, value, bias, key_padding_mask, attention_bias, past_key, past_value, past_sequence_length, cache_indirection; query
+/// alone may hold all three, key may hold values too, and both may be a cache already split into heads.
 fn multi_head(call: &mut Call<'_>) -> Result<Last, OpError> {
-    without(call, &[(8, "past_sequence_length"), (9, "cache_indirection")], &[3])?;
+    without(call, &[(9, "cache_indirection")], &[])?;
     let heads = call.int("num_heads", 0)?;
-    let mut all = separate(call, heads)?;
+    let mut all = separate(call, heads, 3)?;
+    let cache = Cache::new(call, call.opt(8))?;
     let mut past = None;
     if let (Some(past_key), Some(past_value)) = (call.opt(6), call.opt(7)) {
-        all.k = after(call, past_key, all.k)?;
-        all.v = after(call, past_value, all.v)?;
-        past = Some(call.sizes(past_key, 2, 3)?);
+        past = Some(cache.length(call, past_key)?);
+        all = cache.join(call, all, [past_key, past_value])?;
+    } else {
+        call.give(1, all.k);
+        call.give(2, all.v);
     }
-    call.give(1, all.k);
-    call.give(2, all.v);
     let mut biases = all.masks(call, call.opt(4), past)?;
     biases.extend(call.opt(5));
-    all.attend(call, &biases)
+    all.attend(call, &biases, Some(3))
 }
 
-/// The operands of [`multi_head`] split into heads, biases added.
-fn separate(call: &mut Call<'_>, heads: i64) -> Result<Heads, OpError> {
-    let (query, bias) = (call.input(0)?, call.opt(3));
+/// query, key, value, mask_index, attention_bias, past_key, past_value, past_sequence_length, beam_width, cache_indirection, bias:
+/// one query for each text, over its own cache or over one of another sequence.
+fn decoder_masked(call: &mut Call<'_>) -> Result<Last, OpError> {
+    call.ignore("output_qk");
+    let heads = call.int("num_heads", 0)?;
+    let mut all = separate(call, heads, 10)?;
+    let shared = call.int("past_present_share_buffer", 0)? != 0;
+    let cache = Cache::new(call, call.opt(7).filter(|_| shared))?;
+    if let (Some(past_key), Some(past_value)) = (call.opt(5), call.opt(6)) {
+        let past = cache.length(call, past_key)?;
+        all = cache.join(call, all, [past_key, past_value])?;
+        // Without a beam width there is one beam, and nothing to look up.
+        if let (Some(beams), Some(_)) = (call.opt(9), call.opt(8)) {
+            let beams = Beams::new(call, beams, past, all.q)?;
+            all.k = beams.pick(call, all.k)?;
+            all.v = beams.pick(call, all.v)?;
+        }
+    }
+    let mut biases = all.masks(call, call.opt(3), None)?;
+    biases.extend(call.opt(4));
+    all.attend(call, &biases, Some(3))
+}
+
+/// Queries, keys and values, the first three operands, split into heads; the biases in operand `bias_at` are added.
+fn separate(call: &mut Call<'_>, heads: i64, bias_at: usize) -> Result<Heads, OpError> {
+    let (query, bias) = (call.input(0)?, call.opt(bias_at));
     if call.rank(query)? == 5 {
-        without(call, &[(3, "bias")], &[])?;
+        without(call, &[(bias_at, "bias")], &[])?;
         // (batch, length, heads, 3, size)
         let mut one = |index| {
             let x = pick(call, query, 3, index)?;
@@ -179,6 +218,14 @@ fn separate(call: &mut Call<'_>, heads: i64) -> Result<Heads, OpError> {
         };
         return Ok(Heads { q: one(0)?, k: one(1)?, v: one(2)? });
     }
+    let (query, key, value) = match call.opt(1) {
+        Some(key) => (query, key, call.opt(2)),
+        None => {
+            let one = width(call, query, "query")? / 3;
+            let mut own = |i| part(call, query, 2, i * one, (i + 1) * one);
+            (own(0)?, own(1)?, Some(own(2)?))
+        }
+    };
     let hidden = width(call, query, "query")?;
     let split = |call: &mut Call<'_>, x: ValueId, (from, to): (i64, i64)| {
         let x = match bias {
@@ -191,14 +238,13 @@ fn separate(call: &mut Call<'_>, heads: i64) -> Result<Heads, OpError> {
         split_heads(call, x, heads)
     };
     let q = split(call, query, (0, hidden))?;
-    let key = call.input(1)?;
     if call.rank(key)? == 5 {
-        without(call, &[(3, "bias")], &[])?;
+        without(call, &[(bias_at, "bias")], &[])?;
         // (batch, length, heads, 2, size)
         let (k, v) = (pick(call, key, 3, 0)?, pick(call, key, 3, 1)?);
         return Ok(Heads { q, k: swapped(call, k)?, v: swapped(call, v)? });
     }
-    let value = call.input(2)?;
+    let value = value.ok_or_else(|| OpError::new("operand 2 is missing"))?;
     if call.rank(key)? == 4 {
         return Ok(Heads { q, k: key, v: value });
     }
@@ -212,8 +258,9 @@ fn of_one_projection(call: &mut Call<'_>) -> Result<Last, OpError> {
     if let Some(bias) = call.opt(2) {
         projected = call.emit("Add", [projected, bias], vec![])?;
     }
-    without(call, &[(6, "past_sequence_length")], &[])?;
-    attend_to_itself(call, projected, call.opt(3), call.opt(4), call.opt(5))
+    let shared = call.int("past_present_share_buffer", 0)? != 0;
+    let cache = Cache::new(call, call.opt(6).filter(|_| shared))?;
+    attend_to_itself(call, projected, call.opt(3), (cache, call.opt(4)), call.opt(5))
 }
 
 /// input, weight, bias, input_scale, weight_scale, mask_index, input_zero_point, weight_zero_point, past.
@@ -227,7 +274,8 @@ fn of_one_quantised_projection(call: &mut Call<'_>) -> Result<Last, OpError> {
     let scale = call.emit("Mul", [call.input(3)?, call.input(4)?], vec![])?;
     let scaled = call.emit("Mul", [sums, scale], vec![])?;
     let projected = call.emit("Add", [scaled, bias], vec![])?;
-    attend_to_itself(call, projected, call.opt(5), call.opt(8), None)
+    let cache = Cache::new(call, None)?;
+    attend_to_itself(call, projected, call.opt(5), (cache, call.opt(8)), None)
 }
 
 /// Attention over queries, keys and values that lie side by side; what came before is one tensor for keys and values.
@@ -235,14 +283,9 @@ fn attend_to_itself(
     call: &mut Call<'_>,
     projected: ValueId,
     mask: Option<ValueId>,
-    past: Option<ValueId>,
+    (cache, past): (Cache, Option<ValueId>),
     bias: Option<ValueId>,
 ) -> Result<Last, OpError> {
-    for name in ["do_rotary", "past_present_share_buffer", "rotary_embedding_dim"] {
-        if call.int(name, 0)? != 0 {
-            return Err(OpError::new(format!("attribute {name:?} is not 0, which is not taken")));
-        }
-    }
     let heads = call.int("num_heads", 0)?;
     let all = width(call, projected, "weights")?;
     let widths = match call.ints("qkv_hidden_sizes")? {
@@ -261,23 +304,33 @@ fn attend_to_itself(
     }
     let [q, k, v] = split;
     let mut own = Heads { q, k, v };
-    let mut before = None;
+    let past = match past {
+        Some(past) => Some([pick(call, past, 0, 0)?, pick(call, past, 0, 1)?]),
+        None => None,
+    };
+    let before = past.map(|[keys, _]| cache.length(call, keys)).transpose()?;
+    let turned = call.int("rotary_embedding_dim", 0)?;
+    if call.int("do_rotary", 0)? != 0 {
+        let size = if turned > 0 { turned } else { widths[0] / heads };
+        let angles = Angles::of_places(call, own.q, before, size)?;
+        own.q = angles.turn(call, own.q)?;
+        own.k = angles.turn(call, own.k)?;
+    }
+    let mut kept = [own.k, own.v];
     if let Some(past) = past {
-        let (past_k, past_v) = (pick(call, past, 0, 0)?, pick(call, past, 0, 1)?);
-        own.k = after(call, past_k, own.k)?;
-        own.v = after(call, past_v, own.v)?;
-        before = Some(call.sizes(past_k, 2, 3)?);
+        (own, kept) = cache.joined(call, own, past)?;
     }
     if call.asks_for(1) {
         let front = call.vector(&[0]);
-        let k = call.emit("Unsqueeze", [own.k, front], vec![])?;
-        let v = call.emit("Unsqueeze", [own.v, front], vec![])?;
+        let [k, v] = kept;
+        let k = call.emit("Unsqueeze", [k, front], vec![])?;
+        let v = call.emit("Unsqueeze", [v, front], vec![])?;
         let present = call.emit("Concat", [k, v], vec![("axis", Attr::Int(0))])?;
         call.give(1, present);
     }
     let mut biases = own.masks(call, mask, before)?;
     biases.extend(bias);
-    own.attend(call, &biases)
+    own.attend(call, &biases, None)
 }
 
 /// query (or all three packed), key, value, past_key, past_value, seqlens_k, total_sequence_length, cos_cache, sin_cache,
@@ -307,7 +360,7 @@ fn group_query(call: &mut Call<'_>) -> Result<Last, OpError> {
     let keys = call.sizes(all.k, 2, 3)?;
     let mut biases = vec![window(call, places, keys, all.q)?];
     biases.extend(call.opt(10));
-    all.attend(call, &biases)
+    all.attend(call, &biases, None)
 }
 
 /// An error for attributes that ask for another softmax or for quantised caches.
@@ -399,7 +452,7 @@ impl Joint {
     }
 
     fn fill(&self, call: &mut Call<'_>, past: ValueId, new: ValueId) -> Result<ValueId, OpError> {
-        let joined = after(call, past, new)?;
+        let joined = call.emit("Concat", [past, new], vec![("axis", Attr::Int(2))])?;
         let (batch, heads) = (call.sizes(joined, 0, 1)?, call.sizes(joined, 1, 2)?);
         let (places, size) = (call.sizes(self.from, 2, 3)?, call.sizes(joined, 3, 4)?);
         let parts = vec![Some(batch), Some(heads), Some(places), Some(size)];

@@ -3,6 +3,7 @@
 
 pub(super) mod activation;
 pub(super) mod attention;
+mod caches;
 pub(super) mod normalisation;
 pub(super) mod quantize;
 

@@ -1,21 +1,25 @@
 //! Normalisations of a sum, and the first layer of BERT.
 
-use super::{row, without};
-use crate::import::adapters::{ALL, Adapter};
+use super::row;
+use crate::import::adapters::Adapter;
+use crate::import::adapters::layer_norm::{Rows, Statistics};
 use crate::import::call::{Call, Last};
 use engine_format::{Attr, DType, Tensor, ValueId};
 use engine_ops::OpError;
 
 pub(in crate::import::adapters) static ROWS: &[Adapter] = &[
-    // ONNX Runtime wrote this one into ONNX's own domain before the standard had RMSNormalization.
-    super::super::row("SimplifiedLayerNormalization", ALL, &["RMSNormalization"], simplified),
-    row("SimplifiedLayerNormalization", &["RMSNormalization"], simplified),
     row("SkipLayerNormalization", &["Add", "LayerNormalization"], |call| {
-        skip(call, "LayerNormalization", 4)
+        let (beta, bias) = (call.opt(3), call.opt(4));
+        skip(call, "LayerNormalization", beta, bias)
     }),
-    row("SkipSimplifiedLayerNormalization", &["Add", "RMSNormalization"], |call| {
-        skip(call, "RMSNormalization", 3)
-    }),
+    row(
+        "SkipSimplifiedLayerNormalization",
+        &["Add", "Expand", "Mul", "RMSNormalization", "Reciprocal", "ReduceMean", "Shape", "Sqrt"],
+        |call| {
+            let bias = call.opt(3);
+            skip(call, "RMSNormalization", None, bias)
+        },
+    ),
     row(
         "EmbedLayerNormalization",
         &[
@@ -34,23 +38,21 @@ pub(in crate::import::adapters) static ROWS: &[Adapter] = &[
     ),
 ];
 
-fn simplified(call: &mut Call<'_>) -> Result<Last, OpError> {
-    without(call, &[], &[1])?;
-    let inputs = call.inputs();
-    call.same_as("RMSNormalization", inputs)
-}
-
-/// A normalisation of the sum of two operands and a bias, operand `bias`; the sum is a result too.
-fn skip(call: &mut Call<'_>, op: &str, bias: usize) -> Result<Last, OpError> {
-    without(call, &[], &[1, 2])?;
+/// A normalisation of the sum of two operands and a bias; the sum is a result too.
+fn skip(
+    call: &mut Call<'_>,
+    op: &'static str,
+    shift: Option<ValueId>,
+    bias: Option<ValueId>,
+) -> Result<Last, OpError> {
     let mut sum = call.emit("Add", [call.input(0)?, call.input(1)?], vec![])?;
-    if let Some(bias) = call.opt(bias) {
+    if let Some(bias) = bias {
         sum = call.emit("Add", [sum, bias], vec![])?;
     }
     call.give(3, sum);
-    let epsilon = ("epsilon", Attr::Float(call.float("epsilon", 1e-12)?));
-    let shift = if bias == 4 { call.opt(3) } else { None };
-    call.last(op, vec![Some(sum), call.opt(2), shift], vec![epsilon])
+    let epsilon = call.float("epsilon", 1e-12)?;
+    let rows = Rows { op, axis: -1, epsilon, scale: call.input(2)?, shift };
+    rows.normalise(call, sum, Statistics { mean: Some(1), inverse: 2 })
 }
 
 /// Rows of tables for words, positions and segments, summed and normalised; and how many words the mask leaves in each text.

@@ -2,7 +2,9 @@
 
 use super::row;
 use crate::import::adapters::Adapter;
-use crate::import::adapters::quantize::{centred, rounded};
+use crate::import::adapters::quantize::{
+    DEQUANTIZE, QUANTIZE, centred, dequantize, quantize, rounded,
+};
 use crate::import::call::{Call, Last};
 use engine_format::{Attr, DType, ValueId};
 use engine_ops::OpError;
@@ -28,6 +30,8 @@ pub(in crate::import::adapters) static ROWS: &[Adapter] = &[
         ],
         matmul_of_bits,
     ),
+    row("QuantizeLinear", QUANTIZE, quantize),
+    row("DequantizeLinear", DEQUANTIZE, dequantize),
     row("QLinearAdd", ROUNDED, |call| between_roundings(call, "Add")),
     row("QLinearMul", ROUNDED, |call| between_roundings(call, "Mul")),
     row("QLinearSigmoid", ROUNDED, |call| {

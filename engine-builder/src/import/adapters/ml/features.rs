@@ -11,12 +11,7 @@ pub(super) static ROWS: &[Adapter] = &[
     row("Binarizer", ALL, &["Cast", "Greater"], binarizer),
     row("FeatureVectorizer", ALL, &["Cast", "Concat"], vectorizer),
     row("Imputer", ALL, &["Equal", "IsNaN", "Where"], imputer),
-    row("ZipMap", ALL, &[], |_| {
-        Err(OpError::new(
-            "its result is a sequence of maps, which engines do not have; cut the model before it, so that the scores that it \
-             takes are the output",
-        ))
-    }),
+    row("ZipMap", ALL, &["Identity"], zip_map),
 ];
 
 fn extractor(call: &mut Call<'_>) -> Result<Last, OpError> {
@@ -86,4 +81,31 @@ fn imputer(call: &mut Call<'_>) -> Result<Last, OpError> {
     let right: ValueId = call.literal(right);
     let right = call.cast(right, dtype)?;
     call.finish("Where", [wrong, right, x], vec![])
+}
+
+/// A map from labels to scores for each row, which engines do not have: the matrix of the scores, a column for each label.
+fn zip_map(call: &mut Call<'_>) -> Result<Last, OpError> {
+    let x = call.input(0)?;
+    let x = rows(call, x)?;
+    let labels: Vec<String> =
+        match (call.strs("classlabels_strings")?, call.ints("classlabels_int64s")?) {
+            (Some(labels), None | Some([])) => {
+                labels.iter().map(|label| format!("{label:?}")).collect()
+            }
+            (None | Some([]), Some(labels)) => labels.iter().map(i64::to_string).collect(),
+            _ => {
+                return Err(OpError::new(
+                    "expected labels in one of classlabels_strings and classlabels_int64s",
+                ));
+            }
+        };
+    let columns = call.facts(x).shape.as_ref().and_then(|shape| shape.get(1)?.known());
+    if let Some(columns) = columns.filter(|&columns| columns != labels.len() as i64) {
+        return Err(OpError::new(format!("{} labels for {columns} columns", labels.len())));
+    }
+    call.note(format!(
+        "the result is a matrix with a column for each of the labels {}, not a sequence of maps",
+        labels.join(", ")
+    ));
+    call.finish("Identity", [x], vec![])
 }
