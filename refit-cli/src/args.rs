@@ -143,7 +143,8 @@ pub struct Strip {
 /// Where weights come from.
 #[derive(Debug, Args)]
 pub struct Weights {
-    /// A .safetensors, .npz, .pt, .pth, .bin, .gguf or .onnx file, a sharded *.index.json, or another engine.
+    /// A .safetensors, .npz, .pt, .pth, .bin, .gguf or .onnx file, a sharded *.index.json, or another engine; of a PyTorch checkpoint
+    /// with several dictionaries of weights FILE:KEY.
     #[arg(long = "weights", value_name = "SRC", num_args = 1..)]
     pub sources: Vec<PathBuf>,
     #[command(flatten)]
@@ -174,7 +175,8 @@ impl Changes {
 /// Where weights come from, where they must be given.
 #[derive(Debug, Args)]
 pub struct RequiredWeights {
-    /// A .safetensors, .npz, .pt, .pth, .bin, .gguf or .onnx file, a sharded *.index.json, or another engine.
+    /// A .safetensors, .npz, .pt, .pth, .bin, .gguf or .onnx file, a sharded *.index.json, or another engine; of a PyTorch checkpoint
+    /// with several dictionaries of weights FILE:KEY.
     #[arg(long = "weights", value_name = "SRC", num_args = 1.., required = true)]
     pub sources: Vec<PathBuf>,
     #[command(flatten)]

@@ -278,6 +278,12 @@ fn element(descr: &str) -> Result<(Option<DType>, usize, bool), NpyError> {
     Ok((Some(DType::String), width, big_endian))
 }
 
+/// Whether elements of this `descr` are numbers, though perhaps of a type that nothing here has.
+pub(crate) fn is_number(descr: &str) -> bool {
+    let kind = descr.trim_start_matches(['<', '>', '=', '|']).chars().next();
+    kind.is_some_and(|kind| "biufcV".contains(kind))
+}
+
 /// What follows `'name':` in the dictionary.
 fn field<'a>(header: &'a str, name: &str) -> Result<&'a str, NpyError> {
     let key = format!("'{name}':");
@@ -287,11 +293,12 @@ fn field<'a>(header: &'a str, name: &str) -> Result<&'a str, NpyError> {
     Ok(header[at + key.len()..].trim_start())
 }
 
+/// The text in quotes; what is in none is a list of fields, which is no element type.
 fn quoted(text: &str) -> Result<&str, NpyError> {
     text.strip_prefix('\'')
         .and_then(|rest| rest.split_once('\''))
         .map(|(inside, _)| inside)
-        .ok_or_else(|| NpyError::DType(text.to_owned()))
+        .ok_or_else(|| NpyError::DType("a record".to_owned()))
 }
 
 fn dimensions(text: &str) -> Result<Vec<usize>, NpyError> {

@@ -129,7 +129,7 @@ fn tensors_of_every_kind() {
 #[test]
 fn damaged_checkpoints_are_survived() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["training.pt", "kinds.pt", "orders.npz"] {
+    for name in ["training.pt", "kinds.pt", "orders.npz", "mixed.npz"] {
         let whole = std::fs::read(file(name)).unwrap();
         let path = folder.path().join(name);
         for at in (0..whole.len()).step_by(3) {
@@ -153,6 +153,20 @@ fn arrays_by_columns_and_of_the_other_byte_order() {
     let policy = FitPolicy { allow_extra: true, ..FitPolicy::default() };
     let filled = wanted.fill(&*source, policy).unwrap();
     assert_eq!(filled.weight("columns").unwrap().tensor().unwrap(), ramp(&[4, 6], 0.0));
+}
+
+#[test]
+fn arrays_that_are_no_tensors_do_not_refuse_the_others() {
+    let source = open_source(&file("mixed.npz")).unwrap();
+    assert_eq!(source.names(), ["complex", "weight"]);
+    assert_eq!(tensor(&*source, "weight"), ramp(&[4, 6], 0.0));
+    let [said] = source.remarks().try_into().unwrap();
+    for other in ["\"classes\" (strings)", "\"objects\" (elements of \"|O\")", "\"day\"", "\"raw\"", "\"records\" (elements of \"a record\")"] {
+        assert!(said.contains(other), "{other}: {said}");
+    }
+    assert!(source.info("complex").is_none());
+    let error = source.read("complex").unwrap_err().to_string();
+    assert!(error.contains("<c16") && error.contains("complex"), "{error}");
 }
 
 /// An index that says where each tensor is.

@@ -3,7 +3,7 @@
 use crate::args::{Changes, Command, Weights};
 use crate::failure::{Context, Exit, Failure};
 use crate::output::{remark, say};
-use engine_format::{Attr, Block, Engine, Filled, FitReport, Spare, Written};
+use engine_format::{Attr, Block, Engine, Filled, FitReport, Spare, WeightSource, Written};
 use engine_onnx::Model;
 use engine_runtime::{Device, DeviceSelector};
 use refit::{BoxedSource, CastSource, EngineSource, Lora, LoraSource};
@@ -92,10 +92,19 @@ fn open_weights(
 fn open_filled(path: &Path, weights: &Weights) -> Result<(Engine, Option<FitReport>), Failure> {
     let engine = open_engine(path)?;
     let Weights { sources, changes } = weights;
-    let Some(source) = open_weights(sources, changes, &|| Ok(engine.clone()))? else {
-        return Ok((engine, None));
-    };
-    let filled = engine.fill_into(&*source, changes.policy(), &Spare::default());
+    let source = open_weights(sources, changes, &|| Ok(engine.clone()))?;
+    filled(path, engine, source.as_deref().map(|s| s as &dyn WeightSource), changes)
+}
+
+/// The engine of a file, filled from a source if there is one; says what that did not have and what was not used.
+fn filled(
+    path: &Path,
+    engine: Engine,
+    source: Option<&dyn WeightSource>,
+    changes: &Changes,
+) -> Result<(Engine, Option<FitReport>), Failure> {
+    let Some(source) = source else { return Ok((engine, None)) };
+    let filled = engine.fill_into(source, changes.policy(), &Spare::default());
     let Filled { made, fit } = filled.doing(format!("filling {}", path.display()))?;
     remark_fit(&fit);
     Ok((made, Some(fit)))

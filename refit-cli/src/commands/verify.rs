@@ -1,6 +1,6 @@
 //! `refit verify`: an engine against the unoptimised graph of its model, or against the probes it carries.
 
-use super::{open_device, open_filled, open_model, open_weights};
+use super::{filled, open_device, open_engine, open_model, open_weights};
 use crate::args::{Verify, Weights};
 use crate::failure::{Exit, Failure};
 use crate::output::say;
@@ -14,15 +14,14 @@ use std::path::Path;
 const SEEDS: [u64; 3] = [1, 2, 3];
 
 pub fn run(args: Verify) -> Result<(), Failure> {
-    let (engine, _) = open_filled(&args.file, &args.weights)?;
+    let Weights { sources, changes } = &args.weights;
+    let engine = open_engine(&args.file)?;
+    let source = open_weights(sources, changes, &|| Ok(engine.clone()))?;
+    let source = source.as_deref().map(|s| s as &dyn WeightSource);
+    let (engine, _) = filled(&args.file, engine, source, changes)?;
     let module = LiveModule::load(engine, &open_device(&args.device.device)?)?;
     match &args.onnx {
-        Some(model) => {
-            let Weights { sources, changes } = &args.weights;
-            let source = open_weights(sources, changes, &|| Ok(module.engine()))?;
-            let source = source.as_deref().map(|s| s as &dyn WeightSource);
-            against_model(&module, &open_model(model)?, source, &args.file)
-        }
+        Some(model) => against_model(&module, &open_model(model)?, source, &args.file),
         None => against_probes(&module, &args.file),
     }
 }

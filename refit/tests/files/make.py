@@ -83,3 +83,13 @@ kinds = dict(
 )
 torch.save(kinds, folder / "kinds.pt")
 np.savez(folder / "orders.npz", columns=np.asfortranarray(base.numpy()), big=base.numpy().astype(">f4"), both=np.asfortranarray(np.arange(24).reshape(2, 3, 4).astype(">i2")))
+np.savez(
+    folder / "mixed.npz",
+    weight=base.numpy(),
+    classes=np.array(["a", "bc"]),
+    raw=np.array([b"a"]),
+    day=np.array(["2020-01-01"], "M8[D]"),
+    objects=np.array([{"a": 1}, None], dtype=object),
+    complex=np.array([1j]),
+    records=np.zeros(2, [("a", "f4"), ("b", "i4")]),
+)
