@@ -53,6 +53,10 @@ impl TorchSource {
     }
 
     fn read(path: &Path, key: Option<&str>) -> Result<Self, RefitError> {
+        if is_older_form(path)? {
+            let what = "not a PyTorch state dict in a zip archive: the form that was written before PyTorch 1.6; load it with torch.load and save it anew";
+            return Err(RefitError::source(what).at(path.display()));
+        }
         let archive = Archive::open(path)?;
         let found = state_dict(&archive, key).map_err(|why| {
             RefitError::source(format!("not a PyTorch state dict: {why}")).at(path.display())
@@ -97,6 +101,14 @@ impl TorchSource {
     fn failed(&self, name: &str, why: String) -> SourceError {
         SourceError { name: name.to_owned(), origin: self.origin(), why }
     }
+}
+
+/// Whether a file is a series of pickles, the first of which holds PyTorch's mark, instead of an archive.
+fn is_older_form(path: &Path) -> Result<bool, RefitError> {
+    const MARK: [u8; 14] = *b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19";
+    let file = SourceFile::open(path)?;
+    let mut start = [0; MARK.len()];
+    Ok(file.len() >= MARK.len() as u64 && file.read_at(0, &mut start).is_ok() && start == MARK)
 }
 
 /// The folder that all members lie in, and the pickle in it.
