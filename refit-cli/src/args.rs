@@ -155,7 +155,7 @@ pub struct Weights {
 #[derive(Debug, Default, Args)]
 pub struct Changes {
     /// A LoRA adapter to merge, in this order; SCALE takes the place of what adapter_config.json beside it says.
-    #[arg(long, value_name = "ADAPTER.safetensors[:SCALE]")]
+    #[arg(long, value_name = "ADAPTER[:SCALE]")]
     pub lora: Vec<String>,
     /// Convert between f32, f16 and bf16 where the engine has another of them.
     #[arg(long)]

@@ -161,7 +161,13 @@ fn arrays_that_are_no_tensors_do_not_refuse_the_others() {
     assert_eq!(source.names(), ["complex", "weight"]);
     assert_eq!(tensor(&*source, "weight"), ramp(&[4, 6], 0.0));
     let [said] = source.remarks().try_into().unwrap();
-    for other in ["\"classes\" (strings)", "\"objects\" (elements of \"|O\")", "\"day\"", "\"raw\"", "\"records\" (elements of \"a record\")"] {
+    for other in [
+        "\"classes\" (strings)",
+        "\"objects\" (elements of \"|O\")",
+        "\"day\"",
+        "\"raw\"",
+        "\"records\" (elements of \"a record\")",
+    ] {
         assert!(said.contains(other), "{other}: {said}");
     }
     assert!(source.info("complex").is_none());

@@ -570,3 +570,17 @@ fn trained_biases_take_the_place_of_the_base() {
         }
     }
 }
+
+#[test]
+fn an_adapter_may_be_a_file_of_pytorch() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/adapter_model.bin");
+    let base = MapSource::from_iter([("net.body.weight".to_owned(), ramp(&[2, 3], 0.0))]);
+    let lora = Lora::open(&path, Some(1.0)).unwrap();
+    let source = LoraSource::new(Box::new(base), vec![lora]).unwrap();
+    // B is [[0, 1], [2, 3]] and A of ones: 1 more in the first row, 5 in the second.
+    let expected = [1.0f32, 1.25, 1.5, 5.75, 6.0, 6.25];
+    assert_eq!(
+        source.read("net.body.weight").unwrap().unwrap(),
+        Tensor::from_slice(&[2, 3], &expected)
+    );
+}

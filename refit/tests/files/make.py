@@ -51,7 +51,7 @@ beside = dict(
     dtype=torch.float32,
     huge=10**30,
     raw=b"abc",
-    names={"a", "b"},
+    names={"a"},
     counts=collections.defaultdict(int, a=1),
     array=np.arange(3),
     optimizer=optimizer.state_dict(),
@@ -93,3 +93,7 @@ np.savez(
     complex=np.array([1j]),
     records=np.zeros(2, [("a", "f4"), ("b", "i4")]),
 )
+
+# An adapter as PEFT saved them before it took safetensors.
+prefix = "base_model.model.net.body"
+torch.save({f"{prefix}.lora_A.weight": torch.ones(2, 3), f"{prefix}.lora_B.weight": torch.arange(4.0).reshape(2, 2)}, folder / "adapter_model.bin")

@@ -1,18 +1,18 @@
 //! What an adapter file has: matrices for modules, and tensors that were trained beside them.
 
-use super::super::SafetensorsSource;
 use super::super::cast::floats;
+use super::super::{BoxedSource, open_source};
 use super::config::Config;
 use super::is_float;
 use crate::RefitError;
 use engine_format::{SourceError, Tensor, TensorInfo, WeightSource};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 /// An adapter file and how strongly it works.
-#[derive(Debug)]
 pub struct Lora {
-    source: SafetensorsSource,
+    source: BoxedSource,
     pub(super) modules: BTreeMap<String, Adapted>,
     /// Tensors that take the place of the base's (`modules_to_save`, biases, embeddings): the base's name → the adapter's.
     pub(super) saved: BTreeMap<String, String>,
@@ -42,21 +42,21 @@ struct Found {
 }
 
 impl Lora {
-    /// Opens an adapter. Its scale is `scale`, or what `adapter_config.json` beside it says for each module: `alpha / rank`, or with rank
+    /// Opens an adapter, a file of any kind that [`open_source`] opens. Its scale is `scale`, or what `adapter_config.json` beside it says for each module: `alpha / rank`, or with rank
     /// stabilisation `alpha / √rank`.
     ///
     /// # Errors
     /// `Io`, or `InvalidSource`: no scale, a rank that is not the configuration's, a tensor that is no part of an adapter, a kind
     /// of adapter that is not merged here.
     pub fn open(path: &Path, scale: Option<f32>) -> Result<Self, RefitError> {
-        let source = SafetensorsSource::open(path)?;
+        let source = open_source(path)?;
         let config = Config::beside(path)?;
         let failed = |why: String| {
             RefitError::source(format!("not a LoRA adapter: {why}")).at(path.display())
         };
-        let (modules, saved) = sorted(&source, config.as_ref()).map_err(failed)?;
+        let (modules, saved) = sorted(&*source, config.as_ref()).map_err(failed)?;
         let adapted = |(module, found): (String, Found)| {
-            let adapted = found.adapted(&source, &module, scale, config.as_ref());
+            let adapted = found.adapted(&*source, &module, scale, config.as_ref());
             adapted
                 .map(|adapted| (module.clone(), adapted))
                 .map_err(|why| format!("module {module:?}: {why}"))
@@ -104,11 +104,22 @@ impl Lora {
     }
 }
 
+impl fmt::Debug for Lora {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, modules, saved } = self;
+        f.debug_struct("Lora")
+            .field("source", &source.origin())
+            .field("modules", modules)
+            .field("saved", saved)
+            .finish()
+    }
+}
+
 impl Found {
     /// What a module's tensors and its configuration come to.
     fn adapted(
         self,
-        source: &SafetensorsSource,
+        source: &dyn WeightSource,
         module: &str,
         scale: Option<f32>,
         config: Option<&Config>,
@@ -148,7 +159,7 @@ const COPY: &str = ".modules_to_save.";
 /// Sorts the tensors of an adapter: matrices by module, and those that take the place of the base's by the base's name.
 #[expect(clippy::type_complexity, reason = "two maps that become two fields")]
 fn sorted(
-    source: &SafetensorsSource,
+    source: &dyn WeightSource,
     config: Option<&Config>,
 ) -> Result<(BTreeMap<String, Found>, BTreeMap<String, String>), String> {
     let (mut modules, mut saved) = (BTreeMap::<String, Found>::new(), BTreeMap::new());
