@@ -1,7 +1,6 @@
 //! The flag matrix, suites against oracles, verification, and the assets they use.
 
 pub mod assets;
-pub mod compare;
 pub mod deciding;
 pub mod exports;
 pub mod generate;

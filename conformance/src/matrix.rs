@@ -4,7 +4,6 @@
 //! and refitted with others. Outputs are held bit for bit against fresh builds on the same device, and
 //! between devices by tolerance. Nothing in the table depends on the machine: a cell names classes, not values.
 
-use crate::compare::compare;
 use crate::inputs::Freedom;
 use crate::oracle::Tensors;
 use crate::{graphs, inputs, models};
@@ -14,7 +13,7 @@ use engine_format::{
     SerializeFlags,
 };
 use engine_onnx::Model;
-use engine_ops::Tolerance;
+use engine_ops::{Tolerance, compare};
 use engine_runtime::{
     Device, LiveModule, Module, PackedModule, RefitError, RunErrorKind, State, Values,
 };

@@ -1,12 +1,11 @@
 //! What passes and refits must keep, for one model: the proof that fusion is safe.
 
-use crate::compare::compare;
 use crate::graphs::with_other_weights;
 use crate::oracle::Tensors;
 use engine_builder::{BuildOptions, build};
 use engine_format::{Engine, FitPolicy, MapSource, SerializeFlags, Tensor, Weight};
 use engine_onnx::Model;
-use engine_ops::Tolerance;
+use engine_ops::{Tolerance, compare};
 use engine_runtime::{CpuOptions, Device, LiveModule, Module};
 use std::sync::Arc;
 
@@ -138,13 +137,25 @@ fn scaled(tolerance: Tolerance, expected: &Tensor) -> Tolerance {
     Tolerance { atol: tolerance.atol * f64::from(largest), ..tolerance }
 }
 
+/// Holds what an optimised graph gives to what the unoptimised one gives.
+///
+/// # Errors
+/// The first output that is not there, or whose difference is more than `tolerance` allows, with both.
+pub fn agree(found: &Tensors, plain: &Tensors, tolerance: Tolerance) -> Result<(), String> {
+    for (name, expected) in plain {
+        let found = found.get(name).ok_or_else(|| format!("{name} is not there"))?;
+        compare(found, expected, scaled(tolerance, expected))
+            .map_err(|error| format!("{name}: {error}"))?;
+    }
+    Ok(())
+}
+
 fn on_device(
     sets: &Sets,
     inputs: &Tensors,
     device: &Device,
     tolerance: Tolerance,
 ) -> Result<(), Broken> {
-    const AGREE: &str = "optimised and unoptimised graphs agree";
     const REFIT: &str = "a refit is a fresh build with those weights";
     const BACK: &str = "going back gives the first bits";
     const PART: &str = "a partial refit is a full one";
@@ -155,11 +166,9 @@ fn on_device(
         [&sets.own, &sets.all, &sets.some].map(|engine| load(engine).and_then(|m| run(&m)));
     let (own, all, some) = (own?, all?, some?);
     for (plain, found) in [(&sets.plain_own, &own), (&sets.plain_all, &all)] {
-        for (name, expected) in run(&load(plain)?)? {
-            compare(&found[&name], &expected, scaled(tolerance, &expected))
-                .map_err(|error| format!("{name} on {device}: {error}"))
-                .doing(AGREE)?;
-        }
+        agree(found, &run(&load(plain)?)?, tolerance)
+            .map_err(|error| format!("on {device}: {error}"))
+            .doing("optimised and unoptimised graphs agree")?;
     }
     let same =
         |a: &Tensors, b: &Tensors, promise| hold(a == b, promise, &format!("not on {device}"));

@@ -1,6 +1,5 @@
 //! An engine against the unoptimised graph of its model, and against the probes it carries.
 
-use crate::compare::{Agreement, Mismatch, compare};
 use crate::inputs::{all_tensors, run_seeded};
 use crate::oracle::Tensors;
 use engine_builder::{BindMap, Binding, BuildError, BuildOptions, build, build_bound};
@@ -9,7 +8,7 @@ use engine_format::{
     WeightSource,
 };
 use engine_onnx::Model;
-use engine_ops::Tolerance;
+use engine_ops::{Agreement, Mismatch, Tolerance, compare};
 use engine_runtime::{
     Device, LiveModule, LoadError, Module, Outputs, RunError, RunOptions, Values,
 };

@@ -2,14 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test panics with the error")]
 
 use conformance::assets::MINILM_L6_CHECKPOINT;
-use conformance::compare::compare;
 use conformance::exports::{Exported, export, has_torch};
 use conformance::oracle::{Tensors, onnxruntime};
 use conformance::verify::verify;
 use engine_builder::{Binding, BindingReport, BuildErrorKind, BuildOptions, build_bound};
 use engine_format::{Engine, FitPolicy, Tensor, WeightSource};
 use engine_onnx::Model;
-use engine_ops::Tolerance;
+use engine_ops::{Tolerance, compare};
 use engine_runtime::{Device, LiveModule, Module};
 use std::path::Path;
 

@@ -1,12 +1,11 @@
 //! Strings and the operators of ai.onnx.ml against ONNX Runtime, live and through a stripped file.
 #![expect(clippy::unwrap_used, reason = "a test panics with the error")]
 
-use conformance::compare::compare;
 use conformance::oracle::{self, Known};
 use engine_builder::{BuildOptions, build};
 use engine_format::{Engine, SerializeFlags};
 use engine_onnx::Model;
-use engine_ops::Tolerance;
+use engine_ops::{Tolerance, compare};
 use engine_runtime::{Device, LiveModule, Module, PackedModule};
 
 /// |a − b| ≤ 1e-5 + 1e-4·|b|. Coupled probabilities are iterated until they are good to three digits, and the formula for

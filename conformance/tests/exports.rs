@@ -2,14 +2,13 @@
 //! ONNX Runtime, and keeps every promise of refit.
 #![expect(clippy::unwrap_used, reason = "a test panics with the error")]
 
-use conformance::compare::{Agreement, compare};
 use conformance::exports::{Exported, export, has_torch};
 use conformance::oracle::{Tensors, onnxruntime};
 use conformance::proof::prove;
 use engine_builder::{BuildOptions, build};
 use engine_format::{Attr, Engine, Tensor};
 use engine_onnx::Model;
-use engine_ops::Tolerance;
+use engine_ops::{Agreement, Tolerance, compare};
 use engine_runtime::{Device, LiveModule, Module};
 use std::collections::BTreeMap;
 

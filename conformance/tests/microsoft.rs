@@ -1,12 +1,11 @@
 //! ONNX Runtime's own operators, each form on every device and through both module paths, against ONNX Runtime.
 #![expect(clippy::unwrap_used, reason = "a test panics with the error")]
 
-use conformance::compare::compare;
 use conformance::oracle::{self, Known, Tensors};
 use engine_builder::{BuildOptions, build};
 use engine_format::{Bytes, Engine, SerializeFlags};
 use engine_onnx::Model;
-use engine_ops::Tolerance;
+use engine_ops::{Tolerance, compare};
 use engine_runtime::{Device, LiveModule, Module, PackedModule};
 
 /// Names that begin so, and how far their floats may be from ONNX Runtime's; the first that fits counts. Integers are exact.

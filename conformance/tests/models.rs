@@ -1,12 +1,12 @@
 //! Real models, on every device and through both module paths, against ONNX Runtime.
 #![expect(clippy::unwrap_used, reason = "a test panics with the error")]
 
-use conformance::compare::{Agreement, compare};
 use conformance::models::{MODELS, ModelCase};
 use conformance::oracle::Tensors;
 use engine_builder::{BuildOptions, build};
 use engine_format::{Bytes, Engine, SerializeFlags};
 use engine_onnx::Model;
+use engine_ops::{Agreement, compare};
 use engine_runtime::{LiveModule, Module, PackedModule};
 
 /// Runs every input in order, handing state on, and holds each output against the oracle's. Gives all outputs and how far

@@ -7,6 +7,7 @@ use crate::{
     gpu::GpuKernel,
     infer::{Facts, InferCtx, InferError, InferRule},
     text::Text,
+    tolerance::Tolerance,
 };
 use engine_format::{Attr, Attrs, DType};
 use std::fmt;
@@ -88,15 +89,11 @@ impl OpDef {
 
     /// Facts of the results: what [`Self::infer`] says, if the operands' element types are taken at all.
     pub fn results(&self, ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
-        if self.kind == Kind::Compute && !self.compact {
-            let types = ctx.inputs.iter().flatten().map(|facts| facts.dtype);
-            if let Some(dtype) = types.into_iter().find(|dtype| dtype.is_compact()) {
-                return Err(InferError::invalid(format!(
-                    "{} does not calculate in {dtype}, a type for storage; cast it first",
-                    self.name
-                )));
-            }
-        }
+        let read = |(i, facts): (usize, &Option<Facts>)| {
+            let dtype = facts.as_ref()?.dtype;
+            self.reads(i).then_some(dtype)
+        };
+        self.check_calculated(ctx.inputs.iter().enumerate().filter_map(read))?;
         let refuses = matches!(self.text(), Text::No);
         let no = |what: String| InferError::invalid(format!("{} {what} strings", self.name));
         if refuses && self.reads_strings(ctx.inputs.iter().map(|facts| Some(facts.as_ref()?.dtype)))
@@ -112,10 +109,23 @@ impl OpDef {
             )));
         }
         let results = (self.infer)(ctx)?;
+        self.check_calculated(results.iter().map(|facts| facts.dtype))?;
         if refuses && results.iter().any(|facts| facts.dtype == DType::String) {
             return Err(no("does not give".to_owned()));
         }
         Ok(results)
+    }
+
+    /// An error if the operator calculates, and one of these types is for storage alone.
+    fn check_calculated(&self, types: impl IntoIterator<Item = DType>) -> Result<(), InferError> {
+        let calculates = self.kind == Kind::Compute && !self.compact;
+        match types.into_iter().find(|dtype| calculates && dtype.is_compact()) {
+            Some(dtype) => Err(InferError::invalid(format!(
+                "{} does not calculate in {dtype}, a type for storage; cast it first",
+                self.name
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// What the operator does with strings: what only moves data always takes them.
@@ -128,10 +138,15 @@ impl OpDef {
 
     /// Whether an operand whose contents are read is of strings.
     pub fn reads_strings(&self, types: impl IntoIterator<Item = Option<DType>>) -> bool {
-        types.into_iter().enumerate().any(|(i, dtype)| {
-            let read = self.operand(i).is_none_or(|operand| operand.role != Role::Type);
-            read && dtype == Some(DType::String)
-        })
+        types
+            .into_iter()
+            .enumerate()
+            .any(|(i, dtype)| self.reads(i) && dtype == Some(DType::String))
+    }
+
+    /// Whether the contents of operand `i` are read, not its type or shape alone.
+    fn reads(&self, i: usize) -> bool {
+        self.operand(i).is_none_or(|operand| operand.role != Role::Type)
     }
 
     /// The operand at position `i`, the last one standing for all further ones if variadic.
@@ -377,24 +392,6 @@ pub enum Kind {
     View,
     /// Runs nested blocks, or makes and takes apart sequences and optional values: handled by the planner, without a kernel.
     Control,
-}
-
-/// |a − b| ≤ atol + rtol·|b|, elementwise.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tolerance {
-    /// Absolute part.
-    pub atol: f64,
-    /// Relative part.
-    pub rtol: f64,
-}
-
-impl Tolerance {
-    /// Bit for bit.
-    pub const EXACT: Self = Self { atol: 0.0, rtol: 0.0 };
-    /// A few roundings of f32: elementwise functions.
-    pub const ELEMENTWISE: Self = Self { atol: 1e-6, rtol: 1e-5 };
-    /// Sums of many f32 products in different orders.
-    pub const SUMS: Self = Self { atol: 1e-5, rtol: 1e-4 };
 }
 
 /// An operator was used in a way it does not take.

@@ -31,14 +31,14 @@ mod reduction;
 mod small_float;
 mod strided;
 pub mod text;
+mod tolerance;
 mod wide;
 
-pub use def::{
-    AttrDef, AttrKind, Default, Kind, OnnxName, OpDef, OpError, Operand, Role, Tolerance,
-};
+pub use def::{AttrDef, AttrKind, Default, Kind, OnnxName, OpDef, OpError, Operand, Role};
 pub use eval::eval;
 pub use ops::{TABLE, onnx_dtype};
 pub use text::Text;
+pub use tolerance::{Agreement, Mismatch, Tolerance, compare};
 
 /// The operator of this name and version.
 pub fn lookup(name: &str, version: u16) -> Option<&'static OpDef> {

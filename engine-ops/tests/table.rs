@@ -1,10 +1,10 @@
 //! The operator table, checked row by row: what a row says holds, and each of its cases runs.
 
-use engine_format::{Attrs, DType, Element, Tensor};
+use engine_format::Attrs;
 use engine_ops::case::Case;
 use engine_ops::cpu::Cpu;
 use engine_ops::infer::{Facts, InferCtx, InferError};
-use engine_ops::{Kind, OpDef, Role, TABLE, Tolerance, eval};
+use engine_ops::{Kind, OpDef, Role, TABLE, compare, eval};
 use std::collections::BTreeSet;
 
 fn attrs(def: &OpDef, case: &Case) -> Attrs {
@@ -18,46 +18,6 @@ fn runnable() -> impl Iterator<Item = (&'static OpDef, Case)> {
         .iter()
         .filter(|def| def.kind != Kind::Control)
         .flat_map(|def| (def.cases)().into_iter().map(move |case| (*def, case)))
-}
-
-/// Elements as `f64`, for comparison; 64-bit integers are compared by their bytes instead.
-fn floats(t: &Tensor) -> Vec<f64> {
-    fn read<T: Element + Into<f64>>(t: &Tensor) -> Vec<f64> {
-        t.as_slice::<T>().expect("matched on").iter().map(|&v| v.into()).collect()
-    }
-    match t.dtype() {
-        DType::F32 => read::<f32>(t),
-        DType::F64 => read::<f64>(t),
-        DType::F16 => read::<half::f16>(t),
-        DType::BF16 => read::<half::bf16>(t),
-        _ => panic!("{t:?} is not a float tensor"),
-    }
-}
-
-/// Where `found` first differs from `expected` by more than the tolerance; NaN equals NaN.
-fn difference(expected: &Tensor, found: &Tensor, tolerance: Tolerance) -> Option<String> {
-    if expected.dtype() != found.dtype() || expected.shape() != found.shape() {
-        return Some(format!("expected {expected:?}, found {found:?}"));
-    }
-    if !expected.dtype().is_float() {
-        return (expected != found)
-            .then(|| format!("expected bytes {:?}, found {:?}", expected.bytes(), found.bytes()))
-            .map(|m| match (expected.to_i64s(), found.to_i64s()) {
-                (Some(e), Some(f)) => format!("expected {e:?}, found {f:?}"),
-                _ => m,
-            });
-    }
-    let rounding = match expected.dtype() {
-        DType::F16 => 1.0 / 1024.0,
-        DType::BF16 => 1.0 / 128.0,
-        _ => 0.0,
-    };
-    let pairs = floats(expected).into_iter().zip(floats(found)).enumerate();
-    pairs.into_iter().find_map(|(i, (e, f))| {
-        let allowed = tolerance.atol + (tolerance.rtol + rounding) * e.abs();
-        let same = e == f || (e.is_nan() && f.is_nan()) || (e - f).abs() <= allowed;
-        (!same).then(|| format!("element {i}: expected {e}, found {f}"))
-    })
 }
 
 #[test]
@@ -106,7 +66,7 @@ fn every_case_gives_its_expected_values_on_the_cpu() {
                 assert_eq!(found.len(), case.outputs, "{def:?} case {:?}", case.name);
                 let expected = case.expected.iter().flatten();
                 for (i, (e, f)) in expected.zip(&found).enumerate() {
-                    if let Some(d) = difference(e, f, def.tolerance) {
+                    if let Err(d) = compare(f, e, def.tolerance) {
                         failures.push(format!("{def:?} case {:?} result {i}: {d}", case.name));
                     }
                 }

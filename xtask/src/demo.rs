@@ -2,11 +2,11 @@
 
 use crate::vulkan;
 use ::conformance::assets;
-use ::conformance::compare::{Agreement, compare};
 use ::conformance::models::{MODELS, magika_features, repository_files};
 use engine_builder::{BuildOptions, build};
 use engine_format::{SerializeFlags, Tensor};
 use engine_onnx::Model;
+use engine_ops::{Agreement, compare};
 use engine_runtime::{Device, DeviceSelector, Inputs, LiveModule, Module, PackedModule};
 use miette::{Context, IntoDiagnostic, Result, ensure, miette};
 use refit::FillOptions;

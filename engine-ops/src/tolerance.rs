@@ -1,9 +1,39 @@
-//! Elementwise comparison: |a − b| ≤ atol + rtol·|b|.
+//! How far two results may differ, and the one comparison that every suite holds results to.
 
-use engine_format::{Attrs, DType, Tensor};
-use engine_ops::Tolerance;
+use crate::small_float::decode;
+use engine_format::{DType, Tensor};
 use half::{bf16, f16};
 use std::fmt;
+
+/// |a − b| ≤ atol + rtol·|b|, elementwise; what [`compare`] holds results to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// Absolute part.
+    pub atol: f64,
+    /// Relative part.
+    pub rtol: f64,
+}
+
+impl Tolerance {
+    /// Bit for bit, the sign of a zero too; NaN alone equals every NaN.
+    pub const EXACT: Self = Self { atol: 0.0, rtol: 0.0 };
+    /// A few roundings of f32: elementwise functions.
+    pub const ELEMENTWISE: Self = Self { atol: 1e-6, rtol: 1e-5 };
+    /// Sums of many f32 products in different orders.
+    pub const SUMS: Self = Self { atol: 1e-5, rtol: 1e-4 };
+
+    /// The tolerance of results of an element type. Two correct roundings of nearly equal numbers may differ by one unit in
+    /// the last place, which is more than most tolerances where the type is of 16 bits. Integers, bools and codes are exact.
+    fn of(self, dtype: DType) -> Self {
+        let unit = match dtype {
+            _ if self == Self::EXACT || !dtype.is_float() => return Self::EXACT,
+            DType::F16 => 1.0 / 1024.0,
+            DType::BF16 => 1.0 / 128.0,
+            _ => 0.0,
+        };
+        Self { rtol: self.rtol + unit, ..self }
+    }
+}
 
 /// How far apart two tensors that agree are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -92,7 +122,12 @@ fn strings(found: &[&str], expected: &[&str], shape: &[usize]) -> Mismatch {
     }
 }
 
-/// Holds `found` against `expected`. NaN agrees with NaN and infinity with itself; integers, bools and strings must be equal.
+/// Holds `found` against `expected`. NaN agrees with NaN and infinity with itself alone; integers, bools, codes of small floats
+/// and strings must be equal. 16-bit floats may besides differ by one unit in the last place, unless `tolerance` is
+/// [`Tolerance::EXACT`].
+///
+/// # Errors
+/// They do not agree.
 pub fn compare(
     found: &Tensor,
     expected: &Tensor,
@@ -104,30 +139,27 @@ pub fn compare(
             expected: format!("{expected:?}"),
         });
     }
-    let Tolerance { atol, rtol } =
-        if expected.dtype().is_float() { tolerance } else { Tolerance::EXACT };
     if found.bytes() == expected.bytes() {
         return Ok(Agreement::default());
     }
     if let (Ok(a), Ok(b)) = (found.strings(), expected.strings()) {
         return Err(strings(&a, &b, found.shape()));
     }
+    let Tolerance { atol, rtol } = tolerance.of(expected.dtype());
+    let exact = atol == 0.0 && rtol == 0.0;
     let (a, b) = (to_f64s(found), to_f64s(expected));
     let mut agreement = Agreement::default();
     let mut worst: Option<(usize, f64)> = None;
     let mut count = 0;
     for (i, (&x, &y)) in a.iter().zip(&b).enumerate() {
-        let same = x == y
-            && (expected.dtype().width() < 8
-                || expected.dtype().is_float()
-                || same_word(found, expected, i));
+        let same = if exact { same_bits(found, expected, i) } else { x == y };
         if same || (x.is_nan() && y.is_nan()) {
             continue;
         }
         let difference = (x - y).abs();
         let excess = difference - (atol + rtol * y.abs());
         // A difference that is NaN (one side is, or infinities differ) is no agreement.
-        if excess <= 0.0 && expected.dtype().is_float() {
+        if excess <= 0.0 && !exact {
             agreement.max_abs = agreement.max_abs.max(difference);
             if difference > atol {
                 agreement.max_rel = agreement.max_rel.max(difference / y.abs());
@@ -152,45 +184,37 @@ pub fn compare(
     })
 }
 
-/// Every element as `f64`. Only 64-bit integers beyond 2^53 lose bits, and [`compare`] compares those as they are.
+/// Every element as `f64`, for differences and reports; 64-bit integers beyond 2^53 lose bits.
 fn to_f64s(tensor: &Tensor) -> Vec<f64> {
     macro_rules! widen {
         ($t:ty, $f:expr) => {
             tensor.as_slice::<$t>().expect("matched on the type").iter().map(|&v| $f(v)).collect()
         };
     }
-    match tensor.dtype() {
+    let dtype = tensor.dtype();
+    match dtype.storage() {
         DType::F32 => widen!(f32, f64::from),
         DType::F64 => widen!(f64, f64::from),
         DType::F16 => widen!(f16, f64::from),
         DType::BF16 => widen!(bf16, f64::from),
-        DType::I8 | DType::I4 | DType::I2 => widen!(i8, f64::from),
+        DType::I8 => widen!(i8, f64::from),
         DType::I16 => widen!(i16, f64::from),
         DType::I32 => widen!(i32, f64::from),
         DType::U16 => widen!(u16, f64::from),
         DType::U32 => widen!(u32, f64::from),
         DType::I64 => widen!(i64, |v: i64| v as f64),
         DType::U64 => widen!(u64, |v: u64| v as f64),
-        float if float.is_compact() && float.storage() == DType::U8 => {
-            to_f64s(&cast(tensor, DType::F32))
+        _ if matches!(dtype, DType::U8 | DType::Bool | DType::U4 | DType::U2) => {
+            widen!(u8, f64::from)
         }
-        _ => widen!(u8, f64::from),
+        _ => widen!(u8, |code| f64::from(decode(dtype, code))),
     }
 }
 
-/// The tensor's elements in another type.
-fn cast(tensor: &Tensor, to: DType) -> Tensor {
-    let like = Some(Tensor::zeros(to, &[]));
-    let def = engine_ops::lookup("CastLike", 1).expect("the table has CastLike");
-    let attrs = def.normalise(Attrs::new()).expect("every attribute has a default");
-    let mut results = engine_ops::eval(def, &attrs, &[Some(tensor.clone()), like], 1)
-        .expect("every type is cast to every other");
-    results.remove(0)
-}
-
-/// Whether the 8-byte elements at `i` are the same bits.
-fn same_word(a: &Tensor, b: &Tensor, i: usize) -> bool {
-    let range = i * 8..i * 8 + 8;
+/// Whether the elements at `i` are the same bits.
+fn same_bits(a: &Tensor, b: &Tensor, i: usize) -> bool {
+    let width = a.dtype().width();
+    let range = i * width..(i + 1) * width;
     a.bytes()[range.clone()] == b.bytes()[range]
 }
 
@@ -229,6 +253,8 @@ mod tests {
             (1.0, f32::NAN),
             (f32::INFINITY, f32::NEG_INFINITY),
             (1.0, f32::INFINITY),
+            (f32::MAX, f32::INFINITY),
+            (f32::INFINITY, f32::MAX),
         ] {
             assert!(compare(&f32s(&[x]), &f32s(&[y]), TOLERANCE).is_err(), "{x} against {y}");
         }
@@ -260,5 +286,21 @@ mod tests {
             Tensor::from_slice(&[1], &[(1i64 << 60) + 1]),
         );
         assert!(compare(&a, &b, TOLERANCE).is_err(), "equal as f64 and yet different");
+    }
+    #[test]
+    fn exact_is_bit_for_bit_in_every_type() {
+        let halves = |v: f32| Tensor::from_slice(&[1], &[f16::from_f32(v)]);
+        let (one, next) = (halves(1.0), halves(1.0 + 1.0 / 1024.0));
+        assert!(compare(&next, &one, Tolerance::EXACT).is_err());
+        assert!(compare(&next, &one, Tolerance { atol: 0.0, rtol: 1e-9 }).is_ok(), "one unit");
+        let after = halves(1.0 + 2.0 / 1024.0);
+        assert!(compare(&after, &one, Tolerance { atol: 0.0, rtol: 1e-9 }).is_err(), "two units");
+        assert!(compare(&f32s(&[-0.0]), &f32s(&[0.0]), Tolerance::EXACT).is_err());
+        assert!(compare(&f32s(&[-0.0]), &f32s(&[0.0]), TOLERANCE).is_ok());
+        let other_nan = f32::from_bits(f32::NAN.to_bits() ^ 1 | 1 << 31);
+        assert!(compare(&f32s(&[other_nan]), &f32s(&[f32::NAN]), Tolerance::EXACT).is_ok());
+        let codes = |code: u8| Tensor::new(DType::F8E4M3FN, &[1], vec![code].into());
+        let (one, next) = (codes(0x38).expect("a code"), codes(0x39).expect("a code"));
+        assert!(compare(&one, &next, Tolerance { atol: 1.0, rtol: 1.0 }).is_err());
     }
 }
