@@ -9,6 +9,7 @@ pub(crate) fn fill(ctx: &GpuCtx<'_>, i: usize, element: [u32; 2]) -> Option<Disp
     let width = words(meta.dtype)?;
     let n = meta.len() * width;
     Some(Dispatch {
+        rounds: 0,
         label: "Fill".into(),
         wgsl: include_str!("fill.wgsl").into(),
         binds: vec![Bind::Out(i)],

@@ -118,7 +118,14 @@ pub struct Dispatch {
     pub params: Vec<u32>,
     /// Workgroups.
     pub groups: [u32; 3],
+    /// At most so many rounds are made by all loops of one invocation together; 0 if the text has no loop. Some adapters end loops
+    /// after a number of rounds.
+    pub rounds: usize,
 }
+
+/// More rounds than are made by loops whose ends no size decides: over the axes of a tensor, the bits of a number, the halves of a
+/// workgroup.
+pub(crate) const FEW_ROUNDS: usize = 1_000;
 
 /// A storage buffer of a dispatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,6 +136,27 @@ pub enum Bind {
     Out(usize),
     /// A temporary, read and written.
     Scratch(usize),
+    /// Four atomic words of the node's own, zeros at first, in which the shader notes an index that lies outside: the run ends with an
+    /// error then, as on the CPU ([`outside`]).
+    Outside,
+}
+
+/// What a shader has noted in [`Bind::Outside`], as an error: whether indices from the end are taken (1) or not (2), 0 for nothing; the
+/// size of the axis; and the index of 64 bits.
+pub fn outside([kind, size, low, high]: [u32; 4]) -> Option<OpError> {
+    let index = (u64::from(high) << 32 | u64::from(low)) as i64;
+    let from = if kind == 1 { format!("-{size}") } else { "0".to_owned() };
+    (kind != 0).then(|| OpError::new(format!("index {index}, expected {from}..{size}")))
+}
+
+/// WGSL of `note_outside`, which notes an index that lies outside in binding `binding`, a [`Bind::Outside`].
+pub(crate) fn outside_wgsl(binding: usize) -> String {
+    render(include_str!("outside.wgsl"), &[("binding", &binding.to_string())])
+}
+
+/// WGSL of `position`, which reads an index of `indices` and notes one that lies outside in binding `binding`.
+pub(crate) fn position_wgsl(binding: usize) -> String {
+    outside_wgsl(binding) + include_str!("position.wgsl")
 }
 
 /// 32-bit words an element takes on the GPU; `None` for types that are not kept there.

@@ -1,7 +1,7 @@
 //! Copies between strided layouts: the one mover behind Transpose, Slice, Expand, Tile, Concat, Split and their kin.
 //! An operator says which loops its copy has; this file simplifies them and runs them on both devices.
 
-use crate::gpu::{Bind, Dispatch, GpuLimits, GpuProgram, render, words};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuLimits, GpuProgram, render, words};
 use engine_format::DType;
 use rayon::prelude::*;
 
@@ -124,6 +124,7 @@ impl StridedCopy {
         // What the same program writes is bound for writing wherever it is read.
         let access = if matches!(from, Bind::Scratch(_)) { "read_write" } else { "read" };
         program.dispatches.push(Dispatch {
+            rounds: FEW_ROUNDS,
             label: label.into(),
             wgsl: render(include_str!("strided.wgsl"), &[("access", access)]).into(),
             binds: vec![from, to],

@@ -7,7 +7,7 @@ use engine_ops::cpu::TensorMeta;
 use engine_ops::gpu::{Bind, Dispatch, GpuCtx, GpuLimits, GpuProgram, wgsl_type, words};
 use engine_ops::{Kind, OpDef, Role, TABLE, eval};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
+use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, Statement, StorageAccess, TypeInner};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the WebGPU baseline offers and [`GpuLimits`] does not state because no kernel adapts to it.
@@ -71,7 +71,7 @@ impl Subject {
                 let found = self.outputs.get(i).and_then(Option::as_ref);
                 Some(found.unwrap_or_else(|| panic!("{self} binds result {i}, which is absent")))
             }
-            Bind::Scratch(_) => None,
+            Bind::Scratch(_) | Bind::Outside => None,
         }
     }
 }
@@ -108,6 +108,30 @@ impl Shader {
         Ok(Self { module, info })
     }
 
+    /// Whether the entry point, or what it calls, has a loop.
+    fn loops(&self) -> bool {
+        let module = &self.module;
+        let mut bodies = vec![&module.entry_points[0].function.body];
+        let mut called = BTreeSet::new();
+        while let Some(body) = bodies.pop() {
+            for statement in body.iter() {
+                match statement {
+                    Statement::Loop { .. } => return true,
+                    Statement::Block(inner) => bodies.push(inner),
+                    Statement::If { accept, reject, .. } => bodies.extend([accept, reject]),
+                    Statement::Switch { cases, .. } => {
+                        bodies.extend(cases.iter().map(|case| &case.body));
+                    }
+                    Statement::Call { function, .. } if called.insert(*function) => {
+                        bodies.push(&module.functions[*function].body);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        false
+    }
+
     fn size(&self, global: &GlobalVariable) -> usize {
         let mut layouter = naga::proc::Layouter::default();
         layouter.update(self.module.to_ctx()).expect("the module is valid");
@@ -133,6 +157,7 @@ fn check(subject: &Subject, program: &GpuProgram, dispatch: &Dispatch, shader: &
     check_entry_point(&at, shader);
     check_bindings(&at, subject, dispatch, shader);
     check_buffers(&at, subject, program, dispatch);
+    assert!(dispatch.rounds > 0 || !shader.loops(), "{at}: has loops and states no rounds");
     let [x, y, z] = dispatch.groups;
     let most = GpuLimits::BASELINE.max_workgroups;
     assert!(x.max(y).max(z) <= most, "{at}: {:?} workgroups", dispatch.groups);
@@ -181,7 +206,9 @@ fn check_bindings(at: &str, subject: &Subject, dispatch: &Dispatch, shader: &Sha
     for (bind, global) in dispatch.binds.iter().zip(globals.values()) {
         let access = match bind {
             Bind::In(_) => StorageAccess::LOAD,
-            Bind::Out(_) | Bind::Scratch(_) => StorageAccess::LOAD | StorageAccess::STORE,
+            Bind::Out(_) | Bind::Scratch(_) | Bind::Outside => {
+                StorageAccess::LOAD | StorageAccess::STORE
+            }
         };
         assert_eq!(global.space, AddressSpace::Storage { access }, "{at}: {bind:?}");
         let Some(dtype) = subject.bound(*bind).map(|m| m.dtype) else { continue };

@@ -5,13 +5,12 @@
 
 mod support;
 
-use engine_format::{AlignedBuf, Attrs, DType, Tensor};
+use engine_format::{AlignedBuf, Attr, Attrs, DType, Tensor};
 use engine_ops::case::Case;
 use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
 use engine_ops::infer::{Facts, InferCtx};
-use engine_ops::{Kind, OpDef, TABLE, Tolerance};
+use engine_ops::{Kind, OpDef, TABLE, compare};
 use engine_runtime::gpu::{GpuDevice, GpuOptions, Obstacle};
-use half::{bf16, f16};
 use support::device;
 
 #[test]
@@ -139,49 +138,126 @@ fn on_cpu(
     outputs.iter().zip(buffers).map(tensor).collect()
 }
 
-/// Elementwise |a − b| ≤ atol + rtol·|b|; NaN equals NaN, infinities equal themselves. Half types may besides differ
-/// by one unit in the last place, which is what two correct roundings of nearly equal numbers can differ by.
-fn compare(a: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Result<(), String> {
-    if (a.dtype(), a.shape()) != (expected.dtype(), expected.shape()) {
-        return Err(format!("is {a:?}, expected {expected:?}"));
-    }
-    let extra = match a.dtype() {
-        _ if tolerance == Tolerance::EXACT => 0.0,
-        DType::F16 => 1.0 / 1024.0,
-        DType::BF16 => 1.0 / 128.0,
-        _ => 0.0,
+/// A node of the table with its operands, of which the first result is asked for.
+fn node(op: &str, attrs: &[(&'static str, Attr)], inputs: Vec<Tensor>) -> (&'static OpDef, Case) {
+    let def = engine_ops::lookup(op, 1).expect("the table has the operator");
+    let case = Case::new("", inputs);
+    (def, attrs.iter().fold(case, |case, (name, attr)| case.attr(name, attr.clone())))
+}
+
+fn floats(shape: &[usize]) -> Tensor {
+    engine_ops::case::ramp(shape)
+}
+
+fn longs(shape: &[usize], values: &[i64]) -> Tensor {
+    Tensor::from_slice(shape, values)
+}
+
+/// What lies outside is an error on a GPU too, whichever word of the index says so.
+#[test]
+fn an_index_outside_is_an_error() {
+    let Some(device) = device(GpuOptions::default()) else { return };
+    let add = [("reduction", Attr::Str("add".to_owned()))];
+    let nodes = |index: i64| {
+        let at = |shape: &[usize]| longs(shape, &vec![index; shape.iter().product()]);
+        let (x, rows) = (floats(&[5, 5]), floats(&[2, 5]));
+        vec![
+            node("Gather", &[], vec![x.clone(), at(&[3])]),
+            node("GatherElements", &[], vec![x.clone(), at(&[2, 5])]),
+            node("GatherND", &[], vec![x.clone(), at(&[3, 2])]),
+            node("ScatterElements", &[], vec![x.clone(), at(&[2, 5]), rows.clone()]),
+            node("ScatterElements", &add, vec![x.clone(), at(&[2, 5]), rows.clone()]),
+            node("ScatterND", &[], vec![x.clone(), at(&[2, 1]), rows.clone()]),
+            node("ScatterND", &add, vec![x, at(&[2, 1]), rows]),
+        ]
     };
-    let (left, right) = (numbers(a), numbers(expected));
-    let wrong = left.iter().zip(&right).enumerate().filter(|(_, (a, b))| {
-        let same = a == b || (a.is_nan() && b.is_nan());
-        // Written so that a comparison with NaN counts as wrong.
-        let near = (*a - *b).abs() <= tolerance.atol + (tolerance.rtol + extra) * b.abs();
-        !(same || near && b.is_finite())
-    });
-    let wrong: Vec<_> = wrong.collect();
-    match wrong.first() {
-        None => Ok(()),
-        Some((i, (a, b))) => Err(format!(
-            "{} of {} elements of {expected:?} differ, the first at {i}: is {a}, expected {b}",
-            wrong.len(),
-            left.len(),
-        )),
+    let mut wrong = Vec::new();
+    for index in [0, 4, -1, -5, 5, -6, 1 << 32, -(1 << 32), i64::MAX, i64::MIN] {
+        for (def, case) in nodes(index) {
+            let found = run_case(&device, def, &case);
+            let inside = (-5..5).contains(&index);
+            let named = |why: &String| why.contains(&format!("index {index}, expected -5..5"));
+            let fits = match &found {
+                Ok(Ok(())) => inside,
+                Err(why) => !inside && named(why),
+                Ok(Err(_)) => false,
+            };
+            if !fits {
+                wrong.push(format!("{def:?}, index {index}: {found:?}"));
+            }
+        }
     }
+    let three = |values: &[f32]| Tensor::from_slice(&[1, 1, values.len()], values);
+    let others = [
+        node("TensorScatter", &[], vec![floats(&[1, 4, 2]), floats(&[1, 2, 2]), longs(&[1], &[3])]),
+        node("ReverseSequence", &[], vec![floats(&[4, 2]), longs(&[2], &[1, 5])]),
+        node(
+            "MaxUnpool",
+            &[("kernel_shape", Attr::Ints(vec![2])), ("strides", Attr::Ints(vec![2]))],
+            vec![three(&[1.0, 2.0]), longs(&[1, 1, 2], &[0, 4])],
+        ),
+        node(
+            "RoiAlign",
+            &[("sampling_ratio", Attr::Int(1))],
+            vec![floats(&[1, 1, 4, 4]), floats(&[1, 4]), longs(&[1], &[1])],
+        ),
+    ];
+    for (def, case) in others {
+        let found = run_case(&device, def, &case);
+        if !matches!(&found, Err(why) if why.contains("expected 0..")) {
+            wrong.push(format!("{def:?}: {found:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The elements as `f64`; 64-bit integers beyond its precision do not occur in cases.
-fn numbers(t: &Tensor) -> Vec<f64> {
-    match t.dtype() {
-        DType::F32 => floats(t, |x: f32| f64::from(x)),
-        DType::F64 => floats(t, |x: f64| x),
-        DType::F16 => floats(t, f16::to_f64),
-        DType::BF16 => floats(t, bf16::to_f64),
-        DType::U64 => floats(t, |x: u64| x as f64),
-        compact if compact.is_compact() => t.bytes().iter().map(|&code| f64::from(code)).collect(),
-        _ => t.to_i64s().expect("the rest are integers").iter().map(|&x| x as f64).collect(),
+/// Loops as long as the data are right, or the adapter that would cut them off does not run them.
+#[test]
+fn long_loops_are_right_or_refused() {
+    let Some(device) = device(GpuOptions::default()) else { return };
+    let n = 70_000;
+    // Sums of ones are exact in every order.
+    let ones = |shape: &[usize]| Tensor::from_slice(shape, &vec![1.0f32; shape.iter().product()]);
+    let quarters: Vec<i64> = (0..n as i64).map(|i| i % 4).collect();
+    let add = [("reduction", Attr::Str("add".to_owned()))];
+    let cases = [
+        node("CumSum", &[], vec![ones(&[n]), longs(&[], &[0])]),
+        node("ScatterElements", &add, vec![ones(&[4]), longs(&[n], &quarters), ones(&[n])]),
+        node("ScatterND", &add, vec![ones(&[4]), longs(&[n, 1], &quarters), ones(&[n])]),
+        node("Conv", &[], vec![ones(&[1, 70, 32, 32]), ones(&[1, 70, 32, 32])]),
+        node("ConvTranspose", &[], vec![ones(&[1, n, 1]), ones(&[n, 1, 1])]),
+        node("MatMul", &[], vec![ones(&[1, n]), ones(&[n, 1])]),
+        node(
+            "Einsum",
+            &[("equation", Attr::Str("i,i->".to_owned()))],
+            vec![ones(&[n]), ones(&[n])],
+        ),
+        node(
+            "AveragePool",
+            &[("kernel_shape", Attr::Ints(vec![n as i64]))],
+            vec![ones(&[1, 1, n])],
+        ),
+        node("ReduceSum", &[], vec![ones(&[n, 2]), longs(&[1], &[0])]),
+        node("Softmax", &[("axis", Attr::Int(0))], vec![floats(&[n, 2])]),
+        node("ArgMax", &[], vec![floats(&[n])]),
+        node("GlobalAveragePool", &[], vec![ones(&[1, 1, n])]),
+        node("LayerNormalization", &[], vec![floats(&[1, n]), floats(&[n])]),
+        node(
+            "Attention",
+            &[("stages", Attr::Strs(Vec::new()))],
+            vec![ones(&[1, 1, 64]), ones(&[1, n, 64]), ones(&[1, n, 64])],
+        ),
+    ];
+    let mut refused = Vec::new();
+    for (def, case) in cases {
+        match run_case(&device, def, &case) {
+            Ok(Ok(())) => {}
+            Ok(Err(Obstacle::TooManyRounds { .. })) => refused.push(def.name),
+            other => panic!("{def:?}: {other:?}"),
+        }
     }
-}
-
-fn floats<T: engine_format::Element>(t: &Tensor, f: impl Fn(T) -> f64) -> Vec<f64> {
-    t.as_slice::<T>().expect("the caller matched the type").iter().map(|&x| f(x)).collect()
+    println!("{device:?} does not run {refused:?}");
+    // Loops of 70,000 rounds are the ones that Mesa's software adapter would cut off.
+    let cuts_off = device.adapter().driver.contains("llvmpipe");
+    assert!(refused.contains(&"CumSum") == cuts_off, "{refused:?}");
 }

@@ -5,7 +5,7 @@ use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::parallel::pieces;
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand};
@@ -136,6 +136,7 @@ fn gpu(
     let last = ctx.attrs.int("select_last_index") != 0;
     let rows = outer * inner;
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS + along.div_ceil(128),
         label: label.into(),
         wgsl: wgsl.into(),
         binds: vec![Bind::In(0), Bind::Out(0)],

@@ -4,7 +4,7 @@ use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
 use crate::def::AttrsExt;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::gemm::{Gemm, MatRef};
 use crate::ops::PRELUDE;
@@ -323,7 +323,11 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let mut params: Vec<u32> =
         [rows, heads, shared, queries, keys, size, width, zero_nan].map(|n| n as u32).to_vec();
     params.extend(finish.params);
+    let (blocks, columns) = (keys.div_ceil(128), width.div_ceil(128));
+    let block = 16 + size + 129 * columns;
+    let rounds = FEW_ROUNDS + blocks * block + columns * (1 + zero_nan * keys);
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds,
         label: "Attention".into(),
         wgsl: render(include_str!("attention.wgsl"), &values).into(),
         binds,

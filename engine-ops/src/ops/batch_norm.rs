@@ -115,6 +115,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let y = rounded(x.dtype, "((x - m_in[c]) * factor + b_in[c])");
     let n = x.len();
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: 0,
         label: "BatchNormalization".into(),
         wgsl: render(include_str!("batch_norm.wgsl"), &[("functions", PRELUDE), ("y", &y)]).into(),
         binds: (0..5).map(Bind::In).chain([Bind::Out(0)]).collect(),

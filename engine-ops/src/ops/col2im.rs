@@ -138,6 +138,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         params.extend(sizes.map(|n| n as u32));
     }
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: axes.len() + elements * (1 + axes.len()),
         label: "Col2Im".into(),
         wgsl: text.into(),
         binds: vec![Bind::In(0), Bind::Out(0)],

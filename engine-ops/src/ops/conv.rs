@@ -5,7 +5,7 @@ use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
 use crate::def::{AttrsExt, FLOATS};
 use crate::fill::filled;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::Term;
 use crate::kernels::direct::{Direct, Operands, fills_registers};
@@ -324,18 +324,35 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         ("narrow", narrowing(x.dtype)),
         ("T", element),
     ];
-    let (label, text, groups) = match dense {
+    let (label, text, groups, rounds) = match dense {
         true => {
             let groups = ctx.limits.linear(batch * down * across, 1);
-            ("Conv as a product", include_str!("conv.wgsl"), groups)
+            ("Conv as a product", include_str!("conv.wgsl"), groups, 17 * k.div_ceil(16))
         }
         false => {
             let groups = ctx.limits.linear(batch * m * n, 256);
-            ("Conv one by one", include_str!("conv_direct.wgsl"), groups)
+            let taps = window_rounds(&plan.axes);
+            (
+                "Conv one by one",
+                include_str!("conv_direct.wgsl"),
+                groups,
+                plan.channels * (1 + taps),
+            )
         }
     };
-    let wgsl = render(text, &values).into();
-    Ok(Some(GpuProgram::one(Dispatch { label: label.into(), wgsl, binds, params, groups })))
+    Ok(Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS + rounds,
+        label: label.into(),
+        wgsl: render(text, &values).into(),
+        binds,
+        params,
+        groups,
+    })))
+}
+
+/// Rounds of loops over the taps of a window, one axis in another.
+pub(super) fn window_rounds(axes: &[Axis; 3]) -> usize {
+    axes.iter().rev().fold(0, |inside, axis| axis.kernel * (1 + inside))
 }
 
 /// The axes as shaders take them: six vectors of depth, height and width.

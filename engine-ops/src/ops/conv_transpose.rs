@@ -4,7 +4,7 @@ use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::{AttrsExt, FLOATS};
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::Term;
 use crate::kernels::window::{Axis, three, volume};
@@ -155,10 +155,10 @@ fn sizes(attrs: &Attrs, input: &[Dim], weight: &[Dim]) -> Result<Vec<(Dim, Optio
             None => &(&reach - &Dim::from(pads[i])) - &Dim::from(pads[rank + i]),
         };
         let before = if stated.is_some() || same {
-            // What is too much is cut off on both sides; an odd element after the output, or before it.
+            // What is too much is cut off on both sides; an odd element before the output, unless asked for behind it.
             (&reach - &output).known().map(|cut| {
                 let cut = cut.max(0);
-                if auto == "SAME_LOWER" { cut - cut / 2 } else { cut / 2 }
+                if auto == "SAME_UPPER" { cut / 2 } else { cut - cut / 2 }
             })
         } else if auto == "VALID" {
             Some(0)
@@ -344,6 +344,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         ("T", element),
     ];
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS + volume(&plan.axes, |a| a.kernel) * (1 + plan.channels),
         label: "ConvTranspose".into(),
         wgsl: render(include_str!("conv_transpose.wgsl"), &values).into(),
         binds,
@@ -382,8 +383,23 @@ fn fused_cases() -> Vec<Case> {
     ]
 }
 
+/// One axis of 4 inputs and 3 taps at stride 2, whose 9 elements 1 10 102 20 203 30 304 40 400 a stated shape cuts.
+fn cut(name: &'static str, auto_pad: &str, expected: &[f32]) -> Case {
+    let x = Tensor::from_slice(&[1, 1, 4], &[1.0f32, 2.0, 3.0, 4.0]);
+    let w = Tensor::from_slice(&[1, 1, 3], &[1.0f32, 10.0, 100.0]);
+    Case::new(name, vec![x, w])
+        .attr("strides", Attr::Ints(vec![2]))
+        .attr("output_shape", Attr::Ints(vec![expected.len() as i64]))
+        .attr("auto_pad", Attr::Str(auto_pad.to_owned()))
+        .expect(vec![Tensor::from_slice(&[1, 1, expected.len()], expected)])
+}
+
 fn cases() -> Vec<Case> {
     let ints = |values: &[i64]| Attr::Ints(values.to_vec());
+    let (first, last) = ([1.0, 10.0], [40.0, 400.0]);
+    let middle = [102.0, 20.0, 203.0, 30.0, 304.0];
+    let less_first = [&first[1..], &middle, &last].concat();
+    let less_last = [&first, &middle[..], &last[..1]].concat();
     let conv = |name, x: &[usize], w: &[usize]| Case::new(name, vec![ramp(x), ramp(w)]);
     vec![
         Case::new(
@@ -415,6 +431,21 @@ fn cases() -> Vec<Case> {
         conv("same, lower", &[1, 2, 5, 70], &[2, 3, 3, 4])
             .attr("strides", ints(&[2, 2]))
             .attr("auto_pad", Attr::Str("SAME_LOWER".to_owned())),
+        cut("an odd element cut before the output", "NOTSET", &less_first),
+        cut("an odd element cut before, without padding", "VALID", &less_first),
+        cut("an odd element cut before, same", "SAME_LOWER", &less_first),
+        cut("an odd element cut behind", "SAME_UPPER", &less_last),
+        cut("two of three elements cut before", "NOTSET", &[102.0, 20.0, 203.0, 30.0, 304.0, 40.0]),
+        cut(
+            "one of three elements cut before",
+            "SAME_UPPER",
+            &[10.0, 102.0, 20.0, 203.0, 30.0, 304.0],
+        ),
+        cut(
+            "nothing to cut",
+            "NOTSET",
+            &[1.0, 10.0, 102.0, 20.0, 203.0, 30.0, 304.0, 40.0, 400.0, 0.0],
+        ),
         conv("three axes", &[1, 2, 2, 3, 4], &[2, 2, 2, 2, 3]).attr("strides", ints(&[1, 2, 2])),
         conv("no images", &[0, 2, 5], &[2, 3, 3]),
     ]

@@ -5,7 +5,7 @@ use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, TensorMut, TensorRef};
 use crate::def::AttrsExt;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, DType, Tensor};
@@ -170,6 +170,7 @@ fn gpu(ctx: &GpuCtx<'_>, wgsl: &Wgsl) -> Result<Option<GpuProgram>, OpError> {
     let reverse = ctx.attrs.int("reverse") != 0;
     let rows = if along == 0 { 0 } else { outer * inner };
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS + along,
         label: wgsl.label.into(),
         wgsl: text.into(),
         binds: vec![Bind::In(0), Bind::Out(0)],

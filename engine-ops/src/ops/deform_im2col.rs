@@ -214,6 +214,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         false => &[Bind::In(0), Bind::In(1), Bind::Out(0)],
     };
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: 0,
         label: "DeformIm2Col".into(),
         wgsl: wgsl.into(),
         binds: operands.to_vec(),

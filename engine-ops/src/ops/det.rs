@@ -101,7 +101,9 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         return Ok(filled(ctx, [1f32.to_bits(), 0]));
     }
     let keys = [("functions", PRELUDE), ("y", &rounded(y.dtype, "product"))];
+    let shared = (n * n).div_ceil(64);
     let dispatch = Dispatch {
+        rounds: shared + n * (2 + n + n.div_ceil(64) + shared),
         label: "Det".into(),
         wgsl: render(include_str!("det.wgsl"), &keys).into(),
         binds: vec![Bind::In(0), Bind::Out(0), Bind::Scratch(0)],

@@ -8,7 +8,7 @@ use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::{AttrKind, AttrsExt};
 use crate::equation::{Equation, Label};
 use crate::fill::filled;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, DType, Dim, Tensor};
@@ -225,6 +225,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         [y.len(), terms, walk.kept.len(), walk.summed.len()].map(|n| n as u32).to_vec();
     params.extend(table);
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS + terms * (1 + axes * (1 + shapes.len())),
         label: "Einsum".into(),
         wgsl: render(include_str!("einsum.wgsl"), &keys).into(),
         binds: (0..shapes.len()).map(Bind::In).chain([Bind::Out(0)]).collect(),

@@ -2,7 +2,7 @@
 
 use crate::OpError;
 use crate::broadcast::Broadcast;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, wgsl_type};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render, wgsl_type};
 use engine_format::DType;
 use std::fmt::Write;
 
@@ -99,6 +99,7 @@ pub(super) fn dispatch<const N: usize>(
         params.extend(words);
     }
     Ok(Some(Dispatch {
+        rounds: FEW_ROUNDS,
         label: formula.label.into(),
         wgsl: wgsl.into(),
         binds: formula.operands.map(Bind::In).into_iter().chain([Bind::Out(0)]).collect(),

@@ -74,6 +74,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let farthest = i64::from(i32::MAX / 2);
     let k = ctx.attrs.int("k").clamp(-farthest, farthest) as i32;
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: 0,
         label: "EyeLike".into(),
         wgsl: include_str!("eye_like.wgsl").into(),
         binds: vec![Bind::Out(0)],

@@ -3,7 +3,7 @@
 use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx};
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::parallel::pieces;
 use crate::{OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, Tensor};
@@ -62,6 +62,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let mut params = vec![n as u32, 0, 0, 0];
     params.extend(finish.params);
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS,
         label: "Elementwise".into(),
         wgsl: render(include_str!("fused.wgsl"), &values).into(),
         binds: [Bind::In(0)].into_iter().chain(finish.binds).chain([Bind::Out(0)]).collect(),

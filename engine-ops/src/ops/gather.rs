@@ -3,7 +3,7 @@
 use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::AttrsExt;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, words};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, position_wgsl, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
 use engine_format::{Attr, DType, Dim, Tensor};
@@ -14,8 +14,7 @@ use std::borrow::Cow;
 pub static GATHER: OpDef = OpDef {
     name: "Gather",
     doc: "The slices of `data` along `axis` that `indices` name, in the place of that axis: one for every index, in the \
-          indices' shape. Negative indices count from the end. An index outside is an error on the CPU; a GPU takes the \
-          nearest slice.",
+          indices' shape. Negative indices count from the end; one outside is an error.",
     onnx: &[OnnxName::since("Gather", 1)],
     attrs: &[AttrDef::int("axis", 0)],
     inputs: &[Operand::data("data"), Operand::index("indices")],
@@ -122,9 +121,10 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let numbers = [n, inner, which.len(), x.shape[at], index_width];
     let Ok(params) = numbers.into_iter().map(u32::try_from).collect() else { return Ok(None) };
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: 0,
         label: "Gather".into(),
-        wgsl: include_str!("gather.wgsl").into(),
-        binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0)],
+        wgsl: render(include_str!("gather.wgsl"), &[("position", &position_wgsl(3))]).into(),
+        binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0), Bind::Outside],
         params,
         groups: ctx.limits.linear(n, 256),
     })))

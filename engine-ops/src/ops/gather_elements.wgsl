@@ -11,7 +11,9 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<u32>;
 @group(0) @binding(1) var<storage, read> indices: array<u32>;
 @group(0) @binding(2) var<storage, read_write> y: array<u32>;
-@group(0) @binding(3) var<uniform> params: Params;
+@group(0) @binding(4) var<uniform> params: Params;
+
+{{position}}
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -25,9 +27,7 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
         let outer = rest / by.x;
         var at = rest - outer * by.x;
         if (by.z != 0u) {
-            let size = i32(by.z);
-            let index = bitcast<i32>(indices[element * params.index_width]);
-            at = u32(clamp(select(index, index + size, index < 0), 0, size - 1));
+            at = position(element * params.index_width, params.index_width, by.z);
         }
         place += at * by.y;
         rest = outer;

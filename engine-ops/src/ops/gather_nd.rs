@@ -5,7 +5,7 @@ use super::scatter::{Lines, Reduction, copied, over_data, scatter};
 use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx, TensorMeta, TensorRef};
 use crate::def::AttrsExt;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, position_wgsl, render, words};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::strided::strides;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Text, for_size};
@@ -156,10 +156,12 @@ fn each_slice(
     }
     params.resize(8 + 4 * GPU_TUPLE, 0);
     let act = if source == 0 { "y[i] = x[there];" } else { "y[there] = x[i];" };
+    let parts = [("act", act), ("position", &position_wgsl(3))];
     Some(Dispatch {
+        rounds: GPU_TUPLE,
         label: label.into(),
-        wgsl: render(include_str!("gather_nd.wgsl"), &[("act", act)]).into(),
-        binds: vec![Bind::In(source), Bind::In(1), Bind::Out(0)],
+        wgsl: render(include_str!("gather_nd.wgsl"), &parts).into(),
+        binds: vec![Bind::In(source), Bind::In(1), Bind::Out(0), Bind::Outside],
         params,
         groups: ctx.limits.linear(n, 256),
     })

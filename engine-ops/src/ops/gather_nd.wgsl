@@ -15,7 +15,9 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<u32>;
 @group(0) @binding(1) var<storage, read> indices: array<u32>;
 @group(0) @binding(2) var<storage, read_write> y: array<u32>;
-@group(0) @binding(3) var<uniform> params: Params;
+@group(0) @binding(4) var<uniform> params: Params;
+
+{{position}}
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -25,9 +27,8 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
     var there = slice / params.per_batch * params.each + i - slice * params.len;
     for (var a = 0u; a < params.tuple; a++) {
         let by = params.by[a];
-        let size = i32(by.x);
-        let index = bitcast<i32>(indices[(slice * params.tuple + a) * params.index_width]);
-        there += u32(clamp(select(index, index + size, index < 0), 0, size - 1)) * by.y;
+        let at = (slice * params.tuple + a) * params.index_width;
+        there += position(at, params.index_width, by.x) * by.y;
     }
     {{act}}
 }

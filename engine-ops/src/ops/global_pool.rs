@@ -3,7 +3,7 @@
 use crate::case::{Case, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::FLOATS;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::ops::pool::{Greatest, IS_NAN};
 use crate::{Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
@@ -130,6 +130,7 @@ fn gpu(ctx: &GpuCtx<'_>, label: &'static str, join: &str, finish: &str) -> Optio
     let narrow = narrowing(x.dtype);
     let values = [("join", join), ("finish", finish), ("narrow", narrow), ("is_nan", IS_NAN)];
     Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS + size(&x.shape).div_ceil(256),
         label: label.into(),
         wgsl: render(include_str!("global_pool.wgsl"), &values).into(),
         binds: vec![Bind::In(0), Bind::Out(0)],

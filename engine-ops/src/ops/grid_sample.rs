@@ -6,7 +6,7 @@ use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::{AttrsExt, FLOATS};
 use crate::fill::filled;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, Attrs, DType, Tensor};
@@ -233,6 +233,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     params.extend([spatial, y.len(), x.shape[1], places].map(|n| n as u32));
     params.extend([u32::from(sampling.aligned), taps, sampling.outside as u32]);
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS,
         label: "GridSample".into(),
         wgsl: text.into(),
         binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0)],

@@ -3,7 +3,7 @@
 use super::elementwise::{INT64, PRELUDE, element_type};
 use crate::case::Case;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{OpDef, OpError, Operand, Text, for_dtype};
 use engine_format::{DType, Dim, Tensor};
@@ -144,6 +144,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let functions = [PRELUDE, INT64].concat();
     let parts = [("functions", functions.as_str()), ("same", same), ("word", word)];
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS + keys.len(),
         label: "LabelEncoder".into(),
         wgsl: render(include_str!("label_encoder.wgsl"), &parts).into(),
         binds: vec![Bind::In(0), Bind::In(1), Bind::In(2), Bind::In(3), Bind::Out(0)],

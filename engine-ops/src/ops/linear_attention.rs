@@ -181,7 +181,9 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let mut params = sizes.map(|n| n as u32).to_vec();
     params.extend([scale.to_bits(), rule.delta.into(), 0, 0]);
     let scratch = if present.is_some() { Vec::new() } else { vec![states] };
+    let readers = q_heads / heads.max(1);
     let dispatch = Dispatch {
+        rounds: 2 * dk + q.shape[1] * (1 + 2 * dk + readers * (1 + dk)),
         label: "LinearAttention".into(),
         wgsl: text.into(),
         binds: buffers.into_iter().map(|(_, bind)| bind).collect(),

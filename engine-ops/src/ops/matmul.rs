@@ -5,7 +5,7 @@ use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta};
 use crate::def::{AttrsExt, PRODUCTS};
 use crate::fill::filled;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError, broadcast};
 use crate::kernels::blocked::{self, Mat, Term};
 use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
@@ -302,6 +302,7 @@ impl GpuProduct<'_> {
             ("T", element),
         ];
         Ok(Some(GpuProgram::one(Dispatch {
+            rounds: FEW_ROUNDS + 17 * k.div_ceil(16),
             label: self.label.into(),
             wgsl: render(include_str!("matmul.wgsl"), &values).into(),
             binds,

@@ -5,7 +5,7 @@ use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::{AttrKind, AttrsExt, FLOATS};
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, outside_wgsl, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, Attrs, Dim, Tensor};
@@ -117,10 +117,12 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let sizes = [y.len(), batches, channels, height, width, y.shape[2], y.shape[3]];
     let mut params = sizes.map(|n| n as u32).to_vec();
     params.push(ctx.attrs.float("spatial_scale").to_bits());
+    let parts = [("functions", PRELUDE), ("outside", &outside_wgsl(3))];
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: height * (1 + width),
         label: "MaxRoiPool".into(),
-        wgsl: render(include_str!("max_roi_pool.wgsl"), &[("functions", PRELUDE)]).into(),
-        binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0)],
+        wgsl: render(include_str!("max_roi_pool.wgsl"), &parts).into(),
+        binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0), Bind::Outside],
         params,
         groups: ctx.limits.linear(y.len(), 64),
     })))

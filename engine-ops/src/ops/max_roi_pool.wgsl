@@ -6,7 +6,9 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x_in: array<f32>;
 @group(0) @binding(1) var<storage, read> regions: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y_out: array<f32>;
-@group(0) @binding(3) var<uniform> params: Params;
+@group(0) @binding(4) var<uniform> params: Params;
+
+{{outside}}
 
 {{functions}}
 
@@ -44,7 +46,12 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
     let across = bin(
         regions[region + 1u], regions[region + 3u], i % params.columns, params.columns, params.width
     );
-    let batch = min(u32(max(regions[region], 0.0)), params.batches - 1u);
+    let given = regions[region];
+    if (is_nan(given) || given < 0.0 || given >= f32(params.batches)) {
+        let index = i32(clamp(given, -2147483000.0, 2147483000.0));
+        note_outside(2u, params.batches, vec2<u32>(bitcast<u32>(index), u32(index >> 31u)));
+    }
+    let batch = min(u32(max(given, 0.0)), params.batches - 1u);
     let plane = (batch * params.channels + i / bins % params.channels) * params.height * params.width;
     var most = 0.0;
     for (var row = down.x; row < down.y; row++) {

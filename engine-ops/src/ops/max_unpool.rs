@@ -4,7 +4,7 @@ use crate::case::{Case, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::{AttrKind, AttrsExt};
 use crate::fill::filled;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, words};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, outside_wgsl, render, words};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
@@ -128,9 +128,10 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     }
     params.resize(4 + 4 * GPU_AXES, 0);
     program.dispatches.push(Dispatch {
+        rounds: GPU_AXES,
         label: "MaxUnpool".into(),
-        wgsl: include_str!("max_unpool.wgsl").into(),
-        binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0)],
+        wgsl: render(include_str!("max_unpool.wgsl"), &[("outside", &outside_wgsl(3))]).into(),
+        binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0), Bind::Outside],
         params,
         groups: ctx.limits.linear(n, 256),
     });

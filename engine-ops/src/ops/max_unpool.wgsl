@@ -11,7 +11,9 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<u32>;
 @group(0) @binding(1) var<storage, read> places: array<vec2<u32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<u32>;
-@group(0) @binding(3) var<uniform> params: Params;
+@group(0) @binding(4) var<uniform> params: Params;
+
+{{outside}}
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -30,5 +32,9 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
         distance *= by.y;
         rest = rest / by.x;
     }
-    if (inside && rest == 0u) { y[at * params.width + i % params.width] = x[i]; }
+    if (inside && rest == 0u) {
+        y[at * params.width + i % params.width] = x[i];
+    } else {
+        note_outside(2u, distance, place);
+    }
 }

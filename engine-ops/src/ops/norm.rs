@@ -8,7 +8,7 @@ use crate::convert::{Calc, cast};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
 use crate::def::{AttrKind, AttrsExt};
 use crate::float::Float;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::parallel::pieces;
 use crate::reduction::{Folded, fold_slice};
@@ -355,6 +355,7 @@ fn gpu(ctx: &GpuCtx<'_>, label: &'static str, op: Op) -> Result<Option<GpuProgra
     let mut words: Vec<u32> = [rows, width, cycle, step, run].map(|v| v as u32).to_vec();
     words.push(ctx.attrs.float("epsilon").to_bits());
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS + 3 * width.div_ceil(128),
         label: label.into(),
         wgsl: wgsl.into(),
         binds,

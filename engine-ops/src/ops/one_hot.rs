@@ -4,7 +4,7 @@ use super::elementwise::{INT64, PRELUDE};
 use crate::case::{Case, ints};
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::AttrsExt;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
 use engine_format::{Attr, DType, Dim, Tensor};
@@ -103,6 +103,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let numbers = [y.len() * width, y.shape[at], inner, width, index_width];
     let Ok(params) = numbers.into_iter().map(u32::try_from).collect() else { return Ok(None) };
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS,
         label: "OneHot".into(),
         wgsl: render(include_str!("one_hot.wgsl"), &keys).into(),
         binds: vec![Bind::In(0), Bind::In(2), Bind::Out(0)],

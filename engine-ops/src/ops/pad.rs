@@ -190,6 +190,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     binds.push(Bind::Out(0));
     let parts = [("value", declared), ("fill", read), ("y", out), ("params", uniform)];
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: GPU_AXES,
         label: "Pad".into(),
         wgsl: render(include_str!("pad.wgsl"), &parts).into(),
         binds,

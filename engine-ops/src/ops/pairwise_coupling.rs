@@ -121,11 +121,14 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let (r, y) = (ctx.input(0), ctx.output());
     let (rows, classes, pairs) = (y.shape[0], y.shape[1], r.shape[1]);
+    let most = classes.max(100);
+    let square = classes * (1 + classes);
     let dispatch = Dispatch {
+        rounds: square + most * (1 + classes + 2 * square),
         label: "PairwiseCoupling".into(),
         wgsl: include_str!("pairwise_coupling.wgsl").into(),
         binds: vec![Bind::In(0), Bind::Out(0), Bind::Scratch(0)],
-        params: [rows, classes, pairs, classes.max(100)].map(|n| n as u32).to_vec(),
+        params: [rows, classes, pairs, most].map(|n| n as u32).to_vec(),
         groups: ctx.limits.linear(rows, 64),
     };
     Ok(Some(GpuProgram { dispatches: vec![dispatch], scratch: vec![(2 * y.len()).max(1)] }))

@@ -7,7 +7,7 @@ use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_typ
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::pooling::reduce;
 use crate::kernels::window::{Axis, Window, three, volume};
-use crate::ops::conv::axis_params;
+use crate::ops::conv::{axis_params, window_rounds};
 use crate::{AttrDef, AttrKind, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{Attr, Attrs, DType, Element, Tensor};
 use half::{bf16, f16};
@@ -333,6 +333,7 @@ fn gpu(ctx: &GpuCtx<'_>, pool: &PoolWgsl) -> Result<Option<GpuProgram>, OpError>
     let mut binds = vec![Bind::In(0), Bind::Out(0)];
     binds.extend(places.then_some(Bind::Out(1)));
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: window_rounds(&axes),
         label: pool.label.into(),
         wgsl: render(include_str!("pool.wgsl"), &values).into(),
         binds,

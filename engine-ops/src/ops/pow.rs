@@ -171,6 +171,42 @@ fn cases() -> Vec<Case> {
         )
         .expect(vec![floats(&[-8.0, 4.0, n, 1.0, 0.0, 1.0, 0.25, n, 2.0])]),
         Case::new(
+            "special values",
+            vec![
+                floats(&[
+                    1.0, 1.0, 1.0, n, n, -1.0, -1.0, 2.0, 2.0, -2.0, 0.5, 0.5, -0.5, 0.0, 0.0,
+                ]),
+                floats(&[
+                    n, inf, -inf, 0.0, -0.0, inf, -inf, inf, -inf, inf, inf, -inf, -inf, inf, -inf,
+                ]),
+            ],
+        )
+        .expect(vec![floats(&[
+            1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, inf, 0.0, inf, 0.0, inf, inf, 0.0, inf,
+        ])]),
+        Case::new(
+            "zeros and infinities to odd, even and broken powers",
+            vec![
+                floats(&[
+                    -0.0, -0.0, -0.0, -0.0, 0.0, 0.0, -inf, -inf, -inf, -inf, -inf, inf, inf, inf,
+                ]),
+                floats(&[
+                    -1.0, -5.0, -4.0, -0.5, -5.0, -0.5, 5.0, 4.0, 0.5, -5.0, -0.5, 0.5, -0.5, 5.0,
+                ]),
+            ],
+        )
+        .expect(vec![floats(&[
+            -inf, -inf, inf, inf, inf, inf, -inf, inf, inf, 0.0, 0.0, inf, 0.0, inf,
+        ])]),
+        Case::new(
+            "whole exponents beyond 2^24 are even",
+            vec![
+                floats(&[-1.0, -1.0, -1.0, -0.5]),
+                floats(&[16_777_215.0, 16_777_216.0, -4e9, 3e9]),
+            ],
+        )
+        .expect(vec![floats(&[-1.0, 1.0, 1.0, 0.0])]),
+        Case::new(
             "whole exponents",
             vec![floats(&[1.5, -2.0]), Tensor::from_slice(&[2], &[3i32, 3])],
         )

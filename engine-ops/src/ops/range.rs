@@ -4,7 +4,7 @@ use super::elementwise::{INT64, PRELUDE, element_type, rounded};
 use crate::case::Case;
 use crate::convert::cast;
 use crate::cpu::{Cpu, CpuCtx, TensorMut, TensorRef};
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, Known};
 use crate::{OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{DType, Dim, Tensor};
@@ -163,6 +163,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         params.extend(one_in_words(number));
     }
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS,
         label: "Range".into(),
         wgsl: text.into(),
         binds: vec![Bind::Out(0)],

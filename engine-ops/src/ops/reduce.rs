@@ -7,7 +7,7 @@ use crate::cpu::{Cpu, CpuCtx, CpuShapes};
 use crate::def::{AttrsExt, FLOATS};
 use crate::fill::filled;
 use crate::float::Float;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::parallel::pieces;
 use crate::reduction::{Folded, Reduction, Run, calc_scratch, fold_at, in_calc, reduce};
@@ -477,6 +477,7 @@ fn dispatch(
     let words = |run: &Run| [run.size as u32, run.stride as u32, 0, 0];
     params.extend(kept.iter().chain(reduced).flat_map(words));
     Dispatch {
+        rounds: FEW_ROUNDS + if team { count.div_ceil(256) } else { count },
         label: label.into(),
         wgsl: wgsl.into(),
         binds: vec![Bind::In(0), Bind::Out(0)],

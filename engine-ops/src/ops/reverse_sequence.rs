@@ -4,7 +4,7 @@ use super::gather::indices;
 use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, words};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, outside_wgsl, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::strided::{offsets, strides};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
@@ -82,7 +82,9 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
 
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let x = ctx.input(0);
-    let Some(width) = words(x.dtype) else { return Ok(None) };
+    let Some(width) = words(x.dtype).filter(|_| ctx.input(1).dtype == DType::I64) else {
+        return Ok(None);
+    };
     let rank = x.shape.len();
     let batch = axis(ctx.attrs.int("batch_axis"), rank)?;
     let time = axis(ctx.attrs.int("time_axis"), rank)?;
@@ -90,9 +92,11 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let numbers = [x.len() * width, width, x.shape[batch], own[batch], x.shape[time], own[time]];
     let Ok(params) = numbers.into_iter().map(u32::try_from).collect() else { return Ok(None) };
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: 0,
         label: "ReverseSequence".into(),
-        wgsl: include_str!("reverse_sequence.wgsl").into(),
-        binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0)],
+        wgsl: render(include_str!("reverse_sequence.wgsl"), &[("outside", &outside_wgsl(3))])
+            .into(),
+        binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0), Bind::Outside],
         params,
         groups: ctx.limits.linear(x.len() * width, 256),
     })))

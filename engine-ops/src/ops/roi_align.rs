@@ -5,7 +5,7 @@ use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, outside_wgsl, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, DType, Dim, Tensor};
@@ -83,17 +83,24 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let half = ctx.attrs.str("coordinate_transformation_mode") == "half_pixel";
     let text = render(
         include_str!("roi_align.wgsl"),
-        &[("functions", PRELUDE), ("y", &rounded(x.dtype, "result"))],
+        &[
+            ("functions", PRELUDE),
+            ("outside", &outside_wgsl(4)),
+            ("y", &rounded(x.dtype, "result")),
+        ],
     );
     let ratio = u32::try_from(ctx.attrs.int("sampling_ratio")).unwrap_or(0);
     let sizes = [y.len(), channels, height, width, y.shape[2], y.shape[3]].map(|n| n as u32);
     let mut params = sizes.to_vec();
     params.extend([ratio, batches as u32, ctx.attrs.float("spatial_scale").to_bits()]);
     params.extend([half.into(), maxima.into(), 0]);
+    // Without a ratio the regions decide how many points there are.
+    let points = (ratio as usize).saturating_mul(ratio as usize);
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: if ratio == 0 { usize::MAX } else { points },
         label: "RoiAlign".into(),
         wgsl: text.into(),
-        binds: (0..3).map(Bind::In).chain([Bind::Out(0)]).collect(),
+        binds: (0..3).map(Bind::In).chain([Bind::Out(0), Bind::Outside]).collect(),
         params,
         groups: ctx.limits.linear(y.len(), 64),
     })))

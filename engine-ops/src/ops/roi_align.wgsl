@@ -8,7 +8,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read> regions: array<f32>;
 @group(0) @binding(2) var<storage, read> batch_in: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read_write> y_out: array<f32>;
-@group(0) @binding(4) var<uniform> params: Params;
+@group(0) @binding(5) var<uniform> params: Params;
+
+{{outside}}
 
 {{functions}}
 
@@ -46,7 +48,9 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
     let across = points(bin_w);
     let top = y0 + f32(i % bins / params.columns) * bin_h;
     let left = x0 + f32(i % params.columns) * bin_w;
-    let batch = min(batch_in[region].x, params.batches - 1u);
+    let given = batch_in[region];
+    if (given.y != 0u || given.x >= params.batches) { note_outside(2u, params.batches, given); }
+    let batch = min(given.x, params.batches - 1u);
     let plane = (batch * params.channels + i / bins % params.channels) * params.height * params.width;
     var sum = 0.0;
     var most = 0.0;

@@ -5,7 +5,7 @@ use super::elementwise::{INT64, PRELUDE, element_type, rounded};
 use super::variadic;
 use crate::cpu::{TensorMut, TensorRef};
 use crate::def::{AttrsExt, NUMBERS};
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, position_wgsl, render, words};
 use crate::strided::{Loop, StridedCopy};
 use crate::{OpError, for_dtype, for_size};
 use engine_format::{Attrs, DType};
@@ -222,12 +222,14 @@ impl Lines {
                 ("functions", &[PRELUDE, INT64].concat()),
                 ("word", word),
                 ("joined", &rounded(dtype, &format!("({text})"))),
+                ("position", &position_wgsl(3)),
             ],
         );
         Some(Dispatch {
+            rounds: GPU_AXES + self.count * (1 + self.tuple.len()),
             label: label.into(),
             wgsl: wgsl.into(),
-            binds: vec![Bind::In(2), Bind::In(1), Bind::Out(0)],
+            binds: vec![Bind::In(2), Bind::In(1), Bind::Out(0), Bind::Outside],
             params,
             groups: ctx.limits.linear(lines * workers, 64),
         })

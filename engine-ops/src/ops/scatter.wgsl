@@ -23,7 +23,9 @@ struct Params {
 @group(0) @binding(0) var<storage, read> updates: array<{{word}}>;
 @group(0) @binding(1) var<storage, read> indices: array<u32>;
 @group(0) @binding(2) var<storage, read_write> y: array<{{word}}>;
-@group(0) @binding(3) var<uniform> params: Params;
+@group(0) @binding(4) var<uniform> params: Params;
+
+{{position}}
 
 {{functions}}
 
@@ -45,10 +47,8 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
         var place = 0u;
         for (var a = 0u; a < params.tuple; a++) {
             let along = params.along[a];
-            let size = i32(along.x);
             let at = (starts.y + n * params.index_step + a) * params.index_width;
-            let index = bitcast<i32>(indices[at]);
-            place += u32(clamp(select(index, index + size, index < 0), 0, size - 1)) * along.y;
+            place += position(at, params.index_width, along.x) * along.y;
         }
         if (place / params.unit % params.workers == worker) {
             let there = starts.z + place;

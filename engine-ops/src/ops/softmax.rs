@@ -5,7 +5,7 @@ use crate::case::{Case, ramp};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
 use crate::def::AttrsExt;
 use crate::float::Float;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::parallel::pieces;
 use crate::reduction::{Folded, calc_scratch, fold_slice, in_calc};
@@ -182,6 +182,7 @@ fn gpu(ctx: &GpuCtx<'_>, label: &'static str, y: &str) -> Result<Option<GpuProgr
     let wgsl = render(text, &[("functions", PRELUDE), ("y", &y)]);
     let rows = if along == 0 { 0 } else { outer * inner };
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS + 3 * if team { along.div_ceil(128) } else { along },
         label: label.into(),
         wgsl: wgsl.into(),
         binds: vec![Bind::In(0), Bind::Out(0)],

@@ -3,7 +3,7 @@
 use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
+use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, outside_wgsl, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand};
 use engine_format::{Attr, Attrs, DType, Tensor};
@@ -126,7 +126,14 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
 
 const FIRST: &str = "fn first(batch: u32) -> i32 { return 0; }";
 const GIVEN: &str = "@group(0) @binding(3) var<storage, read> starts: array<vec2<u32>>;
-fn first(batch: u32) -> i32 { return bitcast<i32>(starts[batch].x); }";
+fn first(batch: u32) -> i32 {
+    let start = starts[batch];
+    let room = params.length - params.rows;
+    if (params.circular == 0u && (start.y != 0u || start.x > room)) {
+        note_outside(2u, room + 1u, start);
+    }
+    return bitcast<i32>(start.x);
+}";
 
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let (cache, update) = (ctx.input(0), ctx.input(1));
@@ -146,10 +153,14 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     params.push(u32::from(circular(ctx.attrs)?));
     let mut binds = vec![Bind::In(0), Bind::In(1), Bind::Out(0)];
     let given = ctx.opt_input(2).is_some();
-    binds.extend(given.then_some(Bind::In(2)));
-    let (first, uniform) = if given { (GIVEN, "4") } else { (FIRST, "3") };
-    let keys = [("first", first), ("uniform", uniform)];
+    if given {
+        binds.extend([Bind::In(2), Bind::Outside]);
+    }
+    let outside = if given { outside_wgsl(4) } else { String::new() };
+    let (first, uniform) = if given { (GIVEN, "5") } else { (FIRST, "3") };
+    let keys = [("first", first), ("uniform", uniform), ("outside", &outside)];
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: 0,
         label: "TensorScatter".into(),
         wgsl: render(include_str!("tensor_scatter.wgsl"), &keys).into(),
         binds,

@@ -6,6 +6,7 @@ struct Params { n: u32, row: u32, length: u32, rows: u32, per_batch: u32, circul
 @group(0) @binding(2) var<storage, read_write> y: array<u32>;
 @group(0) @binding({{uniform}}) var<uniform> params: Params;
 
+{{outside}}
 {{first}}
 
 @compute @workgroup_size(256)

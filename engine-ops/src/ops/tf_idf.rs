@@ -293,7 +293,12 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     params.extend(table);
     params.resize(8 + 4 * lines, 0);
     let keys = [("word", word), ("item", item), ("lines", &lines.to_string())];
+    let skips = ctx.attrs.int("max_skip_count").max(0) as usize + 1;
+    let columns = x.shape[x.shape.len() - 1];
+    let gram = |gram: &Vec<i64>| skips.saturating_mul(1 + columns * (1 + gram.len()));
+    let rounds = grams.places.keys().map(|items| 1 + gram(items));
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: rounds.fold(0, usize::saturating_add),
         label: "TfIdfVectorizer".into(),
         wgsl: render(include_str!("tf_idf.wgsl"), &keys).into(),
         binds: vec![Bind::In(0), Bind::Out(0)],

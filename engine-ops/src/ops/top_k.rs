@@ -5,7 +5,7 @@ use super::order::{Ordered, for_ordered};
 use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand};
 use engine_format::{Attr, DType, Element, Tensor};
@@ -141,6 +141,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let mut binds = vec![Bind::In(0), Bind::Out(0)];
     binds.extend(asked.then_some(Bind::Out(1)));
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS + size,
         label: "TopK".into(),
         wgsl: text.into(),
         binds,

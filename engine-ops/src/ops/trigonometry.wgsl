@@ -1,6 +1,51 @@
 // The precision that WGSL asks of its own functions is too coarse for f32, so these are computed here: the argument less
-// multiples of π/2 (in three parts), then the polynomials of the Cephes library on −π/4..π/4.
+// multiples of π/2, then the polynomials of the Cephes library on −π/4..π/4.
+
+// Both words of a product, the low one first, from products of 16-bit halves.
+fn words_of_product(a: u32, b: u32) -> vec2<u32> {
+    let middle = (a >> 16u) * (b & 0xffffu) + (((a & 0xffffu) * (b & 0xffffu)) >> 16u);
+    let other = (a & 0xffffu) * (b >> 16u) + (middle & 0xffffu);
+    return vec2<u32>(a * b, (a >> 16u) * (b >> 16u) + (middle >> 16u) + (other >> 16u));
+}
+// The bits of 2/π behind the binary point, after a word of zeros.
+fn word_of_two_over_pi(i: u32) -> u32 {
+    var words = array<u32, 8>(
+        0u, 0xa2f9836eu, 0x4e441529u, 0xfc2757d1u, 0xf534ddc0u, 0xdb629599u, 0x3c439041u, 0xfe5163abu);
+    return words[i];
+}
+// A large argument, m · 2^s with whole m, less multiples of π/2 (Payne and Hanek): m times those 96 bits of 2/π · 2^s that
+// are worth less than 4 is the quadrant in its upper 2 bits, and behind them how far it is crossed.
+fn far_quarter(x: f32) -> vec2<f32> {
+    let bits = bitcast<u32>(x) & 0x7fffffffu;
+    let m = (bits & 0x7fffffu) | 0x800000u;
+    // s − 2 bits stand before the binary point, and the word of zeros.
+    let first_bit = (bits >> 23u) + 32u - 152u;
+    var part = vec3<u32>(0u, 0u, 0u);
+    for (var i = 0u; i < 3u; i++) {
+        let first = word_of_two_over_pi(first_bit / 32u + i);
+        let next = word_of_two_over_pi(first_bit / 32u + i + 1u);
+        let by = first_bit % 32u;
+        part[i] = select((first << by) | (next >> ((32u - by) & 31u)), first, by == 0u);
+    }
+    let low = words_of_product(m, part.z);
+    let middle = words_of_product(m, part.y);
+    let second = middle.x + low.y;
+    let turn = m * part.x + middle.y + u32(second < middle.x);
+    // What is past the middle of a quadrant is a negative part of the next one.
+    var crossed = vec2<u32>((second << 2u) | (low.x >> 30u), (turn << 2u) | (second >> 30u));
+    let behind = (crossed.y >> 31u) == 1u;
+    if (behind) { crossed = vec2<u32>(0u - crossed.x, ~crossed.y + u32(crossed.x == 0u)); }
+    let size = (f32(crossed.y) + f32(crossed.x) * 2.3283064365386963e-10) * 3.657295198167899e-10;
+    let r = select(size, -size, behind);
+    let n = ((turn >> 30u) + u32(behind)) & 3u;
+    // Of a negative argument both are negative.
+    if (x < 0.0) { return vec2<f32>(-r, f32((4u - n) & 3u)); }
+    return vec2<f32>(r, f32(n));
+}
+// The rest, and the number of the quadrant from 0 to 3. Multiples of a small number are taken off in three parts, of which
+// the first two are short enough to be exact.
 fn quarter(x: f32) -> vec2<f32> {
+    if (abs(x) > 4096.0) { return far_quarter(x); }
     let n = round(x * 0.63661977236758134);
     let r = ((x - n * 1.5703125) - n * 4.837512969970703e-4) - n * 7.549789948768648e-8;
     return vec2<f32>(r, n - 4.0 * floor(n * 0.25));

@@ -83,6 +83,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let most = i64::from(i32::MAX / 4);
     params.push(k.clamp(-most, most) as i32 as u32);
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: 0,
         label: "Trilu".into(),
         wgsl: include_str!("trilu.wgsl").into(),
         binds: vec![Bind::In(0), Bind::Out(0)],

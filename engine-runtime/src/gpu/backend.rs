@@ -209,6 +209,9 @@ impl Going<'_> {
     ) -> Result<SubmissionIndex, GpuError> {
         let waiting = self.launched..self.pending;
         submit(self.device, |encoder| {
+            if self.launched == 0 {
+                self.lease.notes.clear(encoder);
+            }
             self.values.run.lowered.launches.record(self.lease.groups(), encoder, waiting);
             for (part, buffer) in buffers.iter().enumerate() {
                 if let Some(buffer) = buffer {
@@ -253,24 +256,33 @@ impl Going<'_> {
         Ok(())
     }
 
-    /// Submits the rest and reads the results that are on the device.
+    /// Submits the rest and reads the results that are on the device. An index that lies outside is an error then.
     fn results(&self) -> Result<Vec<Tensor>, RunError> {
         cancel::check(self.values.run.cancel)?;
         let Run { segment, lowered, .. } = self.values.run;
-        if self.launched == self.pending && lowered.results.is_empty() {
+        let notes = &self.lease.notes;
+        let nothing = lowered.results.is_empty() && notes.buffer().is_none();
+        if self.launched == self.pending && nothing {
             return Ok(Vec::new());
         }
         let source = |&i: &usize| match segment.host[i].place {
             Place::Buffer(b) => self.lease.buffer(lowered.homes[b]),
             _ => None,
         };
-        let sources: Vec<_> = lowered.results.iter().map(source).collect();
+        let mut sources: Vec<_> = lowered.results.iter().map(source).collect();
+        sources.extend(notes.buffer().map(Some));
         let submission = self.flush(&self.lease.results, &sources)?;
         if sources.is_empty() {
-            Ok(Vec::new())
-        } else {
-            Ok(self.lease.results.read(self.device, submission)?)
+            return Ok(Vec::new());
         }
+        let mut read = self.lease.results.read(self.device, submission)?;
+        let noted = notes.buffer().and_then(|_| notes.first(&read.pop()?));
+        if let Some((i, why)) = noted {
+            let step = &segment.steps[lowered.steps[lowered.launches.noting()[i]]];
+            let kind = RunErrorKind::Node;
+            return Err(node_error(kind, step.def, &step.path, &step.input_metas(), &why));
+        }
+        Ok(read)
     }
 
     fn finish(self, read: Vec<Tensor>) -> Result<Finished<Carried>, RunError> {

@@ -3,6 +3,7 @@
 use super::device::GpuDevice;
 use super::error::GpuError;
 use super::lower::{GpuLowered, Home, Op};
+use super::notes::Notes;
 use super::resident::GpuResident;
 use super::transfer::Readback;
 use crate::plan::{Place, Segment};
@@ -36,7 +37,9 @@ pub(crate) struct Context {
     pub(crate) inputs: BTreeMap<usize, Buffer>,
     /// For carried values that come from the host; made when one does.
     carried: BTreeMap<usize, Buffer>,
-    /// For the segment's results.
+    /// What shaders note of indices that lie outside.
+    pub(crate) notes: Notes,
+    /// For the segment's results, and the notes behind them.
     pub(crate) results: Readback,
     /// For each [`Op::Fetch`], in order.
     pub(crate) fetches: Vec<Readback>,
@@ -57,8 +60,9 @@ impl Context {
             sizes.iter().map(|&bytes| device.storage(label, bytes)).collect()
         };
         let inputs = memory.inputs.iter().map(|(&i, &n)| Ok((i, device.storage("input", n)?)));
-        let results: Vec<_> =
-            lowered.results.iter().map(|&i| segment.host[i].meta.clone()).collect();
+        let notes = Notes::new(device, lowered.launches.noting().len())?;
+        let results = lowered.results.iter().map(|&i| segment.host[i].meta.clone());
+        let results: Vec<_> = results.chain(notes.meta()).collect();
         let fetches = lowered.ops.iter().filter_map(|op| match op {
             Op::Fetch(buffers) => {
                 let metas: Vec<_> =
@@ -73,6 +77,7 @@ impl Context {
             scratch: all("temporary", &memory.scratch)?,
             inputs: inputs.collect::<Result<_, GpuError>>()?,
             carried: BTreeMap::new(),
+            notes,
             results: Readback::new(device, &results)?,
             fetches: fetches.collect::<Result<_, _>>()?,
             bound: None,
@@ -102,6 +107,8 @@ impl Context {
             let resolve = |program: usize, bind: Bind| {
                 let step = &segment.steps[lowered.steps[program]];
                 let operand = match bind {
+                    // Bound by the launches themselves.
+                    Bind::Outside => return None,
                     Bind::Scratch(i) => return self.scratch.get(i),
                     Bind::Out(i) => {
                         return self.buffer(lowered.homes[step.outputs.get(i)?.as_ref()?.buffer]);
@@ -116,7 +123,7 @@ impl Context {
                     Place::Carried(i) => carried.get(i)?.as_ref(),
                 }
             };
-            let groups = lowered.launches.bind(device, resolve)?;
+            let groups = lowered.launches.bind(device, &self.notes, resolve)?;
             resident.used_by(&lowered.pool);
             self.bound = Some(Bound { resident: resident.id, carried, groups });
         }

@@ -111,6 +111,12 @@ impl GpuDevice {
         self.inner.limits.max_storage_buffer_binding_size.min(self.inner.limits.max_buffer_size)
     }
 
+    /// Rounds up to which the adapter makes all loops of an invocation, as [`engine_ops::gpu::Dispatch::rounds`] counts them. Mesa's
+    /// software adapter ends them after 65,535 turns and goes on as if they were done; entering and leaving a loop is a turn too.
+    pub(crate) fn most_rounds(&self) -> usize {
+        if self.inner.adapter.driver.contains("llvmpipe") { 32_767 } else { usize::MAX }
+    }
+
     /// How many shaders were compiled so far.
     pub fn compiled_shaders(&self) -> usize {
         self.inner.pipelines.len()

@@ -2,6 +2,7 @@
 
 use super::device::GpuDevice;
 use super::error::{GpuError, GpuErrorKind};
+use super::notes::Notes;
 use super::pipeline::{Pipeline, Trust, pipelines};
 use engine_ops::gpu::{Bind, Dispatch, GpuProgram};
 use std::borrow::Cow;
@@ -18,6 +19,8 @@ pub(crate) struct LaunchList {
     params: Params,
     /// By program: its launches.
     programs: Vec<Range<usize>>,
+    /// The programs that may note an index outside, in order.
+    noting: Vec<usize>,
 }
 
 struct Launch {
@@ -47,7 +50,7 @@ impl LaunchList {
             dispatches.iter().map(|&(program, d)| (d, programs[program].1)).collect();
         let params = Params::write(device, &list)?;
         let pipelines = pipelines(device, &list)?;
-        let launches = dispatches
+        let launches: Vec<Launch> = dispatches
             .into_iter()
             .zip(pipelines)
             .map(|((program, dispatch), pipeline)| Launch {
@@ -58,7 +61,15 @@ impl LaunchList {
                 groups: dispatch.groups,
             })
             .collect();
-        Ok(Self { launches, params, programs: ranges })
+        let notes = |launch: &&Launch| launch.binds.contains(&Bind::Outside);
+        let mut noting: Vec<usize> = launches.iter().filter(notes).map(|l| l.program).collect();
+        noting.dedup();
+        Ok(Self { launches, params, programs: ranges, noting })
+    }
+
+    /// The programs that may note an index outside, in order.
+    pub(crate) fn noting(&self) -> &[usize] {
+        &self.noting
     }
 
     /// The launches of program `i`.
@@ -71,23 +82,29 @@ impl LaunchList {
         self.params.buffer.as_ref().map_or(0, Buffer::size)
     }
 
-    /// Bind groups over the buffers that `resolve` gives for a program's bindings.
+    /// Bind groups over the buffers that `resolve` gives for a program's bindings, but for what programs note, which goes into
+    /// `notes`.
     pub(crate) fn bind<'b>(
         &self,
         device: &GpuDevice,
+        notes: &'b Notes,
         resolve: impl Fn(usize, Bind) -> Option<&'b Buffer>,
     ) -> Result<Vec<BindGroup>, GpuError> {
+        let whole = |program: usize, bind: Bind| match bind {
+            Bind::Outside => notes.binding(self.noting.binary_search(&program).ok()?),
+            _ => Some(resolve(program, bind)?.as_entire_buffer_binding()),
+        };
         let group = |(i, launch): (usize, &Launch)| {
-            let buffers: Vec<&Buffer> = launch
+            let buffers: Vec<BufferBinding<'_>> = launch
                 .binds
                 .iter()
-                .map(|&bind| resolve(launch.program, bind).ok_or(bind))
+                .map(|&bind| whole(launch.program, bind).ok_or(bind))
                 .collect::<Result<_, _>>()
                 .map_err(|bind| {
                     let message = format!("binds {bind:?}, which its node does not have");
                     GpuError::new(GpuErrorKind::Launch, launch.label.as_ref(), message)
                 })?;
-            launch.bind(device, &buffers, self.params.binding(i))
+            launch.bind(device, buffers, self.params.binding(i))
         };
         self.launches.iter().enumerate().map(group).collect()
     }
@@ -120,12 +137,11 @@ impl Launch {
     fn bind(
         &self,
         device: &GpuDevice,
-        buffers: &[&Buffer],
+        buffers: Vec<BufferBinding<'_>>,
         params: Option<BufferBinding<'_>>,
     ) -> Result<BindGroup, GpuError> {
         let entries: Vec<BindGroupEntry<'_>> = buffers
-            .iter()
-            .map(|buffer| buffer.as_entire_buffer_binding())
+            .into_iter()
             .chain(params)
             .zip(0..)
             .map(|(buffer, binding)| BindGroupEntry {

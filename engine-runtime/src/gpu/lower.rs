@@ -184,7 +184,7 @@ impl Placed {
         for dispatch in self.program().into_iter().flat_map(|p| &p.dispatches) {
             indices.extend(dispatch.binds.iter().filter_map(|bind| match bind {
                 Bind::In(i) => Some(*i),
-                Bind::Out(_) | Bind::Scratch(_) => None,
+                Bind::Out(_) | Bind::Scratch(_) | Bind::Outside => None,
             }));
         }
         indices.into_iter().filter_map(|i| step.inputs.get(i)?.as_ref())

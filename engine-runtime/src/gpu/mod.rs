@@ -13,6 +13,7 @@ mod device;
 mod error;
 mod launch;
 mod lower;
+mod notes;
 mod obstacle;
 mod pipeline;
 mod resident;

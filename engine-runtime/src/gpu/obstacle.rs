@@ -37,6 +37,13 @@ pub enum Obstacle {
         /// The device's limit.
         limit: usize,
     },
+    /// A shader's loops may make more rounds than the adapter lets them.
+    TooManyRounds {
+        /// Rounds of one invocation.
+        rounds: usize,
+        /// Rounds after which the adapter ends loops.
+        limit: usize,
+    },
     /// A dispatch has more workgroups in one dimension than the device takes.
     TooManyWorkgroups {
         /// Workgroups of the dispatch.
@@ -65,6 +72,9 @@ impl fmt::Display for Obstacle {
             Obstacle::TooManyBuffers { buffers, limit } => {
                 write!(f, "a shader binds {buffers} buffers, the device takes {limit}")
             }
+            Obstacle::TooManyRounds { rounds, limit } => {
+                write!(f, "loops make up to {rounds} rounds, the adapter ends them after {limit}")
+            }
             Obstacle::TooManyWorkgroups { groups, limit } => {
                 write!(f, "a dispatch has {groups:?} workgroups, a dimension takes {limit}")
             }
@@ -92,6 +102,7 @@ pub(crate) fn obstacle(
             Bind::In(i) => tensor(inputs, i),
             Bind::Out(i) => tensor(outputs, i),
             Bind::Scratch(i) => fits(program.scratch.get(i).map_or(0, |&words| words as u64 * 4)),
+            Bind::Outside => None,
         };
         over_limits(device, dispatch).or_else(|| dispatch.binds.iter().find_map(binding))
     })
@@ -103,6 +114,10 @@ fn over_limits(device: &GpuDevice, dispatch: &Dispatch) -> Option<Obstacle> {
     let limit = limits.max_storage_buffers_per_shader_stage as usize;
     if buffers > limit {
         return Some(Obstacle::TooManyBuffers { buffers, limit });
+    }
+    let (rounds, limit) = (dispatch.rounds, device.most_rounds());
+    if rounds > limit {
+        return Some(Obstacle::TooManyRounds { rounds, limit });
     }
     let limit = limits.max_compute_workgroups_per_dimension;
     let groups = dispatch.groups;

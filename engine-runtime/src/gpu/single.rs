@@ -3,6 +3,7 @@
 use super::device::GpuDevice;
 use super::error::{GpuError, GpuErrorKind};
 use super::launch::LaunchList;
+use super::notes::Notes;
 use super::obstacle::{Obstacle, obstacle};
 use super::pipeline::Trust;
 use super::transfer::Readback;
@@ -75,7 +76,9 @@ impl GpuDevice {
             Ok(program) => program,
             Err(why) => return Ok(Err(why)),
         };
-        Ok(Ok(self.run_program(&program, Trust::of(def), inputs, &metas, outputs)?))
+        let results = self.run_program(&program, Trust::of(def), inputs, &metas, outputs)?;
+        let failed = |why| node_error(RunErrorKind::Node, def, def.name, &metas, &why);
+        results.map(Ok).map_err(failed)
     }
 
     fn run_program(
@@ -85,7 +88,7 @@ impl GpuDevice {
         inputs: &[Option<Tensor>],
         metas: &[Option<TensorMeta>],
         outputs: &[Option<TensorMeta>],
-    ) -> Result<Vec<Option<Tensor>>, GpuError> {
+    ) -> Result<Result<Vec<Option<Tensor>>, OpError>, GpuError> {
         let label = program.dispatches.first().map_or("empty program", |d| &d.label);
         let ins = self.buffers(label, metas)?;
         for (tensor, buffer) in inputs.iter().zip(&ins) {
@@ -97,24 +100,32 @@ impl GpuDevice {
         let temporary = |&words: &usize| self.storage(label, words as u64 * 4);
         let scratch = program.scratch.iter().map(temporary).collect::<Result<Vec<_>, _>>()?;
         let launches = LaunchList::new(self, &[(program, trust)])?;
-        let groups = launches.bind(self, |_, bind| match bind {
+        let notes = Notes::new(self, launches.noting().len())?;
+        let groups = launches.bind(self, &notes, |_, bind| match bind {
             Bind::In(i) => ins.get(i)?.as_ref(),
             Bind::Out(i) => outs.get(i)?.as_ref(),
             Bind::Scratch(i) => scratch.get(i),
+            Bind::Outside => None,
         })?;
-        let asked: Vec<TensorMeta> = outputs.iter().flatten().cloned().collect();
+        let asked = outputs.iter().flatten().cloned();
+        let asked: Vec<TensorMeta> = asked.chain(notes.meta()).collect();
         let readback = Readback::new(self, &asked)?;
         let submission = self.scoped(GpuErrorKind::Launch, label, |gpu| {
             let descriptor = CommandEncoderDescriptor { label: Some(label) };
             let mut encoder = gpu.create_command_encoder(&descriptor);
             launches.record(&groups, &mut encoder, launches.program(0));
-            for (i, buffer) in outs.iter().flatten().enumerate() {
+            for (i, buffer) in outs.iter().flatten().chain(notes.buffer()).enumerate() {
                 readback.record(&mut encoder, i, buffer);
             }
             self.queue().submit([encoder.finish()])
         })?;
-        let mut results = readback.read(self, submission)?.into_iter();
-        Ok(outputs.iter().map(|o| o.as_ref().and_then(|_| results.next())).collect())
+        let mut results = readback.read(self, submission)?;
+        let noted = notes.buffer().and_then(|_| notes.first(&results.pop()?));
+        if let Some((_, why)) = noted {
+            return Ok(Err(why));
+        }
+        let mut results = results.into_iter();
+        Ok(Ok(outputs.iter().map(|o| o.as_ref().and_then(|_| results.next())).collect()))
     }
 
     /// A buffer for each tensor. One that is not kept on the GPU gets a buffer that no program binds: binding it is an

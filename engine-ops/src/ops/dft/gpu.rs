@@ -7,7 +7,7 @@
 use super::other_side;
 use crate::OpError;
 use crate::def::AttrsExt;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::axis;
 use crate::ops::elementwise::{PRELUDE, element_type, rounded};
 
@@ -155,6 +155,7 @@ impl Job {
     fn roots(&self, ctx: &GpuCtx<'_>) -> Dispatch {
         let functions = [PRELUDE, include_str!("../trigonometry.wgsl")].concat();
         Dispatch {
+            rounds: FEW_ROUNDS,
             label: "DFT roots".into(),
             wgsl: render(include_str!("roots.wgsl"), &[("functions", &functions)]).into(),
             binds: vec![ROOTS],
@@ -172,6 +173,7 @@ impl Job {
         let mut params = vec![total, self.n, self.length, usize::from(self.mirrored)];
         params.extend(self.input.params());
         Dispatch {
+            rounds: 0,
             label: "DFT load".into(),
             wgsl: render(include_str!("load.wgsl"), &[("window", window), ("uniform", uniform)])
                 .into(),
@@ -186,6 +188,7 @@ impl Job {
         let total = self.rows * self.n;
         let params = [total, self.n, radix, done, self.n / (done * radix)];
         Dispatch {
+            rounds: radix,
             label: "DFT".into(),
             wgsl: include_str!("step.wgsl").into(),
             binds: vec![ROOTS, Bind::Scratch(1 + from), Bind::Scratch(2 - from)],
@@ -202,6 +205,7 @@ impl Job {
         let mut params = vec![total as u32, self.n as u32, self.bins as u32, scale.to_bits()];
         params.extend(self.output.params().map(|n| n as u32));
         Dispatch {
+            rounds: 0,
             label: "DFT store".into(),
             wgsl: render(
                 include_str!("store.wgsl"),

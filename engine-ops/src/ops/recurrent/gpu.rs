@@ -3,7 +3,7 @@
 use super::activation::Activation;
 use super::{B, Cell, INITIAL_C, INITIAL_H, LENS, Layer, P, R, W, X};
 use crate::OpError;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::strided::{Loop, StridedCopy};
 use engine_format::DType;
 use std::borrow::Cow;
@@ -150,6 +150,7 @@ impl Layer {
         let steps = (0..self.seq).flat_map(|step| texts.iter().map(move |text| (step, text)));
         for (step, text) in steps {
             program.dispatches.push(Dispatch {
+                rounds: FEW_ROUNDS + 5 * (self.input + self.hidden).div_ceil(64),
                 label: "Recurrent step".into(),
                 wgsl: Cow::Owned(text.clone()),
                 binds: vec![

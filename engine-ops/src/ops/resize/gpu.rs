@@ -77,6 +77,7 @@ fn nearest(ctx: &GpuCtx<'_>, stretches: &[Stretch]) -> Result<Option<GpuProgram>
     params.resize(4 + 4 * AXES, 0);
     params.extend(&table);
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: AXES,
         label: "Resize nearest".into(),
         wgsl: render(include_str!("nearest.wgsl"), &[("table", &units(&table))]).into(),
         binds: vec![Bind::In(0), Bind::Out(0)],
@@ -125,6 +126,7 @@ fn mix(ctx: &GpuCtx<'_>, stretches: &[Stretch]) -> Result<Option<GpuProgram>, Op
         let table = units(&entries);
         let parts = [("prelude", PRELUDE), ("table", &table), ("round", round), ("access", access)];
         program.dispatches.push(Dispatch {
+            rounds: sizes[4],
             label: "Resize".into(),
             wgsl: render(include_str!("mix.wgsl"), &parts).into(),
             binds: vec![from, to],

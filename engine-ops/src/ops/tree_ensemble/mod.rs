@@ -267,6 +267,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     params.push(divisor.to_bits());
     let keys = [("functions", PRELUDE), ("join", join)];
     Ok(Some(GpuProgram::one(Dispatch {
+        rounds: trees + nodes + votes,
         label: "TreeEnsemble".into(),
         wgsl: render(include_str!("walk.wgsl"), &keys).into(),
         binds: (0..7).map(Bind::In).chain([Bind::Out(0)]).collect(),
