@@ -38,6 +38,8 @@ fn type_proto(text: &str) -> TypeProto {
     let (dtype, dims) = text.trim_end_matches(']').split_once('[').unwrap();
     let elem_type = match dtype {
         "f32" => data_type::FLOAT,
+        "f16" => data_type::FLOAT16,
+        "i32" => data_type::INT32,
         "i64" => data_type::INT64,
         "bool" => data_type::BOOL,
         "string" => data_type::STRING,

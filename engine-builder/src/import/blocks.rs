@@ -4,7 +4,7 @@ use super::attrs::element_number;
 use super::importer::{Importer, declared, undefined};
 use crate::error::{BuildError, BuildErrorKind};
 use crate::graph::{Declared, Graph, Typed, join_typed, parameters, slice};
-use engine_format::{Attr, Attrs, Block, Form, Node, ValueId};
+use engine_format::{Attr, Attrs, Block, Form, Node, Tensor, ValueId};
 use engine_onnx::{AttrValue, Graph as OnnxGraph, Node as OnnxNode};
 use engine_ops::control::{Arity, Ties};
 use engine_ops::infer::Facts;
@@ -306,9 +306,47 @@ impl Importer {
         };
         let names: Vec<Parameter> = graph.inputs.iter().map(parameter).collect();
         let arity = Arity { parameters: names.len(), results: graph.outputs.len() };
-        let block = self
-            .repeat(&template, arity, &names, |importer, formal| importer.inline(graph, formal))?;
+        let block = self.repeat(&template, arity, &names, |importer, formal| match def.name {
+            "Loop" => importer.body_of_loop(graph, path, formal),
+            _ => importer.inline(graph, formal),
+        })?;
         block.map_err(|error| self.node_error(node, path, inputs, &error))
+    }
+
+    /// The body of a Loop, to which the number of the iteration and the condition are scalars or, where it declares them so,
+    /// vectors of one element.
+    fn body_of_loop(
+        &mut self,
+        graph: &OnnxGraph,
+        path: &str,
+        formal: &[ValueId],
+    ) -> Result<Vec<ValueId>, BuildError> {
+        let mut operands = formal.to_vec();
+        for (operand, info) in operands.iter_mut().zip(&graph.inputs).take(2) {
+            if info.shape.as_ref().is_some_and(|dims| dims.len() == 1) {
+                let vector = self.as_vector(*operand, graph.qualify(&info.name));
+                let failed = |error| BuildError::model(format!("node {path:?} (Loop): {error}"));
+                *operand = vector.map_err(failed)?;
+            }
+        }
+        let mut results = self.inline(graph, &operands)?;
+        // A condition that goes through goes through as it came.
+        if let (Some(result), Some(condition)) = (results.first_mut(), operands.get(1))
+            && result == condition
+        {
+            *result = formal[1];
+        }
+        Ok(results)
+    }
+
+    /// A scalar as a vector of one element.
+    fn as_vector(&mut self, scalar: ValueId, name: String) -> Result<ValueId, OpError> {
+        let def = engine_ops::lookup("Unsqueeze", 1).expect("Unsqueeze is in the table");
+        let front = self.literal(format!("{name}.axis"), Tensor::from_slice(&[1], &[0i64]));
+        let vector = self.new_value(format!("{name}.vector"));
+        let operands = vec![Some(scalar), Some(front)];
+        self.push(def, name, operands, def.normalise(Attrs::new())?, vec![Some(vector)])?;
+        Ok(vector)
     }
 
     /// A block that is repeated by a node like `template`, which lacks the block. What `write` writes depends on types, and those of

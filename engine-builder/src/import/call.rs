@@ -401,6 +401,25 @@ impl<'a> Call<'a> {
         self.emit("Cast", [value], vec![("to", Attr::Int(attrs::element_number(dtype)))])
     }
 
+    /// A float of 16 bits as `f32`, in which sums, norms and softmaxes are calculated; everything else as it is.
+    pub(super) fn widened(&mut self, value: ValueId) -> Result<ValueId, OpError> {
+        match self.facts(value).dtype {
+            DType::F16 | DType::BF16 => self.cast(value, DType::F32),
+            _ => Ok(value),
+        }
+    }
+
+    /// What `node` gives, calculated from [`Self::widened`] operands, in the operands' own type.
+    pub(super) fn narrowed(&mut self, node: Last, dtype: DType) -> Result<Last, OpError> {
+        match dtype {
+            DType::F16 | DType::BF16 => {
+                let wide = self.emit_last(node)?;
+                self.finish_cast(wide, dtype)
+            }
+            _ => Ok(node),
+        }
+    }
+
     /// The node that gives the results.
     pub(super) fn last(
         &self,

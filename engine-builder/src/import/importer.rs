@@ -206,7 +206,11 @@ impl Importer {
             }
         }
         let own = |&i: &usize| !node.outputs[i].is_empty() && !given.contains_key(&i);
-        let asked = (0..node.outputs.len()).rev().find(own).map_or(1, |i| i + 1);
+        let asked = match def.variadic_output {
+            // An operator that counts its results keeps them all.
+            true => node.outputs.len().max(1),
+            false => (0..node.outputs.len()).rev().find(own).map_or(1, |i| i + 1),
+        };
         let mut outputs = Vec::with_capacity(asked);
         for (i, name) in node.outputs.iter().take(asked).enumerate() {
             // The first result always has a value: kernels write it whether it is read or not.

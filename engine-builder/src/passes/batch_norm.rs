@@ -4,7 +4,7 @@
 //! weights, which `prepare` takes. The result of a large one ([`Product::worth_scaling`]) is multiplied by `s` and added to, which
 //! fuses into the product. ε is an attribute, so no weight is read.
 
-use super::product::{Product, per_channel, scalar};
+use super::product::{Product, check_not_rounded, per_channel, scalar};
 use super::site::{Emit, Site, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
@@ -49,6 +49,7 @@ fn fold(graph: &mut Graph, site: &Site<'_>, root: &Node) -> Result<(String, Vec<
     }
     let x = operand(0)?;
     let product = Product::behind(graph, site, x)?;
+    check_not_rounded(graph, site, root)?;
     let rank = graph.facts(x).shape.as_ref().map(Vec::len);
     let channels_last = matches!(product.node.op.as_str(), "Gemm" | "MatMul");
     if channels_last && rank != Some(2) {

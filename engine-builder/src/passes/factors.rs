@@ -3,7 +3,7 @@
 //! Exporters scale the queries of attention, its keys, or half of the scale on either; keys that a cache holds would be scaled
 //! anew in every call. Products with a weight are left to `scale`.
 
-use super::product::with_constant;
+use super::product::{check_not_rounded, with_constant};
 use super::site::{Emit, Site, rewrite};
 use super::transposes::axes;
 use crate::error::BuildError;
@@ -38,6 +38,10 @@ fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> O
     }
     let scaled = [a, b].map(|id| scaled(graph, site, id));
     if scaled.iter().all(Option::is_none) {
+        return None;
+    }
+    if let Err(why) = check_not_rounded(graph, site, root) {
+        notes.kept(&root.name, why);
         return None;
     }
     let names: Vec<&str> = scaled.iter().flatten().map(|s| s.by.name.as_str()).collect();

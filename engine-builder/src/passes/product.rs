@@ -178,6 +178,17 @@ impl<'a> Product<'a> {
     }
 }
 
+/// An error if what `root` gives is rounded: products that are scaled or shifted in another way differ in their last bits.
+pub(super) fn check_not_rounded(graph: &Graph, site: &Site<'_>, root: &Node) -> Result<(), String> {
+    let rounded = |&id: &ValueId| site.is_rounded(graph, id);
+    match root.outputs.iter().flatten().find(|id| rounded(id)) {
+        Some(&id) => {
+            Err(format!("{} is rounded, which its last bits decide", graph.value(id).name))
+        }
+        None => Ok(()),
+    }
+}
+
 /// `x` as a vector of one element for each channel.
 pub(super) fn per_channel(emit: &mut Emit<'_>, name: &str, x: ValueId, channels: usize) -> ValueId {
     let shape = emit.graph.facts(x).concrete().unwrap_or_default();

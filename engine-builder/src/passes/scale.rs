@@ -2,7 +2,7 @@
 //!
 //! Where the weight is small; elsewhere the factor is a stage of the product ([`Product::worth_scaling`]).
 
-use super::product::{Product, per_channel, settle, with_constant};
+use super::product::{Product, check_not_rounded, per_channel, settle, with_constant};
 use super::site::{Emit, Site, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
@@ -36,6 +36,7 @@ fn fold(
         ));
     }
     product.worth_scaling()?;
+    check_not_rounded(graph, site, root)?;
     let bias = product.bias();
     if let Some(bias) = bias.filter(|&bias| !site.is_constant(bias)) {
         return Err(format!("the addend {} changes from run to run", graph.value(bias).name));

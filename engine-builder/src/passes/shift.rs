@@ -1,6 +1,6 @@
 //! Takes an addend for each output channel into the convolution or matrix product before it.
 
-use super::product::{Product, per_channel, settle, with_constant};
+use super::product::{Product, check_not_rounded, per_channel, settle, with_constant};
 use super::site::{Emit, Site, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
@@ -28,6 +28,7 @@ fn fold(
     let name = &graph.value(addend).name;
     let shape =
         graph.facts(addend).concrete().ok_or_else(|| format!("{name} has no fixed shape"))?;
+    check_not_rounded(graph, site, root)?;
     if !product.adds() {
         return Err(format!("{} adds nothing of its own, or scales it", product.node.name));
     }

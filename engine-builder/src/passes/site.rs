@@ -5,7 +5,7 @@ use crate::error::BuildError;
 use crate::graph::{Constant, Graph, blocks_mut, for_each_use};
 use crate::report::Notes;
 use engine_format::{Attr, Attrs, Node, Tensor, ValueId};
-use engine_ops::lookup;
+use engine_ops::{Kind, OpDef, lookup};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The nodes of one program or block, and who makes and reads what.
@@ -59,6 +59,25 @@ impl<'a> Site<'a> {
         self.readers.get(&id).into_iter().flatten().map(|&i| &self.nodes[i])
     }
 
+    /// Whether a value, or what elementwise operators make of it, is rounded to whole numbers or to codes of few bits. Its last bit may
+    /// decide then which one it becomes, and nothing that it comes from may be calculated in another order.
+    pub(super) fn is_rounded(&self, graph: &Graph, id: ValueId) -> bool {
+        let (mut open, mut seen) = (vec![id], BTreeSet::from([id]));
+        while let Some(id) = open.pop() {
+            for node in self.readers(id) {
+                let result = node.outputs.first().copied().flatten();
+                let Some(result) = result.filter(|_| goes_through(node)) else { continue };
+                if ROUNDING.contains(&node.op.as_str()) || !graph.facts(result).dtype.is_float() {
+                    return true;
+                }
+                if seen.insert(result) {
+                    open.push(result);
+                }
+            }
+        }
+        false
+    }
+
     /// The one of some nodes of this block that runs first.
     pub(super) fn first_of<'n>(&self, nodes: impl Iterator<Item = &'n Node>) -> Option<&'n Node> {
         let place = |node: &&Node| {
@@ -82,6 +101,19 @@ impl<'a> Site<'a> {
     pub(super) fn operand(node: &Node, i: usize) -> Option<ValueId> {
         node.inputs.get(i).copied().flatten()
     }
+}
+
+/// Operators that round floats to whole numbers.
+const ROUNDING: [&str; 3] = ["Ceil", "Floor", "Round"];
+
+/// Operators of several operands that give an element for each element.
+const ELEMENTWISE: [&str; 11] =
+    ["Add", "Cast", "CastLike", "Clip", "Div", "Max", "Min", "Mod", "Mul", "PRelu", "Sub"];
+
+/// Whether each element of a result is one of the first operand, moved or changed.
+fn goes_through(node: &Node) -> bool {
+    let moves = |def: &OpDef| matches!(def.kind, Kind::Move | Kind::View) || def.function.is_some();
+    ELEMENTWISE.contains(&node.op.as_str()) || lookup(&node.op, node.version).is_some_and(moves)
 }
 
 /// Writes nodes that take the place of one node.

@@ -117,11 +117,11 @@ unary!(
     "ThresholdedRelu",
     10,
     [AttrDef::float("alpha", 1.0)],
-    "`x > alpha ? x : 0`; NaN stays.",
-    |x, p| if x <= p[0] { 0.0 } else { x },
-    if x <= p[0] { 0.0 } else { x },
-    "select(x, 0.0, x <= p0 && !is_nan(x))",
-    [(1.0, 0.0), (1.5, 1.5), (-2.0, 0.0), (INF, INF), (NAN, NAN)]
+    "`x > alpha ? x : 0`, of NaN too.",
+    |x, p| if x > p[0] { x } else { 0.0 },
+    if x > p[0] { x } else { 0.0 },
+    "select(0.0, x, x > p0 && !is_nan(x))",
+    [(1.0, 0.0), (1.5, 1.5), (-2.0, 0.0), (INF, INF), (-INF, 0.0), (NAN, 0.0)]
 );
 unary!(
     MISH,
@@ -158,13 +158,11 @@ unary!(
     "Shrink",
     9,
     [AttrDef::float("bias", 0.0), AttrDef::float("lambd", 0.5)],
-    "`x + bias` below `−lambd`, `x − bias` above `lambd`, 0 between them; NaN stays.",
+    "`x + bias` below `−lambd`, `x − bias` above `lambd`, 0 between them and of NaN.",
     |x, p| if x < -p[1] {
         x + p[0]
     } else if x > p[1] {
         x - p[0]
-    } else if x.is_nan() {
-        x
     } else {
         0.0
     },
@@ -172,13 +170,11 @@ unary!(
         x + p[0]
     } else if x > p[1] {
         x - p[0]
-    } else if x.is_nan() {
-        x
     } else {
         0.0
     },
-    "select(select(select(0.0, x - p0, x > p1), x + p0, x < -p1), x, is_nan(x))",
-    [(-2.0, -2.0), (0.25, 0.0), (3.5, 3.5), (-INF, -INF), (NAN, NAN)]
+    "select(select(select(0.0, x - p0, x > p1), x + p0, x < -p1), 0.0, is_nan(x))",
+    [(-2.0, -2.0), (0.25, 0.0), (3.5, 3.5), (-INF, -INF), (NAN, 0.0)]
 );
 
 pub static GELU: OpDef = OpDef {

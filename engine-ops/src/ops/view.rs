@@ -23,7 +23,7 @@ pub static RESHAPE: OpDef = OpDef {
 /// Squeeze.
 pub static SQUEEZE: OpDef = OpDef {
     name: "Squeeze",
-    doc: "Removes the axes `axes`, each of size 1; without `axes`, every axis of size 1.",
+    doc: "Removes the axes `axes`, each of size 1; without `axes`, or where it lists none, every axis of size 1.",
     onnx: &[OnnxName::since("Squeeze", 13)],
     inputs: &[Operand::data("data"), Operand::opt_shape("axes")],
     kind: Kind::View,
@@ -143,7 +143,11 @@ pub(super) fn quotient(whole: &[Dim], part: &[Dim]) -> Option<Dim> {
 
 fn squeeze(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
-    let Some(_) = ctx.opt(1) else {
+    let axes = match ctx.opt(1) {
+        Some(_) => ctx.ints(1)?,
+        None => Vec::new(),
+    };
+    if axes.is_empty() {
         let shape = ctx.shape(0)?;
         // A symbol may turn out to be 1, so nothing is known of the rank.
         if shape.iter().any(|d| d.known().is_none()) {
@@ -151,8 +155,7 @@ fn squeeze(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
         }
         let kept = shape.iter().filter(|d| d.known() != Some(1)).cloned().collect();
         return Ok(vec![viewed(x, kept)]);
-    };
-    let axes = ctx.ints(1)?;
+    }
     let shape = ctx.shape(0)?;
     let mut removed = vec![false; shape.len()];
     for a in axes {
@@ -223,6 +226,7 @@ fn squeeze_cases() -> Vec<Case> {
         view("one axis", &[1, 3, 1], Some(&[0]), &[3, 1]),
         view("from the end", &[1, 3, 1], Some(&[-1, 0]), &[3]),
         view("every axis of size 1", &[1, 3, 1, 2], None, &[3, 2]),
+        view("a list of no axes is none", &[1, 3, 1, 2], Some(&[]), &[3, 2]),
     ]
 }
 

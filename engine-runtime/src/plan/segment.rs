@@ -74,12 +74,10 @@ impl Builder {
             let inputs = draft.inputs.iter().map(|i| i.as_ref().map(|v| out.read(v, Some(index))));
             let inputs = inputs.collect();
             let mut outputs = Vec::new();
+            // Those that nobody reads keep their places: an operator may count its results.
             for (i, buffer) in draft.outputs.iter().enumerate() {
                 let kept = buffer.filter(|&b| i == 0 || needed[b]);
                 outputs.push(kept.map(|b| out.write(b, self.buffers[b].1.clone(), index)));
-            }
-            while outputs.last().is_some_and(Option::is_none) {
-                outputs.pop();
             }
             steps.push(Step { inputs, outputs, ..draft.step });
         }

@@ -7,6 +7,7 @@ mod on_gpu;
 mod paths;
 mod planning;
 mod random;
+mod results;
 mod strings;
 mod structures;
 mod suspend;

@@ -105,7 +105,7 @@ fn attention(call: &mut Call<'_>) -> Result<Last, OpError> {
         }
         false => (q, k, v),
     };
-    let dtype = call.facts(q).dtype;
+    let own = call.facts(q).dtype;
     if let (Some(past_key), Some(past_value)) = (call.opt(4), call.opt(5)) {
         k = call.emit("Concat", [past_key, k], vec![("axis", Attr::Int(2))])?;
         v = call.emit("Concat", [past_value, v], vec![("axis", Attr::Int(2))])?;
@@ -116,11 +116,13 @@ fn attention(call: &mut Call<'_>) -> Result<Last, OpError> {
             call.give(result, copy);
         }
     }
+    let (q, k, v) = (call.widened(q)?, call.widened(k)?, call.widened(v)?);
+    let dtype = call.facts(q).dtype;
     let mode = call.int("qk_matmul_output_mode", 0)?;
     let mut scores = raw_scores(call, q, k)?;
-    give_scores(call, mode == 0, scores);
+    give_scores(call, mode == 0, scores, own)?;
     scores = capped(call, scores)?;
-    give_scores(call, mode == 1, scores);
+    give_scores(call, mode == 1, scores, own)?;
     let bias = bias(call, q, k, dtype)?;
     if let Some(bias) = bias {
         scores = call.emit("Add", [scores, bias], vec![])?;
@@ -130,7 +132,7 @@ fn attention(call: &mut Call<'_>) -> Result<Last, OpError> {
         Some(bias) => Some(sees_nothing(call, bias, dtype)?),
         None => None,
     };
-    give_scores(call, mode == 2, scores);
+    give_scores(call, mode == 2, scores, own)?;
     let precision = call.element_type("softmax_precision")?.unwrap_or(dtype);
     let scores = call.cast(scores, precision)?;
     let shares = call.emit("Softmax", [scores], vec![("axis", Attr::Int(-1))])?;
@@ -139,11 +141,13 @@ fn attention(call: &mut Call<'_>) -> Result<Last, OpError> {
         let given = call.last("Identity", vec![Some(shares)], vec![])?;
         let given = zero_where(call, blind, given, dtype)?;
         let given = call.emit_last(given)?;
+        let given = call.cast(given, own)?;
         call.give(3, given);
     }
     let v = repeated_heads(call, v, q)?;
     let y = call.last("MatMul", vec![Some(shares), Some(v)], vec![])?;
     let y = zero_where(call, blind, y, dtype)?;
+    let y = call.narrowed(y, own)?;
     if !flat {
         return Ok(y);
     }
@@ -192,8 +196,8 @@ fn flex_attention(call: &mut Call<'_>) -> Result<Last, OpError> {
         None if dtype == DType::F64 => dtype,
         None => DType::F32,
     };
-    let scores = raw_scores(call, q, k)?;
-    let mut scores = call.cast(scores, precision)?;
+    let (q, k) = (call.cast(q, precision)?, call.cast(k, precision)?);
+    let mut scores = raw_scores(call, q, k)?;
     if let Some(changed) = call.inline("score_mod", &[scores])? {
         scores = only(&changed)?;
     }
@@ -215,10 +219,17 @@ fn only(results: &[ValueId]) -> Result<ValueId, OpError> {
     }
 }
 
-fn give_scores(call: &mut Call<'_>, here: bool, scores: ValueId) {
+fn give_scores(
+    call: &mut Call<'_>,
+    here: bool,
+    scores: ValueId,
+    dtype: DType,
+) -> Result<(), OpError> {
     if here && call.asks_for(3) {
+        let scores = call.cast(scores, dtype)?;
         call.give(3, scores);
     }
+    Ok(())
 }
 
 /// `Q·Kᵀ · scale`, half of the scale on either side as the standard has it, so that f16 does not overflow.
@@ -278,8 +289,8 @@ fn bias(
     }
     let keys = call.sizes(k, 2, 3)?;
     if call.int("is_causal", 0)? != 0 {
-        let past = call.opt(4).map(|past| call.sizes(past, 2, 3)).transpose()?;
-        let allowed = not_later(call, q, k, past)?;
+        let before = keys_before(call, q)?;
+        let allowed = not_later(call, q, k, before)?;
         parts.push(as_bias(call, allowed, dtype)?);
     }
     if let Some(lengths) = call.opt(6) {
@@ -297,7 +308,21 @@ fn bias(
     Ok(Some(sum))
 }
 
-/// Whether a key is not later than the query, for each pair; `past` is how many keys come before the first query.
+/// How many keys come before the first query: those of the cache or, where the cache is kept outside and holds the keys of the
+/// queries too, those that count less the queries, for each text (batch, 1, 1).
+fn keys_before(call: &mut Call<'_>, q: ValueId) -> Result<Option<ValueId>, OpError> {
+    if let Some(past) = call.opt(4) {
+        return call.sizes(past, 2, 3).map(Some);
+    }
+    let Some(lengths) = call.opt(6) else { return Ok(None) };
+    let queries = call.sizes(q, 2, 3)?;
+    let before = call.emit("Sub", [lengths, queries], vec![])?;
+    let axes = call.vector(&[1, 2]);
+    call.emit("Unsqueeze", [before, axes], vec![]).map(Some)
+}
+
+/// Whether a key is not later than the query, for each pair; `past` is how many keys come before the first query, as a vector of
+/// one element or for each text (batch, 1, 1).
 pub(super) fn not_later(
     call: &mut Call<'_>,
     q: ValueId,
@@ -309,7 +334,7 @@ pub(super) fn not_later(
     if let Some(past) = past {
         own = call.emit("Add", [own, past], vec![])?;
     }
-    let column = call.vector(&[1]);
+    let column = call.vector(&[-1]);
     let own = call.emit("Unsqueeze", [own, column], vec![])?;
     let others = iota(call, keys)?;
     call.emit("LessOrEqual", [others, own], vec![])
@@ -326,8 +351,10 @@ fn full_mask(
         call.rank(mask)?.checked_sub(1).ok_or_else(|| OpError::new("the mask is a scalar"))?;
     let size = |call: &Call<'_>, id, axis: usize| call.facts(id).shape.as_ref()?.get(axis).cloned();
     let same = size(call, mask, last).is_some_and(|n| size(call, k, 2) == Some(n));
-    let mask =
-        if call.facts(mask).dtype == DType::Bool { as_bias(call, mask, dtype)? } else { mask };
+    let mask = match call.facts(mask).dtype {
+        DType::Bool => as_bias(call, mask, dtype)?,
+        _ => call.cast(mask, dtype)?,
+    };
     if same {
         return Ok(mask);
     }

@@ -3,7 +3,7 @@
 use super::attention::iota;
 use super::{ALL, Adapter, row};
 use crate::import::call::{Call, Last};
-use engine_format::{Attr, ValueId};
+use engine_format::{Attr, DType, ValueId};
 use engine_ops::OpError;
 
 /// What both write beside `LogSoftmax`.
@@ -24,21 +24,27 @@ const NEEDS: &[&str] = &[
 
 pub(super) static ROWS: &[Adapter] = &[
     row("NegativeLogLikelihoodLoss", ALL, NEEDS, |call| {
-        let scores = call.input(0)?;
-        loss(call, scores)
+        let dtype = call.facts(call.input(0)?).dtype;
+        let scores = call.widened(call.input(0)?)?;
+        loss(call, scores, dtype)
     }),
-    row("SoftmaxCrossEntropyLoss", ALL, &["LogSoftmax", "ReduceSum", "Where"], |call| {
-        let scores = call.input(0)?;
+    row("SoftmaxCrossEntropyLoss", ALL, &["Cast", "LogSoftmax", "ReduceSum", "Where"], |call| {
+        let dtype = call.facts(call.input(0)?).dtype;
+        let scores = call.widened(call.input(0)?)?;
         let logs = call.emit("LogSoftmax", [scores], vec![("axis", Attr::Int(1))])?;
-        call.give(1, logs);
-        loss(call, logs)
+        let given = call.cast(logs, dtype)?;
+        call.give(1, given);
+        loss(call, logs, dtype)
     }),
 ];
 
 /// `−weight[target] · logs[target]` for every element of the target, summed, averaged by weight, or as it is. A target
 /// equal to `ignore_index`, which need not be a class, costs and weighs nothing.
-fn loss(call: &mut Call<'_>, logs: ValueId) -> Result<Last, OpError> {
-    let (target, weights) = (call.input(1)?, call.opt(2));
+///
+/// Sums are made in the type of `logs`; the result has the type `dtype`.
+fn loss(call: &mut Call<'_>, logs: ValueId, dtype: DType) -> Result<Last, OpError> {
+    let target = call.input(1)?;
+    let weights = call.opt(2).map(|weights| call.widened(weights)).transpose()?;
     let ignored = match call.has("ignore_index") {
         true => Some(call.int("ignore_index", 0)?),
         false => None,
@@ -66,7 +72,7 @@ fn loss(call: &mut Call<'_>, logs: ValueId) -> Result<Last, OpError> {
         loss = call.emit("Mul", [loss, weight], vec![])?;
     }
     let flat = ("keepdims", Attr::Int(0));
-    match (call.str("reduction", "mean")?, weight) {
+    let reduced = match (call.str("reduction", "mean")?, weight) {
         ("none", _) => call.finish("Identity", [loss], vec![]),
         ("sum", _) => call.finish("ReduceSum", [loss], vec![flat]),
         ("mean", None) => call.finish("ReduceMean", [loss], vec![flat]),
@@ -76,7 +82,8 @@ fn loss(call: &mut Call<'_>, logs: ValueId) -> Result<Last, OpError> {
             call.finish("Div", [all, weight], vec![])
         }
         (other, _) => Err(OpError::new(format!("reduction {other:?}, expected none, sum or mean"))),
-    }
+    };
+    call.narrowed(reduced?, dtype)
 }
 
 /// Whether a class is the target's, in the shape of `logs`.

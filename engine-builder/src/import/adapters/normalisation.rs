@@ -9,7 +9,17 @@ pub(super) static ROWS: &[Adapter] = &[
     row(
         "BatchNormalization",
         ALL,
-        &["Add", "BatchNormalization", "Div", "Mul", "ReduceMean", "Reshape", "Sqrt", "Sub"],
+        &[
+            "Add",
+            "BatchNormalization",
+            "Cast",
+            "Div",
+            "Mul",
+            "ReduceMean",
+            "Reshape",
+            "Sqrt",
+            "Sub",
+        ],
         batch_normalization,
     ),
     row("InstanceNormalization", (1, 5), &["InstanceNormalization"], |call| {
@@ -26,13 +36,13 @@ pub(super) static ROWS: &[Adapter] = &[
     row(
         "MeanVarianceNormalization",
         ALL,
-        &["Add", "Div", "Mul", "ReduceMean", "Sqrt", "Sub"],
+        &["Add", "Cast", "Div", "Mul", "ReduceMean", "Sqrt", "Sub"],
         mean_variance_normalization,
     ),
     row(
         "LpNormalization",
         ALL,
-        &["Abs", "Div", "Equal", "Mul", "ReduceSum", "Sqrt", "Where"],
+        &["Abs", "Cast", "Div", "Equal", "Mul", "ReduceSum", "Sqrt", "Where"],
         lp_normalization,
     ),
     row(
@@ -85,7 +95,8 @@ fn batch_normalization(call: &mut Call<'_>) -> Result<Last, OpError> {
 
 /// Normalised by the batch's own statistics; those that were given move towards them by `1 − momentum`.
 fn batch_normalization_in_training(call: &mut Call<'_>, momentum: f32) -> Result<Last, OpError> {
-    let x = call.input(0)?;
+    let own = call.facts(call.input(0)?).dtype;
+    let x = call.widened(call.input(0)?)?;
     let rank = call.rank(x)? as i64;
     if rank < 2 {
         return Err(OpError::new(format!("X has rank {rank}, expected a batch and channels")));
@@ -114,7 +125,8 @@ fn batch_normalization_in_training(call: &mut Call<'_>, momentum: f32) -> Result
     };
     let (scale, shift) = (line(call, call.input(1)?)?, line(call, call.input(2)?)?);
     let scaled = call.emit("Mul", [unit, scale], vec![])?;
-    call.finish("Add", [scaled, shift], vec![])
+    let y = call.finish("Add", [scaled, shift], vec![])?;
+    call.narrowed(y, own)
 }
 
 /// `given · share + found · (1 − share)`, one for each channel, in the type of `given`.
@@ -172,16 +184,19 @@ fn unit(call: &mut Call<'_>, x: ValueId, axes: ValueId, epsilon: f32) -> Result<
 }
 
 fn mean_variance_normalization(call: &mut Call<'_>) -> Result<Last, OpError> {
-    let x = call.input(0)?;
+    let dtype = call.facts(call.input(0)?).dtype;
+    let x = call.widened(call.input(0)?)?;
     let axes = call.ints("axes")?.unwrap_or(&[0, 2, 3]);
     let axes = call.vector(axes);
     let unit = unit(call, x, axes, 1e-9)?;
+    let unit = call.cast(unit, dtype)?;
     call.finish("Identity", [unit], vec![])
 }
 
 /// `x` over the norm of order 1 or 2 along one axis; where that is 0, so is `x`, and it stays.
 fn lp_normalization(call: &mut Call<'_>) -> Result<Last, OpError> {
-    let x = call.input(0)?;
+    let dtype = call.facts(call.input(0)?).dtype;
+    let x = call.widened(call.input(0)?)?;
     let axis = call.int("axis", -1)?;
     let axes = call.vector(&[axis]);
     let norm = match call.int("p", 2)? {
@@ -199,7 +214,8 @@ fn lp_normalization(call: &mut Call<'_>) -> Result<Last, OpError> {
     let (zero, one) = (call.scalar_like(x, 0.0)?, call.scalar_like(x, 1.0)?);
     let nothing = call.emit("Equal", [norm, zero], vec![])?;
     let norm = call.emit("Where", [nothing, one, norm], vec![])?;
-    call.finish("Div", [x, norm], vec![])
+    let y = call.finish("Div", [x, norm], vec![])?;
+    call.narrowed(y, dtype)
 }
 
 /// 1 at the first greatest element along an axis, 0 elsewhere.

@@ -26,7 +26,8 @@ pub(super) static ROWS: &[Adapter] = &[
     }),
 ];
 
-/// What these operators do is called `asymmetric` with `floor` since opset 11.
+/// What these operators do to coordinates is called `asymmetric` since opset 11. Which element is nearest their text leaves open;
+/// the runtimes agree on the one before, and on the one behind along an axis that shrinks.
 fn by_scales(call: &mut Call<'_>, scales: ValueId) -> Result<Last, OpError> {
     let mode = match call.str("mode", "nearest")? {
         "bilinear" => "linear",
@@ -39,7 +40,7 @@ fn by_scales(call: &mut Call<'_>, scales: ValueId) -> Result<Last, OpError> {
         vec![
             ("mode", text(mode)),
             ("coordinate_transformation_mode", text("asymmetric")),
-            ("nearest_mode", text("floor")),
+            ("nearest_mode", text("simple")),
         ],
     )
 }

@@ -1,9 +1,13 @@
 //! What adapters compute, over small tensors, with and without passes.
 
+mod masks;
+mod quantized;
+
 use super::*;
-use crate::testing::{Onnx, float, floats, int, ints, run, text, texts};
+use crate::testing::{Onnx, float, floats, graph, int, ints, longs, run, text, texts, value};
 use crate::{BuildOptions, build};
 use engine_format::Tensor;
+use half::f16;
 
 #[test]
 fn every_row_covers_an_opset_that_the_table_does_not() {
@@ -440,4 +444,116 @@ fn scores_by_label_are_the_matrix_of_the_scores() {
     let three = model(vec![ints("classlabels_int64s", &[1, 2, 3])]).model();
     let error = build(&three, &BuildOptions::default()).unwrap_err().to_string();
     assert!(error.contains("3 labels for 2 columns"), "{error}");
+}
+
+#[test]
+fn what_shrinks_before_opset_11_takes_the_element_behind() {
+    // Along the first axis 1/0.6 and 2/0.6 are rounded up, along the second 1/1.5 is rounded down.
+    let model = Onnx::new(10)
+        .input("x: f32[5, 2]")
+        .constant(value("scales", &f32s(&[2], &[0.6, 1.5])))
+        .node("y = Resize(x, scales)", vec![text("mode", "nearest")]);
+    let x = f32s(&[5, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]);
+    check(model, &x, &f32s(&[3, 3], &[1.0, 1.0, 2.0, 5.0, 5.0, 6.0, 9.0, 9.0, 10.0]));
+}
+
+#[test]
+fn no_axes_to_squeeze_are_all() {
+    let x = f32s(&[1, 2, 1], &[3.0, 4.0]);
+    let squeezed = f32s(&[2], &[3.0, 4.0]);
+    let old =
+        Onnx::new(11).input("x: f32[1, 2, 1]").node("y = Squeeze(x)", vec![ints("axes", &[])]);
+    check(old, &x, &squeezed);
+    let new = Onnx::new(13)
+        .input("x: f32[1, 2, 1]")
+        .constant(longs("axes", &[0], &[]))
+        .node("y = Squeeze(x, axes)", vec![]);
+    check(new, &x, &squeezed);
+}
+
+/// The last piece is read by nobody, but counts.
+#[test]
+fn pieces_that_nobody_names_are_cut_off_too() {
+    for opset in [2, 11, 13] {
+        let model = Onnx::new(opset).input("x: f32[6]").node("y, z, _ = Split(x)", vec![]);
+        let found = output(model, &[("x", f32s(&[6], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))]);
+        assert_eq!(found.as_slice::<f32>().unwrap(), [1.0, 2.0], "opset {opset}");
+    }
+}
+
+/// A body to which iteration number and condition are vectors of one element: what it stacks has that axis.
+#[test]
+fn the_number_of_an_iteration_has_the_rank_that_the_body_declares() {
+    for (declared, stacked) in [("[]", vec![3]), ("[1]", vec![3, 1])] {
+        let body = Onnx::default()
+            .input(&format!("i: i64{declared}"))
+            .input(&format!("go: bool{declared}"))
+            .input("sum: i64[]")
+            .output("go")
+            .output("next")
+            .output("i_out")
+            .node("next = Add(sum, one)", vec![])
+            .node("i_out = Add(i, i)", vec![])
+            .constant(longs("one", &[], &[5]));
+        let model = Onnx::new(17)
+            .input("x: i64[]")
+            .constant(longs("trips", &[], &[3]))
+            .node("last, y = Loop(trips, _, x)", vec![graph("body", body)]);
+        let found = output(model, &[("x", Tensor::from_slice(&[], &[100i64]))]);
+        assert_eq!((found.shape(), found.to_i64s().unwrap()), (&stacked[..], vec![0, 2, 4]));
+    }
+}
+
+/// Sums that halves do not hold, or hold only roughly, are made in `f32`.
+#[test]
+fn norms_and_attentions_of_halves_sum_in_f32() {
+    let halves = |shape: &[usize], values: &[f32]| {
+        let values: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
+        Tensor::from_slice(shape, &values)
+    };
+    let close = |label: &str, found: Tensor, expected: &[f32]| {
+        let found = found.as_slice::<f16>().unwrap();
+        let pairs = found.iter().zip(expected);
+        let near = pairs.into_iter().all(|(a, b)| (a.to_f32() - b).abs() <= 2e-3);
+        assert!(near && found.len() == expected.len(), "{label}: {found:?}, expected {expected:?}");
+    };
+    let one = |model: Onnx, shape: &[usize], x: &[f32]| output(model, &[("x", halves(shape, x))]);
+
+    // 2049 is no half; the sums are 2049, 2047 and 2048.
+    let unit = value("s", &halves(&[3], &[1.0; 3]));
+    let skip = value("k", &halves(&[1, 1, 3], &[1.0, -1.0, 0.0]));
+    for (op, expected) in [
+        ("SkipLayerNormalization", [1.224_7, -1.224_7, 0.0]),
+        ("SkipSimplifiedLayerNormalization", [1.000_5, 0.999_5, 1.0]),
+    ] {
+        let model = Onnx::new(17)
+            .input("x: f16[1, 1, 3]")
+            .constant(unit.clone())
+            .constant(skip.clone())
+            .node(&format!("y = {op}(x, k, s)"), vec![])
+            .in_domain("com.microsoft");
+        close(op, one(model, &[1, 1, 3], &[2048.0; 3]), &expected);
+    }
+
+    // Squares and scores beyond the largest half.
+    let pair = || Onnx::new(18).input("x: f16[1, 1, 1, 2]");
+    let norm = pair().node("y = LpNormalization(x)", vec![int("axis", -1)]);
+    close("LpNormalization", one(norm, &[1, 1, 1, 2], &[300.0, -400.0]), &[0.6, -0.8]);
+    let norm = pair().node("y = MeanVarianceNormalization(x)", vec![]);
+    close("MeanVarianceNormalization", one(norm, &[1, 1, 1, 2], &[-300.0, 300.0]), &[-1.0, 1.0]);
+    let keys = [600.0, 0.0, 0.0, 600.0];
+    let values = [1.0, 2.0, 3.0, 4.0];
+    let attention = Onnx::new(23)
+        .input("x: f16[1, 1, 1, 2]")
+        .constant(value("k", &halves(&[1, 1, 2, 2], &keys)))
+        .constant(value("v", &halves(&[1, 1, 2, 2], &values)))
+        .node("y = Attention(x, k, v)", vec![]);
+    close("Attention", one(attention, &[1, 1, 1, 2], &[600.0, 0.0]), &[1.0, 2.0]);
+    let attention = Onnx::new(17)
+        .input("x: f16[1, 1, 2]")
+        .constant(value("k", &halves(&[1, 2, 2], &keys)))
+        .constant(value("v", &halves(&[1, 2, 2], &values)))
+        .node("y = MultiHeadAttention(x, k, v)", vec![int("num_heads", 1)])
+        .in_domain("com.microsoft");
+    close("MultiHeadAttention", one(attention, &[1, 1, 2], &[600.0, 0.0]), &[1.0, 2.0]);
 }

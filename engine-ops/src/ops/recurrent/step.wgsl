@@ -66,7 +66,7 @@ fn activate(i: u32, value: f32) -> f32 {
         case 2u: { y = select(x, 0.0, x < 0.0); }
         case 3u: { y = a * x + b; }
         case 4u: { y = select(x, a * x, x < 0.0); }
-        case 5u: { y = select(0.0, x, x > a); }
+        case 5u: { return select(0.0, x, x > a && !is_nan(x)); }
         case 6u: { y = a * safe_tanh(b * x); }
         case 7u: { y = clamp(a * x + b, 0.0, 1.0); }
         case 8u: { y = select(x, a * (exp(min(x, 0.0)) - 1.0), x < 0.0); }

@@ -80,6 +80,14 @@ fn nearest() -> Vec<Case> {
             .attr("nearest_mode", str("floor"))
             .attr("coordinate_transformation_mode", str("asymmetric"))
             .expect(vec![Tensor::from_slice(&[1, 1, 4, 4], doubled)]),
+        // 1/0.6 = 1.67 and 2/0.6 = 3.33 are rounded up, 0.33 … 3.67 along the other axis down.
+        scaled("without a choice, shrunk and stretched", "nearest", counted(&[5, 2]), &[0.6, 1.5])
+            .attr("coordinate_transformation_mode", str("asymmetric"))
+            .attr("nearest_mode", str("simple"))
+            .expect(vec![Tensor::from_slice(
+                &[3, 3],
+                &[1.0f32, 1.0, 2.0, 5.0, 5.0, 6.0, 9.0, 9.0, 10.0],
+            )]),
         scaled("bytes", "nearest", Tensor::from_slice(&[2], &[7u8, 9]), &[2.0])
             .expect(vec![Tensor::from_slice(&[4], &[7u8, 7, 9, 9])]),
         scaled("i64", "nearest", ints(&[7, -9]), &[1.5]).expect(vec![ints(&[7, 7, -9])]),

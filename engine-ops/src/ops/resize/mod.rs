@@ -18,7 +18,8 @@ pub static RESIZE: OpDef = OpDef {
     name: "Resize",
     doc: "The operand sampled anew along `axes` (all, if omitted), to `sizes` or by `scales`: each position of the result is \
           carried back by `coordinate_transformation_mode` and takes the nearest element or a `linear` or `cubic` mixture \
-          of its neighbours, axis by axis.",
+          of its neighbours, axis by axis. The `nearest_mode` \"simple\" of opsets before 11 is \"ceil\" along an axis that \
+          shrinks, else \"floor\".",
     onnx: &[OnnxName::since("Resize", 11)],
     attrs: &[
         AttrDef::int("antialias", 0),

@@ -254,7 +254,7 @@ struct Filter {
 impl Filter {
     fn new(attrs: &Attrs, scale: f32) -> Result<Self, OpError> {
         let kernel = match attrs.str("mode") {
-            "nearest" => Kernel::Nearest(rounding(attrs.str("nearest_mode"))?),
+            "nearest" => Kernel::Nearest(rounding(attrs.str("nearest_mode"), scale)?),
             "linear" => Kernel::Linear,
             "cubic" => Kernel::Cubic { a: attrs.float("cubic_coeff_a") },
             other => {
@@ -318,8 +318,11 @@ impl Filter {
     }
 }
 
-fn rounding(mode: &str) -> Result<fn(f32) -> f32, OpError> {
+fn rounding(mode: &str, scale: f32) -> Result<fn(f32) -> f32, OpError> {
     Ok(match mode {
+        // Before there was a choice.
+        "simple" if scale < 1.0 => f32::ceil,
+        "simple" => f32::floor,
         "round_prefer_floor" => |x| (x - 0.5).ceil(),
         "round_prefer_ceil" => |x| (x + 0.5).floor(),
         "floor" => f32::floor,

@@ -69,22 +69,26 @@ impl Heads {
         biases: &[ValueId],
         scores_at: Option<usize>,
     ) -> Result<Last, OpError> {
-        let mut scores = raw_scores(call, self.q, self.k)?;
+        let dtype = call.facts(self.q).dtype;
+        let (q, k, v) = (call.widened(self.q)?, call.widened(self.k)?, call.widened(self.v)?);
+        let mut scores = raw_scores(call, q, k)?;
         scores = capped(call, scores)?;
         for &bias in biases {
+            let bias = call.widened(bias)?;
             scores = call.emit("Add", [scores, bias], vec![])?;
         }
         if let Some(result) = scores_at.filter(|&result| call.asks_for(result)) {
             // Where nothing is seen ONNX Runtime gives the least number of the type.
-            let dtype = call.facts(scores).dtype;
             let least = if dtype == DType::F16 { f64::from(f16::MIN) } else { f64::from(f32::MIN) };
-            let least = call.scalar_of(dtype, least)?;
+            let least = call.scalar_like(scores, least)?;
             let given = call.emit("Max", [scores, least], vec![])?;
+            let given = call.cast(given, dtype)?;
             call.give(result, given);
         }
         let shares = call.emit("Softmax", [scores], vec![("axis", Attr::Int(-1))])?;
-        let v = repeated_heads(call, self.v, self.q)?;
+        let v = repeated_heads(call, v, q)?;
         let y = call.emit("MatMul", [shares, v], vec![])?;
+        let y = call.cast(y, dtype)?;
         joined_heads(call, y)
     }
 

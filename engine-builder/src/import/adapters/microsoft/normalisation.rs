@@ -8,13 +8,23 @@ use engine_format::{Attr, DType, Tensor, ValueId};
 use engine_ops::OpError;
 
 pub(in crate::import::adapters) static ROWS: &[Adapter] = &[
-    row("SkipLayerNormalization", &["Add", "LayerNormalization"], |call| {
+    row("SkipLayerNormalization", &["Add", "Cast", "LayerNormalization"], |call| {
         let (beta, bias) = (call.opt(3), call.opt(4));
         skip(call, "LayerNormalization", beta, bias)
     }),
     row(
         "SkipSimplifiedLayerNormalization",
-        &["Add", "Expand", "Mul", "RMSNormalization", "Reciprocal", "ReduceMean", "Shape", "Sqrt"],
+        &[
+            "Add",
+            "Cast",
+            "Expand",
+            "Mul",
+            "RMSNormalization",
+            "Reciprocal",
+            "ReduceMean",
+            "Shape",
+            "Sqrt",
+        ],
         |call| {
             let bias = call.opt(3);
             skip(call, "RMSNormalization", None, bias)
@@ -45,21 +55,31 @@ fn skip(
     shift: Option<ValueId>,
     bias: Option<ValueId>,
 ) -> Result<Last, OpError> {
-    let mut sum = call.emit("Add", [call.input(0)?, call.input(1)?], vec![])?;
+    let dtype = call.facts(call.input(0)?).dtype;
+    let (x, skip) = (call.widened(call.input(0)?)?, call.widened(call.input(1)?)?);
+    let mut sum = call.emit("Add", [x, skip], vec![])?;
     if let Some(bias) = bias {
+        let bias = call.widened(bias)?;
         sum = call.emit("Add", [sum, bias], vec![])?;
     }
-    call.give(3, sum);
+    if call.asks_for(3) {
+        let given = call.cast(sum, dtype)?;
+        call.give(3, given);
+    }
     let epsilon = call.float("epsilon", 1e-12)?;
-    let rows = Rows { op, axis: -1, epsilon, scale: call.input(2)?, shift };
-    rows.normalise(call, sum, Statistics { mean: Some(1), inverse: 2 })
+    let scale = call.widened(call.input(2)?)?;
+    let shift = shift.map(|shift| call.widened(shift)).transpose()?;
+    let rows = Rows { op, axis: -1, epsilon, scale, shift };
+    let y = rows.normalise(call, sum, Statistics { mean: Some(1), inverse: 2 })?;
+    call.narrowed(y, dtype)
 }
 
 /// Rows of tables for words, positions and segments, summed and normalised; and how many words the mask leaves in each text.
 fn embedding(call: &mut Call<'_>) -> Result<Last, OpError> {
     let ids = call.input(0)?;
     let look_up = |call: &mut Call<'_>, table: ValueId, ids: ValueId| {
-        call.emit("Gather", [table, ids], vec![("axis", Attr::Int(0))])
+        let rows = call.emit("Gather", [table, ids], vec![("axis", Attr::Int(0))])?;
+        call.widened(rows)
     };
     let positions = match call.opt(8) {
         Some(positions) => positions,
@@ -68,6 +88,7 @@ fn embedding(call: &mut Call<'_>) -> Result<Last, OpError> {
             crate::import::adapters::attention::iota(call, count)?
         }
     };
+    let dtype = call.facts(call.input(2)?).dtype;
     let words = look_up(call, call.input(2)?, ids)?;
     let places = look_up(call, call.input(3)?, positions)?;
     let mut sum = call.emit("Add", [words, places], vec![])?;
@@ -94,7 +115,12 @@ fn embedding(call: &mut Call<'_>) -> Result<Last, OpError> {
         };
         call.give(1, counts);
     }
-    call.give(2, sum);
+    if call.asks_for(2) {
+        let given = call.cast(sum, dtype)?;
+        call.give(2, given);
+    }
     let epsilon = ("epsilon", Attr::Float(call.float("epsilon", 1e-12)?));
-    call.last("LayerNormalization", vec![Some(sum), call.opt(5), call.opt(6)], vec![epsilon])
+    let operands = vec![Some(sum), call.opt(5), call.opt(6)];
+    let y = call.last("LayerNormalization", operands, vec![epsilon])?;
+    call.narrowed(y, dtype)
 }
