@@ -14,7 +14,7 @@ mod report;
 #[cfg(test)]
 mod testing;
 
-pub use binding::{BindMap, Binding, BindingReport, BoundTo, Unbound, Why};
+pub use binding::{BindMap, Binding, BindingReport, BoundTo, Kept, Reason, Unbound, Why};
 pub use build::{build, build_bound, build_with_report};
 pub use error::{BuildError, BuildErrorKind};
 pub use import::composed;

@@ -14,7 +14,8 @@ pub enum Alias {
 }
 
 /// How a weight is put together from a source's tensors: each with its axes permuted, then a range of `axis` taken, then one
-/// after another along `axis`, in the weight's element type where that has every value.
+/// after another along `axis`, in the weight's element type where that has every value. The whole of one tensor may have another
+/// shape than the weight: its elements are the weight's, in their order after the permutation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct View {
     /// The axis of ranges and of joining, in the weight's own order.
@@ -164,7 +165,16 @@ impl View {
             }
         }
         let types = self.parts.iter().all(|part| is_convertible(part.info.dtype, weight.dtype));
-        types && joined == weight.shape
+        let size = |shape: &[usize]| shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        let reshaped = matches!(self.parts.as_slice(), [ViewPart { range: None, .. }])
+            && size(&joined).is_some_and(|n| size(&weight.shape) == Some(n));
+        types && (joined == weight.shape || reshaped)
+    }
+
+    /// Whether the one tensor that it reads has another shape than the weight, but for the order of its axes.
+    pub(crate) fn reshapes(&self, weight: &TensorInfo) -> bool {
+        let [part] = self.parts.as_slice() else { return false };
+        part.range.is_none() && part.shape(self.axis).is_some_and(|shape| shape != weight.shape)
     }
 
     /// Puts the weight together, one part at a time.
@@ -185,10 +195,15 @@ impl View {
             })
         };
         let mut parts = self.parts.iter().map(part).collect::<Result<Vec<_>, _>>()?;
-        match parts.len() {
-            1 => Ok(parts.remove(0)),
-            _ => Ok(Tensor::joined(self.axis, &parts)),
-        }
+        let joined = match parts.len() {
+            1 => parts.remove(0),
+            _ => Tensor::joined(self.axis, &parts),
+        };
+        joined.reshaped(&weight.shape).map_err(|error| SourceError {
+            name: self.parts[0].name.clone(),
+            origin: source.origin(),
+            why: format!("it stands for a weight of {weight}, and {error}"),
+        })
     }
 }
 
@@ -221,11 +236,14 @@ mod tests {
         assert!(view(0, &[part("a", &[3, 1], &[1, 0], None), part("b", &[3, 3], &[0, 1], None)]));
         assert!(!view(0, &[]), "no parts");
         assert!(!view(2, std::slice::from_ref(&plain)), "no such axis");
-        assert!(!view(0, &[part("a", &[3, 4], &[0, 1], None)]), "another shape");
+        assert!(!view(0, &[part("a", &[3, 5], &[0, 1], None)]), "another number of elements");
         assert!(!view(0, &[part("a", &[4, 3], &[0, 0], None)]), "no permutation");
         assert!(!view(0, &[part("a", &[9, 3], &[0, 1], Some((6, 10)))]), "out of range");
         assert!(!view(0, &[part("a", &[9, 3], &[0, 1], Some((6, 2)))]), "backwards");
         assert!(!view(0, &[plain.clone(), plain.clone()]), "too much");
+        assert!(view(0, &[part("a", &[2, 6], &[0, 1], None)]), "another shape");
+        assert!(view(0, &[part("a", &[6, 1, 2], &[2, 1, 0], None)]), "another shape, permuted");
+        assert!(!view(0, &[part("a", &[2, 9], &[0, 1], Some((0, 6)))]), "a part in another shape");
         let halves =
             |dtype| View { axis: 0, parts: vec![ViewPart::whole("a", info(dtype, &[4, 3]))] };
         assert!(halves(DType::BF16).gives(&weight) && !halves(DType::I32).gives(&weight));
@@ -249,6 +267,12 @@ mod tests {
         let found = view.read(&weight, &source).unwrap();
         assert_eq!(found, Tensor::from_slice(&[3, 2], &[2.0f32, 5.0, 3.0, 6.0, 1.0, -1.0]));
         assert_eq!(view.to_string(), "joined along 0 of a permuted [1, 0] from 1 to 3 along 0, b");
+        let flat = View { axis: 0, parts: vec![part("a", &[2, 3], &[1, 0], None)] };
+        let weight = info(DType::F32, &[6]);
+        assert!(flat.gives(&weight) && flat.reshapes(&weight) && !view.reshapes(&weight));
+        let found = flat.read(&weight, &source).unwrap();
+        assert_eq!(found, Tensor::from_slice(&[6], &[1.0f32, 4.0, 2.0, 5.0, 3.0, 6.0]));
+        let weight = info(DType::F32, &[3, 2]);
         view.parts[1].name = "a".to_owned();
         let error = view.read(&weight, &source).unwrap_err();
         assert!(error.why.starts_with("expected f16[1, 2] as announced"), "{error}");

@@ -155,6 +155,14 @@ pub(crate) fn write_file<'a, E: From<FormatError>>(
 
 /// The lowest minor version that has everything the engine uses, so that older readers read what they can.
 pub(crate) fn minor(parts: &EngineParts, probes: &[Probe]) -> u16 {
+    let reshapes = parts.weights.iter().any(|weight| {
+        let view =
+            |alias: &Alias| matches!(alias, Alias::View(view) if view.reshapes(&weight.info()));
+        weight.aliases.iter().any(view)
+    });
+    if reshapes {
+        return 2;
+    }
     let view = |alias: &Alias| matches!(alias, Alias::View(_));
     let views = parts.weights.iter().any(|weight| weight.aliases.iter().any(view));
     let ports = parts.inputs.iter().chain(&parts.outputs);

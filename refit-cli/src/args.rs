@@ -75,9 +75,18 @@ pub struct Build {
     /// What initializers are in the checkpoint, where it is not clear: TOML, `"onnx::MatMul_7" = "fc.weight"`.
     #[arg(long, value_name = "MAP", requires = "weights")]
     pub bind: Option<PathBuf>,
-    /// Store weights that the checkpoint does not have, with the model's values for good.
+    /// Take `Constant` nodes of the model for constants of the program, even where something of the checkpoint is left over.
     #[arg(long, requires = "weights")]
     pub pin_unbound: bool,
+    /// A second export of the same model, from other weights: what is equal in both is no weight.
+    #[arg(long, value_name = "MODEL", requires = "weights")]
+    pub other: Option<PathBuf>,
+    /// The checkpoint of the second export.
+    #[arg(long, value_name = "SRC", num_args = 1.., requires = "other")]
+    pub other_weights: Vec<PathBuf>,
+    /// Say as JSON on standard output what was built and what was bound to what.
+    #[arg(long, conflicts_with = "explain")]
+    pub json: bool,
     /// Leave the refittable weights out.
     #[arg(long)]
     pub strip: bool,

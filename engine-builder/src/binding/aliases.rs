@@ -50,12 +50,13 @@ fn hold(
     recipe: &Recipe,
     index: &Index<'_>,
 ) {
-    let size = |tensor: &str| index.info(tensor).map_or(0, |info| info.shape[recipe.axis]);
-    for inverted in recipe.inverted(&initializer.name, &initializer.info(), size) {
+    let Recipe::Moved(moved) = recipe else { return };
+    let size = |tensor: &str| index.info(tensor).map_or(0, |info| info.shape[moved.axis]);
+    for inverted in moved.inverted(&initializer.name, &initializer.info(), size) {
         let (held, part) = (held.entry(inverted.tensor).or_default(), inverted.part);
         match inverted.range {
-            Some(range) => held.parts.push((recipe.axis, range, part)),
-            None => held.views.push(recipe.view(part)),
+            Some(range) => held.parts.push((moved.axis, range, part)),
+            None => held.views.push(moved.view(part)),
         }
     }
 }

@@ -8,8 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Index<'a> {
     source: &'a dyn WeightSource,
     infos: BTreeMap<String, TensorInfo>,
-    by_contents: BTreeMap<(DType, Vec<usize>, Digest), Vec<String>>,
+    /// By element type and the bytes in their order, whatever the shape.
+    by_contents: BTreeMap<(DType, Digest), Vec<String>>,
     types: BTreeSet<(DType, Vec<usize>)>,
+    /// Element types and numbers of elements.
+    sizes: BTreeSet<(DType, usize)>,
 }
 
 impl From<SourceError> for BuildError {
@@ -26,13 +29,15 @@ impl<'a> Index<'a> {
             infos: BTreeMap::new(),
             by_contents: BTreeMap::new(),
             types: BTreeSet::new(),
+            sizes: BTreeSet::new(),
         };
         for name in source.names() {
             let Some(info) = source.info(&name) else { continue };
             let mut hasher = Hasher::default();
             source.stream(&name, &mut |piece| hasher.add(piece))?;
-            let key = (info.dtype, info.shape.clone(), hasher.finish());
+            let key = (info.dtype, hasher.finish());
             index.by_contents.entry(key).or_default().push(name.clone());
+            index.sizes.insert((info.dtype, info.shape.iter().product()));
             index.types.insert((info.dtype, info.shape.clone()));
             index.infos.insert(name, info);
         }
@@ -60,18 +65,43 @@ impl<'a> Index<'a> {
         self.types.contains(&(dtype, shape.to_vec()))
     }
 
+    /// Whether every size of `tensor` but 1 is one of the checkpoint's floats: only then may it have been calculated of them alone.
+    pub(super) fn has_sizes_of(&self, tensor: &Tensor) -> bool {
+        let floats = self.infos.values().filter(|info| info.dtype.is_float());
+        let sizes: BTreeSet<usize> = floats.flat_map(|info| info.shape.iter().copied()).collect();
+        let mut long = tensor.shape().iter().filter(|&&size| size != 1).peekable();
+        long.peek().is_some() && long.all(|size| sizes.contains(size))
+    }
+
     /// Element types of the checkpoint.
     pub(super) fn dtypes(&self) -> BTreeSet<DType> {
         self.types.iter().map(|(dtype, _)| *dtype).collect()
     }
 
+    /// Whether any tensor has this element type and as many elements; asked before contents are digested.
+    pub(super) fn has_size(&self, dtype: DType, size: usize) -> bool {
+        self.sizes.contains(&(dtype, size))
+    }
+
     /// Names of the tensors that are equal to `tensor`.
-    pub(super) fn equal_to(&self, tensor: &Tensor) -> &[String] {
+    pub(super) fn equal_to(&self, tensor: &Tensor) -> Vec<&str> {
         if !self.has_type(tensor.dtype(), tensor.shape()) {
-            return &[];
+            return Vec::new();
         }
-        let key = (tensor.dtype(), tensor.shape().to_vec(), Digest::of(tensor.bytes()));
-        self.by_contents.get(&key).map_or(&[], Vec::as_slice)
+        let shape = tensor.shape();
+        let mut names = self.with_elements(tensor);
+        names.retain(|name| self.infos.get(*name).is_some_and(|info| info.shape == shape));
+        names
+    }
+
+    /// Names of the tensors that have the very elements of `tensor` in its order, in whatever shape.
+    pub(super) fn with_elements(&self, tensor: &Tensor) -> Vec<&str> {
+        if !self.has_size(tensor.dtype(), tensor.len()) {
+            return Vec::new();
+        }
+        let key = (tensor.dtype(), Digest::of(tensor.bytes()));
+        let names = self.by_contents.get(&key).map_or(&[][..], Vec::as_slice);
+        names.iter().map(String::as_str).collect()
     }
 
     /// A tensor; `None` if the checkpoint does not have it.

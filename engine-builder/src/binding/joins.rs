@@ -2,7 +2,7 @@
 
 use super::index::Index;
 use super::pair::{Decision, Stands};
-use super::recipe::{Part, Recipe};
+use super::recipe::{Moved, Part, Recipe};
 use super::search::{Form, forms, is_weak};
 use super::slices::shorter;
 use super::{Initializer, Why};
@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 /// Looks for what was found neither whole nor as a part.
 pub(super) fn find(initializers: &[Initializer], decisions: &mut [Decision], index: &Index<'_>) {
     for (initializer, decision) in initializers.iter().zip(decisions) {
-        let open = matches!(decision, Decision::Not(Why::NotFound));
+        let open = matches!(decision, Decision::Not(Why::NotFound { .. }));
         if !open || is_weak(&initializer.tensor) {
             continue;
         }
@@ -55,10 +55,12 @@ fn joined(index: &Index<'_>, form: &Form, axis: usize) -> Option<Recipe> {
                 let names = index.equal_to(&form.tensor.range(axis, start..start + size));
                 (!names.is_empty()).then_some((size, names))
             });
-        let (size, [name]) = piece? else { return None };
-        parts.push(Part { tensor: name.clone(), range: None });
+        let (size, names) = piece?;
+        let [name] = names.as_slice() else { return None };
+        parts.push(Part { tensor: (*name).to_owned(), range: None });
         start += size;
     }
     let (perm, from) = (form.perm.clone(), form.from);
-    (parts.len() > 1).then_some(Recipe { parts, axis, perm, from })
+    let moved = Moved { parts, axis, shape: None, perm, from };
+    (moved.parts.len() > 1).then_some(Recipe::Moved(moved))
 }

@@ -1,15 +1,16 @@
 //! Decisions of the caller, as TOML.
 
+use super::functions;
 use super::index::Index;
 use super::pair::{Decision, Stands};
-use super::recipe::{Part, Recipe, inverse};
+use super::recipe::{Moved, Part, Recipe, inverse};
 use super::search::{conversions, whole};
 use super::uses::Place;
-use super::{Initializer, Why};
+use super::{Initializer, Reason, Why};
 use crate::error::BuildError;
-use engine_format::{Alias, Engine, Tensor, Weight};
+use engine_format::{Alias, Engine, Weight};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What initializers stand for, where the caller says so. Contents are checked all the same.
 ///
@@ -20,9 +21,11 @@ use std::collections::BTreeMap;
 ///     "q" = { tensor = "in_proj_weight", axis = 0, range = [0, 64] }
 ///     "qkv" = { join = ["q.bias", "k.bias", "v.bias"], axis = 0 }
 ///     "ones" = { uses = { "/bn1/BatchNormalization:1" = "bn1.weight", "/bn2/BatchNormalization:1" = "bn2.weight" } }
-///     "mask" = false                                                # not from the checkpoint
+///     "onnx::Mul_9" = "logit_scale | exp"                           # a function of a tensor
+///     "mask" = "constant"                                           # no checkpoint holds it
+///     "pooler.dense.weight" = "none"                                # a tensor that the model does not use
 /// "#)?;
-/// # assert_eq!(map.len(), 6);
+/// # assert_eq!(map.len(), 8);
 /// # Ok::<(), engine_builder::BuildError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -101,24 +104,47 @@ impl BindMap {
     pub(super) fn check_names(
         &self,
         initializers: &[Initializer],
+        fixed: &BTreeSet<&str>,
         index: &Index<'_>,
     ) -> Result<(), BuildError> {
         for (name, entry) in &self.entries {
+            let fixed = fixed.contains(name.as_str()) && self.says_constant(name);
+            if fixed || (self.leaves_out(name) && index.info(name).is_some()) {
+                continue;
+            }
             let known = initializers.iter().find(|initializer| initializer.name == *name);
             if known.is_none() {
                 return Err(invalid(name, "the model has no weight or parameter of that name"));
             }
-            let tensors: Vec<&String> = match entry {
+            let tensors: Vec<&str> = match entry {
                 Entry::Own(_) => Vec::new(),
-                Entry::Tensor(tensor) => vec![tensor],
-                Entry::Made(made) => made.tensor.iter().chain(made.join.iter().flatten()).collect(),
-                Entry::Split(split) => split.uses.values().collect(),
+                Entry::Tensor(text) if text == CONSTANT => Vec::new(),
+                Entry::Tensor(text) => vec![text.split('|').next().unwrap_or_default().trim()],
+                Entry::Made(made) => {
+                    let tensors = made.tensor.iter().chain(made.join.iter().flatten());
+                    tensors.map(String::as_str).collect()
+                }
+                Entry::Split(split) => split.uses.values().map(String::as_str).collect(),
             };
             if let Some(tensor) = tensors.into_iter().find(|tensor| index.info(tensor).is_none()) {
                 return Err(invalid(name, format!("{} has no tensor {tensor:?}", index.origin())));
             }
         }
         Ok(())
+    }
+
+    /// Whether the map says that the model does not use a tensor of the checkpoint.
+    pub(super) fn leaves_out(&self, tensor: &str) -> bool {
+        matches!(self.entries.get(tensor), Some(Entry::Tensor(text)) if text == NONE)
+    }
+
+    /// Whether the map says that no checkpoint holds an initializer.
+    pub(super) fn says_constant(&self, initializer: &str) -> bool {
+        match self.entries.get(initializer) {
+            Some(Entry::Own(own)) => !own,
+            Some(Entry::Tensor(text)) => text == CONSTANT,
+            _ => false,
+        }
     }
 
     /// What the map says of an initializer, held against its contents.
@@ -130,9 +156,11 @@ impl BindMap {
         let name = &initializer.name;
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
         let stands = match entry {
-            Entry::Own(false) => return Ok(Some(Decision::Not(Why::Own))),
-            Entry::Own(true) => return Err(invalid(name, "expected false or a tensor")),
-            Entry::Tensor(tensor) => Stands::everywhere(fitting(initializer, tensor, index)?),
+            _ if self.says_constant(name) => {
+                return Ok(Some(Decision::Not(Why::Constant(Reason::Mapped))));
+            }
+            Entry::Own(_) => return Err(invalid(name, "expected false or a tensor")),
+            Entry::Tensor(text) => Stands::everywhere(fitting(initializer, text, index)?),
             Entry::Made(made) => Stands::everywhere(made.recipe(initializer, index)?),
             Entry::Split(split) => split.stands(initializer, index)?,
         };
@@ -140,12 +168,24 @@ impl BindMap {
     }
 }
 
+/// What an initializer is that no checkpoint holds.
+const CONSTANT: &str = "constant";
+
+/// What a tensor of the checkpoint is that the model does not use.
+const NONE: &str = "none";
+
 /// The tensor as it is if that gives the initializer, else in the one order of axes that does.
 fn fitting(
     initializer: &Initializer,
     tensor: &str,
     index: &Index<'_>,
 ) -> Result<Recipe, BuildError> {
+    if let Some((tensor, function)) = tensor.split_once('|') {
+        let (tensor, function) = (tensor.trim(), function.trim());
+        return functions::named(initializer, tensor, function, index)?.ok_or_else(|| {
+            invalid(&initializer.name, format!("{function} of {tensor:?} has other contents"))
+        });
+    }
     let mut recipes = whole(index, &initializer.tensor);
     recipes.retain(|recipe| recipe.tensors().eq([tensor]));
     if let Some(at) = recipes.iter().position(|recipe| recipe.as_is().is_some()) {
@@ -184,15 +224,25 @@ impl Made {
                 format!("its {rank} axes are not those of permute and axis"),
             ));
         }
-        let recipe = Recipe { parts, axis: self.axis, perm, from: None };
-        let made =
-            recipe.make(index)?.ok_or_else(|| invalid(name, "the tensors do not go together"))?;
+        let moved = Moved { parts, axis: self.axis, shape: None, perm, from: None };
+        let outside = |part: &Part| {
+            let size = index.info(&part.tensor).and_then(|info| info.shape.get(self.axis).copied());
+            part.range.is_some_and(|(start, end)| start > end || size.is_none_or(|size| end > size))
+        };
+        let made = match moved.parts.iter().any(outside) {
+            true => None,
+            false => {
+                let expression = moved.expression(initializer.tensor.dtype());
+                expression.evaluate(&mut |name| index.tensor(name))?
+            }
+        };
+        let made = made.ok_or_else(|| invalid(name, "the tensors do not go together"))?;
         for (from, form) in conversions(index, &initializer.tensor) {
             if form == made {
-                return Ok(Recipe { from, ..recipe });
+                return Ok(Recipe::Moved(Moved { from, ..moved }));
             }
         }
-        Err(invalid(name, format!("{recipe} has other contents")))
+        Err(invalid(name, format!("{moved} has other contents")))
     }
 }
 
@@ -277,40 +327,5 @@ impl Split {
             recipes.push((found.place.clone(), fitting(initializer, tensor, index)?));
         }
         Ok(Stands::split(recipes))
-    }
-}
-
-impl Recipe {
-    /// What the recipe gives before conversion; `None` if the tensors do not go together.
-    fn make(&self, index: &Index<'_>) -> Result<Option<Tensor>, BuildError> {
-        let mut parts = Vec::with_capacity(self.parts.len());
-        for part in &self.parts {
-            let tensor = index.tensor(&part.tensor)?;
-            if tensor.shape().len() != self.perm.len() {
-                return Ok(None);
-            }
-            parts.push(match part.range {
-                None => tensor,
-                Some((start, end)) if start <= end && end <= tensor.shape()[self.axis] => {
-                    tensor.range(self.axis, start..end)
-                }
-                Some(_) => return Ok(None),
-            });
-        }
-        let others = |tensor: &Tensor| {
-            let mut shape = tensor.shape().to_vec();
-            if self.axis < shape.len() {
-                shape.remove(self.axis);
-            }
-            (tensor.dtype(), shape)
-        };
-        if parts.iter().any(|part| others(part) != others(&parts[0])) {
-            return Ok(None);
-        }
-        let joined = match parts.len() {
-            1 => parts.remove(0),
-            _ => Tensor::joined(self.axis, &parts),
-        };
-        Ok(Some(joined.permuted(&self.perm)))
     }
 }

@@ -1,12 +1,18 @@
 //! Binding: the engine starts from a checkpoint's own tensors instead of from what an exporter made of them.
 //!
 //! Exporters rename, transpose, split, join, convert and merge parameters. [`build_bound`](crate::build_bound) finds every
-//! initializer in the checkpoint by its contents ([`search`], [`slices`], [`joins`]), tells equal tensors apart by module paths
-//! ([`pair`]) and rewrites the graph ([`rewrite`]): the checkpoint's tensor becomes the weight and the transform a node, which runs
-//! at refit. The model's names stay known as aliases ([`aliases`]). What stays open is reported and takes a [`BindMap`]; nothing
-//! is guessed.
+//! initializer in the checkpoint by its contents ([`search`], [`slices`], [`joins`], [`rows`]) or as something that was calculated of
+//! them ([`functions`], [`folds`]), tells equal tensors apart by module paths ([`pair`]) and rewrites the graph ([`rewrite`]): the
+//! checkpoint's tensor becomes the weight and the transform nodes, which run at refit. The model's names stay known as aliases
+//! ([`aliases`]). What nobody learns becomes part of the program ([`constants`]). What stays open is reported and takes a
+//! [`BindMap`]; nothing is guessed.
 
 mod aliases;
+mod constants;
+mod expression;
+mod folds;
+mod formula;
+mod functions;
 mod index;
 mod joins;
 mod map;
@@ -15,6 +21,7 @@ mod path;
 mod recipe;
 mod report;
 mod rewrite;
+mod rows;
 mod search;
 mod slices;
 #[cfg(test)]
@@ -22,7 +29,7 @@ mod tests;
 mod uses;
 
 pub use map::BindMap;
-pub use report::{BindingReport, BoundTo, Unbound, Why};
+pub use report::{BindingReport, BoundTo, Kept, Reason, Unbound, Why};
 
 use crate::classify::Sources;
 use crate::error::{BuildError, BuildErrorKind};
@@ -39,15 +46,25 @@ pub struct Binding<'a> {
     pub checkpoint: &'a dyn WeightSource,
     /// Decisions of the caller, which come before everything that is found.
     pub map: BindMap,
-    /// Weights that the checkpoint does not have are pinned: stored in every file, with another value an error. Without it they are
-    /// an error, for no checkpoint could refit them.
+    /// Constants that the model holds as `Constant` nodes are part of the program even where something of the checkpoint is left over.
     pub pin_unbound: bool,
+    /// The constants of another export of the same model, from other weights: what is equal there was not made of them, and what
+    /// is not was.
+    pub other: Option<&'a dyn WeightSource>,
+    /// The checkpoint of the other export.
+    pub other_weights: Option<&'a dyn WeightSource>,
 }
 
 impl<'a> Binding<'a> {
     /// To `checkpoint`, without a map.
     pub fn to(checkpoint: &'a dyn WeightSource) -> Self {
-        Self { checkpoint, map: BindMap::default(), pin_unbound: false }
+        Self {
+            checkpoint,
+            map: BindMap::default(),
+            pin_unbound: false,
+            other: None,
+            other_weights: None,
+        }
     }
 }
 
@@ -66,7 +83,8 @@ struct Initializer {
     id: ValueId,
     name: String,
     tensor: Tensor,
-    parameter: bool,
+    /// Whether the model holds it as a `Constant` node: what folding gives is none.
+    is_constant_node: bool,
     uses: Vec<Use>,
 }
 
@@ -76,9 +94,6 @@ impl Initializer {
     }
 }
 
-/// Why a weight without a tensor of the checkpoint is pinned.
-const PINNED: &str = "the checkpoint that the engine was built with does not have it";
-
 /// Binds the weights of a classified graph.
 pub(crate) fn bind(
     graph: &mut Graph,
@@ -86,54 +101,67 @@ pub(crate) fn bind(
     binding: &Binding<'_>,
 ) -> Result<Bound, BuildError> {
     let index = Index::of(binding.checkpoint)?;
-    check_literals(sources, &index)?;
+    check_literals(sources, &index, &binding.map)?;
     let initializers = initializers(graph);
-    binding.map.check_names(&initializers, &index)?;
-    let decisions = decide(&initializers, &index, &binding.map)?;
-    let claimed: BTreeSet<&str> =
-        decisions.iter().flat_map(Decision::recipes).flat_map(|r| r.tensors()).collect();
-    let unused: BTreeSet<String> =
-        index.names().filter(|name| !claimed.contains(name)).map(str::to_owned).collect();
-    let report = report::report(&initializers, &decisions, &index, &unused);
-    // Nothing can be pinned under a name that is another weight's.
-    let refused = |unbound: &Unbound| {
-        let pinned = binding.pin_unbound && !claimed.contains(&*unbound.initializer);
-        unbound.why.needs_map() || (unbound.is_error() && !pinned)
-    };
-    if report.unbound.iter().any(refused) {
+    let fixed = sources.keys().map(String::as_str).collect();
+    binding.map.check_names(&initializers, &fixed, &index)?;
+    let mut decisions = decide(&initializers, &index, &binding.map)?;
+    constants::settle(&initializers, &mut decisions, &index, binding)?;
+    let report = report::report(&initializers, &decisions, &index);
+    if !report.unbound.is_empty() {
         return Err(BuildError::new(BuildErrorKind::Unbound, report.to_string()));
     }
     let aliases = aliases::aliases(&initializers, &decisions, &index);
-    pin(graph, sources, &initializers, &report);
+    keep_constants(graph, sources, &initializers, &decisions);
     rewrite::rewrite(graph, sources, &initializers, &decisions, &index)?;
     crate::infer_all(graph)?;
+    let unused = report.unused.iter().cloned().collect();
     Ok(Bound { aliases, unused, report })
 }
 
-/// Pins what is not in the checkpoint and may not be missed there.
-fn pin(
+/// What nobody learns is part of the program.
+fn keep_constants(
     graph: &mut Graph,
     sources: &mut Sources,
     initializers: &[Initializer],
-    report: &BindingReport,
+    decisions: &[Decision],
 ) {
-    for initializer in initializers.iter().filter(|initializer| report.pins(&initializer.name)) {
+    for (initializer, decision) in initializers.iter().zip(decisions) {
         let (id, name) = (&initializer.id, &initializer.name);
-        for constant in graph.constants.get_mut(id).into_iter().chain(sources.get_mut(name)) {
-            let pinned = Some(PINNED.to_owned());
-            constant.class = ConstantClass::Weight { parameter: initializer.parameter, pinned };
+        if let Decision::Not(Why::Constant(_)) = decision {
+            for constant in graph.constants.get_mut(id).into_iter().chain(sources.get_mut(name)) {
+                constant.class = ConstantClass::Literal;
+            }
         }
     }
+}
+
+/// The initializers that were not found yet.
+fn open(decisions: &[Decision]) -> Vec<usize> {
+    let open = |i: &usize| matches!(decisions[*i], Decision::Not(Why::NotFound { .. }));
+    (0..decisions.len()).filter(open).collect()
+}
+
+/// The tensors of the checkpoint of which nothing was made yet.
+fn unclaimed<'a>(
+    index: &'a Index<'_>,
+    decisions: &[Decision],
+) -> impl Iterator<Item = (&'a str, &'a TensorInfo)> + use<'a> {
+    let claimed: BTreeSet<String> = (decisions.iter())
+        .flat_map(Decision::recipes)
+        .flat_map(|recipe| recipe.tensors().map(str::to_owned))
+        .collect();
+    index.infos().filter(move |(name, _)| !claimed.contains(*name))
 }
 
 fn initializers(graph: &Graph) -> Vec<Initializer> {
     let mut uses = uses::uses(graph);
     let constants = graph.constants.iter().filter_map(|(&id, constant)| match &constant.class {
-        ConstantClass::Weight { parameter, pinned: None } => Some(Initializer {
+        ConstantClass::Weight { pinned: None, .. } => Some(Initializer {
             id,
             name: constant.source.clone()?,
             tensor: constant.tensor.clone(),
-            parameter: *parameter,
+            is_constant_node: constant.is_node,
             uses: uses.remove(&id).unwrap_or_default(),
         }),
         _ => None,
@@ -141,7 +169,8 @@ fn initializers(graph: &Graph) -> Vec<Initializer> {
     constants.collect()
 }
 
-/// What every initializer stands for: by the map, else as a whole tensor, part of one, or several.
+/// What every initializer stands for: by the map, else as a whole tensor, part of one, several, or what can be calculated of them;
+/// what needs less comes first.
 fn decide(
     initializers: &[Initializer],
     index: &Index<'_>,
@@ -156,25 +185,41 @@ fn decide(
     }
     slices::find(initializers, &mut decisions, index)?;
     joins::find(initializers, &mut decisions, index);
+    folds::find(initializers, &mut decisions, index)?;
+    functions::find(initializers, &mut decisions, index)?;
+    rows::find(initializers, &mut decisions, index)?;
     pair::leave_nothing_open(initializers, &mut decisions);
     Ok(decisions)
 }
 
 /// A literal of the program and a tensor of the checkpoint of one name are the same, or a fill from this very checkpoint would
-/// be refused.
-fn check_literals(sources: &Sources, index: &Index<'_>) -> Result<(), BuildError> {
-    let literals = sources.iter().filter(|(_, c)| c.class == ConstantClass::Literal);
-    for (name, constant) in literals {
-        let Some(found) = index.read(name)? else { continue };
-        if found != constant.tensor {
-            return Err(BuildError::new(
-                BuildErrorKind::Unbound,
-                format!(
-                    "{name:?} is a constant of the program with the value {}, and in {} it is {found}",
-                    constant.tensor,
-                    index.origin()
-                ),
-            ));
+/// be refused. A float that is fixed, because a shape is computed from it or import read it, is none of the checkpoint's: a later
+/// checkpoint's value would be ignored.
+fn check_literals(sources: &Sources, index: &Index<'_>, map: &BindMap) -> Result<(), BuildError> {
+    let fixed = sources.iter().filter_map(|(name, constant)| match &constant.class {
+        ConstantClass::Literal => Some((name, &constant.tensor, "it is part of the program")),
+        ConstantClass::Weight { pinned: Some(why), .. } => {
+            Some((name, &constant.tensor, why.as_str()))
+        }
+        _ => None,
+    });
+    let error = |what: String| BuildError::new(BuildErrorKind::Unbound, what);
+    for (name, tensor, why) in fixed {
+        if let Some(found) = index.read(name)?.filter(|found| found != tensor) {
+            return Err(error(format!(
+                "{name:?} is a constant of the program with the value {tensor}, and in {} it is {found}",
+                index.origin()
+            )));
+        }
+        if !tensor.dtype().is_float() || search::is_weak(tensor) || map.says_constant(name) {
+            continue;
+        }
+        if let Some(recipe) = search::whole(index, tensor).first() {
+            return Err(error(format!(
+                "{name:?} is {recipe} of {}, and it cannot be refitted: {why}. If no checkpoint changes it, say so in a map (--bind): \
+                 {name:?} = \"constant\"",
+                index.origin()
+            )));
         }
     }
     Ok(())

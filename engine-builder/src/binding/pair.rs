@@ -1,7 +1,7 @@
 //! Which of several equal tensors an initializer is, by names and module paths.
 
 use super::path::{agreement, is_role, steps};
-use super::recipe::{Recipe, is_identity};
+use super::recipe::Recipe;
 use super::search::{is_symmetric, is_weak};
 use super::uses::{Place, Use};
 use super::{Initializer, Why};
@@ -29,6 +29,11 @@ impl Stands {
         Self { recipes: vec![(None, recipe)], by_name_among: BTreeSet::new() }
     }
 
+    /// The recipes of all uses.
+    pub(super) fn recipes(&self) -> impl Iterator<Item = &Recipe> {
+        self.recipes.iter().map(|(_, recipe)| recipe)
+    }
+
     /// For something of its own in every use.
     pub(super) fn split(recipes: Vec<(Place, Recipe)>) -> Self {
         let first = recipes.first().map(|(_, recipe)| recipe.clone());
@@ -51,7 +56,7 @@ impl Decision {
             Decision::Stands(stands) => Some(stands),
             Decision::Not(_) => None,
         };
-        stands.into_iter().flat_map(|stands| stands.recipes.iter().map(|(_, recipe)| recipe))
+        stands.into_iter().flat_map(Stands::recipes)
     }
 }
 
@@ -91,7 +96,7 @@ fn best<'a, S: Ord>(
 pub(super) fn decide(initializer: &Initializer, recipes: &[Recipe]) -> Decision {
     let tensors: BTreeSet<&str> = recipes.iter().flat_map(Recipe::tensors).collect();
     if tensors.is_empty() {
-        return Decision::Not(Why::NotFound);
+        return Decision::Not(Why::not_found());
     }
     let ambiguous = || Decision::Not(Why::ambiguous(recipes));
     let named = best(&tensors, |tensor| by_name(&initializer.name, tensor));
@@ -138,7 +143,7 @@ fn has_place(initializer: &Initializer, tensor: &str) -> bool {
 fn with_transform(initializer: &Initializer, tensor: &str, recipes: &[Recipe]) -> Option<Recipe> {
     let mut fitting = recipes.iter().filter(|recipe| recipe.tensors().eq([tensor]));
     let (first, more) = (fitting.next()?, fitting.next());
-    let kept_name = is_identity(&first.perm) && by_name(&initializer.name, tensor).is_some();
+    let kept_name = first.keeps_order() && by_name(&initializer.name, tensor).is_some();
     let unclear = more.is_some() || is_symmetric(&initializer.tensor);
     (kept_name || !unclear).then(|| first.clone())
 }
@@ -161,7 +166,7 @@ pub(super) fn leave_nothing_open(initializers: &[Initializer], decisions: &mut [
             }
             Decision::Not(Why::Ambiguous { candidates }) if is_weak(&initializer.tensor) => {
                 if candidates.iter().all(|tensor| claimed.contains(tensor)) {
-                    *decision = Decision::Not(Why::NotFound);
+                    *decision = Decision::Not(Why::not_found());
                 }
             }
             Decision::Not(_) => {}

@@ -5,6 +5,16 @@ pub(super) fn steps(name: &str) -> Vec<&str> {
     name.split(['.', '/']).filter(|step| !step.is_empty()).collect()
 }
 
+/// The module of a tensor or module: its name without the last step.
+pub(super) fn module(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(module, _)| module)
+}
+
+/// The module around that of a tensor.
+pub(super) fn around(tensor: &str) -> &str {
+    module(module(tensor))
+}
+
 /// The module of a node called as PyTorch's exporters do, `/encoder/layer.0/layer.0.1/MatMul_3`: one segment for each
 /// module, one for the operator. A module in a list is called after its list too, and a list inside a list repeats the outer
 /// one's name. `None` for other names, which say nothing.

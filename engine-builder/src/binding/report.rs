@@ -1,22 +1,25 @@
 //! What was bound, what was not, and why.
 
-use super::Initializer;
 use super::index::Index;
 use super::pair::{Decision, by_name};
 use super::recipe::Recipe;
 use super::search::is_weak;
+use super::{Initializer, constants, path, unclaimed};
 use engine_format::TensorInfo;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::fmt;
 
 /// What [`build_bound`](crate::build_bound) found. `Display` writes it for people.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct BindingReport {
     /// Where the checkpoint comes from.
     pub checkpoint: String,
     /// Initializers that are tensors of the checkpoint, or made of them.
     pub bound: Vec<BoundTo>,
-    /// Weights that are not in the checkpoint, and parameters that may be.
+    /// Constants of the model that are part of the program.
+    pub kept: Vec<Kept>,
+    /// Open questions: what may be weights and is not known how.
     pub unbound: Vec<Unbound>,
     /// Tensors of the checkpoint that the model does not use; sources may bring them, sorted.
     pub unused: Vec<String>,
@@ -25,7 +28,7 @@ pub struct BindingReport {
 }
 
 /// An initializer and what it stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BoundTo {
     /// Name in the model.
     pub initializer: String,
@@ -35,18 +38,53 @@ pub struct BoundTo {
     pub tensor: String,
     /// Whether anything is done to it.
     pub transformed: bool,
+    /// Whether it is calculated of tensors, so that the model's own tensor cannot fill them.
+    pub computed: bool,
 }
 
-/// An initializer without a tensor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A constant that nobody learns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    /// Name in the model.
+    pub initializer: String,
+    /// Its type.
+    #[serde(serialize_with = "as_text")]
+    pub info: TensorInfo,
+    /// Why it is nobody's weight.
+    #[serde(serialize_with = "as_text")]
+    pub reason: Reason,
+}
+
+/// Why a constant is nobody's weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The map says so.
+    Mapped,
+    /// The caller asked to take the model's word for it.
+    Asked,
+    /// Whole numbers, truth values or text.
+    Whole,
+    /// It holds few plain numbers, and of the checkpoint nothing is left over that it could have been made of.
+    Plain,
+    /// It follows a formula, and of the checkpoint nothing small is left over that the formula could have been given.
+    Formula,
+    /// Every float of the checkpoint is bound, and it has a size that none of them has: it was not made of them alone.
+    NothingLeft,
+    /// Another export of the model, from other weights, has the same.
+    EqualInOther,
+}
+
+/// An initializer that may be a weight, and is not known how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unbound {
     /// Name in the model.
     pub initializer: String,
     /// Its type.
+    #[serde(serialize_with = "as_text")]
     pub info: TensorInfo,
-    /// Whether it is small enough to be a parameter, which a checkpoint need not have.
-    pub parameter: bool,
-    /// Why it has none.
+    /// Why it was not bound.
+    #[serde(serialize_with = "as_text")]
     pub why: Why,
 }
 
@@ -54,8 +92,11 @@ pub struct Unbound {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Why {
-    /// No tensor of the checkpoint has its contents, in any order of axes, as a part or joined with others.
-    NotFound,
+    /// No tensor of the checkpoint has its contents, and nothing that exporters make of tensors gives them.
+    NotFound {
+        /// Tensors of the checkpoint that nothing was bound to, of which it may have been made.
+        suspects: Vec<String>,
+    },
     /// A tensor of its name is there, with other contents.
     OtherValues {
         /// The tensor.
@@ -66,40 +107,26 @@ pub enum Why {
         /// The tensors, or what would have to be done to them.
         candidates: Vec<String>,
     },
-    /// The map says so.
-    Own,
+    /// It is no weight.
+    Constant(Reason),
 }
 
 impl Why {
+    /// Not found, and nothing known yet of what it may have been made of.
+    pub(super) fn not_found() -> Self {
+        Self::NotFound { suspects: Vec::new() }
+    }
+
     /// Several recipes fit.
     pub(super) fn ambiguous(recipes: &[Recipe]) -> Self {
         let candidates: BTreeSet<String> = recipes.iter().map(ToString::to_string).collect();
         Self::Ambiguous { candidates: candidates.into_iter().collect() }
     }
-
-    /// Whether only the caller can decide.
-    pub(super) fn needs_map(&self) -> bool {
-        matches!(self, Why::Ambiguous { .. })
-    }
 }
 
-impl Unbound {
-    /// Whether a checkpoint could not refit the engine because of it.
-    pub(super) fn is_error(&self) -> bool {
-        match self.why {
-            Why::NotFound => !self.parameter,
-            Why::OtherValues { .. } | Why::Ambiguous { .. } => true,
-            Why::Own => false,
-        }
-    }
-}
-
-impl BindingReport {
-    /// Whether the initializer keeps the model's value for good.
-    pub(super) fn pins(&self, initializer: &str) -> bool {
-        let mut unbound = self.unbound.iter();
-        unbound.any(|u| u.initializer == initializer && (u.is_error() || u.why == Why::Own))
-    }
+/// As people read it.
+fn as_text<T: fmt::Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
 }
 
 /// The report on all decisions.
@@ -107,38 +134,41 @@ pub(super) fn report(
     initializers: &[Initializer],
     decisions: &[Decision],
     index: &Index<'_>,
-    unused: &BTreeSet<String>,
 ) -> BindingReport {
+    let unused: Vec<String> =
+        unclaimed(index, decisions).map(|(name, _)| name.to_owned()).collect();
     let mut report = BindingReport {
         checkpoint: index.origin(),
-        unused: unused.iter().cloned().collect(),
-        folded: folded(unused),
+        folded: folded(&unused, decisions),
+        unused,
         ..BindingReport::default()
     };
     for (initializer, decision) in initializers.iter().zip(decisions) {
+        let name = || initializer.name.clone();
         match decision {
             Decision::Stands(stands) => {
                 report.bound.extend(stands.recipes.iter().map(|(place, recipe)| BoundTo {
-                    initializer: initializer.name.clone(),
+                    initializer: name(),
                     node: place.as_ref().map(|place| place.node.clone()),
                     tensor: recipe.to_string(),
                     transformed: recipe.as_is().is_none(),
+                    computed: matches!(recipe, Recipe::Computed(_)),
                 }));
             }
-            Decision::Not(why) => {
-                let why = match why {
-                    Why::NotFound => other_values(initializer, index),
-                    why => why.clone(),
-                };
-                if initializer.parameter && why == Why::NotFound {
-                    continue;
-                }
-                report.unbound.push(Unbound {
-                    initializer: initializer.name.clone(),
+            Decision::Not(Why::Constant(reason)) => {
+                report.kept.push(Kept {
+                    initializer: name(),
                     info: initializer.info(),
-                    parameter: initializer.parameter,
-                    why,
+                    reason: *reason,
                 });
+            }
+            Decision::Not(why) => {
+                let other = match why {
+                    Why::NotFound { .. } => other_values(initializer, index),
+                    _ => None,
+                };
+                let why = other.unwrap_or_else(|| why.clone());
+                report.unbound.push(Unbound { initializer: name(), info: initializer.info(), why });
             }
         }
     }
@@ -146,7 +176,7 @@ pub(super) fn report(
 }
 
 /// A tensor whose name the initializer bears, if there is one: that it was not bound means other contents.
-fn other_values(initializer: &Initializer, index: &Index<'_>) -> Why {
+fn other_values(initializer: &Initializer, index: &Index<'_>) -> Option<Why> {
     let exact = index.info(&initializer.name).map(|_| initializer.name.clone());
     let alike = || {
         let mut names = index.infos().filter(|(name, info)| {
@@ -158,17 +188,21 @@ fn other_values(initializer: &Initializer, index: &Index<'_>) -> Why {
             .filter(|_| names.next().is_none() && !is_weak(&initializer.tensor))
             .map(|(name, _)| name.to_owned())
     };
-    match exact.or_else(alike) {
-        Some(tensor) => Why::OtherValues { tensor },
-        None => Why::NotFound,
-    }
+    exact.or_else(alike).map(|tensor| Why::OtherValues { tensor })
 }
 
-/// Modules of which the running mean and the running variance are both unused.
-fn folded(unused: &BTreeSet<String>) -> Vec<String> {
+/// Modules of which the running mean and the running variance are both unused, and nothing that lies in them or around them shows
+/// that the model does without.
+fn folded(unused: &[String], decisions: &[Decision]) -> Vec<String> {
+    let open = decisions
+        .iter()
+        .any(|decision| matches!(decision, Decision::Not(why) if !matches!(why, Why::Constant(_))));
+    let used = constants::used_modules(decisions);
     let module = |name: &String| {
-        let module = name.strip_suffix(".running_mean")?;
-        unused.contains(&format!("{module}.running_var")).then(|| module.to_owned())
+        let module = name.strip_suffix("running_mean")?;
+        let counts = open || used.contains(path::around(name));
+        (counts && unused.contains(&format!("{module}running_var")))
+            .then(|| module.trim_end_matches('.').to_owned())
     };
     unused.iter().filter_map(module).collect()
 }
@@ -189,10 +223,11 @@ impl fmt::Display for BindingReport {
         let transformed = self.bound.iter().filter(|bound| bound.transformed).count();
         write!(
             f,
-            "{}: {} bound, {transformed} of them through a transform, {} not bound",
+            "{}: {} bound, {transformed} of them through a transform, {} not bound, {} constants of the program",
             self.checkpoint,
             self.bound.len(),
-            self.unbound.len()
+            self.unbound.len(),
+            self.kept.len()
         )?;
         for bound in &self.bound {
             if bound.tensor == bound.initializer {
@@ -203,6 +238,9 @@ impl fmt::Display for BindingReport {
                 write!(f, " at {node}")?;
             }
             write!(f, " = {}", bound.tensor)?;
+        }
+        for kept in &self.kept {
+            write!(f, "\n  constant {} {}: {}", kept.initializer, kept.info, kept.reason)?;
         }
         for unbound in &self.unbound {
             write!(f, "\n  not bound {} {}: {}", unbound.initializer, unbound.info, unbound.why)?;
@@ -217,12 +255,42 @@ impl fmt::Display for BindingReport {
     }
 }
 
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Mapped => "the map says so",
+            Reason::Asked => "the model holds it as a constant, and --pin-unbound takes its word",
+            Reason::Whole => "whole numbers are not learned",
+            Reason::Plain => {
+                "it holds few plain numbers, and nothing is left over that could be in it"
+            }
+            Reason::Formula => "it follows a formula: frequencies, positions, slopes or a grid",
+            Reason::NothingLeft => "every float of the checkpoint is bound, and none has its sizes",
+            Reason::EqualInOther => "the other export, from other weights, has the same",
+        })
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::NotFound => f.write_str(
-                "nothing in the checkpoint has its contents, whole, permuted, as a part or joined",
-            ),
+            Why::NotFound { suspects } => {
+                f.write_str(
+                    "nothing in the checkpoint has its contents, whole, permuted, as a part, joined or through a known function",
+                )?;
+                match suspects.is_empty() {
+                    true => f.write_str(
+                        "; it has the name or the place of a weight. If no checkpoint will hold it, say so in a map: = \"constant\"",
+                    ),
+                    false => write!(
+                        f,
+                        "; it may have been made of {}, to which nothing was bound. Prove that it was not with a second export \
+                         from other weights (--other), or say in a map (--bind) that it is \"constant\" or that they are \"none\" \
+                         of the model's",
+                        list(suspects)
+                    ),
+                }
+            }
             Why::OtherValues { tensor } => write!(
                 f,
                 "{tensor} of the checkpoint has other contents: something was folded into it, or the model was exported \
@@ -230,10 +298,10 @@ impl fmt::Display for Why {
             ),
             Why::Ambiguous { candidates } => write!(
                 f,
-                "it may be {}; say which in a map (--bind), or that it is none of them",
+                "it may be {}; say which in a map (--bind), or that it is a \"constant\"",
                 list(candidates)
             ),
-            Why::Own => f.write_str("the map leaves it with the model's value"),
+            Why::Constant(reason) => fmt::Display::fmt(reason, f),
         }
     }
 }
@@ -245,8 +313,8 @@ impl fmt::Display for Folded<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} batch norms of the checkpoint are not in the model ({}): the exporter folded them into the weights in front, \
-             and no checkpoint can refit what was mixed. Export without folding; nothing is lost, the same folding runs at \
+            "{} batch norms of the checkpoint are not in the model ({}): the exporter folded them into the weights in front \
+             in a way that could not be proven. Export without folding; nothing is lost, the same folding runs at \
              refit:\n  torch.onnx.export(model.eval(), ..., dynamo=False, do_constant_folding=False, \
              training=torch.onnx.TrainingMode.PRESERVE)\n  torch.onnx.export(model.eval(), ..., dynamo=True, optimize=False)",
             self.0.len(),

@@ -1,17 +1,16 @@
 //! The graph starts from the checkpoint's tensors; what is done to them is ordinary nodes.
 
+use super::expression::{Expression, definition};
 use super::index::Index;
 use super::pair::{Decision, Stands};
-use super::recipe::{Recipe, is_identity};
+use super::recipe::Recipe;
 use super::uses::Place;
 use super::{Initializer, uses};
 use crate::classify::Sources;
 use crate::error::BuildError;
 use crate::graph::{Constant, ConstantClass, Graph};
-use crate::import::element_number;
-use engine_format::{Attr, Attrs, Node, Tensor, ValueId};
+use engine_format::{Node, Tensor, ValueId};
 use engine_ops::infer::Facts;
-use engine_ops::lookup;
 use std::collections::BTreeMap;
 
 /// Replaces every bound initializer by what it stands for.
@@ -58,7 +57,7 @@ pub(super) fn rewrite(
 
 fn weight(tensor: Tensor, name: &str) -> Constant {
     let class = ConstantClass::Weight { parameter: false, pinned: None };
-    Constant { tensor, source: Some(name.to_owned()), class }
+    Constant { tensor, source: Some(name.to_owned()), class, is_node: false }
 }
 
 /// Writes the nodes that make initializers.
@@ -94,31 +93,41 @@ impl Start<'_> {
         if let Some(tensor) = recipe.as_is() {
             return self.tensor(tensor, Some(&initializer.tensor));
         }
-        let name = &initializer.name;
-        let mut parts = Vec::with_capacity(recipe.parts.len());
-        for part in &recipe.parts {
-            let mut value = self.tensor(&part.tensor, None)?;
-            if let Some((start, end)) = part.range {
-                let bounds = [start, end, recipe.axis].map(|n| self.vector(name, n));
-                value = self.node(name, "Slice", &[&[value], bounds.as_slice()].concat(), &[]);
-            }
-            parts.push(value);
+        let dtype = initializer.tensor.dtype();
+        match recipe {
+            Recipe::Moved(moved) => self.write(&moved.expression(dtype), &initializer.name),
+            Recipe::Computed(computed) => self.write(&computed.expression, &initializer.name),
         }
-        let mut value = match parts.as_slice() {
-            [only] => *only,
-            several => {
-                self.node(name, "Concat", several, &[("axis", Attr::Int(recipe.axis as i64))])
+    }
+
+    /// The value of an expression; its nodes are called after the initializer that they make.
+    fn write(&mut self, expression: &Expression, of: &str) -> Result<ValueId, BuildError> {
+        let (op, attrs, operands) = match expression {
+            Expression::Tensor(name) => return self.tensor(name, None),
+            Expression::Literal(tensor) => {
+                let constant = Constant::literal(tensor.clone());
+                return Ok(self.graph.add_constant(format!("{of}.literal"), constant));
             }
+            Expression::Node { op, attrs, operands } => (*op, attrs, operands),
         };
-        if !is_identity(&recipe.perm) {
-            let perm = recipe.perm.iter().map(|&axis| axis as i64).collect();
-            value = self.node(name, "Transpose", &[value], &[("perm", Attr::Ints(perm))]);
+        let mut inputs = Vec::with_capacity(operands.len());
+        for operand in operands {
+            inputs.push(Some(self.write(operand, of)?));
         }
-        if recipe.from.is_some() {
-            let to = Attr::Int(element_number(initializer.tensor.dtype()));
-            value = self.node(name, "Cast", &[value], &[("to", to)]);
-        }
-        Ok(value)
+        let first = inputs[0].expect("every operator of an expression has operands");
+        let facts = Facts { value: None, ..self.graph.facts(first).clone() };
+        let name = format!("{of}.{}", op.to_lowercase());
+        // Its type is inferred with all others, once everything is bound.
+        let output = self.graph.add_value(name.clone(), facts);
+        self.nodes.push(Node {
+            op: op.to_owned(),
+            version: definition(op).version,
+            name,
+            inputs,
+            outputs: vec![Some(output)],
+            attrs: attrs.clone(),
+        });
+        Ok(output)
     }
 
     /// The weight that is the checkpoint's tensor. Equal contents that are known spare reading it.
@@ -132,29 +141,5 @@ impl Start<'_> {
         let id = self.graph.add_constant(name, constant);
         self.weights.insert(name.to_owned(), id);
         Ok(id)
-    }
-
-    fn vector(&mut self, of: &str, number: usize) -> ValueId {
-        let tensor = Tensor::from_slice(&[1], &[number as i64]);
-        self.graph.add_constant(format!("{of}.bound"), Constant::literal(tensor))
-    }
-
-    fn node(&mut self, of: &str, op: &str, inputs: &[ValueId], attrs: &[(&str, Attr)]) -> ValueId {
-        let def = lookup(op, 1).expect("binding writes operators of the table");
-        let attrs: Attrs =
-            attrs.iter().map(|(name, attr)| ((*name).to_owned(), attr.clone())).collect();
-        let facts = Facts { value: None, ..self.graph.facts(inputs[0]).clone() };
-        let name = format!("{of}.{}", op.to_lowercase());
-        // Its type is inferred with all others, once everything is bound.
-        let output = self.graph.add_value(name.clone(), facts);
-        self.nodes.push(Node {
-            op: op.to_owned(),
-            version: def.version,
-            name,
-            inputs: inputs.iter().map(|&id| Some(id)).collect(),
-            outputs: vec![Some(output)],
-            attrs: def.normalise(attrs).expect("binding writes attributes that the table takes"),
-        });
-        output
     }
 }

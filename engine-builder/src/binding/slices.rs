@@ -2,9 +2,9 @@
 
 use super::index::Index;
 use super::pair::{Decision, Stands};
-use super::recipe::{Part, Recipe};
+use super::recipe::{Moved, Part, Recipe};
 use super::search::{Form, forms, is_weak};
-use super::{Initializer, Why};
+use super::{Initializer, Why, open};
 use crate::error::BuildError;
 use engine_format::{Tensor, TensorInfo};
 
@@ -21,10 +21,8 @@ pub(super) fn find(
     decisions: &mut [Decision],
     index: &Index<'_>,
 ) -> Result<(), BuildError> {
-    let open: Vec<usize> = (0..initializers.len())
-        .filter(|&i| matches!(decisions[i], Decision::Not(Why::NotFound)))
-        .filter(|&i| !is_weak(&initializers[i].tensor))
-        .collect();
+    let open: Vec<usize> =
+        open(decisions).into_iter().filter(|&i| !is_weak(&initializers[i].tensor)).collect();
     let mut found: Vec<Vec<Recipe>> = vec![Vec::new(); initializers.len()];
     if open.is_empty() {
         return Ok(());
@@ -40,12 +38,13 @@ pub(super) fn find(
                 let range = Some((start, start + piece.form.tensor.shape()[piece.axis]));
                 let parts = vec![Part { tensor: name.to_owned(), range }];
                 let Form { perm, from, .. } = &piece.form;
-                found[piece.initializer].push(Recipe {
+                found[piece.initializer].push(Recipe::Moved(Moved {
                     parts,
                     axis: piece.axis,
+                    shape: None,
                     perm: perm.clone(),
                     from: *from,
-                });
+                }));
             }
         }
     }

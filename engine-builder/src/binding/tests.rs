@@ -1,6 +1,6 @@
 //! Small models of a checkpoint, each bound to it, refitted from another one and filled from a model of that.
 
-use super::{BindMap, Binding, BindingReport, Why};
+use super::{BindMap, Binding, BindingReport, Reason};
 use crate::testing::{Onnx, int, ints, run, value};
 use crate::{BuildErrorKind, BuildOptions, build, build_bound};
 use engine_format::{
@@ -8,6 +8,8 @@ use engine_format::{
     TensorInfo, WeightSource,
 };
 use engine_onnx::Model;
+
+mod calculated;
 
 /// Named tensors of a checkpoint.
 type Checkpoint = Vec<(&'static str, Tensor)>;
@@ -164,7 +166,7 @@ fn a_renamed_and_a_transposed_tensor() {
 #[test]
 fn every_order_of_four_axes() {
     let checkpoint = vec![("kernel", random(&[2, 3, 4, 5], 1))];
-    for perm in super::search::permutations(4) {
+    for perm in super::search::orders(&[2, 3, 4, 5]) {
         let shape = perm.iter().map(|&axis| [2, 3, 4, 5][axis]).collect::<Vec<_>>();
         let model = |c: &Checkpoint| {
             Onnx::new(17)
@@ -464,19 +466,14 @@ fn what_an_exporter_folded_is_reported_with_the_way_out() {
     assert!(error.contains("conv1.weight of the checkpoint has other contents"), "{error}");
     assert!(error.contains("(bn1)") && error.contains("do_constant_folding=False"), "{error}");
     assert!(error.contains("TrainingMode.PRESERVE") && error.contains("optimize=False"), "{error}");
-    // Pinned it is built, and the checkpoint's tensor of that name is refused rather than taken for it.
+    // The caller's word does not make it a constant.
     let weights = source(&checkpoint);
     let binding = Binding { pin_unbound: true, ..Binding::to(&weights) };
-    let model = model.model();
-    let (engine, _, report) = build_bound(&model, &BuildOptions::default(), &binding).unwrap();
-    assert_eq!(report.unbound[0].why, Why::OtherValues { tensor: "conv1.weight".to_owned() });
-    let error = engine.fill(&weights, FitPolicy::default()).unwrap_err().to_string();
-    assert!(error.contains("wrong values of \"conv1.weight\" (pinned: the checkpoint"), "{error}");
+    build_bound(&model.model(), &BuildOptions::default(), &binding).unwrap_err();
 }
 
 #[test]
-fn a_table_that_no_checkpoint_has_is_an_error_or_pinned() {
-    let checkpoint = vec![("fc.weight", random(&[6, 5], 1)), ("extra", random(&[3], 2))];
+fn a_table_is_a_constant_only_where_nothing_of_the_checkpoint_can_be_in_it() {
     let export = |c: &Checkpoint| {
         Onnx::new(17)
             .input("x: f32[6, 5]")
@@ -486,21 +483,50 @@ fn a_table_that_no_checkpoint_has_is_an_error_or_pinned() {
             .node("y = Add(a, fc.weight)", vec![])
             .output("y")
     };
-    let error = refused(export(&checkpoint), &checkpoint);
+    // With the sizes of what is bound it may have been made of that, a second time.
+    let whole = vec![("fc.weight", random(&[6, 5], 1))];
+    let error = refused(export(&whole), &whole);
+    assert!(error.contains("not bound table f32[6, 5]"), "{error}");
+    let other_sizes = vec![("fc.weight", random(&[5], 1))];
+    let (engine, report) = holds(export, &other_sizes);
+    assert_eq!(report.kept.first().map(|kept| kept.reason), Some(Reason::NothingLeft), "{report}");
+    assert!(engine.weight("table").is_none(), "it is part of the program");
+
+    let left = vec![("fc.weight", random(&[5], 1)), ("extra", random(&[3], 2))];
+    let error = refused(export(&left), &left);
     assert!(error.contains("not bound table f32[6, 5]: nothing in the checkpoint"), "{error}");
-    let weights = source(&checkpoint);
-    let model = export(&checkpoint).model();
-    let by_map = BindMap::parse("table = false").unwrap();
-    for binding in [
-        Binding { pin_unbound: true, ..Binding::to(&weights) },
-        Binding { map: by_map, ..Binding::to(&weights) },
-    ] {
+    assert!(error.contains("made of extra"), "{error}");
+    let weights = source(&left);
+    let model = export(&left).model();
+    for map in ["table = 'constant'", "table = false", "extra = 'none'"] {
+        let map = BindMap::parse(map).unwrap();
+        let binding = Binding { map, ..Binding::to(&weights) };
         let (engine, ..) = build_bound(&model, &BuildOptions::default(), &binding).unwrap();
-        assert!(engine.weight("table").unwrap().pinned.is_some());
+        assert!(engine.weight("table").is_none());
         assert_eq!(engine.parts().ignored, ["extra"]);
-        let other = source(&tuned(&checkpoint));
+        let other = source(&tuned(&left));
         engine.strip().unwrap().fill(&other, FitPolicy::default()).unwrap();
     }
+    // A module of which the model shows nothing may have been folded whole.
+    let beside = vec![("fc.weight", random(&[6, 5], 1)), ("pooler.dense.bias", random(&[5], 2))];
+    let error = refused(export(&beside), &beside);
+    assert!(error.contains("made of pooler.dense.bias"), "{error}");
+    // What follows a formula was not made of what such a module holds.
+    let weights = source(&beside);
+    let formula: Vec<f32> = (0..30).map(|i| 10_000f32.powf(-(i as f32) / 30.0)).collect();
+    let model = Onnx::new(17)
+        .input("x: f32[6, 5]")
+        .constant(value("fc.weight", of(&beside, "fc.weight")))
+        .constant(value("inv_freq", &Tensor::from_slice(&[6, 5], &formula)))
+        .node("a = Mul(x, inv_freq)", vec![])
+        .node("y = Add(a, fc.weight)", vec![])
+        .output("y")
+        .model();
+    let (engine, _, report) =
+        build_bound(&model, &BuildOptions::default(), &Binding::to(&weights)).unwrap();
+    engine.strip().unwrap().fill(&source(&tuned(&beside)), FitPolicy::default()).unwrap();
+    assert_eq!(report.kept[0].reason, Reason::Formula);
+    assert_eq!(report.unused, ["pooler.dense.bias"]);
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub struct Constant {
     pub source: Option<String>,
     /// What it is.
     pub class: ConstantClass,
+    /// Whether the model holds it as a `Constant` node and not as an initializer.
+    pub is_node: bool,
 }
 
 /// What a constant is to the engine.
@@ -87,7 +89,7 @@ pub enum ConstantClass {
 impl Constant {
     /// A constant without a name of its own: always a literal.
     pub fn literal(tensor: Tensor) -> Self {
-        Self { tensor, source: None, class: ConstantClass::Literal }
+        Self { tensor, source: None, class: ConstantClass::Literal, is_node: false }
     }
 
     /// Whether passes may read the contents: another value would be refused by every fill.

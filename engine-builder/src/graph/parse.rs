@@ -76,7 +76,8 @@ impl<'a> Parser<'a> {
                 Some(class) => {
                     let tensor = tensor(&facts, contents);
                     let source = (class != ConstantClass::Literal).then(|| name.to_owned());
-                    self.graph.add_constant(name, Constant { tensor, source, class })
+                    self.graph
+                        .add_constant(name, Constant { tensor, source, class, is_node: false })
                 }
             };
             self.names.insert(name.to_owned(), id);

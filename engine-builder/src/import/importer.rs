@@ -134,19 +134,20 @@ impl Importer {
         for initializer in &graph.initializers {
             // One that is an input too was bound as the input if the caller keeps it.
             if !self.scope().values.contains_key(&initializer.name) {
-                self.constant(&initializer.name, &initializer.data)?;
+                self.constant(&initializer.name, &initializer.data, false)?;
             }
         }
         graph.nodes.iter().try_for_each(|node| self.node(node))
     }
 
     /// A constant with a name of the model.
-    fn constant(&mut self, name: &str, data: &TensorData) -> Result<(), BuildError> {
+    fn constant(&mut self, name: &str, data: &TensorData, is_node: bool) -> Result<(), BuildError> {
         let qualified = self.qualify(name);
         let constant = Constant {
             tensor: data.tensor()?,
             source: Some(qualified.clone()),
             class: ConstantClass::Unclassified,
+            is_node,
         };
         let id = self.graph.add_constant(qualified, constant);
         self.bind(name, id);
@@ -156,7 +157,7 @@ impl Importer {
     fn node(&mut self, node: &OnnxNode) -> Result<(), BuildError> {
         if node.is_constant() {
             return match (node.constant(), node.outputs.as_slice()) {
-                (Some(data), [output]) => self.constant(output, data),
+                (Some(data), [output]) => self.constant(output, data, true),
                 _ => Err(BuildError::model(format!("Constant {:?} has no value", node.name))),
             };
         }

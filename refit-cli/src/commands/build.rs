@@ -1,14 +1,17 @@
 //! `refit build`: ONNX → engine.
 
-use super::{human, open_model, open_sources};
+use super::{human, open_model, open_sources, print_json};
 use crate::args::{Build, Probes, RefitMode};
 use crate::failure::{Exit, Failure};
 use crate::output::{remark, to_stdout};
 use conformance::verify::with_probes;
 use engine_builder::{
-    BindMap, Binding, BuildError, BuildErrorKind, BuildOptions, build_bound, build_with_report,
+    BindMap, Binding, BindingReport, BuildError, BuildErrorKind, BuildOptions, build_bound,
+    build_with_report,
 };
-use engine_format::{SerializeFlags, WeightClass};
+use engine_format::{SerializeFlags, WeightClass, WeightSource};
+use refit::OnnxSource;
+use serde::Serialize;
 use std::path::Path;
 
 pub fn run(args: Build) -> Result<(), Failure> {
@@ -46,14 +49,22 @@ pub fn run(args: Build) -> Result<(), Failure> {
         Some(checkpoint) => {
             checkpoint.remarks().into_iter().for_each(|line| remark!("{line}"));
             let map = args.bind.as_deref().map(read_map).transpose()?.unwrap_or_default();
-            let binding = Binding { checkpoint: &*checkpoint, map, pin_unbound: args.pin_unbound };
+            let other = args.other.as_deref().map(OnnxSource::open).transpose()?;
+            let other_weights = open_sources(&args.other_weights)?;
+            let binding = Binding {
+                checkpoint: &*checkpoint,
+                map,
+                pin_unbound: args.pin_unbound,
+                other: other.as_ref().map(|other| other as &dyn WeightSource),
+                other_weights: other_weights.as_deref().map(|weights| weights as &dyn WeightSource),
+            };
             build_bound(&model, &options, &binding)
                 .map(|(engine, report, binding)| (engine, report, Some(binding)))
         }
     };
     let (engine, report, binding) = built
         .map_err(|error| failure(&error).context(format!("building {}", args.model.display())))?;
-    if let Some(binding) = binding {
+    if let Some(binding) = binding.as_ref().filter(|_| !args.json) {
         remark!("{binding}");
     }
     for note in report.notes.iter().filter(|note| note.pass == "import") {
@@ -69,6 +80,15 @@ pub fn run(args: Build) -> Result<(), Failure> {
     let wish = if args.strip { SerializeFlags::EXCLUDE_WEIGHTS } else { SerializeFlags::default() };
     let written = refit::write_engine(&engine, wish, &args.output, None)?;
     let parts = engine.parts();
+    if args.json {
+        return print_json(&Report {
+            file: args.output.display().to_string(),
+            flags: written.flags.to_string(),
+            length: written.length,
+            weights: parts.weights.len(),
+            binding,
+        });
+    }
     let (weights, parameters): (Vec<_>, Vec<_>) =
         parts.weights.iter().partition(|weight| weight.class == WeightClass::Weight);
     remark!(
@@ -83,6 +103,19 @@ pub fn run(args: Build) -> Result<(), Failure> {
         human(written.length),
     );
     Ok(())
+}
+
+/// What `--json` says.
+#[derive(Serialize)]
+struct Report {
+    file: String,
+    flags: String,
+    /// Bytes of the file.
+    length: u64,
+    /// Weights and parameters.
+    weights: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    binding: Option<BindingReport>,
 }
 
 /// Reads what initializers are in the checkpoint.
@@ -101,5 +134,6 @@ fn failure(error: &BuildError) -> Failure {
     }
 }
 
-const UNBOUND: &str = "export the model in another way, say what is what in a map (--bind MAP), or keep the model's values \
-                       for good (--pin-unbound); without --weights the engine takes weights under the model's names";
+const UNBOUND: &str = "export the model in another way, prove what is no weight with a second export from other weights (--other), \
+                       or say what is what in a map (--bind MAP); without --weights the engine takes weights under the model's \
+                       names";
