@@ -16,7 +16,7 @@ pub struct Deciding {
     pub onnx: fn(u64) -> Vec<u8>,
 }
 
-/// The models. Every float tensor of theirs of more than one element is a weight.
+/// The models. Every float tensor of theirs is a weight, however small, but for scalars without axes.
 pub const DECIDING: [Deciding; 7] = [
     Deciding { name: "tokens", shows: "the tokens with the highest scores", onnx: tokens },
     Deciding { name: "quantiser", shows: "the nearest row of a codebook", onnx: quantiser },
@@ -109,7 +109,7 @@ fn lengths(seed: u64) -> Vec<u8> {
     let mut d = Draft::new(seed);
     d.graph.input("x", DType::F32, &["6", "20"]);
     d.weight("duration.weight", &[20, 1]);
-    d.float("duration.bias", 0.25);
+    d.weight("duration.bias", &[1, 1]);
     d.longs("one", &[1]);
     d.longs("flat", &[-1]);
     d.long("first", 0);

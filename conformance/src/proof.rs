@@ -3,7 +3,7 @@
 use crate::graphs::with_other_weights;
 use crate::oracle::Tensors;
 use engine_builder::{BuildOptions, build};
-use engine_format::{Engine, FitPolicy, MapSource, SerializeFlags, Tensor, Weight};
+use engine_format::{Engine, FitPolicy, MapSource, SerializeFlags, Tensor, Weight, WeightClass};
 use engine_onnx::Model;
 use engine_ops::{Tolerance, compare};
 use engine_runtime::{CpuOptions, Device, LiveModule, Module};
@@ -63,9 +63,9 @@ impl Sets {
             build(&model, &options).doing("the model builds")
         };
         let (own, plain_own) = (made(onnx, true)?, made(onnx, false)?);
-        // What also decides shapes or control is no weight to replace.
+        // What also decides shapes or control is no weight to replace, and parameters stay in stripped files.
         let takes_any = |name: &str| match plain_own.weight(name) {
-            Some(weight) => weight.pinned.is_none(),
+            Some(weight) => weight.pinned.is_none() && weight.class == WeightClass::Weight,
             None => plain_own.parts().source_literals.iter().all(|literal| literal.name != name),
         };
         let every_other = |name: &str| name.bytes().map(u32::from).sum::<u32>() % 2 == 0;

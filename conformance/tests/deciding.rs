@@ -27,10 +27,9 @@ fn made_up(engine: &Engine) -> Tensors {
     all_tensors(made).expect("these models take tensors")
 }
 
-/// Every float tensor of the model that is more than a scalar, by the engine built from it.
+/// Every tensor of the model that has axes, by the engine built from it.
 fn source(engine: &Engine) -> MapSource {
-    let rows =
-        engine.parts().weights.iter().filter(|weight| weight.shape.iter().product::<usize>() > 1);
+    let rows = engine.parts().weights.iter().filter(|weight| !weight.shape.is_empty());
     rows.map(|weight| (weight.name.clone(), weight.tensor().unwrap())).collect()
 }
 

@@ -47,10 +47,10 @@ fn compile(
 ) -> Result<(Engine, BuildReport, BindingReport), BuildError> {
     let patterns = patterns(options)?;
     let mut imported = import::import(model, options)?;
-    let mut sources = classify::classify(&mut imported)?;
+    let mut classified = classify::classify(&mut imported)?;
     let (mut graph, mut notes) = (imported.graph, imported.notes);
     let bound = match binding {
-        Some(binding) => binding::bind(&mut graph, &mut sources, binding)?,
+        Some(binding) => binding::bind(&mut graph, &mut classified.sources, binding)?,
         None => Bound::default(),
     };
     if cfg!(debug_assertions) {
@@ -60,7 +60,11 @@ fn compile(
     if options.optimise {
         passes::optimise(&mut graph, options.refit != RefitMode::All, &mut notes)?;
     }
-    let engine = assemble::assemble(model, graph, &sources, &bound, options.refit, &patterns)?;
+    if binding.is_none() {
+        classified.trust_names(&graph.pinned);
+    }
+    let sources = &classified.sources;
+    let engine = assemble::assemble(model, graph, sources, &bound, options.refit, &patterns)?;
     Ok((engine, notes.finish(), bound.report))
 }
 

@@ -159,6 +159,8 @@ pub(crate) fn value(name: &str, value: &Tensor) -> TensorProto {
         DType::F32 => data_type::FLOAT,
         DType::F16 => data_type::FLOAT16,
         DType::I64 => data_type::INT64,
+        DType::I8 => data_type::INT8,
+        DType::U8 => data_type::UINT8,
         other => panic!("no number for {other}"),
     };
     TensorProto {

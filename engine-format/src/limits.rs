@@ -4,7 +4,7 @@
 /// Bytes the program section may unpack to.
 pub const PROGRAM_BYTES: usize = 256 << 20;
 /// Bytes the weight table section may unpack to.
-pub const TABLE_BYTES: usize = 64 << 20;
+pub const TABLE_BYTES: usize = 256 << 20;
 /// Bytes the probes section may unpack to.
 pub const PROBE_BYTES: usize = 64 << 20;
 /// Base-2 logarithm of the largest zstd window a frame may ask a reader to allocate.
@@ -23,7 +23,9 @@ pub const WEIGHTS: usize = 1 << 20;
 pub const BLOCK_DEPTH: usize = 16;
 /// Dimensions of a tensor.
 pub const RANK: usize = 32;
-/// Bytes of a parameter, and of an always-stored weight that the table holds itself.
+/// Bytes of an always-stored weight that the table holds itself.
 pub const INLINE_BYTES: usize = 64;
+/// Bytes of a parameter that the table holds itself: what no layer learns and yet is large, a mask, compresses well there.
+pub const PARAMETER_BYTES: usize = 4 << 20;
 /// Bytes of all unpacked weights, and of a file: sizes stay exact in every signed 64-bit integer.
 pub const TOTAL_BYTES: u64 = 1 << 62;

@@ -424,6 +424,25 @@ mod tests {
     }
 
     #[test]
+    fn large_parameters_are_in_the_table_of_a_newer_version() {
+        let mut parts = engine().parts().clone();
+        let bytes = vec![7u8; 200];
+        let weight = &mut parts.weights[2];
+        (weight.dtype, weight.shape) = (crate::DType::U8, vec![200]);
+        weight.digest = Some(crate::Digest::of(&bytes));
+        weight.data = WeightData::Stored(bytes.into());
+        let file = Engine::new(parts.clone()).unwrap().serialize(FULL).unwrap();
+        assert_eq!(Header::parse(&file).unwrap().minor, 2);
+        assert_eq!(Engine::read(file.clone().into()).unwrap().parts(), &parts);
+        let stripped = Engine::new(parts).unwrap().serialize(SerializeFlags::EXCLUDE_WEIGHTS);
+        let stripped = Engine::read(stripped.unwrap().into()).unwrap();
+        assert!(stripped.parts().weights[2].tensor().is_some(), "parameters are never stripped");
+        let same = unpacked(&file, SectionKind::Table);
+        let older = Engine::read(with_section(&file, SectionKind::Table, &same, 1).into());
+        assert_eq!(older.unwrap_err().kind(), FormatErrorKind::Corrupt);
+    }
+
+    #[test]
     fn strings_in_a_file_of_an_older_version_are_refused() {
         let mut parts = engine().parts().clone();
         parts.inputs[0].dtype = DType::String;

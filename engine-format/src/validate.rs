@@ -3,7 +3,7 @@
 
 use crate::{
     Alias, Attr, Block, DType, Digest, EngineFlags, EngineParts, FormatError, FormatErrorKind,
-    Node, Port, ValueId, Weight, WeightClass, WeightData, limits, tensor,
+    Node, Port, ValueId, Weight, WeightData, limits, tensor,
 };
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -226,9 +226,6 @@ fn check_weight(weight: &Weight, flags: EngineFlags) -> Result<u64, FormatError>
         tensor::elements(&weight.shape).and_then(|n| n.checked_mul(size)).ok_or_else(|| {
             over("bytes of a weight", &place, limits::TOTAL_BYTES as usize, usize::MAX)
         })?;
-    if weight.class == WeightClass::Parameter && bytes > limits::INLINE_BYTES {
-        return Err(over("bytes of a parameter", &place, limits::INLINE_BYTES, bytes));
-    }
     if !flags.contains(EngineFlags::REFIT_INDIVIDUAL) && weight.refittable == flags.is_frozen() {
         return Err(invalid("the refittable mark contradicts the flags", &place)
             .expected(!flags.is_frozen())

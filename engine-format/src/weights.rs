@@ -7,9 +7,9 @@ use std::fmt;
 /// What a replaceable constant is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WeightClass {
-    /// Flows into arithmetic; every source must bring it.
+    /// What a layer learns, however small; every source must bring it.
     Weight,
-    /// A constant of at most 64 bytes that no checkpoint was bound to. Always stored,
+    /// A constant of arithmetic that no layer learns, by its role: an epsilon, a mask. Always stored,
     /// never stripped, optional in a source.
     Parameter,
 }

@@ -30,9 +30,13 @@ impl Placement {
     pub(crate) fn of(weight: &Weight, flags: EngineFlags) -> Self {
         let strippable = weight.is_strippable() && !flags.is_frozen();
         let len = weight.byte_len();
+        let inline = match weight.class {
+            WeightClass::Weight => limits::INLINE_BYTES,
+            WeightClass::Parameter => limits::PARAMETER_BYTES,
+        };
         if strippable && flags.contains(EngineFlags::EXCLUDE_WEIGHTS) {
             Self::Missing
-        } else if len == 0 || (!strippable && len <= limits::INLINE_BYTES) {
+        } else if len == 0 || (!strippable && len <= inline) {
             Self::Table
         } else {
             Self::Section
@@ -171,6 +175,11 @@ pub(crate) fn minor(parts: &EngineParts, probes: &[Probe]) -> u16 {
     let named = parts.source_literals.iter().map(|literal| literal.tensor.dtype());
     let mut types = ports.map(|port| port.dtype).chain(literals).chain(named);
     let strings = types.any(|dtype| dtype == DType::String);
+    let parameter = |weight: &Weight| weight.class == WeightClass::Parameter;
+    let mut parameters = parts.weights.iter().filter(|weight| parameter(weight));
+    if parameters.any(|weight| weight.byte_len() > limits::INLINE_BYTES) {
+        return 2;
+    }
     u16::from(views || forms || strings || !probes.is_empty())
 }
 

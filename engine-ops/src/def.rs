@@ -35,6 +35,8 @@ pub struct OpDef {
     pub variadic_output: bool,
     /// What kind of work it is.
     pub kind: Kind,
+    /// Whether each element of a result is a function of the operands' elements at its position, with broadcasting.
+    pub elementwise: bool,
     /// Types, symbolic shapes and small values of the results; asked through [`OpDef::results`].
     pub infer: InferRule,
     /// Element types of the first operand, checked before the shape rule is asked; empty where that decides.
@@ -70,6 +72,7 @@ impl OpDef {
         outputs: &["Y"],
         variadic_output: false,
         kind: Kind::Compute,
+        elementwise: false,
         infer: |_| Ok(Vec::new()),
         types: &[],
         compact: false,
@@ -338,33 +341,40 @@ pub struct Operand {
     pub role: Role,
     /// May be omitted.
     pub optional: bool,
+    /// A constant here is what a layer learns, however small: a filter, a matrix, a bias, a scale, a table.
+    pub learned: bool,
 }
 
 impl Operand {
     /// A required operand that flows into the results.
     pub const fn data(name: &'static str) -> Self {
-        Self { name, role: Role::Data, optional: false }
+        Self { name, role: Role::Data, optional: false, learned: false }
     }
 
     /// An optional operand that flows into the results.
     pub const fn opt_data(name: &'static str) -> Self {
-        Self { name, role: Role::Data, optional: true }
+        Self { name, role: Role::Data, optional: true, learned: false }
     }
 
     /// A required operand that decides shapes, axes, indices or control.
     pub const fn shape(name: &'static str) -> Self {
-        Self { name, role: Role::Shape, optional: false }
+        Self { name, role: Role::Shape, optional: false, learned: false }
     }
 
     /// An optional operand that decides shapes, axes, indices or control.
     pub const fn opt_shape(name: &'static str) -> Self {
-        Self { name, role: Role::Shape, optional: true }
+        Self { name, role: Role::Shape, optional: true, learned: false }
     }
 
     /// Indices of a gather: which elements, not how many. A constant here is part of the program; a run-time
     /// value stays on the device.
     pub const fn index(name: &'static str) -> Self {
-        Self { name, role: Role::Index, optional: false }
+        Self { name, role: Role::Index, optional: false, learned: false }
+    }
+
+    /// The same operand, a constant in which a layer learns.
+    pub const fn learned(self) -> Self {
+        Self { learned: true, ..self }
     }
 }
 

@@ -1,27 +1,44 @@
 //! What values depend on: the forward analysis behind the classification of constants.
 
 use crate::control::Ties;
-use crate::{Role, lookup};
+use crate::{Kind, Role, lookup};
 use engine_format::{Attr, Block, Node, ValueId};
 
-/// What a value's contents are computed from. Shapes are no contents: what is computed from them alone depends on nothing.
+/// What a value's contents are computed from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dependence {
     /// The contents of inputs, or chance.
     pub inputs: bool,
+    /// The shapes of what depends on inputs.
+    pub shapes: bool,
     /// The contents of weights.
     pub weights: bool,
+    /// Inputs or their shapes, over an operator that is not elementwise: a product, a reduction.
+    pub combined: bool,
 }
 
 impl Dependence {
-    /// Whether it is known before inputs and weights are there.
-    pub fn is_none(self) -> bool {
-        self == Self::default()
+    /// Whether it is known before inputs and weights are there, given shapes.
+    pub fn is_planned(self) -> bool {
+        !self.inputs && !self.weights
+    }
+
+    /// Whether no run changes it.
+    pub fn is_constant(self) -> bool {
+        !self.inputs && !self.shapes
+    }
+
+    /// Whether a run makes it of inputs or shapes by elementwise functions alone, without weights: a picture that is scaled
+    /// and shifted before anything learned looks at it.
+    pub fn is_raw(self) -> bool {
+        !self.is_constant() && !self.weights && !self.combined
     }
 
     fn join(&mut self, other: Self) {
         self.inputs |= other.inputs;
+        self.shapes |= other.shapes;
         self.weights |= other.weights;
+        self.combined |= other.combined;
     }
 }
 
@@ -33,16 +50,29 @@ pub fn follow(known: &mut [Dependence], block: &Block) {
 
 /// The operands whose contents a node reads, not only their types.
 pub fn contents(node: &Node) -> impl Iterator<Item = ValueId> {
+    operands(node).filter(|(_, role)| *role != Role::Type).map(|(v, _)| v)
+}
+
+fn operands(node: &Node) -> impl Iterator<Item = (ValueId, Role)> {
     let def = lookup(&node.op, node.version);
-    let read = move |i| def.and_then(|def| def.operand(i)).is_none_or(|o| o.role != Role::Type);
+    let role = move |i| def.and_then(|def| def.operand(i)).map_or(Role::Data, |o| o.role);
     let operands = node.inputs.iter().enumerate();
-    operands.filter(move |(i, _)| read(*i)).filter_map(|(_, input)| *input)
+    operands.filter_map(move |(i, input)| Some(((*input)?, role(i))))
 }
 
 fn follow_node(known: &mut [Dependence], node: &Node) {
-    let chance = lookup(&node.op, node.version).is_some_and(|def| def.random);
-    let mut all = Dependence { inputs: chance, weights: false };
-    contents(node).for_each(|v| all.join(known[v.index()]));
+    let def = lookup(&node.op, node.version);
+    let chance = def.is_some_and(|def| def.random);
+    let mut all = Dependence { inputs: chance, ..Dependence::default() };
+    for (v, role) in operands(node) {
+        let operand = known[v.index()];
+        match role {
+            Role::Type => all.shapes |= !operand.is_constant(),
+            _ => all.join(operand),
+        }
+    }
+    let combines = def.is_some_and(|def| def.kind == Kind::Compute && !def.elementwise);
+    all.combined |= combines && !all.is_constant();
     match Ties::of_node(node) {
         Some((ties, body)) => follow_repeated(known, node, &ties, body, all),
         None => follow_branches(known, node, all),
@@ -121,8 +151,10 @@ mod tests {
     use crate::TABLE;
     use engine_format::Attrs;
 
-    const INPUT: Dependence = Dependence { inputs: true, weights: false };
-    const WEIGHT: Dependence = Dependence { inputs: false, weights: true };
+    const NONE: Dependence =
+        Dependence { inputs: false, shapes: false, weights: false, combined: false };
+    const INPUT: Dependence = Dependence { inputs: true, ..NONE };
+    const WEIGHT: Dependence = Dependence { weights: true, ..NONE };
 
     fn ids(ids: &[u32]) -> Vec<ValueId> {
         ids.iter().copied().map(ValueId).collect()
@@ -150,11 +182,30 @@ mod tests {
             node("Cast", &[2], &[3], Attrs::from([("to".to_owned(), Attr::Int(1))])),
             node("Mul", &[0, 1], &[4], Attrs::new()),
             node("RandomUniform", &[2], &[5], Attrs::new()),
+            node("Shape", &[1], &[6], Attrs::new()),
         ];
         let found = followed(nodes, &[(0, INPUT), (1, WEIGHT)]);
-        assert!(found[2].is_none() && found[3].is_none());
-        assert_eq!(found[4], Dependence { inputs: true, weights: true });
-        assert_eq!(found[5], INPUT);
+        assert_eq!([found[2], found[3]], [Dependence { shapes: true, ..NONE }; 2]);
+        assert!(found[3].is_planned() && found[3].is_raw() && !found[3].is_constant());
+        assert_eq!(found[4], Dependence { inputs: true, weights: true, ..NONE });
+        assert!(found[5].inputs);
+        assert_eq!(found[6], NONE, "no run changes the shape of a weight");
+    }
+
+    #[test]
+    fn elementwise_functions_and_moves_leave_an_input_raw() {
+        let nodes = vec![
+            node("Cast", &[0], &[2], Attrs::from([("to".to_owned(), Attr::Int(1))])),
+            node("Sub", &[2, 1], &[3], Attrs::new()),
+            node("Transpose", &[3], &[4], Attrs::new()),
+            node("ReduceMax", &[4], &[5], Attrs::new()),
+            node("Div", &[4, 5], &[6], Attrs::new()),
+            node("MatMul", &[1, 1], &[7], Attrs::new()),
+        ];
+        let found = followed(nodes, &[(0, INPUT)]);
+        assert!((2..=4).all(|v| found[v].is_raw()));
+        assert!(!found[5].is_raw() && !found[6].is_raw());
+        assert!(found[7].is_constant() && !found[7].combined);
     }
 
     #[test]
@@ -165,7 +216,7 @@ mod tests {
             ("else_branch".to_owned(), branch(2)),
         ]);
         let choice = vec![node("If", &[0], &[3], attrs)];
-        assert!(followed(choice.clone(), &[])[3].is_none());
+        assert_eq!(followed(choice.clone(), &[])[3], NONE);
         assert_eq!(followed(choice.clone(), &[(0, INPUT)])[3], INPUT);
         assert_eq!(followed(choice, &[(2, WEIGHT)])[3], WEIGHT);
     }
@@ -183,7 +234,7 @@ mod tests {
         let repeat = vec![node("Loop", &[m, cond, a, b], &[9, 10, 11], attrs)];
         let found = followed(repeat.clone(), &[(20, WEIGHT)]);
         assert_eq!([found[9], found[10]], [WEIGHT; 2]);
-        assert!(found[11].is_none(), "the number of the iteration, stacked");
+        assert_eq!(found[11], NONE, "the number of the iteration, stacked");
         let found = followed(repeat, &[(m, INPUT)]);
         assert_eq!([found[9], found[11], found[iter as usize]], [INPUT; 3], "how many there are");
     }

@@ -12,6 +12,34 @@ fn attrs(def: &OpDef, case: &Case) -> Attrs {
     def.normalise(given).unwrap_or_else(|e| panic!("{def:?} case {:?}: {e}", case.name))
 }
 
+/// A row that says it is elementwise gives results of the shape to which its operands broadcast; what runs as a function of one
+/// element is elementwise; and learned operands are data.
+#[test]
+fn roles_of_rows_and_operands_hold() {
+    for def in TABLE.iter().copied() {
+        assert!(def.elementwise || def.function.is_none(), "{def:?} is a function of one element");
+        for operand in def.inputs.iter().filter(|operand| operand.learned) {
+            assert_eq!(operand.role, Role::Data, "{def:?}, {}", operand.name);
+            assert!(!def.elementwise || def.name == "PRelu", "{def:?}, {}", operand.name);
+        }
+        for case in (def.cases)().into_iter().filter(|_| def.elementwise) {
+            let read = |i: usize| def.operand(i).is_none_or(|o| o.role != Role::Type);
+            let operands = case.inputs.iter().enumerate().filter(|(i, _)| read(*i));
+            let shapes: Vec<&[usize]> =
+                operands.filter_map(|(_, tensor)| Some(tensor.as_ref()?.shape())).collect();
+            let rank = shapes.iter().map(|shape| shape.len()).max().unwrap_or_default();
+            let size = |axis: usize| {
+                let sizes =
+                    shapes.iter().filter_map(|s| s.get((axis + s.len()).checked_sub(rank)?));
+                sizes.copied().find(|&size| size != 1).unwrap_or(1)
+            };
+            let expected: Vec<usize> = (0..rank).map(size).collect();
+            let results = eval(def, &attrs(def, &case), &case.inputs, 1).unwrap();
+            assert_eq!(results[0].shape(), expected, "{def:?}, {:?}", case.name);
+        }
+    }
+}
+
 /// Every case of every operator that has a kernel or is a view.
 fn runnable() -> impl Iterator<Item = (&'static OpDef, Case)> {
     TABLE

@@ -1,21 +1,23 @@
 //! Whole builds.
 
 use super::build;
-use crate::testing::{Onnx, bools, classes, floats, graph, int, longs, words};
+use crate::testing::{Onnx, bools, classes, floats, graph, int, longs, value, words};
 use crate::{BuildErrorKind, BuildOptions, RefitMode};
-use engine_format::{EngineFlags, FitPolicy, MapSource, SerializeFlags};
+use engine_format::{EngineFlags, FitPolicy, MapSource, SerializeFlags, Tensor};
 
 /// One constant of each kind.
 fn kinds(start: f32) -> Onnx {
     Onnx::new(17)
         .input("x: f32[n, 4]")
         .constant(floats("weight", &[5, 4], start))
-        .constant(floats("small", &[1, 4], 7.0))
+        .constant(floats("small", &[1, 4], 7.0 + start))
+        .constant(floats("rate", &[], 7.0))
         .constant(longs("target", &[2], &[-1, 4]))
         .constant(longs("both", &[2], &[-1, 1]))
         .constant(floats("unused", &[100], 0.0))
         .node("a = Concat(x, weight, small)", vec![int("axis", 0)])
-        .node("b = Reshape(a, target)", vec![])
+        .node("scaled = Mul(a, rate)", vec![])
+        .node("b = Reshape(scaled, target)", vec![])
         .node("c = Reshape(b, both)", vec![])
         .output("c")
         .node("d = Identity(both)", vec![])
@@ -26,13 +28,203 @@ fn kinds(start: f32) -> Onnx {
 fn constants_are_classified_by_flow() {
     let engine = build(&kinds(0.0).model(), &BuildOptions::default()).unwrap();
     insta::assert_snapshot!(classes(&engine), @r"
-    weights: weight
-    parameters: small
+    weights: small weight
+    parameters: rate
     pinned weights: 
     pinned parameters: both
     literals: target
     ignored: unused
     ");
+}
+
+/// What a layer learns is a weight however small. What only scales and shifts a picture is a parameter, and so are scalars.
+#[test]
+fn small_constants_are_classified_by_role() {
+    let engine = build(
+        &Onnx::new(17)
+            .input("x: f32[n, 3, 4, 4]")
+            .constant(floats("mean", &[3, 1, 1], 0.5))
+            .constant(floats("deviation", &[1, 3, 1, 1], 1.0))
+            .constant(floats("filter", &[1, 3, 1, 1], 1.0))
+            .constant(floats("shift", &[1, 1, 1], 1.0))
+            .constant(floats("slope", &[1], 0.5))
+            .constant(floats("norm.scale", &[1], 1.0))
+            .constant(floats("norm.bias", &[1], 0.0))
+            .constant(floats("norm.mean", &[1], 0.0))
+            .constant(floats("norm.variance", &[1], 1.0))
+            .constant(longs("flat", &[2], &[0, -1]))
+            .constant(floats("head.weight", &[16, 1], 0.0))
+            .constant(floats("head.bias", &[1], 0.0))
+            .constant(floats("val_9", &[1], 0.5))
+            .constant(floats("temperature", &[], 3.0))
+            .constant(floats("position", &[1, 4, 4], 0.0))
+            .node("centred = Sub(x, mean)", vec![])
+            .node("picture = Div(centred, deviation)", vec![])
+            .node("filtered = Conv(picture, filter)", vec![])
+            .node("shifted = Add(filtered, shift)", vec![])
+            .node("sloped = PRelu(shifted, slope)", vec![])
+            .node(
+                "normal = BatchNormalization(sloped, norm.scale, norm.bias, norm.mean, norm.variance)",
+                vec![],
+            )
+            .node("row = Reshape(normal, flat)", vec![])
+            .node("scaled = Mul(row, val_9)", vec![])
+            .node("product = MatMul(scaled, head.weight)", vec![])
+            .node("logit = Add(product, head.bias)", vec![])
+            .node("y = Div(logit, temperature)", vec![])
+            .output("y")
+            .node("placed = Add(x, position)", vec![])
+            .output("placed")
+            .model(),
+        &BuildOptions::default(),
+    )
+    .unwrap();
+    insta::assert_snapshot!(classes(&engine), @r"
+    weights: filter head.bias head.weight norm.bias norm.mean norm.scale norm.variance position shift slope
+    parameters: deviation mean temperature val_9
+    pinned weights: 
+    pinned parameters: 
+    literals: flat
+    ignored: 
+    ");
+}
+
+/// A scalar that scales what a layer gives, under a name of its own in a model that keeps those of a state dict, is a weight unless a
+/// fusion read it. Where a checkpoint is
+/// bound, that decides.
+#[test]
+fn a_trained_scalar_is_known_by_its_name() {
+    let model = || {
+        Onnx::new(17)
+            .input("x: f32[n, 4]")
+            .constant(floats("head.weight", &[4, 2], 0.0))
+            .constant(floats("logit_scale", &[], 2.5))
+            .constant(floats("onnx::Add_7", &[], 3.0))
+            .constant(floats("val_8", &[], 4.0))
+            .constant(floats("elsewhere", &[], 4.0))
+            .constant(floats("root", &[], std::f32::consts::SQRT_2))
+            .constant(floats("one", &[], 1.0))
+            .constant(floats("half", &[], 0.5))
+            .node("product = MatMul(x, head.weight)", vec![])
+            .node("a = Div(product, root)", vec![])
+            .node("b = Erf(a)", vec![])
+            .node("c = Add(b, one)", vec![])
+            .node("d = Mul(product, c)", vec![])
+            .node("gelu = Mul(d, half)", vec![])
+            .node("y = Mul(gelu, elsewhere)", vec![])
+            .output("y")
+            .node("factor = Exp(logit_scale)", vec![])
+            .node("scaled = Mul(product, factor)", vec![])
+            .output("scaled")
+            .node("shifted = Add(product, onnx::Add_7)", vec![])
+            .output("shifted")
+            .node("z = Mul(product, val_8)", vec![])
+            .output("z")
+            .model()
+    };
+    let engine = build(&model(), &BuildOptions::default()).unwrap();
+    insta::assert_snapshot!(classes(&engine), @r"
+    weights: head.weight logit_scale
+    parameters: elsewhere onnx::Add_7 val_8
+    pinned weights: 
+    pinned parameters: half one root
+    literals: 
+    ignored: 
+    ");
+    let tensor = |name: &str| engine.weight(name).unwrap().tensor().unwrap();
+    let checkpoint = MapSource::from_iter([("head.weight".to_owned(), tensor("head.weight"))]);
+    let error = engine.strip().unwrap().fill(&checkpoint, FitPolicy::default()).unwrap_err();
+    assert!(error.to_string().contains("missing \"logit_scale\""), "{error}");
+}
+
+/// The scale and shift of a norm that an exporter wrote out are learned also where the norm is the first thing that sees an input.
+#[test]
+fn the_scale_of_a_norm_that_is_written_out_is_a_weight() {
+    let engine = build(
+        &Onnx::new(17)
+            .input("x: f32[n, 4]")
+            .constant(floats("gamma", &[4], 1.0))
+            .constant(floats("beta", &[4], 0.0))
+            .constant(floats("epsilon", &[], 1e-5))
+            .constant(floats("prior", &[4], 0.0))
+            .node("placed = Add(x, prior)", vec![])
+            .node("mean = ReduceMean(placed)", vec![crate::testing::ints("axes", &[-1])])
+            .node("centred = Sub(placed, mean)", vec![])
+            .node("squares = Mul(centred, centred)", vec![])
+            .node("variance = ReduceMean(squares)", vec![crate::testing::ints("axes", &[-1])])
+            .node("safe = Add(variance, epsilon)", vec![])
+            .node("deviation = Sqrt(safe)", vec![])
+            .node("normal = Div(centred, deviation)", vec![])
+            .node("scaled = Mul(normal, gamma)", vec![])
+            .node("y = Add(scaled, beta)", vec![])
+            .output("y")
+            .model(),
+        &BuildOptions { optimise: false, ..BuildOptions::default() },
+    )
+    .unwrap();
+    insta::assert_snapshot!(classes(&engine), @r"
+    weights: beta gamma
+    parameters: epsilon prior
+    pinned weights: 
+    pinned parameters: 
+    literals: 
+    ignored: 
+    ");
+}
+
+/// The integers of a quantised layer are weights, their scale and zero point too, also before a router; those of activations,
+/// masks and bounds are parameters, however large.
+#[test]
+fn quantised_weights_are_weights() {
+    let bytes = |name: &str, tensor: Tensor| value(name, &tensor);
+    let mask: Vec<bool> = (0..200).map(|i| i % 3 == 0).collect();
+    let engine = build(
+        &Onnx::new(17)
+            .input("x: f32[n, 2]")
+            .input("z: f32[200]")
+            .input("ids: i64[n]")
+            .constant(floats("x_scale", &[], 0.5))
+            .constant(bytes("x_zero", Tensor::from_slice(&[], &[3u8])))
+            .constant(bytes("router", Tensor::from_slice(&[2, 3], &[1i8, 2, 3, 4, 5, 6])))
+            .constant(floats("router_scale", &[], 0.5))
+            .constant(bytes("router_zero", Tensor::from_slice(&[], &[0i8])))
+            .constant(bytes("plain", Tensor::from_slice(&[2, 3], &[1i8, 2, 3, 4, 5, 6])))
+            .constant(floats("plain_scale", &[3], 0.5))
+            .constant(bytes("table", Tensor::from_slice(&[4, 2], &[1u8, 2, 3, 4, 5, 6, 7, 8])))
+            .constant(floats("table_scale", &[], 0.5))
+            .constant(longs("one", &[1], &[1]))
+            .constant(bools("mask", &mask))
+            .constant(floats("lowest", &[], -1e9))
+            .node("q = QuantizeLinear(x, x_scale, x_zero)", vec![])
+            .node("r = DequantizeLinear(q, x_scale, x_zero)", vec![])
+            .node("w = DequantizeLinear(router, router_scale, router_zero)", vec![])
+            .node("scores = MatMul(r, w)", vec![])
+            .node("best, chosen = TopK(scores, one)", vec![])
+            .output("chosen")
+            .node("cast = Cast(plain)", vec![int("to", 1)])
+            .node("real = Mul(cast, plain_scale)", vec![])
+            .node("y = MatMul(r, real)", vec![])
+            .output("y")
+            .node("rows = Gather(table, ids)", vec![])
+            .node("embedded = DequantizeLinear(rows, table_scale)", vec![])
+            .output("embedded")
+            .node("masked = Where(mask, z, lowest)", vec![])
+            .output("masked")
+            .model(),
+        &BuildOptions::default(),
+    )
+    .unwrap();
+    insta::assert_snapshot!(classes(&engine), @r"
+    weights: plain plain_scale router router_scale router_zero table table_scale
+    parameters: lowest mask x_scale x_zero
+    pinned weights: 
+    pinned parameters: 
+    literals: one
+    ignored: 
+    ");
+    let stripped = engine.serialize(SerializeFlags::EXCLUDE_WEIGHTS).unwrap();
+    let read = engine_format::Engine::read(stripped.into()).unwrap();
+    assert!(read.weight("mask").unwrap().tensor().is_some(), "a parameter is never stripped");
 }
 
 /// Weights that decide a branch or the end of a loop through arithmetic can change, and so can the scalars that they meet there.
@@ -376,8 +568,8 @@ fn patterns_mark_weights_and_must_match_one() {
     let rows = &engine.parts().weights;
     let marked: Vec<&str> = rows.iter().filter(|w| w.refittable).map(|w| w.name.as_str()).collect();
     assert_eq!(marked, ["weight"]);
-    // `both` is pinned and `small` a parameter: neither is ever left out of a file.
-    for pattern in ["nothing*", "both", "small", "["] {
+    // `both` is pinned and `rate` a parameter: neither is ever left out of a file.
+    for pattern in ["nothing*", "both", "rate", "["] {
         let error = build(&kinds(0.0).model(), &only(pattern)).unwrap_err();
         assert_eq!(error.kind(), BuildErrorKind::Options, "{error}");
     }

@@ -8,7 +8,7 @@ use engine_format::{Attr, Attrs, Block, Form, Node, Tensor, ValueId};
 use engine_onnx::{AttrValue, Graph as OnnxGraph, Node as OnnxNode};
 use engine_ops::control::{Arity, Ties};
 use engine_ops::infer::Facts;
-use engine_ops::{OpDef, OpError};
+use engine_ops::{Kind, OpDef, OpError};
 use std::collections::BTreeSet;
 
 /// Parameters of a block to be written.
@@ -23,6 +23,7 @@ pub(super) struct Parameter {
 struct Mark {
     graph: Graph,
     decided: BTreeSet<ValueId>,
+    learned: BTreeSet<ValueId>,
     scopes: usize,
     blocks: usize,
     nodes: usize,
@@ -33,6 +34,7 @@ impl Importer {
         Mark {
             graph: self.graph.clone(),
             decided: self.decided.clone(),
+            learned: self.learned.clone(),
             scopes: self.scopes.len(),
             blocks: self.blocks.len(),
             nodes: self.blocks.last().map_or(0, Vec::len),
@@ -41,7 +43,7 @@ impl Importer {
 
     /// Forgets what was written since `mark`.
     fn go_back(&mut self, mark: Mark) {
-        (self.graph, self.decided) = (mark.graph, mark.decided);
+        (self.graph, self.decided, self.learned) = (mark.graph, mark.decided, mark.learned);
         self.scopes.truncate(mark.scopes);
         self.blocks.truncate(mark.blocks);
         if let Some(block) = self.blocks.last_mut() {
@@ -266,6 +268,20 @@ impl Importer {
             }
         }
         Ok(())
+    }
+
+    /// The constant of whose elements a value consists, moved at most.
+    pub(super) fn moved_constant(&self, mut id: ValueId) -> Option<ValueId> {
+        for node in self.blocks.iter().rev().flat_map(|block| block.iter().rev()) {
+            let moves = || {
+                let def = engine_ops::lookup(&node.op, node.version);
+                def.is_some_and(|def| matches!(def.kind, Kind::Move | Kind::View))
+            };
+            if node.outputs.contains(&Some(id)) && moves() {
+                id = (*node.inputs.first()?)?;
+            }
+        }
+        self.graph.constants.contains_key(&id).then_some(id)
     }
 
     /// The constants from which a value is computed.

@@ -117,6 +117,17 @@ impl<'a> Call<'a> {
         Some(tensor)
     }
 
+    /// Says that `scale`, and `zero` if there is one, are those of `x`: where that is a weight, they are learned as it is.
+    pub(super) fn scales(&mut self, x: ValueId, scale: ValueId, zero: Option<ValueId>) {
+        let Some(weight) = self.importer.moved_constant(x) else { return };
+        // A single number is a constant of arithmetic, whatever it is kept as.
+        if self.facts(weight).shape.as_ref().is_some_and(Vec::is_empty) {
+            return;
+        }
+        let learned = [Some(weight), Some(scale), zero];
+        self.importer.learned.extend(learned.into_iter().flatten());
+    }
+
     /// Number of axes of a value, which this decomposition needs.
     pub(super) fn rank(&self, id: ValueId) -> Result<usize, OpError> {
         self.facts(id).shape.as_ref().map(Vec::len).ok_or_else(|| {

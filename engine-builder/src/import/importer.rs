@@ -20,6 +20,8 @@ pub(crate) struct Imported {
     pub(crate) decided: BTreeSet<ValueId>,
     /// What the engine gives in another form than the model says.
     pub(crate) notes: Notes,
+    /// Constants that a layer learns, of operators that were taken apart: the scales of quantised weights.
+    pub(crate) learned: BTreeSet<ValueId>,
 }
 
 /// How often a model is translated anew because of two branches the wrong one was taken for the one that fits.
@@ -74,6 +76,8 @@ pub(super) struct Importer {
     pub(super) first_refused: BTreeSet<String>,
     /// What was written in another form than the model says.
     pub(super) notes: Notes,
+    /// Constants that a layer learns, of operators that were taken apart.
+    pub(super) learned: BTreeSet<ValueId>,
 }
 
 impl Importer {
@@ -99,8 +103,8 @@ impl Importer {
     }
 
     fn finish(self) -> Imported {
-        let Self { graph, decided, notes, .. } = self;
-        Imported { graph, decided, notes }
+        let Self { graph, decided, learned, notes, .. } = self;
+        Imported { graph, decided, learned, notes }
     }
 
     pub(super) fn enter(&mut self, graph: &OnnxGraph) {

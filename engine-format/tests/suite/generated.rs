@@ -109,14 +109,13 @@ fn weight(spec: &WeightSpec, index: usize, flags: EngineFlags, ids: &mut Ids) ->
     let byte = |i: usize| (i as u8).wrapping_mul(31).wrapping_add(spec.byte);
     let bytes: Vec<u8> =
         (0..len).map(|i| if dtype.is_restricted() { byte(i) & 1 } else { byte(i) }).collect();
-    let parameter = spec.parameter && len <= 64;
     Weight {
         name: format!("layer.{index:03}.weight"),
         aliases: (0..spec.aliases).map(|alias| format!("onnx::{index}_{alias}").into()).collect(),
         value: ids.define(),
         dtype,
         shape: spec.shape.clone(),
-        class: if parameter { WeightClass::Parameter } else { WeightClass::Weight },
+        class: if spec.parameter { WeightClass::Parameter } else { WeightClass::Weight },
         pinned: spec.pinned.then(|| format!("a fusion read it in node {index}")),
         refittable: match flags.contains(EngineFlags::REFIT_INDIVIDUAL) {
             true => spec.refittable,

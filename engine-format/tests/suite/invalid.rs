@@ -3,7 +3,7 @@
 use crate::sample;
 use engine_format::{
     Attr, Attrs, Block, DType, Dim, Engine, EngineFlags, EngineParts, FormatErrorKind, Tensor,
-    ValueId, WeightClass, WeightData,
+    ValueId, WeightData,
 };
 
 type Change = fn(&mut EngineParts);
@@ -128,11 +128,6 @@ fn weights_and_flags() {
                 |p| p.weights[0].shape = vec![1; 33],
                 LimitExceeded,
                 "number of dimensions at weight \"encoder.bias\"",
-            ),
-            (
-                |p| p.weights[3].class = WeightClass::Parameter,
-                LimitExceeded,
-                "bytes of a parameter at weight \"table\": expected at most 64, found 160",
             ),
             (
                 |p| p.weights[0].refittable = false,

@@ -78,6 +78,7 @@ macro_rules! arithmetic {
 const ROW: OpDef = OpDef {
     inputs: &[Operand::data("A"), Operand::data("B")],
     outputs: &["C"],
+    elementwise: true,
     infer: same_types,
     types: NUMBERS,
     tolerance: Tolerance::ELEMENTWISE,
@@ -267,7 +268,7 @@ pub static PRELU: OpDef = OpDef {
     name: "PRelu",
     doc: "`x < 0 ? slope * x : x`; the slope broadcasts to `x`.",
     onnx: &[OnnxName::since("PRelu", 9)],
-    inputs: &[Operand::data("X"), Operand::data("slope")],
+    inputs: &[Operand::data("X"), Operand::data("slope").learned()],
     outputs: &["Y"],
     infer: |ctx| {
         let (x, slope) = (ctx.facts(0)?, ctx.facts(1)?);

@@ -29,6 +29,7 @@ pub static CAST: OpDef = OpDef {
     ],
     inputs: &[Operand::data("input")],
     outputs: &["output"],
+    elementwise: true,
     infer: |ctx| infer(ctx, onnx_dtype(ctx.attrs.int("to"))?),
     compact: true,
     text: Text::Kernel(|ctx| strings::cast(ctx, onnx_dtype(ctx.attrs.int("to"))?)),
@@ -44,10 +45,8 @@ pub static CAST_LIKE: OpDef = OpDef {
     doc: "As Cast, to the type of the second operand, whose contents decide nothing. ONNX's CastLike is a Cast on import.",
     onnx: &[],
     attrs: &[AttrDef::int("saturate", 1), AttrDef::str("round_mode", "up")],
-    inputs: &[
-        Operand::data("input"),
-        Operand { name: "target_type", role: Role::Type, optional: false },
-    ],
+    inputs: &[Operand::data("input"), Operand { role: Role::Type, ..Operand::data("target_type") }],
+    elementwise: true,
     infer: |ctx| infer(ctx, ctx.dtype(1)?),
     text: Text::Kernel(|ctx| strings::cast(ctx, ctx.input(1).dtype)),
     cases: || {

@@ -16,6 +16,7 @@ pub static CLIP: OpDef = OpDef {
     onnx: &[OnnxName::since("Clip", 11)],
     inputs: &[Operand::data("input"), Operand::opt_data("min"), Operand::opt_data("max")],
     outputs: &["output"],
+    elementwise: true,
     infer,
     cpu: Cpu::kernel(run),
     gpu: Some(gpu),

@@ -26,6 +26,7 @@ macro_rules! compare {
 const ROW: OpDef = OpDef {
     inputs: &[Operand::data("A"), Operand::data("B")],
     outputs: &["C"],
+    elementwise: true,
     infer,
     tolerance: Tolerance::EXACT,
     ..OpDef::BASE

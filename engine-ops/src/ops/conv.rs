@@ -30,7 +30,7 @@ pub static CONV: OpDef = OpDef {
         AttrDef::opt_ints("pads"),
         AttrDef::opt_ints("strides"),
     ],
-    inputs: &[Operand::data("X"), Operand::data("W"), Operand::opt_data("B")],
+    inputs: &[Operand::data("X"), Operand::data("W").learned(), Operand::opt_data("B").learned()],
     kind: Kind::Compute,
     infer,
     cpu: Cpu::Kernel { run, scratch },

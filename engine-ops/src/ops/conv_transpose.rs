@@ -29,7 +29,7 @@ pub static CONV_TRANSPOSE: OpDef = OpDef {
         AttrDef::opt_ints("pads"),
         AttrDef::opt_ints("strides"),
     ],
-    inputs: &[Operand::data("X"), Operand::data("W"), Operand::opt_data("B")],
+    inputs: &[Operand::data("X"), Operand::data("W").learned(), Operand::opt_data("B").learned()],
     kind: Kind::Compute,
     infer,
     cpu: Cpu::kernel(run),

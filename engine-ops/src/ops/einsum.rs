@@ -20,7 +20,7 @@ pub static EINSUM: OpDef = OpDef {
     doc: "The sum of products that `equation` writes down: each operand's axes by letters, `...` for those that broadcast, and \
           after `->` the axes that remain.",
     attrs: &[AttrDef::required("equation", AttrKind::Str)],
-    inputs: &[Operand::data("Inputs")],
+    inputs: &[Operand::data("Inputs").learned()],
     variadic_input: true,
     outputs: &["Output"],
     infer,

@@ -20,7 +20,7 @@ pub static EYE_LIKE: OpDef = OpDef {
         AttrDef { name: "dtype", kind: AttrKind::Int, default: Default::Absent },
         AttrDef::int("k", 0),
     ],
-    inputs: &[Operand { name: "input", role: Role::Type, optional: false }],
+    inputs: &[Operand { role: Role::Type, ..Operand::data("input") }],
     outputs: &["output"],
     infer,
     cpu: Cpu::kernel(cpu),

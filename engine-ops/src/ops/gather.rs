@@ -17,7 +17,7 @@ pub static GATHER: OpDef = OpDef {
           indices' shape. Negative indices count from the end; one outside is an error.",
     onnx: &[OnnxName::since("Gather", 1)],
     attrs: &[AttrDef::int("axis", 0)],
-    inputs: &[Operand::data("data"), Operand::index("indices")],
+    inputs: &[Operand::data("data").learned(), Operand::index("indices")],
     outputs: &["output"],
     kind: Kind::Move,
     infer,

@@ -18,7 +18,7 @@ pub static GATHER_ELEMENTS: OpDef = OpDef {
           Indices as in Gather.",
     onnx: &[OnnxName::since("GatherElements", 11)],
     attrs: &[AttrDef::int("axis", 0)],
-    inputs: &[Operand::data("data"), Operand::index("indices")],
+    inputs: &[Operand::data("data").learned(), Operand::index("indices")],
     outputs: &["output"],
     kind: Kind::Move,
     infer: gather_infer,

@@ -18,7 +18,7 @@ pub static GATHER_ND: OpDef = OpDef {
           have in common. Indices as in Gather.",
     onnx: &[OnnxName::since("GatherND", 11)],
     attrs: &[AttrDef::int("batch_dims", 0)],
-    inputs: &[Operand::data("data"), Operand::index("indices")],
+    inputs: &[Operand::data("data").learned(), Operand::index("indices")],
     outputs: &["output"],
     kind: Kind::Move,
     infer: gather_infer,

@@ -24,7 +24,11 @@ pub static GEMM: OpDef = OpDef {
         AttrDef::int("transA", 0),
         AttrDef::int("transB", 0),
     ],
-    inputs: &[Operand::data("A"), Operand::data("B"), Operand::opt_data("C")],
+    inputs: &[
+        Operand::data("A").learned(),
+        Operand::data("B").learned(),
+        Operand::opt_data("C").learned(),
+    ],
     kind: Kind::Compute,
     infer,
     cpu: Cpu::Kernel { run, scratch },

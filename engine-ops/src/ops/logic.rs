@@ -14,6 +14,7 @@ use engine_format::{Attr, DType, Tensor};
 const ROW: OpDef = OpDef {
     inputs: &[Operand::data("A"), Operand::data("B")],
     outputs: &["C"],
+    elementwise: true,
     tolerance: Tolerance::EXACT,
     ..OpDef::BASE
 };

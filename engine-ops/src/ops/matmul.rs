@@ -18,7 +18,7 @@ pub static MATMUL: OpDef = OpDef {
     doc: "`Y[…, i, j] = Σₖ A[…, i, k] · B[…, k, j]`; leading dimensions broadcast, an operand of rank 1 is a row on \
           the left and a column on the right, and that dimension is dropped from the result.",
     onnx: &[OnnxName::since("MatMul", 1)],
-    inputs: &[Operand::data("A"), Operand::data("B")],
+    inputs: &[Operand::data("A").learned(), Operand::data("B").learned()],
     kind: Kind::Compute,
     infer,
     cpu: Cpu::Kernel { run, scratch },

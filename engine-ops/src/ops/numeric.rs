@@ -12,7 +12,7 @@ use crate::{AttrDef, OnnxName, OpDef, OpError, Operand};
 use engine_format::{Attr, DType, Dim, Tensor};
 
 /// Neutral values of a row in this file.
-const ROW: OpDef = OpDef { inputs: &[Operand::data("X")], ..OpDef::BASE };
+const ROW: OpDef = OpDef { inputs: &[Operand::data("X")], elementwise: true, ..OpDef::BASE };
 
 /// Applies an expression of `x` to operands of any numeric type: one for floats, one for signed integers; unsigned ones give
 /// the last.

@@ -19,6 +19,7 @@ pub static POW: OpDef = OpDef {
     onnx: &[OnnxName::since("Pow", 7)],
     inputs: &[Operand::data("X"), Operand::data("Y")],
     outputs: &["Z"],
+    elementwise: true,
     infer: |ctx| {
         let (x, y) = (ctx.dtype(0)?, ctx.dtype(1)?);
         let takes = x.is_float() || matches!(x, DType::I32 | DType::I64);

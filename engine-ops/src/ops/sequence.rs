@@ -6,7 +6,7 @@ use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, Operand, Role};
 
 /// An operand of which only the structure is asked: how many elements, whether there is one.
 const fn structure(name: &'static str, optional: bool) -> Operand {
-    Operand { name, role: Role::Type, optional }
+    Operand { role: Role::Type, optional, ..Operand::data(name) }
 }
 
 /// What all rows share.

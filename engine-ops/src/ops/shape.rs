@@ -18,7 +18,7 @@ pub static SHAPE: OpDef = OpDef {
         AttrDef::int("start", 0),
         AttrDef { name: "end", kind: AttrKind::Int, default: Default::Absent },
     ],
-    inputs: &[Operand { name: "data", role: Role::Type, optional: false }],
+    inputs: &[Operand { role: Role::Type, ..Operand::data("data") }],
     outputs: &["shape"],
     infer: |ctx| {
         let shape = ctx.shape(0)?;
@@ -34,7 +34,7 @@ pub static SIZE: OpDef = OpDef {
     name: "Size",
     doc: "The number of elements of the operand as a scalar i64.",
     onnx: &[OnnxName::since("Size", 1)],
-    inputs: &[Operand { name: "data", role: Role::Type, optional: false }],
+    inputs: &[Operand { role: Role::Type, ..Operand::data("data") }],
     outputs: &["size"],
     infer: size,
     cpu: Cpu::kernel(size_cpu),

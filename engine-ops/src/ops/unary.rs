@@ -60,6 +60,7 @@ pub(crate) const FUNCTIONS: &str =
 /// Neutral values of a row.
 pub(super) const ROW: OpDef = OpDef {
     inputs: &[Operand::data("X")],
+    elementwise: true,
     infer,
     types: FLOATS,
     tolerance: Tolerance::ELEMENTWISE,

@@ -14,6 +14,7 @@ use std::ops::{Add, Div};
 /// Neutral values of a row in this file.
 const ROW: OpDef = OpDef {
     inputs: &[Operand::data("data")],
+    elementwise: true,
     variadic_input: true,
     tolerance: Tolerance::ELEMENTWISE,
     ..OpDef::BASE

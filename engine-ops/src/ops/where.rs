@@ -6,7 +6,7 @@ use crate::broadcast::{Shaped, choose};
 use crate::case::{Case, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::infer::{Facts, InferCtx, InferError, Known, broadcast};
-use crate::{Kind, OnnxName, OpDef, OpError, Operand, Text};
+use crate::{OnnxName, OpDef, OpError, Operand, Text};
 use engine_format::{DType, Element, Tensor};
 
 pub static WHERE: OpDef = OpDef {
@@ -15,7 +15,7 @@ pub static WHERE: OpDef = OpDef {
     onnx: &[OnnxName::since("Where", 9)],
     inputs: &[Operand::data("condition"), Operand::data("X"), Operand::data("Y")],
     outputs: &["output"],
-    kind: Kind::Compute,
+    elementwise: true,
     infer,
     text: Text::Ranks,
     cpu: Cpu::kernel(run),

@@ -124,6 +124,7 @@ pub(super) fn quantize(call: &mut Call<'_>) -> Result<Last, OpError> {
 /// The inverse of [`quantize`], over the same operands.
 pub(super) fn dequantize(call: &mut Call<'_>) -> Result<Last, OpError> {
     let (x, scale) = (call.input(0)?, call.input(1)?);
+    call.scales(x, scale, call.opt(2));
     let along = Along::read(call)?;
     let to = match call.element_type("output_dtype")? {
         Some(to) => to,
@@ -323,6 +324,7 @@ fn qlinear_matmul(call: &mut Call<'_>) -> Result<Last, OpError> {
     let b = centred(call, call.input(3)?, call.opt(5), DType::I32)?;
     let sums = call.emit("MatMul", [a, b], vec![])?;
     let sums = call.cast(sums, DType::F32)?;
+    call.scales(call.input(3)?, call.input(4)?, call.opt(5));
     let (a_scale, b_scale) = (per_row(call, call.opt(1))?, call.input(4)?);
     let a_scale = a_scale.ok_or_else(|| OpError::new("operand 1 is missing"))?;
     requantized(call, sums, a_scale, b_scale, 6)
@@ -363,6 +365,7 @@ fn qlinear_conv(call: &mut Call<'_>) -> Result<Last, OpError> {
     let sums = convolution(call, operands)?;
     let sums = call.cast(sums, DType::F32)?;
     let w_scale = call.input(4)?;
+    call.scales(w, w_scale, call.opt(5));
     let w_scale = match call.rank(w_scale)? {
         0 => w_scale,
         _ => {

@@ -9,7 +9,7 @@ mod gpu;
 use crate::cpu::Cpu;
 use crate::def::AttrsExt;
 use crate::infer::{Facts, InferCtx, InferError};
-use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, OpError, Operand, Role, Tolerance};
+use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, OpError, Operand, Tolerance};
 use activation::Activation;
 use engine_format::{Attrs, DType, Dim};
 
@@ -31,13 +31,13 @@ pub static LSTM: OpDef = OpDef {
     ],
     inputs: &[
         Operand::data("X"),
-        Operand::data("W"),
-        Operand::data("R"),
-        Operand::opt_data("B"),
+        Operand::data("W").learned(),
+        Operand::data("R").learned(),
+        Operand::opt_data("B").learned(),
         LENGTHS,
         Operand::opt_data("initial_h"),
         Operand::opt_data("initial_c"),
-        Operand::opt_data("P"),
+        Operand::opt_data("P").learned(),
     ],
     outputs: &["Y", "Y_h", "Y_c"],
     infer: |ctx| infer(ctx, Cell::Lstm),
@@ -114,12 +114,12 @@ const HIDDEN_SIZE: AttrDef =
     AttrDef { name: "hidden_size", kind: AttrKind::Int, default: Default::Absent };
 const LAYOUT: AttrDef = AttrDef::int("layout", 0);
 /// Lengths say which elements are read, not how many results there are.
-const LENGTHS: Operand = Operand { name: "sequence_lens", role: Role::Index, optional: true };
+const LENGTHS: Operand = Operand { optional: true, ..Operand::index("sequence_lens") };
 const SIMPLE: [Operand; 6] = [
     Operand::data("X"),
-    Operand::data("W"),
-    Operand::data("R"),
-    Operand::opt_data("B"),
+    Operand::data("W").learned(),
+    Operand::data("R").learned(),
+    Operand::opt_data("B").learned(),
     LENGTHS,
     Operand::opt_data("initial_h"),
 ];

@@ -275,6 +275,7 @@ fn of_one_quantised_projection(call: &mut Call<'_>) -> Result<Last, OpError> {
     let bias = call.input(2)?;
     let dtype = call.facts(bias).dtype;
     let sums = call.cast(sums, dtype)?;
+    call.scales(call.input(1)?, call.input(4)?, call.opt(7));
     let scale = call.emit("Mul", [call.input(3)?, call.input(4)?], vec![])?;
     let scaled = call.emit("Mul", [sums, scale], vec![])?;
     let projected = call.emit("Add", [scaled, bias], vec![])?;

@@ -141,6 +141,7 @@ fn zero_points(
 
 /// The real numbers of a quantised operand, whose scale and zero are operands `at` and `at + 1`.
 fn real(call: &mut Call<'_>, x: ValueId, at: usize) -> Result<ValueId, OpError> {
+    call.scales(x, call.input(at)?, call.opt(at + 1));
     let centred = centred(call, x, call.opt(at + 1), DType::F32)?;
     call.emit("Mul", [centred, call.input(at)?], vec![])
 }
@@ -203,6 +204,7 @@ fn concat(call: &mut Call<'_>) -> Result<Last, OpError> {
 fn matmul_to_float(call: &mut Call<'_>) -> Result<Last, OpError> {
     let a = centred(call, call.input(0)?, call.opt(4), DType::I32)?;
     let b = centred(call, call.input(1)?, call.opt(5), DType::I32)?;
+    call.scales(call.input(1)?, call.input(3)?, call.opt(5));
     let scale = call.emit("Mul", [call.input(2)?, call.input(3)?], vec![])?;
     scaled_sums(call, a, b, scale, call.opt(6))
 }
@@ -213,6 +215,7 @@ fn matmul_with_rounded_rows(call: &mut Call<'_>) -> Result<Last, OpError> {
     let rounded = crate::import::adapters::quantize::dynamic(call, a)?;
     let a = centred(call, rounded.values, Some(rounded.zero), DType::I32)?;
     let b = centred(call, call.input(1)?, call.opt(3), DType::I32)?;
+    call.scales(call.input(1)?, call.input(2)?, call.opt(3));
     let scale = call.emit("Mul", [rounded.scale, call.input(2)?], vec![])?;
     scaled_sums(call, a, b, scale, call.opt(4))
 }
