@@ -64,15 +64,11 @@ fn follow_node(known: &mut [Dependence], node: &Node) {
     let def = lookup(&node.op, node.version);
     let chance = def.is_some_and(|def| def.random);
     let mut all = Dependence { inputs: chance, ..Dependence::default() };
-    for (v, role) in operands(node) {
-        let operand = known[v.index()];
-        match role {
-            Role::Type => all.shapes |= !operand.is_constant(),
-            _ => all.join(operand),
-        }
-    }
+    contents(node).for_each(|v| all.join(known[v.index()]));
     let combines = def.is_some_and(|def| def.kind == Kind::Compute && !def.elementwise);
     all.combined |= combines && !all.is_constant();
+    let mut types = operands(node).filter(|(_, role)| *role == Role::Type);
+    all.shapes |= types.any(|(v, _)| !known[v.index()].is_constant());
     match Ties::of_node(node) {
         Some((ties, body)) => follow_repeated(known, node, &ties, body, all),
         None => follow_branches(known, node, all),
