@@ -117,8 +117,26 @@ fn resnet_with_batch_norm_as_it_is_binds() {
     }
 }
 
+/// What the exporter calculated of the batch norms is calculated again at refit.
 #[test]
-fn resnet_with_batch_norm_folded_is_reported_with_the_way_out() {
+fn resnet_with_batch_norm_folded_is_refitted_all_the_same() {
+    if !has_torch() {
+        return;
+    }
+    for exporter in ["torchscript", "dynamo"] {
+        let options = ["--perturb", "--fold", "--exporter", exporter];
+        let exported = export("resnet18", &options, None).unwrap();
+        let (engine, report) = bound(&exported.onnx(), &exported.checkpoint());
+        assert!(report.bound.iter().any(|bound| bound.computed), "{report}");
+        let tuned = refit::open_source(&exported.tuned_checkpoint()).unwrap();
+        let refitted = engine.strip().unwrap().fill(&*tuned, FitPolicy::default()).unwrap();
+        let module = LiveModule::load(refitted, &Device::cpu()).unwrap();
+        agrees(&module, &exported.tuned_onnx(), &picture());
+    }
+}
+
+#[test]
+fn an_untrained_resnet_with_batch_norm_folded_is_reported_with_the_way_out() {
     if !has_torch() {
         return;
     }

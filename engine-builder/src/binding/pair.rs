@@ -60,21 +60,28 @@ impl Decision {
     }
 }
 
-/// How well a use's place in the model speaks for a tensor: steps of the module path in common, and whether the operand is
-/// called as the tensor is. `None` if it speaks against it, or the place says nothing.
-fn by_place(found: &Use, tensor: &str) -> Option<(usize, bool)> {
+/// How well a use's place in the model speaks for a tensor: whether the module is the tensor's own, steps of the path in common, and
+/// whether the operand is called as the tensor is. `None` if it speaks against it, or the place says nothing.
+fn by_place(found: &Use, tensor: &str) -> Option<(bool, usize, bool)> {
+    if let Some(name) = &found.renamed {
+        return by_name(name, tensor).map(|(exact, common)| (exact, common, true));
+    }
     let steps = steps(tensor);
     let (leaf, module) = steps.split_last()?;
-    let common = agreement(found.module.as_ref()?, module)?;
+    let place = found.module.as_ref()?;
+    let common = agreement(place, module)?;
     match is_role(&found.place.op, found.place.operand, leaf) {
         Some(false) => None,
-        role => Some((common, role == Some(true))),
+        role => Some((place.len() == module.len(), common, role == Some(true))),
     }
 }
 
-/// How many steps of its name an initializer has in common with a tensor, if one name ends with the other.
-pub(super) fn by_name(initializer: &str, tensor: &str) -> Option<usize> {
-    agreement(&steps(initializer), &steps(tensor)).filter(|&common| common > 0)
+/// Whether an initializer is called as a tensor is, and how many steps of the names are equal from the end, if one name ends with
+/// the other.
+pub(super) fn by_name(initializer: &str, tensor: &str) -> Option<(bool, usize)> {
+    let (a, b) = (steps(initializer), steps(tensor));
+    let common = agreement(&a, &b).filter(|&common| common > 0)?;
+    Some((a.len() == b.len(), common))
 }
 
 /// The one candidate for which most speaks; `None` if nothing does or several are equal.
@@ -99,24 +106,31 @@ pub(super) fn decide(initializer: &Initializer, recipes: &[Recipe]) -> Decision 
         return Decision::Not(Why::not_found());
     }
     let ambiguous = || Decision::Not(Why::ambiguous(recipes));
-    let named = best(&tensors, |tensor| by_name(&initializer.name, tensor));
-    let placed: Vec<Option<&str>> = (initializer.uses.iter())
-        .map(|found| best(&tensors, |tensor| by_place(found, tensor)))
-        .collect();
+    let own = &initializer.name;
+    let named = best(&tensors, |tensor| by_name(own, tensor));
     let alone = (tensors.len() == 1).then(|| tensors.first().copied()).flatten();
     if let Some(only) = alone {
         let spoken_for = named.is_some() || has_place(initializer, only);
         if is_weak(&initializer.tensor) && !spoken_for {
             return ambiguous();
         }
-        return with_transform(initializer, only, recipes)
+        return with_transform(initializer, own, only, recipes)
             .map_or_else(ambiguous, |recipe| Decision::Stands(Stands::everywhere(recipe)));
     }
+    // Where the others that were merged have names of their own, the initializer's name is that of its own uses.
+    let merged = initializer.uses.iter().any(|found| found.renamed.is_some());
+    let placed: Vec<Option<&str>> = (initializer.uses.iter())
+        .map(|found| match (merged && found.renamed.is_none(), named) {
+            (true, Some(named)) => Some(named),
+            _ => best(&tensors, |tensor| by_place(found, tensor)),
+        })
+        .collect();
     if !placed.is_empty() && placed.iter().all(Option::is_some) {
         let uses = initializer.uses.iter().zip(placed.into_iter().flatten());
         let split: Option<Vec<(Place, Recipe)>> = uses
             .map(|(found, tensor)| {
-                Some((found.place.clone(), with_transform(initializer, tensor, recipes)?))
+                let name = found.renamed.as_ref().unwrap_or(own);
+                Some((found.place.clone(), with_transform(initializer, name, tensor, recipes)?))
             })
             .collect();
         return split.map_or_else(ambiguous, |split| Decision::Stands(Stands::split(split)));
@@ -124,7 +138,7 @@ pub(super) fn decide(initializer: &Initializer, recipes: &[Recipe]) -> Decision 
     let Some(named) = named.filter(|name| placed.iter().flatten().all(|p| p == name)) else {
         return ambiguous();
     };
-    let Some(recipe) = with_transform(initializer, named, recipes) else { return ambiguous() };
+    let Some(recipe) = with_transform(initializer, own, named, recipes) else { return ambiguous() };
     let mut stands = Stands::everywhere(recipe);
     if initializer.uses.len() > 1 {
         stands.by_name_among = tensors.into_iter().map(str::to_owned).collect();
@@ -135,15 +149,20 @@ pub(super) fn decide(initializer: &Initializer, recipes: &[Recipe]) -> Decision 
 /// Whether a use's place speaks for a tensor by more than a name that everything ends with.
 fn has_place(initializer: &Initializer, tensor: &str) -> bool {
     let mut places = initializer.uses.iter().filter_map(|found| by_place(found, tensor));
-    places.any(|(common, role)| common > 0 || role)
+    places.any(|(_, common, role)| common > 0 || role)
 }
 
-/// The recipe that makes the initializer from `tensor`; `None` if contents do not say how its axes lie. An initializer that
-/// kept its tensor's name was not changed.
-fn with_transform(initializer: &Initializer, tensor: &str, recipes: &[Recipe]) -> Option<Recipe> {
+/// The recipe that makes the initializer, called `name`, from `tensor`; `None` if contents do not say how its axes lie. What kept its
+/// tensor's name was not changed.
+fn with_transform(
+    initializer: &Initializer,
+    name: &str,
+    tensor: &str,
+    recipes: &[Recipe],
+) -> Option<Recipe> {
     let mut fitting = recipes.iter().filter(|recipe| recipe.tensors().eq([tensor]));
     let (first, more) = (fitting.next()?, fitting.next());
-    let kept_name = first.keeps_order() && by_name(&initializer.name, tensor).is_some();
+    let kept_name = first.keeps_order() && by_name(name, tensor).is_some();
     let unclear = more.is_some() || is_symmetric(&initializer.tensor);
     (kept_name || !unclear).then(|| first.clone())
 }

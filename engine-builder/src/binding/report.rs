@@ -180,7 +180,7 @@ fn other_values(initializer: &Initializer, index: &Index<'_>) -> Option<Why> {
     let exact = index.info(&initializer.name).map(|_| initializer.name.clone());
     let alike = || {
         let mut names = index.infos().filter(|(name, info)| {
-            by_name(&initializer.name, name).is_some_and(|common| common > 1)
+            by_name(&initializer.name, name).is_some_and(|(_, common)| common > 1)
                 && info.shape == initializer.tensor.shape()
         });
         let first = names.next();

@@ -595,3 +595,37 @@ fn halves_of_a_checkpoint_of_f32() {
     );
     assert_eq!(engine.weight("table").unwrap().dtype, DType::F32);
 }
+
+/// Parameters as PyTorch initialises them: an exporter keeps one of equal tensors, and its `Identity` bears the other's name.
+#[test]
+fn untrained_parameters_are_told_apart_by_the_names_of_identities() {
+    let ones = Tensor::from_slice(&[20], &[1.0f32; 20]);
+    let checkpoint = vec![
+        ("norm.weight", ones.clone()),
+        ("layer.norm.weight", ones.clone()),
+        ("out.scale", ones),
+    ];
+    let export = |c: &Checkpoint| {
+        Onnx::new(17)
+            .input("x: f32[20]")
+            .constant(value("norm.weight", of(c, "norm.weight")))
+            .node("layer.norm.weight = Identity(norm.weight)", vec![])
+            .node("wrapped.out.scale = Identity(norm.weight)", vec![])
+            .node("a = Mul(x, norm.weight)", vec![])
+            .node("b = Add(a, layer.norm.weight)", vec![])
+            .node("y = Mul(b, wrapped.out.scale)", vec![])
+            .output("y")
+    };
+    let weights = source(&checkpoint);
+    let options = BuildOptions::default();
+    let (engine, ..) =
+        build_bound(&export(&checkpoint).model(), &options, &Binding::to(&weights)).unwrap();
+    let x = random(&[20], 7);
+    let other = tuned(&checkpoint);
+    let refitted = engine.strip().unwrap().fill(&source(&other), FitPolicy::default()).unwrap();
+    let [norm, layer, scale] = ["norm.weight", "layer.norm.weight", "out.scale"]
+        .map(|name| of(&other, name).as_slice::<f32>().unwrap());
+    let x = x.as_slice::<f32>().unwrap();
+    let expected: Vec<f32> = (0..20).map(|i| (x[i] * norm[i] + layer[i]) * scale[i]).collect();
+    assert_eq!(outputs(&refitted), [Tensor::from_slice(&[20], &expected)]);
+}

@@ -11,6 +11,9 @@ pub(super) struct Use {
     pub(super) place: Place,
     /// The module that the node belongs to, where its path says so.
     pub(super) module: Option<Vec<String>>,
+    /// The name of what an `Identity` makes of it: exporters that merge equal parameters leave such nodes, whose results bear the
+    /// parameters' names.
+    pub(super) renamed: Option<String>,
 }
 
 /// A node of the model, the operator that import wrote for it, and the operand.
@@ -38,9 +41,19 @@ impl Place {
 pub(super) fn uses(graph: &Graph) -> BTreeMap<ValueId, Vec<Use>> {
     let mut all = BTreeMap::<ValueId, Vec<Use>>::new();
     let mut copy = graph.clone();
+    let identities = graph.execute.iter().filter(|node| node.op == "Identity");
+    let mut renames = BTreeMap::<&str, Vec<ValueId>>::new();
+    for node in identities {
+        renames.entry(&node.name).or_default().extend(node.outputs.iter().flatten());
+    }
     replace(&mut copy, &mut |place, id| {
         let module = path::module_of_node(&place.node);
-        let found = Use { place, module };
+        let renamed = match (place.op.as_str(), renames.get(place.node.as_str()).map(Vec::as_slice))
+        {
+            ("Identity", Some([result])) => Some(graph.value(*result).name.clone()),
+            _ => None,
+        };
+        let found = Use { place, module, renamed };
         let uses = all.entry(id).or_default();
         if !uses.contains(&found) {
             uses.push(found);
