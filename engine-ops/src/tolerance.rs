@@ -146,7 +146,8 @@ pub fn compare(
         return Err(strings(&a, &b, found.shape()));
     }
     let Tolerance { atol, rtol } = tolerance.of(expected.dtype());
-    let exact = atol == 0.0 && rtol == 0.0;
+    // Codes and integers have no tolerance, but a zero is a zero unless bits were asked for.
+    let exact = tolerance == Tolerance::EXACT;
     let (a, b) = (to_f64s(found), to_f64s(expected));
     let mut agreement = Agreement::default();
     let mut worst: Option<(usize, f64)> = None;
@@ -230,6 +231,7 @@ fn coordinates(mut index: usize, shape: &[usize]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine_format::Bytes;
 
     const TOLERANCE: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
 
@@ -257,6 +259,18 @@ mod tests {
             (f32::INFINITY, f32::MAX),
         ] {
             assert!(compare(&f32s(&[x]), &f32s(&[y]), TOLERANCE).is_err(), "{x} against {y}");
+        }
+    }
+
+    #[test]
+    fn the_sign_of_a_zero_counts_where_bits_were_asked_for() {
+        for dtype in [DType::F32, DType::F16, DType::F8E4M3FN] {
+            let [zero, negative] = [[0u8; 4], [0, 0, 0, 0x80]].map(|bytes| {
+                let bytes = &bytes[4 - dtype.width()..];
+                Tensor::new(dtype, &[1], Bytes::copy_from(bytes)).unwrap()
+            });
+            assert!(compare(&zero, &negative, TOLERANCE).is_ok(), "{dtype}");
+            assert!(compare(&zero, &negative, Tolerance::EXACT).is_err(), "{dtype}");
         }
     }
 
