@@ -1,6 +1,6 @@
 //! Byte buffers that can be viewed as a slice of any element type, and those kept for use again; without `unsafe`.
 
-use crate::{Engine, WeightData};
+use crate::{Engine, OutOfMemory, WeightData};
 use memmap2::{MmapMut, MmapOptions};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,9 +32,16 @@ impl Default for Memory {
 
 impl Memory {
     /// At least `len` bytes, all zero.
-    fn zeroed(len: usize) -> Self {
-        let pages = if len >= OWN_PAGES { pages(len) } else { None };
-        pages.map_or_else(|| Self::Words(vec![0; len.div_ceil(8)]), Self::Pages)
+    fn zeroed(len: usize) -> Result<Self, OutOfMemory> {
+        if len >= OWN_PAGES
+            && let Some(pages) = pages(len)
+        {
+            return Ok(Self::Pages(pages));
+        }
+        let mut words = Vec::new();
+        words.try_reserve_exact(len.div_ceil(8)).map_err(|_| OutOfMemory { bytes: len })?;
+        words.resize(len.div_ceil(8), 0);
+        Ok(Self::Words(words))
     }
 }
 
@@ -49,24 +56,37 @@ fn pages(len: usize) -> Option<MmapMut> {
 
 impl AlignedBuf {
     /// `len` zero bytes.
+    ///
+    /// # Panics
+    /// If there is no memory for them; [`Self::try_zeroed`] says so instead.
     pub fn zeroed(len: usize) -> Self {
-        Self { memory: Memory::zeroed(len), len }
+        Self::try_zeroed(len).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Grows to at least `len` bytes; the old contents are kept, new bytes are zero.
-    pub fn grow(&mut self, len: usize) {
+    /// `len` zero bytes, as many as somebody else decides.
+    pub fn try_zeroed(len: usize) -> Result<Self, OutOfMemory> {
+        Ok(Self { memory: Memory::zeroed(len)?, len })
+    }
+
+    /// Grows to at least `len` bytes; the old contents are kept, new bytes are zero. Without memory for them it stays as it is.
+    pub fn try_grow(&mut self, len: usize) -> Result<(), OutOfMemory> {
         if len <= self.len {
-            return;
+            return Ok(());
         }
         match &mut self.memory {
-            Memory::Words(words) if len < OWN_PAGES => words.resize(len.div_ceil(8), 0),
+            Memory::Words(words) if len < OWN_PAGES => {
+                let more = len.div_ceil(8) - words.len();
+                words.try_reserve(more).map_err(|_| OutOfMemory { bytes: len })?;
+                words.resize(len.div_ceil(8), 0);
+                self.len = len;
+            }
             _ => {
-                let mut grown = Self::zeroed(len);
+                let mut grown = Self::try_zeroed(len)?;
                 grown[..self.len].copy_from_slice(self);
                 *self = grown;
             }
         }
-        self.len = len;
+        Ok(())
     }
 }
 
@@ -145,9 +165,9 @@ impl Spare {
     }
 
     /// A buffer of exactly `len` bytes, which hold anything.
-    pub(crate) fn take(&self, len: usize) -> AlignedBuf {
+    pub(crate) fn take(&self, len: usize) -> Result<AlignedBuf, OutOfMemory> {
         let kept = self.buffers().get_mut(&len).and_then(Vec::pop);
-        kept.unwrap_or_else(|| AlignedBuf::zeroed(len))
+        kept.map_or_else(|| AlignedBuf::try_zeroed(len), Ok)
     }
 
     fn buffers(&self) -> MutexGuard<'_, BTreeMap<usize, Vec<AlignedBuf>>> {
@@ -173,12 +193,21 @@ mod tests {
             let mut buf = AlignedBuf::zeroed(len);
             assert!(buf.len() == len && buf.iter().all(|&b| b == 0));
             buf.fill(7);
-            buf.grow(longer);
+            buf.try_grow(longer).unwrap();
             assert_eq!(buf.len(), longer);
             assert!(buf[..len].iter().all(|&b| b == 7) && buf[len..].iter().all(|&b| b == 0));
-            buf.grow(1);
+            buf.try_grow(1).unwrap();
             assert!(buf.len() == longer && buf.clone()[..] == buf[..]);
             assert_eq!(bytemuck::cast_slice::<u8, u64>(&buf[..longer / 8 * 8]).len(), longer / 8);
         }
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_an_error() {
+        let bytes = isize::MAX as usize;
+        assert_eq!(AlignedBuf::try_zeroed(bytes).unwrap_err(), OutOfMemory { bytes });
+        let mut buf = AlignedBuf::zeroed(3);
+        assert_eq!(buf.try_grow(bytes), Err(OutOfMemory { bytes }));
+        assert_eq!(buf.len(), 3);
     }
 }

@@ -9,6 +9,9 @@ use std::sync::Arc;
 ///
 /// Expressions are kept in a normal form (a sum of integer multiples of products of atoms), so
 /// that equal polynomials compare equal. An atom is a symbol or a quotient that does not divide out.
+///
+/// Arithmetic is total: it never wraps and never panics. What no `i64` can hold, a quotient by zero and an expression that has
+/// grown out of all proportion are [`Dim::UNDEFINED`], and so is all that is calculated from it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Dim(Repr);
 
@@ -16,7 +19,12 @@ pub struct Dim(Repr);
 enum Repr {
     Known(i64),
     Poly(Arc<Terms>),
+    Undefined,
 }
+
+/// Atoms of the largest expression, those within quotients included. Models stay below it by far; it bounds the time that
+/// arithmetic takes and how deep quotients nest.
+const MOST_ATOMS: usize = 4096;
 
 /// Product of atoms (sorted, with repetition) → coefficient (never 0).
 type Terms = BTreeMap<Vec<Atom>, i64>;
@@ -34,11 +42,19 @@ impl Dim {
         Self(Repr::Poly(Arc::new(BTreeMap::from([(vec![Atom::Symbol(name.into())], 1)]))))
     }
 
+    /// What arithmetic gives that has no result.
+    pub const UNDEFINED: Self = Self(Repr::Undefined);
+
+    /// Whether this is what arithmetic gives that has no result: too large for `i64`, or a quotient by zero.
+    pub fn is_undefined(&self) -> bool {
+        matches!(self.0, Repr::Undefined)
+    }
+
     /// The number, if this is one.
     pub fn known(&self) -> Option<i64> {
         match self.0 {
             Repr::Known(n) => Some(n),
-            Repr::Poly(_) => None,
+            Repr::Poly(_) | Repr::Undefined => None,
         }
     }
 
@@ -67,18 +83,18 @@ impl Dim {
         match &self.0 {
             Repr::Known(n) => *n >= 0,
             Repr::Poly(terms) => terms.iter().all(term),
+            Repr::Undefined => false,
         }
     }
 
-    /// Quotient rounded towards negative infinity; exact where every coefficient divides.
-    ///
-    /// # Panics
-    /// If `rhs` is the number 0.
+    /// Quotient rounded towards negative infinity; exact where every coefficient divides. Undefined where `rhs` is 0.
     #[must_use]
     pub fn floor_div(&self, rhs: &Dim) -> Dim {
-        assert_ne!(rhs.known(), Some(0), "division of a dimension by zero");
+        if self.is_undefined() || rhs.is_undefined() || rhs.known() == Some(0) {
+            return Dim::UNDEFINED;
+        }
         match (self.known(), rhs.known()) {
-            (Some(a), Some(b)) => return Dim::from(a.div_euclid(b)),
+            (Some(a), Some(b)) => return floor_quotient(a, b).into(),
             (Some(0), _) => return Dim::from(0),
             (_, Some(1)) => return self.clone(),
             _ => {}
@@ -90,7 +106,7 @@ impl Dim {
             return exact;
         }
         let atom = Atom::FloorDiv(self.clone(), rhs.clone());
-        Self(Repr::Poly(Arc::new(BTreeMap::from([(vec![atom], 1)]))))
+        Self::from_terms(BTreeMap::from([(vec![atom], 1)]))
     }
 
     /// `self / rhs` where `rhs` is one term that divides every term of `self`.
@@ -99,7 +115,7 @@ impl Dim {
         let (divisor, &by) = rhs.iter().next().filter(|_| rhs.len() == 1)?;
         let mut out = Terms::new();
         for (atoms, coefficient) in self.terms() {
-            if coefficient % by != 0 {
+            if coefficient.checked_rem(by)? != 0 {
                 return None;
             }
             let mut rest = atoms;
@@ -117,6 +133,7 @@ impl Dim {
             Repr::Known(0) => Terms::new(),
             Repr::Known(n) => BTreeMap::from([(Vec::new(), *n)]),
             Repr::Poly(terms) => (**terms).clone(),
+            Repr::Undefined => unreachable!("operators have dealt with what is undefined"),
         }
     }
 
@@ -125,8 +142,37 @@ impl Dim {
         match terms.len() {
             0 => Dim::from(0),
             1 if terms.contains_key(&Vec::new()) => Dim::from(terms[&Vec::new()]),
+            _ if atoms(&terms) > MOST_ATOMS => Dim::UNDEFINED,
             _ => Self(Repr::Poly(Arc::new(terms))),
         }
+    }
+}
+
+/// Terms and atoms, those within quotients included. Every expression that there is stays below [`MOST_ATOMS`], so counting
+/// does not take long.
+fn atoms(terms: &Terms) -> usize {
+    let nested = |dim: &Dim| match &dim.0 {
+        Repr::Poly(terms) => atoms(terms),
+        Repr::Known(_) | Repr::Undefined => 0,
+    };
+    let weight = |atom: &Atom| match atom {
+        Atom::Symbol(_) => 1,
+        Atom::FloorDiv(a, b) => 1 + nested(a) + nested(b),
+    };
+    terms.keys().map(|atoms| 1 + atoms.iter().map(weight).sum::<usize>()).sum()
+}
+
+/// Rounded towards negative infinity; `None` where it does not fit. `b` is not 0.
+fn floor_quotient(a: i64, b: i64) -> Option<i64> {
+    let quotient = a.checked_div(b)?;
+    let below = a % b != 0 && (a < 0) != (b < 0);
+    Some(quotient - i64::from(below))
+}
+
+/// What is not there is undefined.
+impl From<Option<i64>> for Dim {
+    fn from(n: Option<i64>) -> Self {
+        n.map_or(Dim::UNDEFINED, Dim::from)
     }
 }
 
@@ -142,9 +188,10 @@ impl From<i32> for Dim {
     }
 }
 
+/// Undefined from 2^63 on.
 impl From<usize> for Dim {
     fn from(n: usize) -> Self {
-        Self(Repr::Known(i64::try_from(n).expect("a dimension is below 2^63")))
+        Self::from(i64::try_from(n).ok())
     }
 }
 
@@ -152,12 +199,16 @@ impl std::ops::Add for &Dim {
     type Output = Dim;
     fn add(self, rhs: &Dim) -> Dim {
         if let (Some(a), Some(b)) = (self.known(), rhs.known()) {
-            return Dim::from(a.wrapping_add(b));
+            return a.checked_add(b).into();
+        }
+        if self.is_undefined() || rhs.is_undefined() {
+            return Dim::UNDEFINED;
         }
         let mut terms = self.terms();
         for (atoms, coefficient) in rhs.terms() {
             let sum = terms.entry(atoms).or_insert(0);
-            *sum = sum.wrapping_add(coefficient);
+            let Some(total) = sum.checked_add(coefficient) else { return Dim::UNDEFINED };
+            *sum = total;
         }
         Dim::from_terms(terms)
     }
@@ -167,15 +218,25 @@ impl std::ops::Mul for &Dim {
     type Output = Dim;
     fn mul(self, rhs: &Dim) -> Dim {
         if let (Some(a), Some(b)) = (self.known(), rhs.known()) {
-            return Dim::from(a.wrapping_mul(b));
+            return a.checked_mul(b).into();
+        }
+        if self.is_undefined() || rhs.is_undefined() {
+            return Dim::UNDEFINED;
+        }
+        let (left, right) = (self.terms(), rhs.terms());
+        if left.len().saturating_mul(right.len()) > MOST_ATOMS {
+            return Dim::UNDEFINED;
         }
         let mut terms = Terms::new();
-        for (a, x) in self.terms() {
-            for (b, y) in rhs.terms() {
-                let mut atoms: Vec<Atom> = a.iter().chain(&b).cloned().collect();
+        for (a, x) in &left {
+            for (b, y) in &right {
+                let mut atoms: Vec<Atom> = a.iter().chain(b).cloned().collect();
                 atoms.sort();
                 let sum = terms.entry(atoms).or_insert(0);
-                *sum = sum.wrapping_add(x.wrapping_mul(y));
+                let Some(total) = x.checked_mul(*y).and_then(|xy| sum.checked_add(xy)) else {
+                    return Dim::UNDEFINED;
+                };
+                *sum = total;
             }
         }
         Dim::from_terms(terms)
@@ -203,6 +264,7 @@ impl fmt::Display for Dim {
         let terms = match &self.0 {
             Repr::Known(n) => return write!(f, "{n}"),
             Repr::Poly(terms) => terms,
+            Repr::Undefined => return f.write_str("(too large)"),
         };
         // Symbols read better before the constant, which sorts first.
         for (i, (atoms, &coefficient)) in terms.iter().rev().enumerate() {
@@ -269,6 +331,44 @@ mod tests {
         assert_eq!(half.to_string(), "floor(s, 2)");
         assert_eq!((&half - &half).known(), Some(0));
         assert_eq!(Dim::from(-7).floor_div(&Dim::from(2)), Dim::from(-4));
+        assert_eq!(Dim::from(7).floor_div(&Dim::from(-2)), Dim::from(-4));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_undefined_and_stays_so() {
+        let (most, least) = (Dim::from(i64::MAX), Dim::from(i64::MIN));
+        let (one, s) = (Dim::from(1), Dim::symbol("s"));
+        let wrapping = [
+            &most + &one,
+            &least - &one,
+            &most * &Dim::from(2),
+            &(&most * &s) + &s,
+            &(&most * &s) * &Dim::from(2),
+            least.floor_div(&Dim::from(-1)),
+            one.floor_div(&Dim::from(0)),
+            s.floor_div(&Dim::from(0)),
+            Dim::from(usize::MAX),
+        ];
+        for dim in wrapping {
+            assert!(dim.is_undefined() && dim.known().is_none() && !dim.is_size(), "{dim}");
+            assert!((&dim + &one).is_undefined() && (&s * &dim).is_undefined());
+            assert!((&dim - &dim).is_undefined() && s.floor_div(&dim).is_undefined());
+        }
+        assert_eq!((&most + &Dim::from(0)).known(), Some(i64::MAX));
+    }
+
+    #[test]
+    fn expressions_do_not_grow_without_end() {
+        let mut product = Dim::from(1);
+        for i in 0..40 {
+            product = &product * &(&Dim::symbol(&format!("s{i}")) + &Dim::from(1));
+        }
+        assert!(product.is_undefined());
+        let mut quotient = Dim::symbol("s");
+        for _ in 0..10_000 {
+            quotient = (&quotient + &Dim::from(1)).floor_div(&Dim::from(2));
+        }
+        assert!(quotient.is_undefined());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The one error of this crate.
 
+use crate::OutOfMemory;
 use std::fmt;
 
 /// The class of a [`FormatError`]; match on this, print the error.
@@ -24,6 +25,8 @@ pub enum FormatErrorKind {
     NotRefittable,
     /// Writing to, or reading from, the caller's stream failed.
     Io,
+    /// There is no memory for what was asked for.
+    OutOfMemory,
 }
 
 /// What went wrong, where, what was expected and what was found.
@@ -117,3 +120,9 @@ impl fmt::Display for FormatError {
 }
 
 impl std::error::Error for FormatError {}
+
+impl From<OutOfMemory> for FormatError {
+    fn from(error: OutOfMemory) -> Self {
+        Self::new(FormatErrorKind::OutOfMemory, error.to_string())
+    }
+}

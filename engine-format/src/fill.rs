@@ -6,8 +6,8 @@ use crate::fit::{self, Examined, FitError, FitPolicy, FitReport, Misfit, Way};
 use crate::spread;
 use crate::writer::{Pieces, Supply, Written, write_file};
 use crate::{
-    Bytes, Digest, Engine, EngineFlags, SerializeFlags, Spare, Weight, WeightData, WeightSource,
-    WeightsPresence,
+    Bytes, Digest, Engine, EngineFlags, FormatError, SerializeFlags, Spare, Weight, WeightData,
+    WeightSource, WeightsPresence,
 };
 use std::io::{Seek, Write};
 
@@ -138,7 +138,8 @@ fn take(
         }
         false => {
             // Digested while the piece is in the cache, in which it was read.
-            let (mut buf, mut hasher) = (spare.take(weight.byte_len()), Hasher::default());
+            let mut buf = spare.take(weight.byte_len()).map_err(FormatError::from)?;
+            let mut hasher = Hasher::default();
             fit::stream_into(source, way, weight, &mut buf, &mut |piece| hasher.update(piece))?;
             (fit::checked(source, way, weight, buf.into())?, hasher.finish())
         }

@@ -40,6 +40,7 @@ mod program;
 mod reader;
 mod rearrange;
 mod rule;
+pub mod size;
 mod spread;
 mod strings;
 mod tensor;
@@ -65,6 +66,7 @@ pub use probe::Probe;
 pub use program::{Attr, Attrs, Block, Literal, Node, ValueId};
 pub use rearrange::Inexact;
 pub use rule::{WeightsPresence, serialized_flags};
+pub use size::OutOfMemory;
 pub use strings::decode as decode_strings;
 pub use tensor::{Element, Tensor, TensorError};
 pub use weights::{

@@ -37,12 +37,13 @@ pub(crate) fn unpack(packed: &[u8], len: usize, place: &str) -> Result<AlignedBu
     decoder.window_log_max(limits::WINDOW_LOG).map_err(broken)?;
 
     let first = packed.len().saturating_mul(FIRST_RATIO).saturating_add(FIRST);
-    let mut out = AlignedBuf::zeroed(len.min(first));
+    let mut out =
+        AlignedBuf::try_zeroed(len.min(first)).map_err(|e| FormatError::from(e).at(place))?;
     let mut filled = 0;
     while filled < len {
         if filled == out.len() {
             let next = out.len().saturating_mul(2).min(len);
-            out.grow(next);
+            out.try_grow(next).map_err(|e| FormatError::from(e).at(place))?;
         }
         match decoder.read(&mut out[filled..]).map_err(broken)? {
             0 => {

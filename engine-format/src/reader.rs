@@ -5,7 +5,7 @@ use crate::wire::{WireProbes, WireProgram, WireTable, WireWeight, usable_shape};
 use crate::writer::{self, Placement, WEIGHT_ALIGNMENT};
 use crate::{
     Bytes, Digest, EngineFlags, EngineParts, FormatError, FormatErrorKind, Probe, Weight,
-    WeightClass, WeightData, limits, msgpack, pack, tensor,
+    WeightClass, WeightData, limits, msgpack, pack, size,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -130,10 +130,11 @@ impl<'a> Weights<'a> {
             digest: row.digest.as_ref().map(|digest| digest.digest(&place)).transpose()?,
             data: WeightData::Missing,
         };
-        let size = row.dtype.size().ok_or_else(|| {
-            corrupt("a weight of strings").expected("a literal: strings are part of the program")
-        })?;
-        let bytes = tensor::elements(&weight.shape).and_then(|n| n.checked_mul(size));
+        if row.dtype.size().is_none() {
+            return Err(corrupt("a weight of strings")
+                .expected("a literal: strings are part of the program"));
+        }
+        let bytes = size::byte_len(row.dtype, &weight.shape);
         if bytes.is_none_or(|bytes| bytes as u64 > limits::TOTAL_BYTES) {
             return Err(FormatError::new(FormatErrorKind::LimitExceeded, "weight too large")
                 .at(&place)
@@ -165,8 +166,10 @@ impl<'a> Weights<'a> {
             weight.digest = Some(Digest::of(&data.0));
             weight.data = WeightData::Stored(data.0);
         } else if let (Some(offset), Some(digest)) = (row.offset, weight.digest) {
-            let packed =
-                row.packed.map(|p| Ok((p.length, p.digest.digest(&place)?))).transpose()?;
+            let packed = row
+                .packed
+                .map(|p| Ok::<_, FormatError>((p.length, p.digest.digest(&place)?)))
+                .transpose()?;
             weight.data = WeightData::Stored(self.stored(&weight, offset, digest, packed)?);
         }
         Ok(weight)

@@ -2,7 +2,7 @@
 //! UTF-8, one after the other, with nothing between and nothing after them.
 
 use crate::TensorError;
-use crate::tensor::elements;
+use crate::size::elements;
 
 /// Bytes of a length.
 pub(crate) const LENGTH: usize = size_of::<u32>();

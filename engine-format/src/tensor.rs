@@ -1,6 +1,7 @@
 //! Host tensors: an element type, a shape and shared bytes, always consistent.
 
-use crate::{Bytes, DType, strings};
+use crate::size::byte_len;
+use crate::{AlignedBuf, Bytes, DType, OutOfMemory, strings};
 use half::{bf16, f16};
 use std::fmt;
 
@@ -76,11 +77,6 @@ pub struct Tensor {
     data: Bytes,
 }
 
-/// Elements of a shape, or `None` on overflow.
-pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
-}
-
 impl Tensor {
     /// Checks length, bools and strings. Bytes that are not aligned for `dtype` (a mapped foreign
     /// file) are copied once, so typed views never fail.
@@ -89,7 +85,7 @@ impl Tensor {
             strings::check(shape, &data)?;
             return Ok(Self { dtype, shape: shape.to_vec(), data });
         };
-        let expected = elements(shape).and_then(|n| n.checked_mul(size));
+        let expected = byte_len(dtype, shape);
         if expected != Some(data.len()) {
             return Err(TensorError::Length {
                 dtype,
@@ -138,10 +134,17 @@ impl Tensor {
     }
 
     /// Zeros (false, empty strings).
+    ///
+    /// # Panics
+    /// If there is no memory for them; [`Self::try_zeros`] says so instead.
     pub fn zeros(dtype: DType, shape: &[usize]) -> Self {
-        let size = dtype.size().unwrap_or(strings::LENGTH);
-        let len = elements(shape).expect("shape fits memory") * size;
-        Self { dtype, shape: shape.to_vec(), data: crate::AlignedBuf::zeroed(len).into() }
+        Self::try_zeros(dtype, shape).unwrap_or_else(|error| panic!("{dtype}{shape:?}: {error}"))
+    }
+
+    /// Zeros (false, empty strings), of a shape that somebody else decides.
+    pub fn try_zeros(dtype: DType, shape: &[usize]) -> Result<Self, OutOfMemory> {
+        let len = byte_len(dtype, shape).ok_or(OutOfMemory { bytes: usize::MAX })?;
+        Ok(Self { dtype, shape: shape.to_vec(), data: AlignedBuf::try_zeroed(len)?.into() })
     }
 
     /// Element type.

@@ -3,7 +3,7 @@
 
 use crate::{
     Alias, Attr, Block, DType, Digest, EngineFlags, EngineParts, FormatError, FormatErrorKind,
-    Node, Port, ValueId, Weight, WeightData, limits, tensor,
+    Node, Port, ValueId, Weight, WeightData, limits, size,
 };
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -195,7 +195,7 @@ fn check_views(
             for part in &view.parts {
                 check_name(&part.name, &place)?;
                 check_rank(&part.info.shape, &place)?;
-                let bytes = tensor::elements(&part.info.shape);
+                let bytes = size::elements(&part.info.shape);
                 if bytes.is_none_or(|n| n as u64 > limits::TOTAL_BYTES / 8) {
                     let cap = limits::TOTAL_BYTES as usize;
                     return Err(over("bytes of a tensor of a view", &place, cap, usize::MAX));
@@ -218,14 +218,13 @@ fn check_views(
 fn check_weight(weight: &Weight, flags: EngineFlags) -> Result<u64, FormatError> {
     let place = weight_place(weight);
     check_rank(&weight.shape, &place)?;
-    let size = weight.dtype.size().ok_or_else(|| {
-        invalid("a weight of strings", &place)
-            .expected("a literal: strings are part of the program")
+    if weight.dtype.size().is_none() {
+        return Err(invalid("a weight of strings", &place)
+            .expected("a literal: strings are part of the program"));
+    }
+    let bytes = size::byte_len(weight.dtype, &weight.shape).ok_or_else(|| {
+        over("bytes of a weight", &place, limits::TOTAL_BYTES as usize, usize::MAX)
     })?;
-    let bytes =
-        tensor::elements(&weight.shape).and_then(|n| n.checked_mul(size)).ok_or_else(|| {
-            over("bytes of a weight", &place, limits::TOTAL_BYTES as usize, usize::MAX)
-        })?;
     if !flags.contains(EngineFlags::REFIT_INDIVIDUAL) && weight.refittable == flags.is_frozen() {
         return Err(invalid("the refittable mark contradicts the flags", &place)
             .expected(!flags.is_frozen())

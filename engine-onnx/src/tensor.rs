@@ -3,6 +3,7 @@
 use crate::external::{Location, Origin};
 use crate::proto::{self, SparseTensorProto, TensorProto};
 use crate::{OnnxError, OnnxErrorKind};
+use engine_format::size::{byte_len, elements};
 use engine_format::{AlignedBuf, Bytes, DType, Tensor, TensorInfo};
 use prost::Message;
 use std::fmt;
@@ -169,11 +170,11 @@ impl TensorData {
     }
 
     fn elements(&self) -> Option<usize> {
-        self.inner.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+        elements(&self.inner.shape)
     }
 
     fn byte_len(&self, dtype: DType) -> Result<usize, OnnxError> {
-        self.elements().and_then(|n| n.checked_mul(dtype.width())).ok_or_else(|| {
+        byte_len(dtype, &self.inner.shape).ok_or_else(|| {
             OnnxError::invalid("size overflows").found(format_args!("{:?}", self.inner.shape))
         })
     }
@@ -448,15 +449,15 @@ fn densify(
     let size = dtype
         .size()
         .ok_or_else(|| OnnxError::invalid("sparse tensor").expected("numbers").found(dtype))?;
-    let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    let bytes = elements.and_then(|n| n.checked_mul(size)).filter(|&n| n <= MAX_DENSE);
-    let (Some(elements), Some(bytes)) = (elements, bytes) else {
-        return Err(OnnxError::limit("bytes of a sparse tensor made dense", MAX_DENSE)
-            .found(format_args!("{shape:?}")));
+    let over = || {
+        OnnxError::limit("bytes of a sparse tensor made dense", MAX_DENSE)
+            .found(format_args!("{shape:?}"))
     };
+    let bytes = byte_len(dtype, shape).filter(|&n| n <= MAX_DENSE).ok_or_else(over)?;
+    let elements = bytes / size;
     let (values, indices) = (values.tensor()?, indices.tensor()?);
     let linear = linear_indices(shape, elements, values.len(), &indices)?;
-    let mut out = AlignedBuf::zeroed(bytes);
+    let mut out = AlignedBuf::try_zeroed(bytes).map_err(|_| over())?;
     for (at, value) in linear.into_iter().zip(values.bytes().chunks_exact(size)) {
         out[at * size..][..size].copy_from_slice(value);
     }

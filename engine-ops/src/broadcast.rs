@@ -25,6 +25,16 @@ pub(crate) struct Broadcast<const N: usize> {
 impl<const N: usize> Broadcast<N> {
     /// The walk for operands of these shapes to a result of shape `out`, to which they must broadcast.
     pub fn new(out: &[usize], operands: [&[usize]; N]) -> Result<Self, OpError> {
+        if let Some(k) = operands.iter().position(|shape| {
+            // Axes in front of the result's own may be there where they are of one element.
+            let more = shape.len().saturating_sub(out.len());
+            shape[..more].iter().any(|&size| size != 1)
+        }) {
+            let shape = operands[k];
+            return Err(OpError::new(format!(
+                "operand {k} has shape {shape:?}, which has more axes than {out:?}"
+            )));
+        }
         let one = Axis { size: 1, strides: [0; N] };
         let mut walk = Self { axes: [one; MAX_AXES], used: 0 };
         let mut strides = [1usize; N];
@@ -225,6 +235,7 @@ mod tests {
     #[test]
     fn shapes_that_do_not_broadcast_are_refused() {
         assert!(Broadcast::new(&[2, 3], [&[2, 2]]).is_err());
+        assert!(Broadcast::new(&[1], [&[0, 1]]).is_err());
     }
 
     #[test]

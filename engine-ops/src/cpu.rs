@@ -1,7 +1,8 @@
 //! What a CPU kernel sees.
 
 use crate::OpError;
-use engine_format::{Attrs, DType, Element, Tensor, decode_strings};
+use engine_format::{Attrs, DType, Element, Tensor, decode_strings, size};
+use std::fmt;
 
 /// How an operator runs on the CPU.
 #[derive(Clone, Copy)]
@@ -12,7 +13,7 @@ pub enum Cpu {
     Kernel {
         /// The kernel.
         run: fn(&mut CpuCtx<'_>) -> Result<(), OpError>,
-        /// Bytes of scratch it needs for these shapes.
+        /// Bytes of scratch it needs for these shapes; asked through [`OpDef::scratch`](crate::OpDef::scratch).
         scratch: fn(&CpuShapes<'_>) -> usize,
     },
     /// Makes its outputs itself, because their shapes depend on data.
@@ -36,6 +37,13 @@ pub struct CpuShapes<'a> {
     pub outputs: &'a [Option<TensorMeta>],
 }
 
+impl CpuShapes<'_> {
+    /// Whether all results are empty: then no kernel is called.
+    pub fn nothing_to_write(&self) -> bool {
+        self.outputs.iter().flatten().all(TensorMeta::is_empty)
+    }
+}
+
 /// Element type and shape of a value whose shape is known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorMeta {
@@ -46,22 +54,28 @@ pub struct TensorMeta {
 }
 
 impl TensorMeta {
-    /// Number of elements.
+    /// Number of elements; `usize::MAX` where they do not fit the address space, which no result of an operator is
+    /// ([`OpDef::results`](crate::OpDef::results)).
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        size::elements(&self.shape).unwrap_or(usize::MAX)
     }
 
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.shape.contains(&0)
     }
 
-    /// Bytes on the host.
-    ///
-    /// # Panics
-    /// For strings, which are never in a buffer of a plan.
+    /// Bytes on the host; `usize::MAX` where they do not fit the address space. Strings are never in a buffer of a plan, and
+    /// of them it is the least that they take.
     pub fn byte_len(&self) -> usize {
-        self.len() * self.dtype.width()
+        size::byte_len(self.dtype, &self.shape).unwrap_or(usize::MAX)
+    }
+}
+
+/// `f32[2, 3]`.
+impl fmt::Display for TensorMeta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:?}", self.dtype, self.shape)
     }
 }
 

@@ -3,9 +3,10 @@
 use crate::{
     case::Case,
     chain::Function,
-    cpu::Cpu,
+    cpu::{Cpu, CpuShapes},
     gpu::GpuKernel,
     infer::{Facts, InferCtx, InferError, InferRule},
+    operand::{self, Operand, Role, Types},
     text::Text,
     tolerance::Tolerance,
 };
@@ -25,7 +26,7 @@ pub struct OpDef {
     pub onnx: &'static [OnnxName],
     /// Attributes taken; any other is an error.
     pub attrs: &'static [AttrDef],
-    /// Operands in order.
+    /// Operands in order. What they say of their types and shapes is checked before [`Self::infer`] is asked.
     pub inputs: &'static [Operand],
     /// The last operand may be repeated (Concat, Max).
     pub variadic_input: bool,
@@ -39,8 +40,6 @@ pub struct OpDef {
     pub elementwise: bool,
     /// Types, symbolic shapes and small values of the results; asked through [`OpDef::results`].
     pub infer: InferRule,
-    /// Element types of the first operand, checked before the shape rule is asked; empty where that decides.
-    pub types: &'static [DType],
     /// Whether it calculates with the compact element types too (it converts them). What only moves data always takes them.
     pub compact: bool,
     /// The operator as a function of one `f32`, where it is one: how it runs as a stage of a chain ([`crate::chain`]).
@@ -74,7 +73,6 @@ impl OpDef {
         kind: Kind::Compute,
         elementwise: false,
         infer: |_| Ok(Vec::new()),
-        types: &[],
         compact: false,
         function: None,
         random: false,
@@ -85,12 +83,20 @@ impl OpDef {
         cases: Vec::new,
     };
 
-    /// Whether the first operand may have this element type, as far as [`Self::types`] says.
-    pub fn takes(&self, dtype: DType) -> bool {
-        self.types.is_empty() || self.types.contains(&dtype)
+    /// Element types of the first operand; `None` where the shape rule decides.
+    pub fn first_types(&self) -> Option<&'static [DType]> {
+        match self.inputs.first()?.types {
+            Types::Of(types) => Some(types),
+            Types::Any | Types::Like(_) => None,
+        }
     }
 
-    /// Facts of the results: what [`Self::infer`] says, if the operands' element types are taken at all.
+    /// Whether the first operand may have this element type, as far as the row says.
+    pub fn takes(&self, dtype: DType) -> bool {
+        self.first_types().is_none_or(|types| types.contains(&dtype))
+    }
+
+    /// Facts of the results: what [`Self::infer`] says, if the operands are what the row takes and the results' sizes fit.
     pub fn results(&self, ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
         let read = |(i, facts): (usize, &Option<Facts>)| {
             let dtype = facts.as_ref()?.dtype;
@@ -103,18 +109,14 @@ impl OpDef {
         {
             return Err(no("does not take".to_owned()));
         }
-        if let Some(found) = ctx.opt(0).map(|facts| facts.dtype).filter(|&d| !self.takes(d)) {
-            let (operand, op) = (self.inputs[0].name, self.name);
-            let taken: Vec<&str> = self.types.iter().map(|dtype| dtype.name()).collect();
-            let taken = taken.join(", ");
-            return Err(InferError::invalid(format!(
-                "operand {operand} is {found}; {op} takes {taken}"
-            )));
-        }
+        operand::check(|i| self.operand(i), ctx.inputs)?;
         let results = (self.infer)(ctx)?;
         self.check_calculated(results.iter().map(|facts| facts.dtype))?;
         if refuses && results.iter().any(|facts| facts.dtype == DType::String) {
             return Err(no("does not give".to_owned()));
+        }
+        for (i, facts) in results.iter().enumerate() {
+            facts.check_size().map_err(|why| OpError::new(format!("result {i} {why}")))?;
         }
         Ok(results)
     }
@@ -150,6 +152,14 @@ impl OpDef {
     /// Whether the contents of operand `i` are read, not its type or shape alone.
     fn reads(&self, i: usize) -> bool {
         self.operand(i).is_none_or(|operand| operand.role != Role::Type)
+    }
+
+    /// Bytes of scratch that the CPU kernel needs for these shapes; none where it has nothing to write, as it is not called then.
+    pub fn scratch(&self, shapes: &CpuShapes<'_>) -> usize {
+        match self.cpu {
+            Cpu::Kernel { scratch, .. } if !shapes.nothing_to_write() => scratch(shapes),
+            _ => 0,
+        }
     }
 
     /// The operand at position `i`, the last one standing for all further ones if variadic.
@@ -210,6 +220,23 @@ pub(crate) const NUMBERS: &[DType] = &[
     DType::U16,
     DType::U32,
     DType::U64,
+];
+
+/// Numbers and bools, false coming before true.
+pub(crate) const ORDERED: &[DType] = &[
+    DType::F32,
+    DType::F64,
+    DType::F16,
+    DType::BF16,
+    DType::I8,
+    DType::I16,
+    DType::I32,
+    DType::I64,
+    DType::U8,
+    DType::U16,
+    DType::U32,
+    DType::U64,
+    DType::Bool,
 ];
 
 /// The types of matrix products: ONNX has these alone.
@@ -330,65 +357,6 @@ pub enum Default {
     Str(&'static str),
     Ints(&'static [i64]),
     Floats(&'static [f32]),
-}
-
-/// One operand.
-#[derive(Clone, Copy, Debug)]
-pub struct Operand {
-    /// Name, as in ONNX.
-    pub name: &'static str,
-    /// What its contents decide.
-    pub role: Role,
-    /// May be omitted.
-    pub optional: bool,
-    /// A constant here is what a layer learns, however small: a filter, a matrix, a bias, a scale, a table.
-    pub learned: bool,
-}
-
-impl Operand {
-    /// A required operand that flows into the results.
-    pub const fn data(name: &'static str) -> Self {
-        Self { name, role: Role::Data, optional: false, learned: false }
-    }
-
-    /// An optional operand that flows into the results.
-    pub const fn opt_data(name: &'static str) -> Self {
-        Self { name, role: Role::Data, optional: true, learned: false }
-    }
-
-    /// A required operand that decides shapes, axes, indices or control.
-    pub const fn shape(name: &'static str) -> Self {
-        Self { name, role: Role::Shape, optional: false, learned: false }
-    }
-
-    /// An optional operand that decides shapes, axes, indices or control.
-    pub const fn opt_shape(name: &'static str) -> Self {
-        Self { name, role: Role::Shape, optional: true, learned: false }
-    }
-
-    /// Indices of a gather: which elements, not how many. A constant here is part of the program; a run-time
-    /// value stays on the device.
-    pub const fn index(name: &'static str) -> Self {
-        Self { name, role: Role::Index, optional: false, learned: false }
-    }
-
-    /// The same operand, a constant in which a layer learns.
-    pub const fn learned(self) -> Self {
-        Self { learned: true, ..self }
-    }
-}
-
-/// What an operand's contents decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// The values of the results.
-    Data,
-    /// Shapes, axes or control: the planner must know the contents.
-    Shape,
-    /// Which elements are read: a constant is a literal, but the planner need not know the contents.
-    Index,
-    /// Only the operand's dtype and shape are read (Shape, Size): its contents decide nothing.
-    Type,
 }
 
 /// What kind of work an operator does.

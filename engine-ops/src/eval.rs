@@ -1,9 +1,10 @@
 //! One node on the host: what folding, planning, `prepare` and tests evaluate constants with.
 
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
-use crate::infer::{Facts, InferCtx};
+use crate::infer::{Facts, InferCtx, InferError};
 use crate::{Kind, OpDef, OpError, text};
 use engine_format::{AlignedBuf, Attrs, DType, Tensor};
+use std::fmt;
 
 /// Runs `def` on operands whose contents are known and gives its first `outputs` results.
 ///
@@ -16,17 +17,35 @@ pub fn eval(
     outputs: usize,
 ) -> Result<Vec<Tensor>, OpError> {
     check_operands(def, inputs)?;
-    if text::reads(def, inputs) && def.kind != Kind::View {
+    // The first result is made whether it is asked for or not.
+    let mut results = evaluated(def, attrs, inputs, outputs.max(1))?;
+    results.truncate(outputs);
+    Ok(results)
+}
+
+fn evaluated(
+    def: &OpDef,
+    attrs: &Attrs,
+    inputs: &[Option<Tensor>],
+    outputs: usize,
+) -> Result<Vec<Tensor>, OpError> {
+    let results = inferred(def, attrs, inputs, outputs)?;
+    let gives_strings = results.iter().flatten().any(|facts| facts.dtype == DType::String);
+    if (gives_strings || text::reads(def, inputs)) && def.kind != Kind::View {
         return text::run(def, attrs, inputs, outputs);
     }
     let refs: Vec<_> = inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();
     if let Cpu::Dynamic(run) = def.cpu {
-        return run(&CpuCtx { attrs, inputs: &refs, outputs: &mut [], scratch: &mut [] });
+        let results = run(&CpuCtx { attrs, inputs: &refs, outputs: &mut [], scratch: &mut [] })?;
+        return match results.len() {
+            few if few < outputs => Err(too_few(def, few, outputs)),
+            _ => Ok(results),
+        };
     }
-    let metas = result_types(def, attrs, inputs, outputs)?;
-    if metas.iter().any(|meta| meta.dtype == DType::String) && def.kind != Kind::View {
-        return text::run(def, attrs, inputs, outputs);
-    }
+    let results = results.ok_or_else(|| {
+        OpError::new(format!("{def:?}: the shapes of its results depend on data"))
+    })?;
+    let metas = concrete(def, &results, outputs)?;
     if def.kind == Kind::View {
         let (source, meta) = (inputs.first().and_then(Option::as_ref), metas.first());
         let (source, meta) = source
@@ -35,10 +54,14 @@ pub fn eval(
         let viewed = source.reshaped(&meta.shape).map_err(|e| OpError::new(e.to_string()))?;
         return Ok(vec![viewed]);
     }
-    let Cpu::Kernel { run, scratch } = def.cpu else {
+    let Cpu::Kernel { run, .. } = def.cpu else {
         return Err(OpError::new(format!("{def:?} is run by the planner, not by a kernel")));
     };
-    let mut buffers: Vec<_> = metas.iter().map(|m| AlignedBuf::zeroed(m.byte_len())).collect();
+    let memory = |bytes: usize, what: &dyn fmt::Display| {
+        AlignedBuf::try_zeroed(bytes).map_err(|why| OpError::new(format!("{def:?}: {what}: {why}")))
+    };
+    let mut buffers =
+        metas.iter().map(|meta| memory(meta.byte_len(), meta)).collect::<Result<Vec<_>, _>>()?;
     let mut results: Vec<_> = metas
         .iter()
         .zip(&mut buffers)
@@ -46,9 +69,11 @@ pub fn eval(
         .collect();
     let shapes: Vec<_> = inputs.iter().map(|t| t.as_ref().map(TensorMeta::from)).collect();
     let wanted: Vec<_> = metas.iter().cloned().map(Some).collect();
-    let mut space =
-        AlignedBuf::zeroed(scratch(&CpuShapes { attrs, inputs: &shapes, outputs: &wanted }));
-    run(&mut CpuCtx { attrs, inputs: &refs, outputs: &mut results, scratch: &mut space })?;
+    let shapes = CpuShapes { attrs, inputs: &shapes, outputs: &wanted };
+    let mut space = memory(def.scratch(&shapes), &"scratch")?;
+    if !shapes.nothing_to_write() {
+        run(&mut CpuCtx { attrs, inputs: &refs, outputs: &mut results, scratch: &mut space })?;
+    }
     metas.into_iter().zip(buffers).map(|(meta, buffer)| finish(&meta, buffer)).collect()
 }
 
@@ -64,31 +89,37 @@ fn check_operands(def: &OpDef, inputs: &[Option<Tensor>]) -> Result<(), OpError>
     }
 }
 
-/// Element types and shapes of the results; everything is known, so a rule that still asks has a bug.
-fn result_types(
+fn too_few(def: &OpDef, found: usize, asked: usize) -> OpError {
+    OpError::new(format!("{def:?} has {found} results, {asked} were asked for"))
+}
+
+/// What the row says of the results; `None` where that depends on data.
+fn inferred(
     def: &OpDef,
     attrs: &Attrs,
     inputs: &[Option<Tensor>],
     outputs: usize,
-) -> Result<Vec<TensorMeta>, OpError> {
+) -> Result<Option<Vec<Facts>>, OpError> {
     let facts: Vec<_> = inputs.iter().map(|t| t.clone().map(Facts::constant)).collect();
-    let results = def
-        .results(&InferCtx { attrs, inputs: &facts, outputs })
-        .map_err(|e| OpError::new(format!("{def:?}: {e}")))?;
-    if results.len() < outputs {
-        let has = results.len();
-        return Err(OpError::new(format!("{def:?} has {has} results, {outputs} were asked for")));
+    match def.results(&InferCtx { attrs, inputs: &facts, outputs }) {
+        Ok(results) => Ok(Some(results)),
+        Err(InferError::DataDependent) => Ok(None),
+        Err(why) => Err(OpError::new(format!("{def:?}: {why}"))),
     }
-    results
-        .iter()
-        .take(outputs)
-        .map(|f| {
-            let shape = f.concrete().ok_or_else(|| {
-                OpError::new(format!("{def:?}: result {:?} is not a shape of numbers", f.shape))
-            })?;
-            Ok(TensorMeta { dtype: f.dtype, shape })
-        })
-        .collect()
+}
+
+/// Element types and shapes of the results; everything is known, so a rule that leaves one open has a bug.
+fn concrete(def: &OpDef, results: &[Facts], outputs: usize) -> Result<Vec<TensorMeta>, OpError> {
+    if results.len() < outputs {
+        return Err(too_few(def, results.len(), outputs));
+    }
+    let meta = |f: &Facts| {
+        let shape = f.concrete().ok_or_else(|| {
+            OpError::new(format!("{def:?}: result {:?} is not a shape of numbers", f.shape))
+        })?;
+        Ok(TensorMeta { dtype: f.dtype, shape })
+    };
+    results.iter().take(outputs).map(meta).collect()
 }
 
 fn finish(meta: &TensorMeta, buffer: AlignedBuf) -> Result<Tensor, OpError> {

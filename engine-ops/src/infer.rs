@@ -1,7 +1,7 @@
 //! Types, symbolic shapes and small known values.
 
 use crate::OpError;
-use engine_format::{Attrs, DType, Dim, Tensor};
+use engine_format::{Attrs, DType, Dim, Tensor, size};
 use std::fmt;
 
 /// The rule that gives the facts of a node's results from those of its operands.
@@ -58,6 +58,10 @@ impl Facts {
     pub fn of_dims(shape: Vec<Dim>, dims: Vec<Dim>) -> Self {
         let numbers: Option<Vec<i64>> = dims.iter().map(Dim::known).collect();
         let mut facts = Self::new(DType::I64, shape);
+        // Integers of a tensor wrap where sizes must not: their kernel knows.
+        if dims.iter().any(Dim::is_undefined) {
+            return facts;
+        }
         facts.value = Some(match (numbers, facts.concrete()) {
             (Some(numbers), Some(shape)) => Known::Tensor(Tensor::from_slice(&shape, &numbers)),
             _ => Known::Dims(dims),
@@ -73,6 +77,23 @@ impl Facts {
     /// A scalar `i64` with these contents.
     pub fn scalar(dim: Dim) -> Self {
         Self::of_dims(Vec::new(), vec![dim])
+    }
+
+    /// Whether dimensions, where they are known, are sizes, and a tensor of them fits the address space. What is wrong, else.
+    pub(crate) fn check_size(&self) -> Result<(), OpError> {
+        let Some(shape) = &self.shape else { return Ok(()) };
+        if shape.iter().any(Dim::is_undefined) {
+            return Err(OpError::new(format!("has a size that no tensor can have: {self}")));
+        }
+        if let Some(axis) = shape.iter().position(|dim| dim.known().is_some_and(|n| n < 0)) {
+            return Err(OpError::new(format!("has a negative size on axis {axis}: {self}")));
+        }
+        let known: Result<Vec<usize>, _> =
+            shape.iter().filter_map(Dim::known).map(usize::try_from).collect();
+        match known {
+            Ok(known) if size::byte_len(self.dtype, &known).is_some() => Ok(()),
+            _ => Err(OpError::new(format!("does not fit the address space: {self}"))),
+        }
     }
 
     /// The shape as numbers, if every dimension is one.
@@ -185,7 +206,7 @@ impl<'a> InferCtx<'a> {
 /// An axis in `-rank..rank` as an index.
 pub fn axis(axis: i64, rank: usize) -> Result<usize, OpError> {
     let signed = i64::try_from(rank).unwrap_or(i64::MAX);
-    let index = if axis < 0 { axis + signed } else { axis };
+    let index = if axis < 0 { axis.saturating_add(signed) } else { axis };
     usize::try_from(index).ok().filter(|&i| i < rank).ok_or_else(|| {
         OpError::new(format!("axis {axis} of a tensor of rank {rank}, expected -{rank}..{rank}"))
     })

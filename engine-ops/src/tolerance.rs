@@ -146,15 +146,16 @@ pub fn compare(
         return Err(strings(&a, &b, found.shape()));
     }
     let Tolerance { atol, rtol } = tolerance.of(expected.dtype());
-    // Codes and integers have no tolerance, but a zero is a zero unless bits were asked for.
-    let exact = tolerance == Tolerance::EXACT;
+    let exact = atol == 0.0 && rtol == 0.0;
+    // A zero is a zero unless bits were asked for.
+    let signed = tolerance == Tolerance::EXACT;
     let (a, b) = (to_f64s(found), to_f64s(expected));
     let mut agreement = Agreement::default();
     let mut worst: Option<(usize, f64)> = None;
     let mut count = 0;
     for (i, (&x, &y)) in a.iter().zip(&b).enumerate() {
         let same = if exact { same_bits(found, expected, i) } else { x == y };
-        if same || (x.is_nan() && y.is_nan()) {
+        if same || (x.is_nan() && y.is_nan()) || (!signed && x == 0.0 && y == 0.0) {
             continue;
         }
         let difference = (x - y).abs();

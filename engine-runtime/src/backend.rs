@@ -38,6 +38,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Bytes of memory that a lowered segment holds on to while it is cached.
     fn cost(&self, lowered: &Self::Lowered) -> usize;
 
+    /// Bytes that one run of a lowered segment holds at once, without what it is given.
+    fn memory(&self, segment: &Segment, lowered: &Self::Lowered) -> u64;
+
     /// Where the steps of a lowered segment run; empty unless [`Self::CHOOSES`].
     fn placement(&self, _lowered: &Self::Lowered) -> Vec<Placement> {
         Vec::new()

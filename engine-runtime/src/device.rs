@@ -4,6 +4,7 @@ use crate::backend::Constants;
 use crate::cpu::{CpuBackend, CpuOptions};
 use crate::error::RunError;
 use crate::gpu::{self, AdapterSummary, GpuChoice, GpuDevice, GpuError, GpuOptions};
+use crate::limits::MemoryLimits;
 use crate::plan::program::Program;
 use crate::runner::{Loaded, Runner};
 use crate::threads;
@@ -121,6 +122,7 @@ pub struct Device {
     refit_pool: Option<Arc<rayon::ThreadPool>>,
     /// Why this is the CPU although there is a hardware GPU.
     passed_over: Option<GpuError>,
+    limits: MemoryLimits,
 }
 
 #[derive(Clone, Debug)]
@@ -137,7 +139,7 @@ impl Device {
 
     /// The CPU with the caller's threads.
     pub fn cpu_with(options: CpuOptions) -> Self {
-        Self { kind: Kind::Cpu(options), refit_pool: None, passed_over: None }
+        Self::of(Kind::Cpu(options))
     }
 
     /// Opens what is asked for. `auto` falls back to the CPU; nothing else does. If that is because a GPU did not open,
@@ -173,7 +175,24 @@ impl Device {
 
     /// An opened GPU.
     pub fn gpu(gpu: GpuDevice) -> Self {
-        Self { kind: Kind::Gpu(gpu), refit_pool: None, passed_over: None }
+        Self::of(Kind::Gpu(gpu))
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind, refit_pool: None, passed_over: None, limits: MemoryLimits::default() }
+    }
+
+    /// The same device, on which tensors and runs take no more memory than this. A device that is given no limits has those of
+    /// the machine.
+    #[must_use]
+    pub fn with_limits(mut self, limits: MemoryLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How much memory tensors and runs may take.
+    pub fn limits(&self) -> MemoryLimits {
+        self.limits
     }
 
     /// The same device with these threads for refits: they read, digest and prepare new weights while the module goes on
@@ -230,9 +249,11 @@ impl Device {
         Ok(match &self.kind {
             Kind::Cpu(options) => {
                 let backend = Arc::new(CpuBackend::new(options.clone()));
-                Box::new(Loaded::new(backend, program, constants)?)
+                Box::new(Loaded::new(backend, program, constants, self.limits)?)
             }
-            Kind::Gpu(gpu) => Box::new(Loaded::new(Arc::new(gpu.clone()), program, constants)?),
+            Kind::Gpu(gpu) => {
+                Box::new(Loaded::new(Arc::new(gpu.clone()), program, constants, self.limits)?)
+            }
         })
     }
 }

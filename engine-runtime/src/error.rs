@@ -12,8 +12,10 @@ pub enum RunErrorKind {
     InvalidInputs,
     /// A node of the program does not take its operands, or its kernel failed.
     Node,
-    /// The device failed: memory, a lost GPU.
+    /// The device failed: a lost GPU, a command that it refused.
     Device,
+    /// A tensor or the run is larger than the limit ([`MemoryLimits`](crate::MemoryLimits)), or there is no memory for it.
+    OutOfMemory,
     /// [`Cancel`](crate::Cancel) ended the run.
     Cancelled,
 }

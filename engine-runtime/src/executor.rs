@@ -140,7 +140,8 @@ impl Programs {
         };
         let options = CpuOptions { pool: None, ..device.cpu_options() };
         let backend = Arc::new(CpuBackend::new(options));
-        let session = Session::new(backend, Arc::new(program), runner::metas(&constants));
+        let metas = runner::metas(&constants);
+        let session = Session::new(backend, Arc::new(program), metas, device.limits());
         let values = session.run(&constants, Given { tensors: &[], layout: &[] }, None)?;
         let tensor = |value| match value {
             Value::Tensor(tensor) => Ok(tensor),

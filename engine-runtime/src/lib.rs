@@ -12,6 +12,7 @@ mod executor;
 pub mod gpu;
 mod inputs;
 pub mod layer;
+mod limits;
 mod module;
 pub mod plan;
 mod runner;
@@ -27,6 +28,7 @@ pub use device::{Device, DeviceError, DeviceInfo, DeviceSelector};
 pub use error::{LoadError, RefitError, RunError, RunErrorKind};
 pub use executor::Outputs;
 pub use inputs::Inputs;
+pub use limits::MemoryLimits;
 pub use module::{LiveModule, Module, PackedModule, RefitOptions, Refitted, State};
 pub use value::{Value, Values};
 

@@ -5,6 +5,7 @@ use crate::cancel::Cancel;
 use crate::cpu::kernel;
 use crate::error::RunError;
 use crate::gpu::Placement;
+use crate::limits::MemoryLimits;
 use crate::plan::item::Given;
 use crate::plan::program::Program;
 use crate::plan::walk::ResidentMetas;
@@ -44,9 +45,11 @@ impl<B: Backend> Loaded<B> {
         backend: Arc<B>,
         program: Arc<Program>,
         constants: Constants,
+        limits: MemoryLimits,
     ) -> Result<Self, RunError> {
         let resident = Arc::new(backend.load(&constants, None)?);
-        let session = Arc::new(Session::new(backend.clone(), program, metas(&constants)));
+        let session = Session::new(backend.clone(), program, metas(&constants), limits);
+        let session = Arc::new(session);
         Ok(Self { backend, session, constants: Arc::new(constants), resident })
     }
 }
@@ -72,8 +75,7 @@ impl<B: Backend> Runner for Loaded<B> {
         let session = if metas == *self.session.residents() {
             self.session.clone()
         } else {
-            let program = self.session.program().clone();
-            Arc::new(Session::new(self.backend.clone(), program, metas))
+            Arc::new(self.session.with_residents(metas))
         };
         let constants = Arc::new(constants);
         Ok(Box::new(Self { backend: self.backend.clone(), session, constants, resident }))

@@ -4,6 +4,7 @@ use crate::backend::{Backend, Run};
 use crate::cancel::{self, Cancel};
 use crate::error::RunError;
 use crate::gpu::{Obstacle, Placement};
+use crate::limits::MemoryLimits;
 use crate::plan::Segment;
 use crate::plan::cache::{Cache, CacheLimits, Key};
 use crate::plan::item::Given;
@@ -21,6 +22,7 @@ pub(crate) struct Session<B: Backend> {
     backend: Arc<B>,
     program: Arc<Program>,
     residents: ResidentMetas,
+    limits: MemoryLimits,
     stages: Mutex<Cache<Stage<B>>>,
     /// Stages made so far; names the next one. 0 stands for the start of the program.
     made: AtomicU64,
@@ -35,22 +37,28 @@ struct Stage<B: Backend> {
 }
 
 impl<B: Backend> Session<B> {
-    pub fn new(backend: Arc<B>, program: Arc<Program>, residents: ResidentMetas) -> Self {
+    pub fn new(
+        backend: Arc<B>,
+        program: Arc<Program>,
+        residents: ResidentMetas,
+        limits: MemoryLimits,
+    ) -> Self {
         let stages = Mutex::new(Cache::new(CacheLimits::SESSION));
-        Self { backend, program, residents, stages, made: AtomicU64::new(0) }
+        Self { backend, program, residents, limits, stages, made: AtomicU64::new(0) }
     }
 
     /// The same program with no plans made yet.
     pub fn fork(&self) -> Self {
-        Self::new(self.backend.clone(), self.program.clone(), self.residents.clone())
+        self.with_residents(self.residents.clone())
+    }
+
+    /// The same program over constants of other types, with no plans made yet.
+    pub fn with_residents(&self, residents: ResidentMetas) -> Self {
+        Self::new(self.backend.clone(), self.program.clone(), residents, self.limits)
     }
 
     pub fn residents(&self) -> &ResidentMetas {
         &self.residents
-    }
-
-    pub fn program(&self) -> &Arc<Program> {
-        &self.program
     }
 
     /// Runs the program over inputs in port order, already checked.
@@ -62,7 +70,7 @@ impl<B: Backend> Session<B> {
     ) -> Result<Vec<Value>, RunError> {
         cancel::check(cancel)?;
         let keyed = || self.program.keyed(given);
-        let plan = || self.program.plan(given, &self.residents);
+        let plan = || self.program.plan(given, &self.residents, self.limits);
         let mut stage = self.stage(0, given, keyed, plan)?;
         let mut inputs = Cow::Borrowed(given.tensors);
         let mut carried = Vec::new();
@@ -81,7 +89,7 @@ impl<B: Backend> Session<B> {
             };
             let given = rest.absorb(finished.host)?;
             let keyed = || rest.keyed(&self.program, &given);
-            let plan = || self.program.resume(rest, &given, &self.residents);
+            let plan = || self.program.resume(rest, &given, &self.residents, self.limits);
             let next = self.stage(stage.id, Given { tensors: &given, layout: &[] }, keyed, plan)?;
             if rest.joins_inputs() {
                 inputs.to_mut().extend(given);
@@ -127,6 +135,7 @@ impl<B: Backend> Session<B> {
         let Planned { segment, rest } = plan()?;
         let segment = Arc::new(segment);
         let lowered = self.backend.lower(&segment)?;
+        self.limits.check_run(&segment, self.backend.memory(&segment, &lowered))?;
         let kept = match &rest {
             Rest::Outputs(_) => 0,
             Rest::Suspension(rest) => rest.cost(),

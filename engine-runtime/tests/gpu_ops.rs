@@ -234,8 +234,8 @@ fn long_loops_are_right_or_refused() {
         ),
         node(
             "AveragePool",
-            &[("kernel_shape", Attr::Ints(vec![n as i64]))],
-            vec![ones(&[1, 1, n])],
+            &[("kernel_shape", Attr::Ints(vec![300, 300]))],
+            vec![ones(&[1, 1, 300, 300])],
         ),
         node("ReduceSum", &[], vec![ones(&[n, 2]), longs(&[1], &[0])]),
         node("Softmax", &[("axis", Attr::Int(0))], vec![floats(&[n, 2])]),

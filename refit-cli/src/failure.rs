@@ -134,7 +134,7 @@ impl From<RunError> for Failure {
         match error.kind() {
             RunErrorKind::MissingWeights => Self::with_help(Exit::Weights, error, FILL),
             RunErrorKind::InvalidInputs => Self::new(Exit::Usage, error),
-            RunErrorKind::Device => Self::new(Exit::Device, error),
+            RunErrorKind::Device | RunErrorKind::OutOfMemory => Self::new(Exit::Device, error),
             _ => Self::new(Exit::File, error),
         }
     }

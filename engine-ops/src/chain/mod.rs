@@ -65,7 +65,7 @@ pub(crate) const STAGES: AttrDef =
 pub(crate) const SCALARS: AttrDef =
     AttrDef { name: "scalars", kind: AttrKind::Floats, default: Default::Absent };
 /// The operands of pairs, in order.
-pub(crate) const OPERANDS: Operand = Operand::opt_data("operands");
+pub(crate) const OPERANDS: Operand = Operand::opt_data("operands").of(&[DType::F32]);
 
 /// One stage, as its node states it.
 enum Stage {

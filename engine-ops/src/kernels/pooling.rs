@@ -70,12 +70,14 @@ fn strip<T: Copy, A: Copy>(
     sums: &mut [A],
     step: &impl Fn(A, T) -> A,
 ) {
+    // The taps on the input at one of the outputs: a kernel may be far larger than the input.
+    let taps = w.inside(first + sums.len() - 1).start..w.inside(first).end;
     for kd in d.inside(at[0]) {
         for kh in h.inside(at[1]) {
             let z = at[0] * d.stride + kd * d.dilation - d.before;
             let v = at[1] * h.stride + kh * h.dilation - h.before;
             let line = &x[(z * h.input + v) * w.input..][..w.input];
-            for kw in 0..w.kernel {
+            for kw in taps.clone() {
                 let inside = w.outputs(kw);
                 let from = inside.start.max(first);
                 let end = inside.end.min(first + sums.len());

@@ -80,6 +80,9 @@ impl Window {
             (None, Some(weight)) => weight.to_vec(),
             (None, None) => return Err(OpError::new("attribute \"kernel_shape\" is missing")),
         };
+        if let Some(none) = kernel.iter().find(|size: &&Dim| size.known() == Some(0)) {
+            return Err(OpError::new(format!("a kernel of size {none}: {kernel:?}")));
+        }
         let ones = || vec![1; rank];
         let padding = match attrs.str("auto_pad") {
             "NOTSET" | "" => {
@@ -115,6 +118,9 @@ impl Window {
     pub(crate) fn output(&self, axis: usize, input: &Dim) -> Result<Dim, OpError> {
         let stride = Dim::from(self.strides[axis]);
         let extent = self.extent(axis);
+        if extent.is_undefined() {
+            return Err(OpError::new(format!("the window on spatial axis {axis} is too large")));
+        }
         let out = match &self.padding {
             Padding::Same { .. } => (&(input + &stride) - &Dim::from(1)).floor_div(&stride),
             Padding::Valid => &(input - &extent).floor_div(&stride) + &Dim::from(1),
@@ -209,8 +215,7 @@ impl Axis {
     /// Taps at an output that are on the input or its padding (the last window of a pool may reach beyond).
     pub(crate) fn padded_taps(&self, output: usize) -> usize {
         let padded = self.before + self.input + self.after;
-        let inside = |k: &usize| output * self.stride + k * self.dilation < padded;
-        (0..self.kernel).filter(inside).count()
+        padded.saturating_sub(output * self.stride).div_ceil(self.dilation).min(self.kernel)
     }
 }
 

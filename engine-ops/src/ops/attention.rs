@@ -11,7 +11,7 @@ use crate::ops::PRELUDE;
 use crate::reduction::{Folded, fold_slice};
 use crate::wide::{Loop, wide};
 use crate::{AttrDef, OpDef, OpError, Operand, Tolerance, approx};
-use engine_format::{Attr, Dim, Tensor};
+use engine_format::{Attr, DType, Dim, Tensor};
 use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
@@ -22,7 +22,12 @@ pub static ATTENTION: OpDef = OpDef {
           shares that are not numbers are zeros, as where a query sees no key. Written by the builder's passes; ONNX's \
           Attention is composed on import.",
     attrs: &[chain::STAGES, chain::SCALARS, AttrDef::int(ZERO_NAN, 0)],
-    inputs: &[Operand::data("Q"), Operand::data("K"), Operand::data("V"), chain::OPERANDS],
+    inputs: &[
+        Operand::data("Q").of(&[DType::F32]),
+        Operand::data("K").like(0),
+        Operand::data("V").like(0),
+        chain::OPERANDS,
+    ],
     variadic_input: true,
     infer,
     cpu: Cpu::Kernel { run, scratch },

@@ -4,7 +4,7 @@ use super::elementwise::{PRELUDE, element_type, rounded};
 use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorRef};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, FLOATS};
 use crate::float::Float;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
@@ -19,11 +19,11 @@ pub static BATCH_NORMALIZATION: OpDef = OpDef {
           is a composition.",
     attrs: &[AttrDef::float("epsilon", 1e-5)],
     inputs: &[
-        Operand::data("X"),
-        Operand::data("scale").learned(),
-        Operand::data("B").learned(),
-        Operand::data("input_mean").learned(),
-        Operand::data("input_var").learned(),
+        Operand::data("X").of(FLOATS),
+        Operand::data("scale").of(FLOATS).shaped("C").learned(),
+        Operand::data("B").of(FLOATS).shaped("C").learned(),
+        Operand::data("input_mean").of(FLOATS).shaped("C").learned(),
+        Operand::data("input_var").of(FLOATS).shaped("C").learned(),
     ],
     infer,
     cpu: Cpu::Kernel { run, scratch },
@@ -35,18 +35,14 @@ pub static BATCH_NORMALIZATION: OpDef = OpDef {
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
-    if !x.dtype.is_float() {
-        let found = x.dtype;
-        return Err(InferError::invalid(format!("operand X is {found}, expected a float type")));
-    }
     let channels = x.shape.as_ref().map(|s| s.get(1).map_or(Some(1), |d| d.known()));
     for i in 1..5 {
         let facts = ctx.facts(i)?;
         let n = facts.shape.as_ref().and_then(|s| s.first()?.known());
         let differs = matches!((channels.flatten(), n), (Some(c), Some(n)) if c != n);
-        if differs || !facts.dtype.is_float() {
+        if differs {
             return Err(InferError::invalid(format!(
-                "operand {i} is {facts}, expected a float for each channel of {x}"
+                "operand {i} is {facts}, expected one for each channel of {x}"
             )));
         }
     }

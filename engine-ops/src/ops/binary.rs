@@ -76,11 +76,10 @@ macro_rules! arithmetic {
 
 /// Neutral values of a row in this file.
 const ROW: OpDef = OpDef {
-    inputs: &[Operand::data("A"), Operand::data("B")],
+    inputs: &[Operand::data("A").of(NUMBERS), Operand::data("B").like(0)],
     outputs: &["C"],
     elementwise: true,
     infer: same_types,
-    types: NUMBERS,
     tolerance: Tolerance::ELEMENTWISE,
     ..OpDef::BASE
 };
@@ -268,11 +267,23 @@ pub static PRELU: OpDef = OpDef {
     name: "PRelu",
     doc: "`x < 0 ? slope * x : x`; the slope broadcasts to `x`.",
     onnx: &[OnnxName::since("PRelu", 9)],
-    inputs: &[Operand::data("X"), Operand::data("slope").learned()],
+    inputs: &[Operand::data("X").of(NUMBERS), Operand::data("slope").like(0).learned()],
     outputs: &["Y"],
     infer: |ctx| {
         let (x, slope) = (ctx.facts(0)?, ctx.facts(1)?);
-        check_same(x.dtype, slope.dtype)?;
+        if let (Some(own), Some(given)) = (&x.shape, &slope.shape) {
+            let stretched = broadcast(&[own, given])?;
+            let (front, rest) = stretched.split_at(stretched.len() - own.len());
+            let grown = |(own, all): (&Dim, &Dim)| {
+                own.known().zip(all.known()).is_some_and(|(own, all)| own != all)
+            };
+            let longer = front.iter().any(|dim| dim.known() != Some(1));
+            if longer || own.iter().zip(rest).any(grown) {
+                return Err(InferError::invalid(format!(
+                    "operand slope is {slope}, expected a shape that broadcasts to {x}"
+                )));
+            }
+        }
         Ok(vec![Facts { value: None, ..x.clone() }])
     },
     cpu: Cpu::kernel(|ctx| {

@@ -8,7 +8,7 @@ use crate::def::{AttrKind, AttrsExt};
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError, Known};
 use crate::small_float::{Rounding, ScaleRounding, decoder, encoder};
-use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Role, Text, Tolerance};
+use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Text, Tolerance};
 use engine_format::{Attr, Attrs, Bytes, DType, Dim, Tensor};
 use half::{bf16, f16};
 
@@ -45,7 +45,7 @@ pub static CAST_LIKE: OpDef = OpDef {
     doc: "As Cast, to the type of the second operand, whose contents decide nothing. ONNX's CastLike is a Cast on import.",
     onnx: &[],
     attrs: &[AttrDef::int("saturate", 1), AttrDef::str("round_mode", "up")],
-    inputs: &[Operand::data("input"), Operand { role: Role::Type, ..Operand::data("target_type") }],
+    inputs: &[Operand::data("input"), Operand::typed("target_type")],
     elementwise: true,
     infer: |ctx| infer(ctx, ctx.dtype(1)?),
     text: Text::Kernel(|ctx| strings::cast(ctx, ctx.input(1).dtype)),

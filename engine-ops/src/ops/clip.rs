@@ -4,8 +4,10 @@ use super::elementwise::{Formula, INT64, PRELUDE, element_type, program};
 use crate::case::{Case, ramp};
 use crate::convert::{Calc, map_blocks};
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
+use crate::def::NUMBERS;
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::operand::ONE;
 use crate::{OnnxName, OpDef, OpError, Operand};
 use engine_format::{DType, Tensor};
 use half::f16;
@@ -14,7 +16,11 @@ pub static CLIP: OpDef = OpDef {
     name: "Clip",
     doc: "`min(max(x, min), max)` with scalar bounds, of which either may be absent; the upper bound wins. NaN stays.",
     onnx: &[OnnxName::since("Clip", 11)],
-    inputs: &[Operand::data("input"), Operand::opt_data("min"), Operand::opt_data("max")],
+    inputs: &[
+        Operand::data("input").of(NUMBERS),
+        Operand::opt_data("min").like(0).shaped(ONE),
+        Operand::opt_data("max").like(0).shaped(ONE),
+    ],
     outputs: &["output"],
     elementwise: true,
     infer,
@@ -26,18 +32,6 @@ pub static CLIP: OpDef = OpDef {
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
-    if x.dtype == DType::Bool {
-        return Err(InferError::invalid("operand input is bool, expected numbers"));
-    }
-    for bound in (1..3).filter_map(|i| ctx.opt(i)) {
-        let elements = bound.concrete().map(|s| s.iter().product::<usize>());
-        if bound.dtype != x.dtype || elements.is_some_and(|n| n != 1) {
-            return Err(InferError::invalid(format!(
-                "a bound is {bound}, expected one {}",
-                x.dtype
-            )));
-        }
-    }
     Ok(vec![Facts { value: None, ..x.clone() }])
 }
 

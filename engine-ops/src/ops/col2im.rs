@@ -7,6 +7,7 @@ use crate::cpu::{Cpu, CpuCtx};
 use crate::def::{AttrsExt, FLOATS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::memory::filled;
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, Attrs, Dim, Tensor};
 
@@ -20,12 +21,15 @@ pub static COL2IM: OpDef = OpDef {
         AttrDef::opt_ints("pads"),
         AttrDef::opt_ints("strides"),
     ],
-    inputs: &[Operand::data("input"), Operand::shape("image_shape"), Operand::shape("block_shape")],
+    inputs: &[
+        Operand::data("input").of(FLOATS).shaped("N _ _"),
+        Operand::shape("image_shape").shaped("axes"),
+        Operand::shape("block_shape").shaped("axes"),
+    ],
     outputs: &["output"],
     infer,
     cpu: Cpu::kernel(run),
     gpu: Some(gpu),
-    types: FLOATS,
     tolerance: Tolerance::SUMS,
     cases: || {
         let columns = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
@@ -73,42 +77,53 @@ fn axes(attrs: &Attrs, image: &[i64], block: &[i64]) -> Result<Vec<Axis>, OpErro
     };
     let (dilations, strides) = (list("dilations", rank, 1)?, list("strides", rank, 1)?);
     let pads = list("pads", 2 * rank, 0)?;
-    (0..rank)
-        .map(|i| {
-            let room = image[i] + pads[i] + pads[rank + i] - dilations[i] * (block[i] - 1) - 1;
-            if room < 0 || strides[i] <= 0 || dilations[i] <= 0 || block[i] <= 0 {
-                return Err(OpError::new(format!(
-                    "blocks {block:?} do not fit the image {image:?} with strides {strides:?}, dilations {dilations:?}"
-                )));
-            }
-            Ok(Axis {
-                image: image[i] as usize,
-                block: block[i] as usize,
-                dilation: dilations[i] as usize,
-                stride: strides[i] as usize,
-                pad: usize::try_from(pads[i]).map_err(|_| OpError::new("pads are negative"))?,
-                count: (room / strides[i] + 1) as usize,
-            })
+    let axis = |i: usize| {
+        let reach = dilations[i].checked_mul(block[i].checked_sub(1)?)?.checked_add(1)?;
+        let padded = image[i].checked_add(pads[i])?.checked_add(pads[rank + i])?;
+        let room = padded.checked_sub(reach).filter(|&room| room >= 0)?;
+        let positive = |n: i64| usize::try_from(n).ok().filter(|&n| n > 0);
+        Some(Axis {
+            image: usize::try_from(image[i]).ok()?,
+            block: positive(block[i])?,
+            dilation: positive(dilations[i])?,
+            stride: positive(strides[i])?,
+            pad: usize::try_from(pads[i]).ok()?,
+            count: positive(room / strides[i] + 1)?,
         })
-        .collect()
+    };
+    (0..rank).map(axis).collect::<Option<_>>().ok_or_else(|| {
+        OpError::new(format!(
+            "blocks {block:?} do not fit the image {image:?} with strides {strides:?}, dilations {dilations:?}, pads {pads:?}"
+        ))
+    })
+}
+
+/// Elements of a block and number of blocks, if they can be counted.
+fn sizes(axes: &[Axis]) -> Result<(usize, usize), OpError> {
+    let product =
+        |of: fn(&Axis) -> usize| axes.iter().try_fold(1usize, |n, axis| n.checked_mul(of(axis)));
+    product(|a| a.block)
+        .zip(product(|a| a.count))
+        .ok_or_else(|| OpError::new("blocks of more elements than can be counted"))
 }
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let (x, shape) = (ctx.facts(0)?, ctx.shape(0)?);
     let (image, block) = (ctx.ints(1)?, ctx.ints(2)?);
-    if !x.dtype.is_float() || shape.len() != 3 || image.len() != block.len() {
-        return Err(InferError::invalid(format!(
-            "operand input is {}{shape:?}, expected floats of rank 3, and as many sizes of the block as of the image",
-            x.dtype
-        )));
-    }
-    let axes = axes(ctx.attrs, &image, &block)?;
-    let (size, count): (usize, usize) =
-        (axes.iter().map(|a| a.block).product(), axes.iter().map(|a| a.count).product());
-    if shape[2].known().is_some_and(|n| n != count as i64) {
+    let (size, count) = sizes(&axes(ctx.attrs, &image, &block)?)?;
+    let (elements, count) = (Dim::from(size), Dim::from(count));
+    if shape[2].known().is_some_and(|n| Some(n) != count.known()) {
         return Err(InferError::invalid(format!("{} columns, expected {count}", shape[2])));
     }
-    let channels = shape[1].known().ok_or(InferError::NeedsValue(0))? / size.max(1) as i64;
+    let channels = shape[1].known().ok_or(InferError::NeedsValue(0))?;
+    let channels = match elements.known() {
+        Some(size) if channels % size == 0 => channels / size,
+        _ => {
+            return Err(InferError::invalid(format!(
+                "{channels} rows, expected the {elements} elements of a block for each channel"
+            )));
+        }
+    };
     let sizes = image.iter().map(|&n| Dim::from(n));
     let out = [shape[0].clone(), Dim::from(channels)].into_iter().chain(sizes).collect();
     Ok(vec![Facts::new(x.dtype, out)])
@@ -130,8 +145,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
             ("y", &rounded(y.dtype, "sum")),
         ],
     );
-    let elements: usize = axes.iter().map(|a| a.block).product();
-    let count: usize = axes.iter().map(|a| a.count).product();
+    let (elements, count) = sizes(&axes)?;
     let mut params = [y.len(), axes.len(), elements, count].map(|n| n as u32).to_vec();
     for a in &axes {
         let sizes = [a.image, a.block, a.dilation, a.stride, a.pad, a.count, 0, 0];
@@ -152,11 +166,10 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let axes = axes(ctx.attrs, ctx.input(1).slice::<i64>(), ctx.input(2).slice::<i64>())?;
     let y = ctx.output();
     let pixels: usize = y.shape[2..].iter().product();
-    let block: usize = axes.iter().map(|a| a.block).product();
-    let count: usize = axes.iter().map(|a| a.count).product();
+    let (block, count) = sizes(&axes)?;
     let planes = y.shape[0] * y.shape[1];
-    let mut columns = vec![0.0f64; block * count];
-    let mut image = vec![0.0f64; pixels];
+    let mut columns = filled(block * count, 0.0f64)?;
+    let mut image = filled(pixels, 0.0f64)?;
     let size = y.dtype.width();
     for plane in 0..planes {
         f64::load(x.dtype, x.bytes, plane * block * count, &mut columns);

@@ -3,6 +3,7 @@
 
 use crate::infer::InferError;
 use crate::{AttrDef, AttrKind, Kind, OnnxName, OpDef, Operand};
+use engine_format::DType;
 
 /// If.
 pub static IF: OpDef = OpDef {
@@ -13,7 +14,7 @@ pub static IF: OpDef = OpDef {
         AttrDef::required("then_branch", AttrKind::Block),
         AttrDef::required("else_branch", AttrKind::Block),
     ],
-    inputs: &[Operand::shape("cond")],
+    inputs: &[Operand::shape("cond").of(&[DType::Bool])],
     ..PLANNED
 };
 
@@ -26,7 +27,11 @@ pub static LOOP: OpDef = OpDef {
           for each such result ONNX's number of its element type, its rank, its sizes (0 where not known).",
     onnx: &[OnnxName::since("Loop", 1)],
     attrs: &[AttrDef::required("body", AttrKind::Block), AttrDef::opt_ints("empty_types")],
-    inputs: &[Operand::opt_shape("M"), Operand::opt_shape("cond"), Operand::opt_data("v_initial")],
+    inputs: &[
+        Operand::opt_shape("M"),
+        Operand::opt_shape("cond").of(&[DType::Bool]),
+        Operand::opt_data("v_initial"),
+    ],
     variadic_input: true,
     ..PLANNED
 };

@@ -3,7 +3,7 @@
 use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
-use crate::def::{AttrsExt, FLOATS};
+use crate::def::AttrsExt;
 use crate::fill::filled;
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
@@ -16,6 +16,9 @@ use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dty
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
+
+/// Types that are convolved.
+const TYPES: &[DType] = &[DType::F32, DType::F64, DType::F16, DType::BF16, DType::I32];
 
 pub static CONV: OpDef = OpDef {
     name: "Conv",
@@ -30,12 +33,15 @@ pub static CONV: OpDef = OpDef {
         AttrDef::opt_ints("pads"),
         AttrDef::opt_ints("strides"),
     ],
-    inputs: &[Operand::data("X"), Operand::data("W").learned(), Operand::opt_data("B").learned()],
+    inputs: &[
+        Operand::data("X").of(TYPES).shaped("N _ ..."),
+        Operand::data("W").like(0).shaped("M _ ...").learned(),
+        Operand::opt_data("B").like(0).shaped("M").learned(),
+    ],
     kind: Kind::Compute,
     infer,
     cpu: Cpu::Kernel { run, scratch },
     gpu: Some(gpu),
-    types: &[DType::F32, DType::F64, DType::F16, DType::BF16, DType::I32],
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE
@@ -55,10 +61,9 @@ pub static FUSED_CONV: OpDef = OpDef {
         chain::STAGES,
         chain::SCALARS,
     ],
-    inputs: &[CONV.inputs[0], CONV.inputs[1], CONV.inputs[2], chain::OPERANDS],
+    inputs: &[CONV.inputs[0].of(&[DType::F32]), CONV.inputs[1], CONV.inputs[2], chain::OPERANDS],
     variadic_input: true,
     infer: |ctx| chain::infer(ctx, OWN, infer(ctx)?),
-    types: FLOATS,
     cases: fused_cases,
     ..CONV
 };

@@ -29,12 +29,15 @@ pub static CONV_TRANSPOSE: OpDef = OpDef {
         AttrDef::opt_ints("pads"),
         AttrDef::opt_ints("strides"),
     ],
-    inputs: &[Operand::data("X"), Operand::data("W").learned(), Operand::opt_data("B").learned()],
+    inputs: &[
+        Operand::data("X").of(FLOATS).shaped("N C ..."),
+        Operand::data("W").like(0).shaped("C _ ...").learned(),
+        Operand::opt_data("B").like(0).shaped("_").learned(),
+    ],
     kind: Kind::Compute,
     infer,
     cpu: Cpu::kernel(run),
     gpu: Some(gpu),
-    types: FLOATS,
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE
@@ -108,6 +111,9 @@ fn spreads(attrs: &Attrs, weight: &[Dim]) -> Result<Vec<Spread>, OpError> {
         if stated.len() != rank || !stated.iter().zip(weight).all(same) {
             return Err(OpError::new(format!("kernel_shape {stated:?} of a weight {weight:?}")));
         }
+    }
+    if weight.iter().any(|size| size.known() == Some(0)) {
+        return Err(OpError::new(format!("a kernel of size 0: {weight:?}")));
     }
     let one = |i: usize| Spread {
         kernel: weight[i].clone(),
@@ -189,7 +195,15 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
         let message = format!("X has {found} channels, W takes {expected} in {group} groups");
         return Err(InferError::invalid(message));
     }
-    let mut shape = vec![x[0].clone(), &w[1] * &Dim::from(group)];
+    let filters = &w[1] * &Dim::from(group);
+    if let (Some(bias), Some(expected)) = (ctx.opt(2), filters.known())
+        && bias.shape.as_ref().and_then(|shape| shape[0].known()).is_some_and(|n| n != expected)
+    {
+        return Err(InferError::invalid(format!(
+            "operand B is {bias}, expected {expected} elements"
+        )));
+    }
+    let mut shape = vec![x[0].clone(), filters];
     shape.extend(sizes(ctx.attrs, &x[2..], &w[2..])?.into_iter().map(|(size, _)| size));
     Ok(vec![Facts::new(dtype, shape)])
 }

@@ -4,9 +4,10 @@ use super::elementwise::{INT64, PRELUDE, element_type, rounded};
 use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, TensorMut, TensorRef};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, NUMBERS};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::operand::{INTEGERS, ONE};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, DType, Tensor};
 
@@ -16,7 +17,7 @@ pub static CUM_SUM: OpDef = OpDef {
           `reverse`.",
     onnx: &[OnnxName::since("CumSum", 11)],
     attrs: &[AttrDef::int("exclusive", 0), AttrDef::int("reverse", 0)],
-    inputs: &[Operand::data("x"), Operand::shape("axis")],
+    inputs: &[Operand::data("x").of(NUMBERS), Operand::shape("axis").of(INTEGERS).shaped(ONE)],
     outputs: &["y"],
     infer,
     cpu: Cpu::kernel(run),
@@ -50,9 +51,6 @@ pub static CUM_PROD: OpDef = OpDef {
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
-    if x.dtype == DType::Bool {
-        return Err(InferError::invalid("operand x is bool, expected numbers"));
-    }
     if let (Some(shape), Ok([along])) = (&x.shape, ctx.ints(1).as_deref()) {
         axis(*along, shape.len())?;
     }

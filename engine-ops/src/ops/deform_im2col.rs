@@ -5,7 +5,7 @@ use super::elementwise::{PRELUDE, element_type, rounded};
 use crate::case::{Case, ramp};
 use crate::convert::cast;
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, FLOATS};
 use crate::float::Float;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
@@ -29,7 +29,11 @@ pub static DEFORM_IM2COL: OpDef = OpDef {
         AttrDef::opt_ints("pads"),
         AttrDef::opt_ints("strides"),
     ],
-    inputs: &[Operand::data("X"), Operand::data("offset"), Operand::opt_data("mask")],
+    inputs: &[
+        Operand::data("X").of(FLOATS).shaped("N C H W"),
+        Operand::data("offset").like(0).shaped("N _ _ _"),
+        Operand::opt_data("mask").like(0).shaped("N _ _ _"),
+    ],
     infer,
     cpu: Cpu::Kernel { run, scratch },
     gpu: Some(gpu),
@@ -49,7 +53,8 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let window = Window::read(ctx.attrs, 2, None)?;
     let places = [window.output(0, &x[2])?, window.output(1, &x[3])?];
     let kernel = ctx.attrs.ints("kernel_shape").expect("the table requires it");
-    let (groups, taps) = (ctx.attrs.int("offset_group"), kernel.iter().product::<i64>());
+    let taps = kernel.iter().fold(Dim::from(1), |taps, &size| &taps * &Dim::from(size));
+    let groups = ctx.attrs.int("offset_group");
     if groups <= 0 || x[1].known().is_some_and(|channels| channels % groups != 0) {
         return Err(InferError::invalid(format!(
             "{} channels in {groups} groups of equal size",
@@ -59,7 +64,7 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     for (i, numbers) in [(1, 2), (2, 1)] {
         let Some(facts) = ctx.opt(i) else { continue };
         let Some(found) = &facts.shape else { continue };
-        let depth = Dim::from(groups * taps * numbers);
+        let depth = &(&taps * &Dim::from(groups)) * &Dim::from(numbers);
         let expected = [x[0].clone(), depth, places[0].clone(), places[1].clone()];
         let differs =
             |(f, e): (&Dim, &Dim)| matches!((f.known(), e.known()), (Some(f), Some(e)) if f != e);
@@ -70,7 +75,7 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
             )));
         }
     }
-    let rows = &x[1] * &Dim::from(taps);
+    let rows = &x[1] * &taps;
     Ok(vec![Facts::new(dtype, vec![x[0].clone(), rows, &places[0] * &places[1]])])
 }
 

@@ -7,7 +7,7 @@ use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::strided::{StridedCopy, strides};
 use crate::{AttrDef, AttrKind, Kind, OnnxName, OpDef, OpError, Operand, for_size};
-use engine_format::{Attr, Attrs, Dim, Tensor};
+use engine_format::{Attr, Attrs, Dim, Tensor, size};
 
 /// DepthToSpace.
 pub static DEPTH_TO_SPACE: OpDef = OpDef {
@@ -16,7 +16,7 @@ pub static DEPTH_TO_SPACE: OpDef = OpDef {
           (`mode` DCR) or the fastest (CRD).",
     onnx: &[OnnxName::since("DepthToSpace", 1)],
     attrs: &[AttrDef::required("blocksize", AttrKind::Int), AttrDef::str("mode", "DCR")],
-    inputs: &[Operand::data("input")],
+    inputs: &[Operand::data("input").shaped("N C H W")],
     outputs: &["output"],
     kind: Kind::Move,
     infer: |ctx| infer(ctx, |[n, c, h, w], b| [n, c.floor_div(&(&b * &b)), &h * &b, &w * &b]),
@@ -33,7 +33,7 @@ pub static SPACE_TO_DEPTH: OpDef = OpDef {
           or the fastest (CRD).",
     onnx: &[OnnxName::since("SpaceToDepth", 1)],
     attrs: &[AttrDef::required("blocksize", AttrKind::Int), AttrDef::str("mode", "DCR")],
-    inputs: &[Operand::data("input")],
+    inputs: &[Operand::data("input").shaped("N C H W")],
     outputs: &["output"],
     kind: Kind::Move,
     infer: |ctx| {
@@ -64,7 +64,7 @@ fn infer(
         InferError::invalid(format!("input of shape {shape:?}, expected rank 4"))
     })?;
     let out = Facts::new(x.dtype, shape(own, Dim::from(block(ctx.attrs)?)).to_vec());
-    let elements = |f: &Facts| f.concrete().map(|s| s.iter().product::<usize>());
+    let elements = |f: &Facts| f.concrete().and_then(|s| size::elements(&s));
     if elements(x) != elements(&out) && x.concrete().is_some() {
         return Err(InferError::invalid(format!(
             "input {x} has no whole blocks of size {}",

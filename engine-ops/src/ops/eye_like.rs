@@ -7,7 +7,7 @@ use crate::cpu::{Cpu, CpuCtx, TensorMut, TensorRef};
 use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, words};
 use crate::infer::{Facts, InferCtx, InferError};
-use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, OpError, Operand, Role};
+use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, OpError, Operand};
 use engine_format::{Attr, DType, Tensor};
 
 /// EyeLike.
@@ -20,7 +20,7 @@ pub static EYE_LIKE: OpDef = OpDef {
         AttrDef { name: "dtype", kind: AttrKind::Int, default: Default::Absent },
         AttrDef::int("k", 0),
     ],
-    inputs: &[Operand { role: Role::Type, ..Operand::data("input") }],
+    inputs: &[Operand::typed("input")],
     outputs: &["output"],
     infer,
     cpu: Cpu::kernel(cpu),

@@ -6,14 +6,14 @@ use crate::cpu::{Cpu, CpuCtx};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::parallel::pieces;
 use crate::{OpDef, OpError, Operand, Tolerance};
-use engine_format::{Attr, Tensor};
+use engine_format::{Attr, DType, Tensor};
 
 pub static ELEMENTWISE: OpDef = OpDef {
     name: "Elementwise",
     doc: "The stages applied to every element of X, one after another; an operand of a stage broadcasts to X. Written by \
           the builder's passes, never imported.",
     attrs: &[chain::STAGES, chain::SCALARS],
-    inputs: &[Operand::data("X"), chain::OPERANDS],
+    inputs: &[Operand::data("X").of(&[DType::F32]), chain::OPERANDS],
     variadic_input: true,
     infer: |ctx| {
         let x = ctx.facts(0)?;

@@ -36,7 +36,7 @@ pub static SCATTER_ELEMENTS: OpDef = OpDef {
           that name an element twice give either update.",
     onnx: &[OnnxName::since("ScatterElements", 11)],
     attrs: &[AttrDef::int("axis", 0), AttrDef::str("reduction", "none")],
-    inputs: &[Operand::data("data"), Operand::index("indices"), Operand::data("updates")],
+    inputs: &[Operand::data("data"), Operand::index("indices"), Operand::data("updates").like(0)],
     outputs: &["output"],
     infer: scatter_infer,
     text: Text::Ranks,

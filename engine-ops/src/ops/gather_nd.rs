@@ -36,7 +36,7 @@ pub static SCATTER_ND: OpDef = OpDef {
           that are named twice give either update.",
     onnx: &[OnnxName::since("ScatterND", 11)],
     attrs: &[AttrDef::str("reduction", "none")],
-    inputs: &[Operand::data("data"), Operand::index("indices"), Operand::data("updates")],
+    inputs: &[Operand::data("data"), Operand::index("indices"), Operand::data("updates").like(0)],
     outputs: &["output"],
     infer: scatter_infer,
     text: Text::Ranks,
@@ -54,7 +54,11 @@ fn split(data: &[Dim], which: &[Dim], batch_dims: i64) -> Result<(usize, usize),
     let common = usize::try_from(batch_dims).ok();
     let tuple = which.last().and_then(Dim::known).and_then(|n| usize::try_from(n).ok());
     match (common, tuple) {
-        (Some(common), Some(tuple)) if common < which.len() && common + tuple <= data.len() => {
+        (Some(common), Some(tuple))
+            if common < which.len()
+                && common.checked_add(tuple).is_some_and(|both| both <= data.len())
+                && alike(&data[..common], &which[..common]) =>
+        {
             Ok((common, tuple))
         }
         (Some(_), None) if !which.is_empty() => Err(InferError::NeedsValue(1)),
@@ -62,6 +66,12 @@ fn split(data: &[Dim], which: &[Dim], batch_dims: i64) -> Result<(usize, usize),
             "indices of shape {which:?} into data of shape {data:?} with {batch_dims} axes in common"
         ))),
     }
+}
+
+/// Whether no size known so far tells the shapes apart.
+fn alike(a: &[Dim], b: &[Dim]) -> bool {
+    let same = |(a, b): (&Dim, &Dim)| a.known().zip(b.known()).is_none_or(|(a, b)| a == b);
+    a.iter().zip(b).all(same)
 }
 
 fn gather_infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {

@@ -25,15 +25,14 @@ pub static GEMM: OpDef = OpDef {
         AttrDef::int("transB", 0),
     ],
     inputs: &[
-        Operand::data("A").learned(),
-        Operand::data("B").learned(),
-        Operand::opt_data("C").learned(),
+        Operand::data("A").of(PRODUCTS).shaped("_ _").learned(),
+        Operand::data("B").like(0).shaped("_ _").learned(),
+        Operand::opt_data("C").like(0).learned(),
     ],
     kind: Kind::Compute,
     infer,
     cpu: Cpu::Kernel { run, scratch },
     gpu: Some(gpu),
-    types: PRODUCTS,
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE

@@ -5,9 +5,26 @@ use crate::case::Case;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::operand::ONE;
 use crate::{OpDef, OpError, Operand, Text, for_dtype};
 use engine_format::{DType, Dim, Tensor};
 use std::collections::HashMap;
+
+/// Types that are compared with keys.
+const KEYS: &[DType] = &[
+    DType::F32,
+    DType::F64,
+    DType::I8,
+    DType::I16,
+    DType::I32,
+    DType::I64,
+    DType::U8,
+    DType::U16,
+    DType::U32,
+    DType::U64,
+    DType::Bool,
+    DType::String,
+];
 
 /// LabelEncoder.
 pub static LABEL_ENCODER: OpDef = OpDef {
@@ -15,24 +32,10 @@ pub static LABEL_ENCODER: OpDef = OpDef {
     doc: "For each element the value at the place of the equal one of `keys`, the last if there are several, or `default`, of \
           one element. NaN equals NaN. Keys have the operand's type, values and default that of the result.",
     inputs: &[
-        Operand::data("X"),
-        Operand::index("keys"),
-        Operand::data("values"),
-        Operand::data("default"),
-    ],
-    types: &[
-        DType::F32,
-        DType::F64,
-        DType::I8,
-        DType::I16,
-        DType::I32,
-        DType::I64,
-        DType::U8,
-        DType::U16,
-        DType::U32,
-        DType::U64,
-        DType::Bool,
-        DType::String,
+        Operand::data("X").of(KEYS),
+        Operand::index("keys").like(0).shaped("n"),
+        Operand::data("values").shaped("n"),
+        Operand::data("default").like(2).shaped(ONE),
     ],
     infer,
     text: Text::Kernel(run_strings),

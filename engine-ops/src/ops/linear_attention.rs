@@ -4,9 +4,10 @@ use super::elementwise::{PRELUDE, element_type, rounded};
 use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
-use crate::def::{AttrKind, AttrsExt};
+use crate::def::{AttrKind, AttrsExt, FLOATS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::memory::filled;
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, Attrs, Dim, Tensor};
 
@@ -24,12 +25,12 @@ pub static LINEAR_ATTENTION: OpDef = OpDef {
         AttrDef::int("chunk_size", 64),
     ],
     inputs: &[
-        Operand::data("query"),
-        Operand::data("key"),
-        Operand::data("value"),
-        Operand::opt_data("past_state"),
-        Operand::opt_data("decay"),
-        Operand::opt_data("beta"),
+        Operand::data("query").of(FLOATS).shaped("N T _"),
+        Operand::data("key").like(0).shaped("N T _"),
+        Operand::data("value").like(0).shaped("N T _"),
+        Operand::opt_data("past_state").of(FLOATS).shaped("N _ _ _"),
+        Operand::opt_data("decay").like(0).shaped("N T _"),
+        Operand::opt_data("beta").like(0).shaped("N T _"),
     ],
     outputs: &["output", "present_state"],
     infer,
@@ -123,16 +124,39 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let dtype = ctx.dtype(0)?;
     Rule::read(ctx.attrs, ctx.opt(4).is_some(), ctx.opt(5).is_some())?;
     let (all, own) = heads(ctx.attrs)?;
-    if !dtype.is_float() || [q, k, v].iter().any(|shape| shape.len() != 3) {
-        return Err(InferError::invalid(format!(
-            "operands are {dtype} of shapes {q:?}, {k:?}, {v:?}, expected floats of rank 3"
-        )));
-    }
     let size = |dim: &Dim, heads: i64, i: usize| {
-        Ok::<_, InferError>(dim.known().ok_or(InferError::NeedsValue(i))? / heads)
+        let whole = dim.known().ok_or(InferError::NeedsValue(i))?;
+        let name = LINEAR_ATTENTION.inputs[i].name;
+        match whole % heads {
+            0 => Ok(whole / heads),
+            _ => Err(InferError::invalid(format!(
+                "the {whole} columns of {name} do not divide into {heads} heads"
+            ))),
+        }
     };
     let (key, value) = (size(&k[2], own, 1)?, size(&v[2], own, 2)?);
-    let output = vec![q[0].clone(), q[1].clone(), Dim::from(all * value)];
+    let differs = |dim: &Dim, sizes: &[i64]| dim.known().is_some_and(|n| !sizes.contains(&n));
+    let wrong = |i: usize, expected: String| {
+        let (name, found) = (LINEAR_ATTENTION.inputs[i].name, ctx.facts(i)?);
+        Err(InferError::invalid(format!("operand {name} is {found}, expected {expected}")))
+    };
+    if differs(&q[2], &[all.saturating_mul(key)]) {
+        return wrong(0, format!("{all} heads of {key} columns"));
+    }
+    if let Some(past) = ctx.opt(3).and_then(|past| past.shape.as_deref())
+        && [own, key, value].iter().zip(&past[1..]).any(|(&size, dim)| differs(dim, &[size]))
+    {
+        return wrong(3, format!("[batch, {own}, {key}, {value}]"));
+    }
+    // Gates are one for each head, or one for each row of its state; shares one for all heads, or one for each.
+    for (i, sizes) in [(4, [own, own.saturating_mul(key)]), (5, [1, own])] {
+        let columns = ctx.opt(i).and_then(|gates| gates.shape.as_deref()?.last());
+        if columns.is_some_and(|dim| differs(dim, &sizes)) {
+            return wrong(i, format!("{} or {} columns", sizes[0], sizes[1]));
+        }
+    }
+    let columns = &Dim::from(all) * &Dim::from(value);
+    let output = vec![q[0].clone(), q[1].clone(), columns];
     let state = vec![q[0].clone(), Dim::from(own), Dim::from(key), Dim::from(value)];
     let state_type = ctx.opt(3).map_or(dtype, |past| past.dtype);
     Ok(vec![Facts::new(dtype, output), Facts::new(state_type, state)])
@@ -207,16 +231,16 @@ fn declared(buffers: &[(&str, Bind)]) -> String {
     format!("{lines}@group(0) @binding({}) var<uniform> params: Params;", buffers.len())
 }
 
-fn all(x: TensorRef<'_>) -> Vec<f32> {
-    let mut values = vec![0.0; x.len()];
+fn all(x: TensorRef<'_>) -> Result<Vec<f32>, OpError> {
+    let mut values = filled(x.len(), 0.0)?;
     if x.dtype == engine_format::DType::F64 {
-        let mut wide = vec![0.0f64; x.len()];
+        let mut wide = filled(x.len(), 0.0f64)?;
         f64::load(x.dtype, x.bytes, 0, &mut wide);
         values.iter_mut().zip(wide).for_each(|(v, w)| *v = w as f32);
     } else {
         f32::load(x.dtype, x.bytes, 0, &mut values);
     }
-    values
+    Ok(values)
 }
 
 fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
@@ -230,13 +254,17 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
         0.0 => 1.0 / (dk as f32).sqrt(),
         scale => scale,
     };
-    let (qs, ks, vs) = (all(q), all(k), all(v));
-    let decay = ctx.opt_input(4).map(|x| (all(x), x.shape[2] / heads));
-    let beta = ctx.opt_input(5).map(|x| (all(x), x.shape[2]));
-    let mut states = ctx.opt_input(3).map_or_else(|| vec![0.0; batches * heads * dk * dv], all);
-    let mut output = vec![0.0f32; batches * length * q_heads * dv];
+    let (qs, ks, vs) = (all(q)?, all(k)?, all(v)?);
+    let given = |i: usize| ctx.opt_input(i).map(|x| Ok::<_, OpError>((all(x)?, x.shape[2])));
+    let decay = given(4).transpose()?.map(|(decay, columns)| (decay, columns / heads));
+    let beta = given(5).transpose()?;
+    let mut states = match ctx.opt_input(3) {
+        Some(past) => all(past)?,
+        None => filled(batches * heads * dk * dv, 0.0)?,
+    };
+    let mut output = filled(batches * length * q_heads * dv, 0.0f32)?;
     let mut change = vec![0.0f32; dv];
-    for (at, state) in states.chunks_exact_mut(dk * dv).enumerate() {
+    for (at, state) in states.chunks_exact_mut((dk * dv).max(1)).enumerate() {
         let (batch, head) = (at / heads, at % heads);
         for t in 0..length {
             let row = batch * length + t;

@@ -18,12 +18,11 @@ pub static MATMUL: OpDef = OpDef {
     doc: "`Y[…, i, j] = Σₖ A[…, i, k] · B[…, k, j]`; leading dimensions broadcast, an operand of rank 1 is a row on \
           the left and a column on the right, and that dimension is dropped from the result.",
     onnx: &[OnnxName::since("MatMul", 1)],
-    inputs: &[Operand::data("A").learned(), Operand::data("B").learned()],
+    inputs: &[Operand::data("A").of(PRODUCTS).learned(), Operand::data("B").like(0).learned()],
     kind: Kind::Compute,
     infer,
     cpu: Cpu::Kernel { run, scratch },
     gpu: Some(gpu),
-    types: PRODUCTS,
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE

@@ -7,6 +7,7 @@ use crate::cpu::{Cpu, CpuCtx};
 use crate::def::{AttrKind, AttrsExt, FLOATS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, outside_wgsl, render};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::memory::filled;
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, Attrs, Dim, Tensor};
 
@@ -19,9 +20,11 @@ pub static MAX_ROI_POOL: OpDef = OpDef {
         AttrDef::required("pooled_shape", AttrKind::Ints),
         AttrDef::float("spatial_scale", 1.0),
     ],
-    inputs: &[Operand::data("X"), Operand::data("rois")],
+    inputs: &[
+        Operand::data("X").of(FLOATS).shaped("N C H W"),
+        Operand::data("rois").like(0).shaped("regions 5"),
+    ],
     infer,
-    types: FLOATS,
     cpu: Cpu::kernel(run),
     gpu: Some(gpu),
     tolerance: Tolerance::EXACT,
@@ -43,13 +46,6 @@ fn pooled(attrs: &Attrs) -> Result<[usize; 2], OpError> {
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let (x, shape, regions) = (ctx.facts(0)?, ctx.shape(0)?, ctx.shape(1)?);
-    let five = |dim: &Dim| dim.known().is_none_or(|n| n == 5);
-    if shape.len() != 4 || regions.len() != 2 || !five(&regions[1]) || ctx.dtype(1)? != x.dtype {
-        return Err(InferError::invalid(format!(
-            "operands are {x} and {}, expected one type, [N, C, H, W] and [regions, 5]",
-            ctx.facts(1)?
-        )));
-    }
     let [rows, columns] = pooled(ctx.attrs)?;
     let sizes = [regions[0].clone(), shape[1].clone(), Dim::from(rows), Dim::from(columns)];
     Ok(vec![Facts::new(x.dtype, sizes.to_vec())])
@@ -78,8 +74,8 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     };
     let plane = height * width;
     let y = ctx.output();
-    let mut pixels = vec![0f64; plane];
-    let mut out = vec![0f64; rows * columns];
+    let mut pixels = filled(plane, 0f64)?;
+    let mut out = filled(rows * columns, 0f64)?;
     let bytes = out.len() * y.dtype.width();
     for region in 0..regions.shape[0] {
         let mut numbers = [0f64; 5];

@@ -19,7 +19,11 @@ pub static MAX_UNPOOL: OpDef = OpDef {
         AttrDef::opt_ints("pads"),
         AttrDef::opt_ints("strides"),
     ],
-    inputs: &[Operand::data("X"), Operand::data("I"), Operand::opt_shape("output_shape")],
+    inputs: &[
+        Operand::data("X").shaped("N C ..."),
+        Operand::data("I").of(&[DType::I64]).shaped("N C ..."),
+        Operand::opt_shape("output_shape").shaped("_"),
+    ],
     outputs: &["output"],
     kind: Kind::Move,
     infer,
@@ -61,19 +65,33 @@ fn inner_shape(attrs: &Attrs, x: &[i64]) -> Result<Vec<i64>, OpError> {
     };
     let (kernel, strides) = (list("kernel_shape", spatial, 1)?, list("strides", spatial, 1)?);
     let pads = list("pads", 2 * spatial, 0)?;
-    let size = |i: usize| (x[i + 2] - 1) * strides[i] + kernel[i] - pads[i] - pads[spatial + i];
-    Ok(x[..2.min(x.len())].iter().copied().chain((0..spatial).map(size)).collect())
+    let size = |i: usize| {
+        let reach = (x[i + 2] - 1).checked_mul(strides[i])?.checked_add(kernel[i])?;
+        let size = reach.checked_sub(pads[i])?.checked_sub(pads[spatial + i])?;
+        (size >= 0).then_some(size)
+    };
+    let sizes = x[..2.min(x.len())].iter().copied().map(Some).chain((0..spatial).map(size));
+    sizes.collect::<Option<_>>().ok_or_else(|| {
+        OpError::new(format!(
+            "kernel_shape {kernel:?}, strides {strides:?} and pads {pads:?} give no size from {x:?}"
+        ))
+    })
 }
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let (x, shape) = (ctx.facts(0)?, ctx.shape(0)?);
-    if ctx.dtype(1)? != DType::I64 {
-        return Err(InferError::invalid(format!("operand I is {}, expected i64", ctx.dtype(1)?)));
-    }
-    if ctx.opt(2).is_some() {
-        return Ok(vec![Facts::new(x.dtype, ctx.dims(2)?)]);
-    }
     let sizes: Option<Vec<i64>> = shape.iter().map(Dim::known).collect();
+    if ctx.opt(2).is_some() {
+        let out = ctx.dims(2)?;
+        if out.len() != shape.len() {
+            return Err(InferError::invalid(format!(
+                "output_shape {out:?} of an operand of rank {}",
+                shape.len()
+            )));
+        }
+        sizes.map(|sizes| inner_shape(ctx.attrs, &sizes)).transpose()?;
+        return Ok(vec![Facts::new(x.dtype, out)]);
+    }
     let inner = inner_shape(ctx.attrs, &sizes.ok_or(InferError::NeedsValue(0))?)?;
     Ok(vec![Facts::new(x.dtype, inner.into_iter().map(Dim::from).collect())])
 }

@@ -4,8 +4,10 @@ use super::cast::onnx_dtype;
 use crate::case::Case;
 use crate::convert::cast;
 use crate::cpu::{Cpu, CpuCtx, TensorMut, TensorRef};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, FLOATS};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::memory::filled;
+use crate::operand::{INTEGERS, ONE};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, DType, Dim, Tensor};
 
@@ -18,11 +20,11 @@ pub static MEL_WEIGHT_MATRIX: OpDef = OpDef {
     onnx: &[OnnxName::since("MelWeightMatrix", 17)],
     attrs: &[AttrDef::int("output_datatype", 1)],
     inputs: &[
-        Operand::shape("num_mel_bins"),
-        Operand::shape("dft_length"),
-        Operand::shape("sample_rate"),
-        Operand::shape("lower_edge_hertz"),
-        Operand::shape("upper_edge_hertz"),
+        Operand::shape("num_mel_bins").of(INTEGERS).shaped(ONE),
+        Operand::shape("dft_length").of(INTEGERS).shaped(ONE),
+        Operand::shape("sample_rate").of(INTEGERS).shaped(ONE),
+        Operand::shape("lower_edge_hertz").of(FLOATS).shaped(ONE),
+        Operand::shape("upper_edge_hertz").of(FLOATS).shaped(ONE),
     ],
     outputs: &["output"],
     infer,
@@ -75,14 +77,18 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
 
 /// `edges` whole frequencies of a spectrum, equally far apart in mel. The last edge lies one step before the upper end, as
 /// the standard has it.
-fn edges(count: usize, length: f64, rate: f64, low: f64, high: f64) -> Vec<usize> {
+fn edges(count: usize, length: f64, rate: f64, low: f64, high: f64) -> Result<Vec<usize>, OpError> {
     let mel = |hertz: f64| 2595.0 * libm::log10(1.0 + hertz / 700.0);
     let step = (mel(high) - mel(low)) / count as f64;
     let hertz = |i: usize| {
         let mel = i as f64 * step + mel(low);
         700.0 * (libm::pow(10.0, mel / 2595.0) - 1.0)
     };
-    (0..count).map(|i| ((length + 1.0) * hertz(i) / rate).floor().max(0.0) as usize).collect()
+    let mut edges = filled(count, 0)?;
+    for (i, edge) in edges.iter_mut().enumerate() {
+        *edge = ((length + 1.0) * hertz(i) / rate).floor().max(0.0) as usize;
+    }
+    Ok(edges)
 }
 
 fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
@@ -93,14 +99,14 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let [_, length, rate, low, high] = numbers;
     let y = ctx.output();
     let (spectrum, bins) = (y.shape[0], y.shape[1]);
-    let edges = edges(bins + 2, length, rate, low, high);
+    let edges = edges(bins + 2, length, rate, low, high)?;
     let ordered = edges.is_sorted() && edges.last().is_some_and(|&last| last <= spectrum);
     if !ordered || rate <= 0.0 || low < 0.0 {
         return Err(OpError::new(format!(
             "edges from {low} to {high} Hz at {rate} samples a second, expected them in order and within half the rate"
         )));
     }
-    let mut out = vec![0.0f64; spectrum * bins];
+    let mut out = filled(y.shape.iter().product(), 0.0f64)?;
     for (bin, edge) in edges.windows(3).enumerate() {
         let (left, centre, right) = (edge[0], edge[1], edge[2]);
         for at in left..=centre.min(spectrum - 1) {

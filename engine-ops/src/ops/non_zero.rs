@@ -27,7 +27,7 @@ pub static COMPRESS: OpDef = OpDef {
           condition's end is left out.",
     onnx: &[OnnxName::since("Compress", 9)],
     attrs: &[AttrDef { name: "axis", kind: AttrKind::Int, default: Default::Absent }],
-    inputs: &[Operand::data("input"), Operand::index("condition")],
+    inputs: &[Operand::data("input"), Operand::index("condition").of(&[DType::Bool]).shaped("_")],
     outputs: &["output"],
     kind: Kind::Move,
     infer: compress_infer,

@@ -6,7 +6,7 @@ use super::elementwise::{PRELUDE, element_type, rounded};
 use crate::case::{Case, ramp};
 use crate::convert::{Calc, cast};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
-use crate::def::{AttrKind, AttrsExt};
+use crate::def::{AttrKind, AttrsExt, FLOATS};
 use crate::float::Float;
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, axis};
@@ -79,9 +79,9 @@ pub static LAYER_NORMALIZATION: OpDef = OpDef {
         AttrDef::int("stash_type", 1),
     ],
     inputs: &[
-        Operand::data("X"),
-        Operand::data("Scale").learned(),
-        Operand::opt_data("B").learned(),
+        Operand::data("X").of(FLOATS),
+        Operand::data("Scale").of(FLOATS).learned(),
+        Operand::opt_data("B").of(FLOATS).learned(),
     ],
     outputs: &["Y", "Mean", "InvStdDev"],
     infer: |ctx| infer(ctx, Op::Layer),
@@ -99,7 +99,7 @@ pub static RMS_NORMALIZATION: OpDef = OpDef {
         AttrDef::float("epsilon", 1e-5),
         AttrDef::int("stash_type", 1),
     ],
-    inputs: &[Operand::data("X"), Operand::data("scale").learned()],
+    inputs: &[Operand::data("X").of(FLOATS), Operand::data("scale").of(FLOATS).learned()],
     infer: |ctx| infer(ctx, Op::Rms),
     cpu: Cpu::Kernel { run: |ctx| run(ctx, Op::Rms), scratch: |s| scratch(s, Op::Rms) },
     gpu: Some(|ctx| gpu(ctx, "RMSNormalization", Op::Rms)),
@@ -113,9 +113,9 @@ pub static INSTANCE_NORMALIZATION: OpDef = OpDef {
     onnx: &[OnnxName::since("InstanceNormalization", 6)],
     attrs: &[AttrDef::float("epsilon", 1e-5)],
     inputs: &[
-        Operand::data("input"),
-        Operand::data("scale").learned(),
-        Operand::data("B").learned(),
+        Operand::data("input").of(FLOATS),
+        Operand::data("scale").of(FLOATS).learned(),
+        Operand::data("B").of(FLOATS).learned(),
     ],
     outputs: &["output"],
     infer: |ctx| infer(ctx, Op::Instance),
@@ -136,9 +136,9 @@ pub static GROUP_NORMALIZATION: OpDef = OpDef {
         AttrDef::int("stash_type", 1),
     ],
     inputs: &[
-        Operand::data("X"),
-        Operand::data("scale").learned(),
-        Operand::data("bias").learned(),
+        Operand::data("X").of(FLOATS),
+        Operand::data("scale").of(FLOATS).learned(),
+        Operand::data("bias").of(FLOATS).learned(),
     ],
     infer: |ctx| infer(ctx, Op::Group),
     cpu: Cpu::Kernel { run: |ctx| run(ctx, Op::Group), scratch: |s| scratch(s, Op::Group) },
@@ -149,15 +149,11 @@ pub static GROUP_NORMALIZATION: OpDef = OpDef {
 
 fn infer(ctx: &InferCtx<'_>, op: Op) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
-    if !x.dtype.is_float() {
-        let found = x.dtype;
-        return Err(InferError::invalid(format!("operand 0 is {found}, expected a float type")));
-    }
     if let Some(shape) = x.concrete() {
         let layout = Layout::new(op, ctx.attrs, &shape)?;
         for (i, scale) in (1..3).filter_map(|i| Some((i, ctx.opt(i)?))) {
             let n = scale.concrete().map_or(layout.scales, |s| s.iter().product());
-            if n != layout.scales || !scale.dtype.is_float() {
+            if n != layout.scales {
                 let expected = layout.scales;
                 return Err(InferError::invalid(format!(
                     "operand {i} is {scale}, expected {expected} floats"
@@ -170,17 +166,21 @@ fn infer(ctx: &InferCtx<'_>, op: Op) -> Result<Vec<Facts>, InferError> {
         let mut shape = ctx.shape(0)?.to_vec();
         let at = axis(ctx.attrs.int("axis"), shape.len())?;
         shape[at..].fill(Dim::from(1));
-        let dtype = if x.dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        let dtype = calculating(ctx.inputs.iter().flatten().map(|facts| facts.dtype));
         results.resize(ctx.outputs.min(3), Facts::new(dtype, shape));
     }
     Ok(results)
 }
 
+/// The type that operands of these types are calculated in.
+fn calculating(mut types: impl Iterator<Item = DType>) -> DType {
+    if types.any(|dtype| dtype == DType::F64) { DType::F64 } else { DType::F32 }
+}
+
 /// Room for the mean and deviation of each row, and for operands and result in the calculating type.
 fn scratch(shapes: &CpuShapes<'_>, op: Op) -> usize {
     let inputs = || shapes.inputs.iter().flatten();
-    let wide = inputs().any(|x| x.dtype == DType::F64);
-    let calc = if wide { DType::F64 } else { DType::F32 };
+    let calc = calculating(inputs().map(|x| x.dtype));
     let converted = |m: &TensorMeta| if m.dtype == calc { 0 } else { m.len() };
     let Some(x) = &shapes.inputs[0] else { return 0 };
     let rows = Layout::new(op, shapes.attrs, &x.shape).map_or(0, |l| l.rows);
@@ -189,8 +189,10 @@ fn scratch(shapes: &CpuShapes<'_>, op: Op) -> usize {
 }
 
 fn run(ctx: &mut CpuCtx<'_>, op: Op) -> Result<(), OpError> {
-    let wide = ctx.inputs.iter().flatten().any(|x| x.dtype == DType::F64);
-    if wide { normalise::<f64>(ctx, op) } else { normalise::<f32>(ctx, op) }
+    match calculating(ctx.inputs.iter().flatten().map(|x| x.dtype)) {
+        DType::F64 => normalise::<f64>(ctx, op),
+        _ => normalise::<f32>(ctx, op),
+    }
 }
 
 /// An operand in the calculating type, converted into the front of `space` if it has another; and the rest of that.

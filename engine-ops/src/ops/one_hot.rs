@@ -6,8 +6,12 @@ use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::operand::ONE;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
 use engine_format::{Attr, DType, Dim, Tensor};
+
+/// Types of indices and of a depth: integers, and floats that stand for them.
+const COUNTS: &[DType] = &[DType::F32, DType::F64, DType::I64, DType::I32, DType::U8, DType::U32];
 
 /// OneHot.
 pub static ONE_HOT: OpDef = OpDef {
@@ -16,7 +20,11 @@ pub static ONE_HOT: OpDef = OpDef {
           one `values[0]`. Negative indices count from the end; one outside sets nothing.",
     onnx: &[OnnxName::since("OneHot", 9)],
     attrs: &[AttrDef::int("axis", -1)],
-    inputs: &[Operand::index("indices"), Operand::shape("depth"), Operand::data("values")],
+    inputs: &[
+        Operand::index("indices").of(COUNTS),
+        Operand::shape("depth").of(COUNTS).shaped(ONE),
+        Operand::data("values").shaped("2"),
+    ],
     outputs: &["output"],
     kind: Kind::Move,
     infer,

@@ -6,6 +6,7 @@ use crate::def::AttrsExt;
 use crate::fill::filled;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::operand::{INTEGERS, ONE};
 use crate::strided::StridedCopy;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size, mapped};
 use engine_format::{Attr, Attrs, Dim, Tensor};
@@ -21,8 +22,8 @@ pub static PAD: OpDef = OpDef {
     inputs: &[
         Operand::data("data"),
         Operand::shape("pads"),
-        Operand::opt_data("constant_value"),
-        Operand::opt_shape("axes"),
+        Operand::opt_data("constant_value").like(0).shaped(ONE),
+        Operand::opt_shape("axes").of(INTEGERS),
     ],
     outputs: &["output"],
     kind: Kind::Move,
@@ -118,7 +119,7 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
 
 /// For every position on an axis of the result, where its element stands on the axis of the operand.
 fn sources(mode: Mode, from: usize, to: usize, before: i64) -> Vec<Option<usize>> {
-    (0..to as i64).map(|at| mode.source(at - before, from as i64)).collect()
+    (0..to as i64).map(|at| mode.source(at.saturating_sub(before), from as i64)).collect()
 }
 
 fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {

@@ -15,7 +15,7 @@ pub static PAIRWISE_COUPLING: OpDef = OpDef {
           the two, the probabilities of the classes: the second method of Wu, Lin and Weng (Probability Estimates for Multi-class \
           Classification by Pairwise Coupling, 2004), as LIBSVM has it: at most max(100, classes) rounds, until no class is further \
           than 0.005/classes from the optimum.",
-    inputs: &[Operand::data("R")],
+    inputs: &[Operand::data("R").of(&[DType::F32])],
     infer,
     cpu: Cpu::kernel(run),
     gpu: Some(gpu),
@@ -59,7 +59,8 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
 
 /// The number of classes that have so many pairs.
 fn classes_of(pairs: usize) -> Option<usize> {
-    (2..=pairs + 1).find(|n| n * (n - 1) / 2 == pairs)
+    let n = pairs.checked_mul(8)?.isqrt().div_ceil(2) + 1;
+    (2..=n).rev().take(2).find(|n| n * (n - 1) / 2 == pairs)
 }
 
 fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {

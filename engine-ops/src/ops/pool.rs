@@ -27,11 +27,10 @@ pub static MAX_POOL: OpDef = OpDef {
         AttrDef::int("storage_order", 0),
         AttrDef::opt_ints("strides"),
     ],
-    inputs: &[Operand::data("X")],
+    inputs: &[Operand::data("X").of(MAXIMA)],
     outputs: &["Y", "Indices"],
     kind: Kind::Compute,
     infer,
-    types: &[DType::F32, DType::F64, DType::F16, DType::BF16, DType::I8, DType::I32, DType::U8],
     cpu: Cpu::kernel(max),
     gpu: Some(|ctx| gpu(ctx, &MAX_WGSL)),
     tolerance: Tolerance::EXACT,
@@ -53,10 +52,9 @@ pub static AVERAGE_POOL: OpDef = OpDef {
         AttrDef::opt_ints("pads"),
         AttrDef::opt_ints("strides"),
     ],
-    inputs: &[Operand::data("X")],
+    inputs: &[Operand::data("X").of(FLOATS)],
     kind: Kind::Compute,
     infer,
-    types: FLOATS,
     cpu: Cpu::kernel(average),
     gpu: Some(|ctx| gpu(ctx, &AVERAGE_WGSL)),
     tolerance: Tolerance::SUMS,
@@ -77,10 +75,9 @@ pub static LP_POOL: OpDef = OpDef {
         AttrDef::opt_ints("pads"),
         AttrDef::opt_ints("strides"),
     ],
-    inputs: &[Operand::data("X")],
+    inputs: &[Operand::data("X").of(FLOATS)],
     kind: Kind::Compute,
     infer,
-    types: FLOATS,
     cpu: Cpu::kernel(norm),
     gpu: Some(|ctx| gpu(ctx, &NORM_WGSL)),
     tolerance: Tolerance::SUMS,
@@ -151,6 +148,13 @@ fn max(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     )
 }
 
+/// Types of numbers whose maxima are taken.
+const MAXIMA: &[DType] =
+    &[DType::F32, DType::F64, DType::F16, DType::BF16, DType::I8, DType::I32, DType::U8];
+
+/// Taps along an axis that the shader goes through; larger windows are mostly padding.
+const MOST_TAPS: usize = 1 << 12;
+
 /// MaxPool with its second result: the flat position of the first greatest element, or of the window's first element where all
 /// are the least value; -1 for a window on padding alone.
 fn max_and_where<T: Greatest>(ctx: &mut CpuCtx<'_>, axes: &[Axis; 3], x: &[T]) {
@@ -164,7 +168,9 @@ fn max_and_where<T: Greatest>(ctx: &mut CpuCtx<'_>, axes: &[Axis; 3], x: &[T]) {
         let (image, at) = (i / outputs, i % outputs);
         let at = [at / w.output / h.output, at / w.output % h.output, at % w.output];
         let mut best: Option<(T, usize)> = None;
-        for (kd, kh, kw) in taps(axes) {
+        let [kd, kh, kw] = [d.inside(at[0]), h.inside(at[1]), w.inside(at[2])];
+        let taps = kd.flat_map(|d| kh.clone().map(move |h| (d, h)));
+        for (kd, kh, kw) in taps.flat_map(|(d, h)| kw.clone().map(move |w| (d, h, w))) {
             let (Some(z), Some(v), Some(u)) = (d.at(at[0], kd), h.at(at[1], kh), w.at(at[2], kw))
             else {
                 continue;
@@ -183,12 +189,6 @@ fn max_and_where<T: Greatest>(ctx: &mut CpuCtx<'_>, axes: &[Axis; 3], x: &[T]) {
     });
 }
 
-/// All taps of a window, the last axis fastest.
-fn taps([d, h, w]: &[Axis; 3]) -> impl Iterator<Item = (usize, usize, usize)> {
-    let (h, w) = (h.kernel, w.kernel);
-    (0..d.kernel * h * w).map(move |t| (t / w / h, t / w % h, t % w))
-}
-
 fn average(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let x = ctx.input(0);
     let axes = axes(ctx.attrs, x.shape)?;
@@ -198,7 +198,7 @@ fn average(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
             true => axes[i].padded_taps(at[i]),
             false => axes[i].inside(at[i]).len(),
         };
-        along(0) * along(1) * along(2)
+        along(0).saturating_mul(along(1)).saturating_mul(along(2))
     };
     let y = ctx.output();
     match x.dtype {
@@ -306,6 +306,10 @@ fn gpu(ctx: &GpuCtx<'_>, pool: &PoolWgsl) -> Result<Option<GpuProgram>, OpError>
     let (x, y) = (ctx.input(0), ctx.output());
     let Some(element) = wgsl_type(x.dtype) else { return Ok(None) };
     let axes = axes(ctx.attrs, &x.shape)?;
+    // The shader goes through all taps, those on padding too.
+    if axes.iter().any(|axis| axis.kernel > MOST_TAPS) {
+        return Ok(None);
+    }
     let places = ctx.outputs.get(1).is_some_and(Option::is_some);
     let flag = ["count_include_pad", "p"].iter().find_map(|name| ctx.attrs.opt_int(name));
     let least = match x.dtype {

@@ -7,8 +7,8 @@ use crate::broadcast::Broadcast;
 use crate::case::{Case, ramp};
 use crate::convert::{Calc, cast, zip_blocks};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMut, TensorRef};
+use crate::def::NUMBERS;
 use crate::gpu::{GpuCtx, GpuProgram};
-use crate::infer::InferError;
 use crate::{OnnxName, OpDef, Operand, Tolerance};
 use engine_format::{DType, Tensor};
 
@@ -17,19 +17,20 @@ pub static POW: OpDef = OpDef {
     doc: "`x^y` with broadcasting, in the type of `x`; the exponent may have another. A negative number to a power that is \
           no integer is NaN; integers to negative powers are cut towards zero (0 to one is 0) and wrap otherwise.",
     onnx: &[OnnxName::since("Pow", 7)],
-    inputs: &[Operand::data("X"), Operand::data("Y")],
+    inputs: &[
+        Operand::data("X").of(&[
+            DType::F32,
+            DType::F64,
+            DType::F16,
+            DType::BF16,
+            DType::I32,
+            DType::I64,
+        ]),
+        Operand::data("Y").of(NUMBERS),
+    ],
     outputs: &["Z"],
+    infer: |ctx| broadcast_of(ctx, ctx.dtype(0)?),
     elementwise: true,
-    infer: |ctx| {
-        let (x, y) = (ctx.dtype(0)?, ctx.dtype(1)?);
-        let takes = x.is_float() || matches!(x, DType::I32 | DType::I64);
-        if !takes || y == DType::Bool {
-            return Err(InferError::invalid(format!(
-                "operands are {x} and {y}, expected floats, i32 or i64 and numbers"
-            )));
-        }
-        broadcast_of(ctx, x)
-    },
     cpu: Cpu::Kernel { run, scratch },
     gpu: Some(gpu),
     // WGSL's pow is 2^(y log2 x), whose error grows with the result's exponent.

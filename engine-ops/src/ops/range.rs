@@ -6,6 +6,7 @@ use crate::convert::cast;
 use crate::cpu::{Cpu, CpuCtx, TensorMut, TensorRef};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, Known};
+use crate::operand::ONE;
 use crate::{OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{DType, Dim, Tensor};
 use half::{bf16, f16};
@@ -15,7 +16,11 @@ pub static RANGE: OpDef = OpDef {
     name: "Range",
     doc: "`start + i·delta` for every i from 0 on that stays before `limit`, halves calculated in f32.",
     onnx: &[OnnxName { until: 26, ..OnnxName::since("Range", 11) }],
-    inputs: &[Operand::shape("start"), Operand::shape("limit"), Operand::shape("delta")],
+    inputs: &[
+        Operand::shape("start").of(TYPES).shaped(ONE),
+        Operand::shape("limit").like(0).shaped(ONE),
+        Operand::shape("delta").like(0).shaped(ONE),
+    ],
     outputs: &["output"],
     infer,
     cpu: Cpu::kernel(cpu),
@@ -25,40 +30,29 @@ pub static RANGE: OpDef = OpDef {
     ..OpDef::BASE
 };
 
+/// Types of numbers that ranges are made of.
+const TYPES: &[DType] =
+    &[DType::F32, DType::F64, DType::F16, DType::BF16, DType::I16, DType::I32, DType::I64];
+
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let dtype = ctx.dtype(0)?;
-    if ctx.dtype(1)? != dtype || ctx.dtype(2)? != dtype {
-        return Err(InferError::invalid(format!(
-            "start is {dtype}, limit {} and delta {}, expected one type",
-            ctx.dtype(1)?,
-            ctx.dtype(2)?
-        )));
-    }
-    let count = match dtype {
-        dtype if dtype.is_float() => Dim::from(floats(ctx)?),
-        DType::I64 | DType::I32 | DType::I16 => integers(ctx)?,
-        other => {
-            return Err(InferError::invalid(format!(
-                "operands are {other}, expected floats, i16, i32 or i64"
-            )));
-        }
-    };
+    let count = if dtype.is_float() { floats(ctx)? } else { integers(ctx)? };
     Ok(vec![Facts::new(dtype, vec![count])])
 }
 
 /// How many steps fit.
-fn steps(start: f64, limit: f64, delta: f64) -> Result<usize, OpError> {
+fn steps(start: f64, limit: f64, delta: f64) -> Result<Dim, OpError> {
     let steps = ((limit - start) / delta).ceil().max(0.0);
-    // The largest length that any device could hold.
-    if !steps.is_finite() || steps > 2f64.powi(48) {
+    if !steps.is_finite() {
         return Err(OpError::new(format!(
             "a range from {start} to {limit} by {delta}, expected finitely many steps"
         )));
     }
-    Ok(steps as usize)
+    // What does not fit becomes the largest number, which is no size that a tensor can have.
+    Ok(Dim::from(steps as i64))
 }
 
-fn floats(ctx: &InferCtx<'_>) -> Result<usize, InferError> {
+fn floats(ctx: &InferCtx<'_>) -> Result<Dim, InferError> {
     let one = |i: usize| match &ctx.facts(i)?.value {
         Some(Known::Tensor(t)) if t.len() == 1 => {
             let mut out = 0f64;
@@ -90,10 +84,7 @@ fn integers(ctx: &InferCtx<'_>) -> Result<Dim, InferError> {
             };
             let by = i128::from(delta.unsigned_abs());
             let count = (distance.max(0) + by - 1) / by;
-            let count = usize::try_from(count).ok().filter(|&n| n <= 1 << 48);
-            count.map(Dim::from).ok_or_else(|| {
-                InferError::invalid(format!("a range from {start} to {limit} by {delta}"))
-            })
+            Ok(Dim::from(i64::try_from(count).ok()))
         }
         // A symbolic limit is supposed not to lie before the start.
         (_, _, Some(delta)) if delta > 0 => {

@@ -4,7 +4,7 @@ use super::elementwise::{DIVIDE64, INT64, PRELUDE, element_type, rounded};
 use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
-use crate::def::{AttrsExt, FLOATS};
+use crate::def::{AttrsExt, FLOATS, NUMBERS, ORDERED};
 use crate::fill::filled;
 use crate::float::Float;
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
@@ -29,10 +29,20 @@ enum Op {
     SumSquare,
 }
 
+impl Op {
+    /// What it folds. The largest of bools is whether one is true, the smallest whether all are.
+    const fn types(self) -> &'static [DType] {
+        match self {
+            Op::LogSumExp => FLOATS,
+            Op::Max | Op::Min => ORDERED,
+            _ => NUMBERS,
+        }
+    }
+}
+
 /// Neutral values of a row in this file.
 const ROW: OpDef = OpDef {
     attrs: &[AttrDef::int("keepdims", 1), AttrDef::int("noop_with_empty_axes", 0)],
-    inputs: &[Operand::data("data"), Operand::opt_shape("axes")],
     outputs: &["reduced"],
     tolerance: Tolerance::SUMS,
     ..OpDef::BASE
@@ -46,8 +56,8 @@ macro_rules! reduction {
             name: $name,
             doc: concat!($doc, " along `axes`, or along all of them if none are given."),
             onnx: &[OnnxName::since($name, $since)],
-            infer: |ctx| infer(ctx, $op),
-            types: if matches!($op, Op::LogSumExp) { FLOATS } else { &[] },
+            inputs: &[Operand::data("data").of($op.types()), Operand::opt_shape("axes")],
+            infer,
             cpu: Cpu::Kernel { run: |ctx| run(ctx, $op), scratch },
             gpu: Some(|ctx| gpu(ctx, $name, $op)),
             cases: || cases($op, $rows),
@@ -106,12 +116,8 @@ fn reduced_axes(attrs: &Attrs, axes: Option<&[i64]>, rank: usize) -> Result<Vec<
     Ok(reduced)
 }
 
-fn infer(ctx: &InferCtx<'_>, op: Op) -> Result<Vec<Facts>, InferError> {
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let dtype = ctx.dtype(0)?;
-    // The largest of bools is whether one is true, the smallest whether all are.
-    if dtype == DType::Bool && !matches!(op, Op::Max | Op::Min) {
-        return Err(InferError::invalid("operand data is bool, expected numbers"));
-    }
     let shape = ctx.shape(0)?;
     let axes = ctx.opt(1).map(|_| ctx.ints(1)).transpose()?;
     let reduced = reduced_axes(ctx.attrs, axes.as_deref(), shape.len())?;

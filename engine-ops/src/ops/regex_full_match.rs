@@ -16,7 +16,7 @@ pub static REGEX_FULL_MATCH: OpDef = OpDef {
           `\\Q…\\E` and `\\C` are not taken.",
     onnx: &[OnnxName::since("RegexFullMatch", 20)],
     attrs: &[AttrDef::required("pattern", AttrKind::Str)],
-    inputs: &[Operand::data("X")],
+    inputs: &[Operand::data("X").of(&[DType::String])],
     infer,
     text: Text::Kernel(run),
     cpu: Cpu::Dynamic(run),

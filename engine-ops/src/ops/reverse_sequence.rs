@@ -16,7 +16,10 @@ pub static REVERSE_SEQUENCE: OpDef = OpDef {
     doc: "For sequence `b` along `batch_axis`, the first `sequence_lens[b]` steps along `time_axis` in reverse, the others in place.",
     onnx: &[OnnxName::since("ReverseSequence", 10)],
     attrs: &[AttrDef::int("batch_axis", 1), AttrDef::int("time_axis", 0)],
-    inputs: &[Operand::data("input"), Operand::index("sequence_lens")],
+    inputs: &[
+        Operand::data("input"),
+        Operand::index("sequence_lens").of(&[DType::I64]).shaped("_"),
+    ],
     kind: Kind::Move,
     infer,
     cpu: Cpu::kernel(cpu),

@@ -4,9 +4,10 @@ use super::elementwise::{PRELUDE, element_type, rounded};
 use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, FLOATS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, outside_wgsl, render};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::memory::filled;
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, DType, Dim, Tensor};
 
@@ -23,7 +24,11 @@ pub static ROI_ALIGN: OpDef = OpDef {
         AttrDef::int("sampling_ratio", 0),
         AttrDef::float("spatial_scale", 1.0),
     ],
-    inputs: &[Operand::data("X"), Operand::data("rois"), Operand::data("batch_indices")],
+    inputs: &[
+        Operand::data("X").of(FLOATS).shaped("N C H W"),
+        Operand::data("rois").of(FLOATS).shaped("regions 4"),
+        Operand::data("batch_indices").of(&[DType::I64]).shaped("regions"),
+    ],
     infer,
     cpu: Cpu::kernel(run),
     gpu: Some(gpu),
@@ -59,12 +64,15 @@ pub static ROI_ALIGN: OpDef = OpDef {
     ..OpDef::BASE
 };
 
+/// Points of a bin along an axis; a region with more reaches far out of every image.
+const MOST_POINTS: usize = 1 << 12;
+
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let (x, shape, regions) = (ctx.facts(0)?, ctx.shape(0)?, ctx.shape(1)?);
-    if !x.dtype.is_float() || shape.len() != 4 || regions.len() != 2 {
+    let ratio = ctx.attrs.int("sampling_ratio");
+    if usize::try_from(ratio).is_ok_and(|ratio| ratio > MOST_POINTS) {
         return Err(InferError::invalid(format!(
-            "operands are {}{shape:?} and {regions:?}, expected floats [N, C, H, W] and [regions, 4]",
-            x.dtype
+            "sampling_ratio is {ratio}, expected at most {MOST_POINTS}"
         )));
     }
     let sizes = ["output_height", "output_width"].map(|name| Dim::from(ctx.attrs.int(name)));
@@ -108,7 +116,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
 
 /// Two pixels along an axis and the share of the second; `None` outside.
 fn between(at: f64, n: usize) -> Option<(usize, usize, f64)> {
-    if at < -1.0 || at > n as f64 {
+    if n == 0 || at.is_nan() || at < -1.0 || at > n as f64 {
         return None;
     }
     let at = at.clamp(0.0, n as f64 - 1.0);
@@ -131,9 +139,9 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let plane = height * width;
     let y = ctx.output();
     let (rows, columns) = (y.shape[2], y.shape[3]);
-    let mut pixels = vec![0.0f64; plane];
+    let mut pixels = filled(plane, 0.0f64)?;
     let mut corners = [0.0f64; 4];
-    let mut out = vec![0.0f64; rows * columns];
+    let mut out = filled(rows * columns, 0.0f64)?;
     let size = y.dtype.width();
     for (region, &batch) in batches.iter().enumerate() {
         let batch = usize::try_from(batch).ok().filter(|&batch| batch < x.shape[0]);
@@ -147,6 +155,12 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
         let points =
             |bin: f64| if ratio > 0 { ratio as usize } else { bin.ceil().max(0.0) as usize };
         let (down, across) = (points(bin_h), points(bin_w));
+        if down.max(across) > MOST_POINTS {
+            let why = format!(
+                "region {region} has bins of {down}×{across} points, more than {MOST_POINTS} along an axis"
+            );
+            return Err(OpError::new(why));
+        }
         for channel in 0..channels {
             f64::load(x.dtype, x.bytes, (batch * channels + channel) * plane, &mut pixels);
             for (bin, slot) in out.iter_mut().enumerate() {

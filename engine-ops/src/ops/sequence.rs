@@ -2,15 +2,16 @@
 //! is left of these operators at run time are splits and joins of tensors.
 
 use super::control::PLANNED;
-use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, Operand, Role};
+use crate::operand::{INTEGERS, ONE};
+use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, Operand};
 
 /// An operand of which only the structure is asked: how many elements, whether there is one.
 const fn structure(name: &'static str, optional: bool) -> Operand {
-    Operand { role: Role::Type, optional, ..Operand::data(name) }
+    Operand { optional, ..Operand::typed(name) }
 }
 
 /// What all rows share.
-const ONE: OpDef = OpDef { variadic_output: false, ..PLANNED };
+const ROW: OpDef = OpDef { variadic_output: false, ..PLANNED };
 
 /// SequenceConstruct.
 pub static SEQUENCE_CONSTRUCT: OpDef = OpDef {
@@ -20,7 +21,7 @@ pub static SEQUENCE_CONSTRUCT: OpDef = OpDef {
     inputs: &[Operand::data("inputs")],
     variadic_input: true,
     outputs: &["output_sequence"],
-    ..ONE
+    ..ROW
 };
 
 /// SequenceEmpty.
@@ -30,7 +31,7 @@ pub static SEQUENCE_EMPTY: OpDef = OpDef {
     onnx: &[OnnxName::since("SequenceEmpty", 11)],
     attrs: &[AttrDef::int("dtype", 1)],
     outputs: &["output"],
-    ..ONE
+    ..ROW
 };
 
 /// SequenceInsert.
@@ -41,10 +42,10 @@ pub static SEQUENCE_INSERT: OpDef = OpDef {
     inputs: &[
         Operand::data("input_sequence"),
         Operand::data("tensor"),
-        Operand::opt_shape("position"),
+        Operand::opt_shape("position").of(INTEGERS).shaped(ONE),
     ],
     outputs: &["output_sequence"],
-    ..ONE
+    ..ROW
 };
 
 /// SequenceErase.
@@ -52,9 +53,12 @@ pub static SEQUENCE_ERASE: OpDef = OpDef {
     name: "SequenceErase",
     doc: "The sequence without the element at `position` (-n..n), without the last one if it is not given.",
     onnx: &[OnnxName::since("SequenceErase", 11)],
-    inputs: &[Operand::data("input_sequence"), Operand::opt_shape("position")],
+    inputs: &[
+        Operand::data("input_sequence"),
+        Operand::opt_shape("position").of(INTEGERS).shaped(ONE),
+    ],
     outputs: &["output_sequence"],
-    ..ONE
+    ..ROW
 };
 
 /// SequenceAt.
@@ -62,9 +66,9 @@ pub static SEQUENCE_AT: OpDef = OpDef {
     name: "SequenceAt",
     doc: "The element at `position` (-n..n).",
     onnx: &[OnnxName::since("SequenceAt", 11)],
-    inputs: &[Operand::data("input_sequence"), Operand::shape("position")],
+    inputs: &[Operand::data("input_sequence"), Operand::shape("position").of(INTEGERS).shaped(ONE)],
     outputs: &["tensor"],
-    ..ONE
+    ..ROW
 };
 
 /// SequenceLength.
@@ -74,7 +78,7 @@ pub static SEQUENCE_LENGTH: OpDef = OpDef {
     onnx: &[OnnxName::since("SequenceLength", 11)],
     inputs: &[structure("input_sequence", false)],
     outputs: &["length"],
-    ..ONE
+    ..ROW
 };
 
 /// ConcatFromSequence.
@@ -85,7 +89,7 @@ pub static CONCAT_FROM_SEQUENCE: OpDef = OpDef {
     attrs: &[AttrDef::required("axis", AttrKind::Int), AttrDef::int("new_axis", 0)],
     inputs: &[Operand::data("input_sequence")],
     outputs: &["concat_result"],
-    ..ONE
+    ..ROW
 };
 
 /// SplitToSequence.
@@ -95,9 +99,9 @@ pub static SPLIT_TO_SEQUENCE: OpDef = OpDef {
           it does not divide) if it is a scalar, of size 1 without it, and then without the axis if `keepdims` is 0.",
     onnx: &[OnnxName::since("SplitToSequence", 11)],
     attrs: &[AttrDef::int("axis", 0), AttrDef::int("keepdims", 1)],
-    inputs: &[Operand::data("input"), Operand::opt_shape("split")],
+    inputs: &[Operand::data("input"), Operand::opt_shape("split").of(INTEGERS)],
     outputs: &["output_sequence"],
-    ..ONE
+    ..ROW
 };
 
 /// Optional.
@@ -111,7 +115,7 @@ pub static OPTIONAL: OpDef = OpDef {
     ],
     inputs: &[Operand::opt_data("input")],
     outputs: &["output"],
-    ..ONE
+    ..ROW
 };
 
 /// OptionalHasElement.
@@ -121,7 +125,7 @@ pub static OPTIONAL_HAS_ELEMENT: OpDef = OpDef {
     onnx: &[OnnxName::since("OptionalHasElement", 15)],
     inputs: &[structure("input", true)],
     outputs: &["output"],
-    ..ONE
+    ..ROW
 };
 
 /// OptionalGetElement.
@@ -131,5 +135,5 @@ pub static OPTIONAL_GET_ELEMENT: OpDef = OpDef {
     onnx: &[OnnxName::since("OptionalGetElement", 15)],
     inputs: &[Operand::data("input")],
     outputs: &["output"],
-    ..ONE
+    ..ROW
 };

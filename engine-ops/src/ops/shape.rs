@@ -4,7 +4,7 @@ use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
 use crate::infer::{Facts, InferCtx, InferError};
-use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, OpError, Operand, Role};
+use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, OpError, Operand};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ pub static SHAPE: OpDef = OpDef {
         AttrDef::int("start", 0),
         AttrDef { name: "end", kind: AttrKind::Int, default: Default::Absent },
     ],
-    inputs: &[Operand { role: Role::Type, ..Operand::data("data") }],
+    inputs: &[Operand::typed("data")],
     outputs: &["shape"],
     infer: |ctx| {
         let shape = ctx.shape(0)?;
@@ -34,7 +34,7 @@ pub static SIZE: OpDef = OpDef {
     name: "Size",
     doc: "The number of elements of the operand as a scalar i64.",
     onnx: &[OnnxName::since("Size", 1)],
-    inputs: &[Operand { role: Role::Type, ..Operand::data("data") }],
+    inputs: &[Operand::typed("data")],
     outputs: &["size"],
     infer: size,
     cpu: Cpu::kernel(size_cpu),

@@ -4,6 +4,7 @@ use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::operand::INTEGERS;
 use crate::strided::{StridedCopy, strides};
 use crate::{Kind, OnnxName, OpDef, OpError, Operand, for_size};
 use engine_format::{DType, Dim, Tensor};
@@ -16,10 +17,10 @@ pub static SLICE: OpDef = OpDef {
     onnx: &[OnnxName::since("Slice", 10)],
     inputs: &[
         Operand::data("data"),
-        Operand::shape("starts"),
-        Operand::shape("ends"),
-        Operand::opt_shape("axes"),
-        Operand::opt_shape("steps"),
+        Operand::shape("starts").of(INTEGERS),
+        Operand::shape("ends").of(INTEGERS),
+        Operand::opt_shape("axes").of(INTEGERS),
+        Operand::opt_shape("steps").of(INTEGERS),
     ],
     outputs: &["output"],
     kind: Kind::Move,
@@ -73,8 +74,10 @@ fn copy(shape: &[usize], taken: &[Taken]) -> StridedCopy {
     let own = strides(shape);
     let to: Vec<usize> = taken.iter().map(|t| t.size).collect();
     let start = taken.iter().zip(&own).map(|(t, &s)| t.start as isize * s as isize).sum();
+    // No step is taken to fewer than two elements, however far it would go.
+    let step = |t: &Taken| if t.size > 1 { t.step as isize } else { 0 };
     let distances: Vec<isize> =
-        taken.iter().zip(&own).map(|(t, &s)| t.step as isize * s as isize).collect();
+        taken.iter().zip(&own).map(|(t, &s)| step(t) * s as isize).collect();
     StridedCopy::gather(&to, start, &distances)
 }
 
@@ -135,7 +138,8 @@ fn symbolic(dim: &Dim, start: &Dim, end: &Dim, step: i64) -> Dim {
     };
     let end = bound(end);
     let distance = if forward { &end - &start } else { &start - &end };
-    let size = (&distance + &Dim::from(step.abs() - 1)).floor_div(&Dim::from(step.abs()));
+    let step = Dim::from(step.checked_abs());
+    let size = (&(&distance + &step) - &Dim::from(1)).floor_div(&step);
     if size.known().is_some_and(|n| n < 0) { Dim::from(0) } else { size }
 }
 

@@ -81,6 +81,12 @@ fn equal(ctx: &InferCtx<'_>, whole: &Dim) -> Result<Vec<Dim>, InferError> {
     if pieces < 1 {
         return Err(InferError::invalid(format!("num_outputs is {pieces}, expected at least 1")));
     }
+    if usize::try_from(pieces) != Ok(ctx.outputs) {
+        return Err(InferError::invalid(format!(
+            "a split into {pieces} pieces gives {} results",
+            ctx.outputs
+        )));
+    }
     let up = whole + &Dim::from(pieces - 1);
     let each = up.floor_div(&Dim::from(pieces));
     let last = whole - &(&each * &Dim::from(pieces - 1));

@@ -12,7 +12,7 @@ pub static STRING_CONCAT: OpDef = OpDef {
     name: "StringConcat",
     doc: "`x` followed by `y`, with broadcasting.",
     onnx: &[OnnxName::since("StringConcat", 20)],
-    inputs: &[Operand::data("X"), Operand::data("Y")],
+    inputs: &[Operand::data("X").of(&[DType::String]), Operand::data("Y").of(&[DType::String])],
     outputs: &["Z"],
     infer,
     text: Text::Kernel(run),

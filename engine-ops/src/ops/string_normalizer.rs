@@ -22,7 +22,7 @@ pub static STRING_NORMALIZER: OpDef = OpDef {
         AttrDef { name: "locale", kind: AttrKind::Str, default: Default::Absent },
         AttrDef { name: "stopwords", kind: AttrKind::Strs, default: Default::Absent },
     ],
-    inputs: &[Operand::data("X")],
+    inputs: &[Operand::data("X").of(&[DType::String])],
     infer,
     text: Text::Kernel(run),
     cpu: Cpu::Dynamic(run),

@@ -19,7 +19,7 @@ pub static STRING_SPLIT: OpDef = OpDef {
         AttrDef::str("delimiter", ""),
         AttrDef { name: "maxsplit", kind: AttrKind::Int, default: Default::Absent },
     ],
-    inputs: &[Operand::data("X")],
+    inputs: &[Operand::data("X").of(&[DType::String])],
     outputs: &["Y", "Z"],
     infer,
     text: Text::Kernel(run),

@@ -15,9 +15,9 @@ pub static TENSOR_SCATTER: OpDef = OpDef {
     onnx: &[OnnxName::since("TensorScatter", 24)],
     attrs: &[AttrDef::int("axis", -2), AttrDef::str("mode", "linear")],
     inputs: &[
-        Operand::data("past_cache"),
-        Operand::data("update"),
-        Operand { optional: true, ..Operand::index("write_indices") },
+        Operand::data("past_cache").shaped("batch ..."),
+        Operand::data("update").like(0).shaped("batch ..."),
+        Operand::index("write_indices").or_none().of(&[DType::I64]).shaped("batch"),
     ],
     outputs: &["present_cache"],
     kind: Kind::Move,
@@ -112,7 +112,7 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     for (block, rows) in update.bytes.chunks_exact((new * row).max(1)).enumerate() {
         let start = starts.map_or(0, |starts| starts[block / per_batch.max(1)]);
         for (i, bytes) in rows.chunks_exact(row.max(1)).enumerate() {
-            let place = start + i as i64;
+            let place = start.saturating_add(i as i64);
             let place = if circular { place.rem_euclid(length as i64) } else { place };
             let place =
                 usize::try_from(place).ok().filter(|&place| place < length).ok_or_else(|| {

@@ -9,6 +9,7 @@ use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Text};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 pub static TF_IDF_VECTORIZER: OpDef = OpDef {
     name: "TfIdfVectorizer",
@@ -26,7 +27,7 @@ pub static TF_IDF_VECTORIZER: OpDef = OpDef {
         AttrDef { name: "pool_strings", kind: AttrKind::Strs, default: Default::Absent },
         AttrDef { name: "weights", kind: AttrKind::Floats, default: Default::Absent },
     ],
-    inputs: &[Operand::data("X")],
+    inputs: &[Operand::data("X").of(&[DType::I32, DType::I64, DType::String, DType::U32])],
     infer,
     text: Text::Kernel(run_strings),
     cpu: Cpu::kernel(run),
@@ -201,6 +202,15 @@ fn mode(attrs: &Attrs) -> Result<(bool, bool), OpError> {
     }
 }
 
+/// The lengths of n-grams and the largest number of items between two of one, as far as they fit a row of `columns` items.
+fn reach(attrs: &Attrs, columns: usize) -> (RangeInclusive<usize>, usize) {
+    let within = |name: &str, least: usize| {
+        usize::try_from(attrs.int(name)).unwrap_or(0).clamp(least, columns + 1)
+    };
+    let (shortest, longest) = (within("min_gram_length", 1), within("max_gram_length", 0));
+    (shortest..=longest.min(columns), within("max_skip_count", 0))
+}
+
 /// Fills a row of `y` for every row of `columns` items.
 fn count_all(
     attrs: &Attrs,
@@ -209,8 +219,7 @@ fn count_all(
     columns: usize,
     y: &mut [f32],
 ) -> Result<(), OpError> {
-    let lengths = attrs.int("min_gram_length")..=attrs.int("max_gram_length");
-    let skips = attrs.int("max_skip_count");
+    let (lengths, skips) = reach(attrs, columns);
     let weights = attrs.floats("weights");
     let (counted, weighed) = mode(attrs)?;
     let rows = y.chunks_exact_mut(grams.width.max(1));
@@ -220,7 +229,7 @@ fn count_all(
             // How far apart items are makes no difference to a single one.
             let most = if length == 1 { 0 } else { skips };
             for step in 1..=most + 1 {
-                count(row, length as usize, step as usize, &grams.places, out);
+                count(row, length, step, &grams.places, out);
             }
         }
         for (i, value) in out.iter_mut().enumerate() {
@@ -239,7 +248,7 @@ fn count(
     places: &BTreeMap<Vec<i64>, usize>,
     out: &mut [f32],
 ) {
-    let span = step * length.saturating_sub(1);
+    let span = step.saturating_mul(length - 1);
     for start in 0..row.len().saturating_sub(span) {
         let gram: Vec<i64> = row[start..].iter().step_by(step).take(length).copied().collect();
         if let Some(&place) = places.get(&gram) {
@@ -283,11 +292,11 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     if table.len() / 4 > GPU_LINES {
         return Ok(None);
     }
-    let number = |name: &str| ctx.attrs.int(name).max(0) as u32;
+    let (lengths, skips) = reach(ctx.attrs, x.shape[x.shape.len() - 1]);
     let (counted, _) = mode(ctx.attrs)?;
     let sizes = [y.len(), x.shape[x.shape.len() - 1], grams.width, grams.places.len()];
     let mut params = sizes.map(|n| n as u32).to_vec();
-    params.extend(["min_gram_length", "max_gram_length", "max_skip_count"].map(number));
+    params.extend([*lengths.start(), *lengths.end(), skips].map(|n| n as u32));
     params.push(u32::from(counted));
     let lines = (table.len() / 4).max(1);
     params.extend(table);

@@ -7,6 +7,7 @@ use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::operand::ONE;
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand};
 use engine_format::{Attr, DType, Element, Tensor};
 
@@ -17,7 +18,7 @@ pub static TOP_K: OpDef = OpDef {
           ones by position, also where `sorted` is 0; NaN is larger than every number.",
     onnx: &[OnnxName::since("TopK", 10)],
     attrs: &[AttrDef::int("axis", -1), AttrDef::int("largest", 1), AttrDef::int("sorted", 1)],
-    inputs: &[Operand::data("X"), Operand::shape("K")],
+    inputs: &[Operand::data("X"), Operand::shape("K").shaped(ONE)],
     outputs: &["Values", "Indices"],
     infer,
     cpu: Cpu::kernel(cpu),

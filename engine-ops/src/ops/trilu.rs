@@ -5,6 +5,7 @@ use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, words};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::operand::ONE;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
 use engine_format::{Attr, Tensor};
 use rayon::prelude::*;
@@ -15,7 +16,10 @@ pub static TRILU: OpDef = OpDef {
     doc: "The operand's matrices (its last two axes) with zeros below the `k`-th diagonal, or above it where `upper` is 0.",
     onnx: &[OnnxName::since("Trilu", 14)],
     attrs: &[AttrDef::int("upper", 1)],
-    inputs: &[Operand::data("input"), Operand::opt_shape("k")],
+    inputs: &[
+        Operand::data("input").shaped("... rows columns"),
+        Operand::opt_shape("k").shaped(ONE),
+    ],
     outputs: &["output"],
     kind: Kind::Move,
     infer,
@@ -30,9 +34,6 @@ const GRAIN: usize = 16 * 1024;
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
-    if x.shape.as_ref().is_some_and(|s| s.len() < 2) {
-        return Err(InferError::invalid(format!("input is {x}, expected matrices")));
-    }
     Ok(vec![Facts { value: None, ..x.clone() }])
 }
 

@@ -59,10 +59,9 @@ pub(crate) const FUNCTIONS: &str =
 
 /// Neutral values of a row.
 pub(super) const ROW: OpDef = OpDef {
-    inputs: &[Operand::data("X")],
+    inputs: &[Operand::data("X").of(FLOATS)],
     elementwise: true,
     infer,
-    types: FLOATS,
     tolerance: Tolerance::ELEMENTWISE,
     ..OpDef::BASE
 };

@@ -43,6 +43,9 @@ fn unique(ctx: &CpuCtx<'_>) -> Result<Vec<Tensor>, OpError> {
         None => (&line[..], 0),
     };
     let sorted = ctx.attrs.int("sorted") != 0;
+    if x.is_empty() {
+        return alike(x.dtype, shape, at);
+    }
     for_ordered!(x.dtype, T => {
         let slices = Slices { x: x.slice::<T>(), shape, at };
         let groups = slices.groups(sorted);
@@ -59,6 +62,20 @@ fn unique(ctx: &CpuCtx<'_>) -> Result<Vec<Tensor>, OpError> {
         let vector = |v: &[i64]| Tensor::from_slice(&[v.len()], v);
         Ok(vec![y, vector(&first), vector(&inverse), vector(&counts)])
     })
+}
+
+/// The results for slices without elements, which are all alike.
+fn alike(dtype: DType, shape: &[usize], at: usize) -> Result<Vec<Tensor>, OpError> {
+    let slices = shape[at];
+    let kinds = slices.min(1);
+    let mut one = shape.to_vec();
+    one[at] = kinds;
+    let zeros = |dtype: DType, shape: &[usize]| {
+        Tensor::try_zeros(dtype, shape).map_err(|why| OpError::new(why.to_string()))
+    };
+    let counts = Tensor::from_slice(&[kinds], &vec![slices as i64; kinds]);
+    let inverse = zeros(DType::I64, &[slices])?;
+    Ok(vec![zeros(dtype, &one)?, zeros(DType::I64, &[kinds])?, inverse, counts])
 }
 
 /// An operand as slices along an axis.

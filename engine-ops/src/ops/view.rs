@@ -4,7 +4,7 @@ use crate::case::{Case, ints, ramp};
 use crate::def::AttrsExt;
 use crate::infer::{Facts, InferCtx, InferError, Known, axis};
 use crate::{AttrDef, Kind, OnnxName, OpDef, Operand};
-use engine_format::{Attr, Dim};
+use engine_format::{Attr, Dim, size};
 
 /// Reshape.
 pub static RESHAPE: OpDef = OpDef {
@@ -109,7 +109,7 @@ fn reshape(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
         out[at] = quotient(ctx.shape(0)?, &out).ok_or_else(|| mismatch(x, &target))?;
     } else if let (Some(from), Some(to)) =
         (x.concrete(), Facts::new(x.dtype, out.clone()).concrete())
-        && from.iter().product::<usize>() != to.iter().product::<usize>()
+        && size::elements(&from) != size::elements(&to)
     {
         return Err(mismatch(x, &target));
     }

@@ -13,7 +13,11 @@ pub static WHERE: OpDef = OpDef {
     name: "Where",
     doc: "`condition ? X : Y` at each position, with broadcasting of all three.",
     onnx: &[OnnxName::since("Where", 9)],
-    inputs: &[Operand::data("condition"), Operand::data("X"), Operand::data("Y")],
+    inputs: &[
+        Operand::data("condition").of(&[DType::Bool]),
+        Operand::data("X"),
+        Operand::data("Y").like(1),
+    ],
     outputs: &["output"],
     elementwise: true,
     infer,
@@ -32,12 +36,6 @@ pub static WHERE: OpDef = OpDef {
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let (c, x, y) = (ctx.facts(0)?, ctx.facts(1)?, ctx.facts(2)?);
-    if c.dtype != DType::Bool || x.dtype != y.dtype {
-        return Err(InferError::invalid(format!(
-            "operands of {}, {} and {}, expected bool and two of one type",
-            c.dtype, x.dtype, y.dtype
-        )));
-    }
     let (Some(cs), Some(xs), Some(ys)) = (&c.shape, &x.shape, &y.shape) else {
         return Ok(vec![Facts::unranked(x.dtype)]);
     };

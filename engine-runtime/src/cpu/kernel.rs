@@ -4,7 +4,7 @@
 use crate::error::{RunError, RunErrorKind};
 use engine_format::{AlignedBuf, Attrs, Tensor};
 use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
-use engine_ops::{OpDef, OpError, text};
+use engine_ops::{OpDef, OpError};
 
 /// A tensor's type.
 pub(crate) fn meta(tensor: &Tensor) -> TensorMeta {
@@ -18,18 +18,22 @@ pub(crate) fn evaluate(
     inputs: &[Option<Tensor>],
     outputs: &[Option<TensorMeta>],
 ) -> Result<Vec<Option<Tensor>>, OpError> {
-    let Cpu::Kernel { run, scratch } = def.cpu else {
+    let Cpu::Kernel { run, .. } = def.cpu else {
         return Err(OpError::new(format!("{def:?} has no CPU kernel for results of known shape")));
     };
     let metas: Vec<Option<TensorMeta>> =
         inputs.iter().map(|t| t.as_ref().map(self::meta)).collect();
-    let scratch = scratch(&CpuShapes { attrs, inputs: &metas, outputs });
-    let mut scratch = AlignedBuf::zeroed(scratch);
-    let mut buffers: Vec<Option<AlignedBuf>> =
-        outputs.iter().map(|o| o.as_ref().map(|o| AlignedBuf::zeroed(o.byte_len()))).collect();
+    let shapes = CpuShapes { attrs, inputs: &metas, outputs };
+    let memory =
+        |bytes: usize| AlignedBuf::try_zeroed(bytes).map_err(|why| OpError::new(why.to_string()));
+    let mut scratch = memory(def.scratch(&shapes))?;
+    let mut buffers = outputs
+        .iter()
+        .map(|o| o.as_ref().map(|o| memory(o.byte_len())).transpose())
+        .collect::<Result<Vec<Option<AlignedBuf>>, _>>()?;
     let inputs: Vec<Option<TensorRef<'_>>> =
         inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();
-    {
+    if !shapes.nothing_to_write() {
         let mut results: Vec<Option<TensorMut<'_>>> = buffers
             .iter_mut()
             .zip(outputs)
@@ -50,28 +54,6 @@ pub(crate) fn evaluate(
         .collect()
 }
 
-/// Runs a kernel that makes its results itself: one that takes or gives strings, or whose results' shapes depend on data.
-pub(crate) fn dynamic(
-    def: &OpDef,
-    attrs: &Attrs,
-    inputs: &[Option<Tensor>],
-    outputs: usize,
-) -> Result<Vec<Tensor>, OpError> {
-    let run = match def.cpu {
-        Cpu::Dynamic(run) if !text::reads(def, inputs) => run,
-        _ => return text::run(def, attrs, inputs, outputs),
-    };
-    let inputs: Vec<Option<TensorRef<'_>>> =
-        inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();
-    let ctx = CpuCtx { attrs, inputs: &inputs, outputs: &mut [], scratch: &mut [] };
-    let results = run(&ctx)?;
-    if results.len() < outputs {
-        let wrong = format!("{def:?} gave {} of {outputs} results", results.len());
-        return Err(OpError::new(wrong));
-    }
-    Ok(results)
-}
-
 /// What a kernel wrote, as a tensor.
 pub(crate) fn tensor(meta: &TensorMeta, bytes: engine_format::Bytes) -> Result<Tensor, OpError> {
     Tensor::new(meta.dtype, &meta.shape, bytes).map_err(|why| OpError::new(why.to_string()))
@@ -85,8 +67,8 @@ pub(crate) fn node_error(
     inputs: &[Option<TensorMeta>],
     why: &OpError,
 ) -> RunError {
-    let text = |meta: &TensorMeta| format!("{}{:?}", meta.dtype, meta.shape);
-    let given: Vec<Option<String>> = inputs.iter().map(|meta| meta.as_ref().map(text)).collect();
+    let given: Vec<Option<String>> =
+        inputs.iter().map(|meta| meta.as_ref().map(TensorMeta::to_string)).collect();
     described_error(kind, def, path, &given, why)
 }
 

@@ -5,8 +5,9 @@ pub(crate) mod kernel;
 use crate::backend::{Backend, Constants, Finished, Run};
 use crate::cancel;
 use crate::error::{RunError, RunErrorKind};
+use crate::limits;
 use crate::plan::{Operand, Place, Segment, Slots, Step, assign};
-use engine_format::{AlignedBuf, Bytes, Tensor};
+use engine_format::{AlignedBuf, Bytes, OutOfMemory, Tensor};
 use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
 use engine_ops::{OpDef, OpError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,6 +56,32 @@ pub(crate) struct Lowered {
     scratch: Vec<usize>,
 }
 
+impl Arena {
+    /// Has the memory that a run of the segment takes.
+    fn provide(
+        &mut self,
+        segment: &Segment,
+        slots: &Slots,
+        scratch: &[usize],
+    ) -> Result<(), OutOfMemory> {
+        while self.slots.len() < slots.sizes.len() {
+            self.slots.push(AlignedBuf::default());
+        }
+        for (slot, &size) in self.slots.iter_mut().zip(&slots.sizes) {
+            slot.try_grow(size)?;
+        }
+        self.scratch.try_grow(scratch.iter().copied().max().unwrap_or(0))?;
+        self.kept.clear();
+        for buffer in &segment.buffers {
+            self.kept.push(match buffer.kept {
+                true => AlignedBuf::try_zeroed(buffer.meta.byte_len())?,
+                false => AlignedBuf::default(),
+            });
+        }
+        Ok(())
+    }
+}
+
 impl CpuBackend {
     pub fn new(options: CpuOptions) -> Self {
         Self { options, arenas: Mutex::default() }
@@ -96,6 +123,13 @@ impl Backend for CpuBackend {
             + lowered.slots.of.len() * size_of::<Option<usize>>()
     }
 
+    fn memory(&self, segment: &Segment, lowered: &Lowered) -> u64 {
+        let kept = segment.buffers.iter().filter(|b| b.kept).map(|b| b.meta.byte_len());
+        let scratch = lowered.scratch.iter().copied().max();
+        let all = lowered.slots.sizes.iter().copied().chain(kept).chain(scratch);
+        all.fold(0, |sum: u64, bytes| sum.saturating_add(bytes as u64))
+    }
+
     fn run(&self, run: Run<'_, Self>) -> Result<Finished<Tensor>, RunError> {
         let lock = || self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
         let mut arena = lock().pop().unwrap_or_default();
@@ -107,9 +141,8 @@ impl Backend for CpuBackend {
 }
 
 fn scratch_bytes(step: &Step) -> usize {
-    let Cpu::Kernel { scratch, .. } = step.def.cpu else { return 0 };
     let (inputs, outputs) = (step.input_metas(), step.output_metas());
-    scratch(&CpuShapes { attrs: &step.attrs, inputs: &inputs, outputs: &outputs })
+    step.def.scratch(&CpuShapes { attrs: &step.attrs, inputs: &inputs, outputs: &outputs })
 }
 
 fn execute(
@@ -118,18 +151,9 @@ fn execute(
     poison: bool,
 ) -> Result<Finished<Tensor>, RunError> {
     let Lowered { slots, scratch } = run.lowered;
-    while arena.slots.len() < slots.sizes.len() {
-        arena.slots.push(AlignedBuf::default());
-    }
-    for (slot, &size) in arena.slots.iter_mut().zip(&slots.sizes) {
-        slot.grow(size);
-    }
-    arena.scratch.grow(scratch.iter().copied().max().unwrap_or(0));
-    arena.kept.clear();
-    arena.kept.extend(run.segment.buffers.iter().map(|b| match b.kept {
-        true => AlignedBuf::zeroed(b.meta.byte_len()),
-        false => AlignedBuf::default(),
-    }));
+    arena
+        .provide(run.segment, slots, scratch)
+        .map_err(|why| limits::too_large(run.segment, &why.to_string()))?;
     for (step, &scratch) in run.segment.steps.iter().zip(scratch) {
         cancel::check(run.cancel)?;
         call(run, arena, step, scratch, poison).map_err(|why| {
@@ -149,6 +173,10 @@ fn call(
     scratch: usize,
     poison: bool,
 ) -> Result<(), OpError> {
+    // Where nothing is to be written there is nothing to calculate.
+    if step.outputs.iter().flatten().all(|output| output.meta.is_empty()) {
+        return Ok(());
+    }
     // A step never reads what it writes, so its results' memory can be taken out while operands are borrowed.
     let mut scratch_buf = std::mem::take(&mut arena.scratch);
     let mut small = <[AlignedBuf; INLINE]>::default();

@@ -54,6 +54,10 @@ impl Backend for GpuDevice {
         lowered.cost()
     }
 
+    fn memory(&self, _segment: &Segment, lowered: &GpuLowered) -> u64 {
+        lowered.memory.total()
+    }
+
     fn placement(&self, lowered: &GpuLowered) -> Vec<Placement> {
         lowered.placement.clone()
     }

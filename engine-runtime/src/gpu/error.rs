@@ -70,6 +70,10 @@ impl GpuError {
 
 impl From<GpuError> for RunError {
     fn from(error: GpuError) -> Self {
-        RunError::new(RunErrorKind::Device, error.to_string())
+        let kind = match error.kind() {
+            GpuErrorKind::OutOfMemory => RunErrorKind::OutOfMemory,
+            _ => RunErrorKind::Device,
+        };
+        RunError::new(kind, error.to_string())
     }
 }

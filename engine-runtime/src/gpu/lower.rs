@@ -65,9 +65,9 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         let lists = self.slots.iter().chain(&self.own).chain(&self.scratch);
-        lists.chain(self.inputs.values()).sum()
+        lists.chain(self.inputs.values()).fold(0, |sum, &bytes| sum.saturating_add(bytes))
     }
 }
 

@@ -95,6 +95,9 @@ pub struct Layer {
     modules: Mutex<Vec<(Signature, Arc<LiveModule>)>>,
 }
 
+/// The last place of a repeated operand that can be set.
+const MOST_REPEATED: usize = 1 << 16;
+
 /// Which operands are inputs, and their types.
 type Signature = Vec<(usize, DType)>;
 
@@ -187,7 +190,7 @@ impl Layer {
         };
         let at = self.def.inputs.iter().position(|o| o.name == base)?;
         let last = at + 1 == self.def.inputs.len();
-        (repeat == 0 || last).then_some(at + repeat)
+        (repeat == 0 || last && repeat <= MOST_REPEATED).then_some(at + repeat)
     }
 
     /// The module for these inputs, made if it is not there.

@@ -410,5 +410,7 @@ fn nothing(op: &Op, i: usize) -> Result<Val, RunError> {
     })?;
     let mut shape = found.shape;
     shape.insert(stacking_axis(op, i, shape.len())?, 0);
-    Ok(Val::known(None, Tensor::zeros(found.dtype, &shape)))
+    let none = Tensor::try_zeros(found.dtype, &shape);
+    let none = none.map_err(|why| op.error(&[], format!("further result {i}: {why}")))?;
+    Ok(Val::known(None, none))
 }

@@ -4,10 +4,11 @@ use super::item::Val;
 use super::segment::Builder;
 use crate::cpu::kernel;
 use crate::error::{RunError, RunErrorKind};
+use crate::limits::MemoryLimits;
 use engine_format::{Attrs, DType, Dim, Tensor};
 use engine_ops::cpu::{Cpu, TensorMeta};
 use engine_ops::infer::{Facts, InferCtx, InferError, Known};
-use engine_ops::{Kind, OpDef, OpError, Role};
+use engine_ops::{Kind, OpDef, OpError, Role, eval};
 use std::sync::Arc;
 
 /// Results up to this many bytes are computed while planning, if all operands are known.
@@ -72,6 +73,9 @@ impl Call<'_> {
                 return Err(fail(&OpError::new(why.to_string())));
             }
         };
+        self.within(builder.limits(), &results).map_err(|why| {
+            kernel::node_error(RunErrorKind::OutOfMemory, self.def, self.path, &metas(), &why)
+        })?;
         if matches!(self.def.cpu, Cpu::Dynamic(_)) || self.has_strings(inputs, &results) {
             return self.dynamic(inputs);
         }
@@ -87,6 +91,21 @@ impl Call<'_> {
         }
         let metas: Vec<TensorMeta> = results.into_iter().map(|r| r.meta).collect();
         Ok(Applied::Results(builder.step(self, inputs.to_vec(), metas)))
+    }
+
+    /// Whether results that take memory of their own are as large as they may be.
+    fn within(&self, limits: MemoryLimits, results: &[Facts]) -> Result<(), OpError> {
+        if self.def.kind == Kind::View {
+            return Ok(());
+        }
+        let metas = results.iter().map(|facts| {
+            let shape = facts.concrete()?;
+            Some(TensorMeta { dtype: facts.dtype, shape })
+        });
+        metas.enumerate().try_for_each(|(i, meta)| match meta {
+            Some(meta) => limits.check_tensor(i, &meta),
+            None => Ok(()),
+        })
     }
 
     /// Whether it handles strings, which are on the host only: it runs between two segments, as a node does whose results'
@@ -120,7 +139,7 @@ impl Call<'_> {
     /// The results of a node whose results' shapes depend on data.
     pub fn run(&self, tensors: &[Option<Tensor>]) -> Result<Vec<Tensor>, RunError> {
         let metas: Vec<_> = tensors.iter().map(|t| t.as_ref().map(kernel::meta)).collect();
-        kernel::dynamic(self.def, self.attrs, tensors, self.asked.len()).map_err(|why| {
+        eval(self.def, self.attrs, tensors, self.asked.len()).map_err(|why| {
             kernel::node_error(RunErrorKind::Node, self.def, self.path, &metas, &why)
         })
     }

@@ -3,13 +3,14 @@
 use super::item::{Origin, Val};
 use super::node::Call;
 use super::{Buffer, Constant, End, Operand, Output, Place, Segment, Step};
+use crate::limits::MemoryLimits;
 use engine_format::ValueId;
 use engine_ops::cpu::TensorMeta;
 use std::collections::BTreeMap;
 
 /// A segment being collected.
-#[derive(Default)]
 pub(crate) struct Builder {
+    limits: MemoryLimits,
     steps: Vec<Draft>,
     /// The step that writes each buffer, and the type it writes.
     buffers: Vec<(usize, TensorMeta)>,
@@ -22,6 +23,15 @@ struct Draft {
 }
 
 impl Builder {
+    pub fn new(limits: MemoryLimits) -> Self {
+        Self { limits, steps: Vec::new(), buffers: Vec::new() }
+    }
+
+    /// What results may take.
+    pub fn limits(&self) -> MemoryLimits {
+        self.limits
+    }
+
     /// Number of steps so far, also of those that nothing may need.
     pub fn len(&self) -> usize {
         self.steps.len()

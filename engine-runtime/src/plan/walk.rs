@@ -8,6 +8,7 @@ use super::program::{Body, Op, Program};
 use super::segment::Builder;
 use crate::cpu::kernel;
 use crate::error::{RunError, RunErrorKind};
+use crate::limits::MemoryLimits;
 use engine_format::{Tensor, ValueId};
 use engine_ops::cpu::TensorMeta;
 use engine_ops::{Kind, OpDef, OpError};
@@ -172,7 +173,12 @@ impl Op {
 impl Program {
     /// Plans the program from its start for inputs in port order. The contents of an input are used only where
     /// [`Self::keys`] says so.
-    pub fn plan(&self, given: Given<'_>, residents: &ResidentMetas) -> Result<Planned, RunError> {
+    pub fn plan(
+        &self,
+        given: Given<'_>,
+        residents: &ResidentMetas,
+        limits: MemoryLimits,
+    ) -> Result<Planned, RunError> {
         let mut env = BTreeMap::new();
         let mut vals = given.tensors.iter().enumerate();
         for (id, layout) in self.inputs.iter().zip(given.layout) {
@@ -193,7 +199,7 @@ impl Program {
         }
         let frame = Frame { body: self.body.clone(), next: 0, exit: Exit::Program };
         let state = State { env, frames: vec![frame], inputs: given.tensors.len() };
-        self.walk(state, residents)
+        self.walk(state, residents, limits)
     }
 
     /// For each tensor of the inputs: whether plans depend on its contents.
@@ -214,6 +220,7 @@ impl Program {
         from: &Suspension,
         given: &[Tensor],
         residents: &ResidentMetas,
+        limits: MemoryLimits,
     ) -> Result<Planned, RunError> {
         let mut state = from.state.clone();
         match from.wants {
@@ -238,11 +245,16 @@ impl Program {
                 }
             }
         }
-        self.walk(state, residents)
+        self.walk(state, residents, limits)
     }
 
-    fn walk(&self, state: State, residents: &ResidentMetas) -> Result<Planned, RunError> {
-        let builder = Builder::default();
+    fn walk(
+        &self,
+        state: State,
+        residents: &ResidentMetas,
+        limits: MemoryLimits,
+    ) -> Result<Planned, RunError> {
+        let builder = Builder::new(limits);
         let mut walk = Walk { program: self, residents, state, builder };
         loop {
             match walk.step() {

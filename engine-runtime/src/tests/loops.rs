@@ -1,6 +1,7 @@
 //! Loops and scans: unrolled while planning, suspended where data decides, the same for every set of weights.
 
 use super::toy::{Toy, bits, close, floats, live, node, run, weights};
+use crate::MemoryLimits;
 use crate::plan::item::{Given, Layout};
 use crate::plan::walk::Rest;
 use crate::{Inputs, Module, PackedModule, RunErrorKind};
@@ -180,11 +181,12 @@ fn a_long_loop_is_planned_in_segments_that_hold_on_to_what_is_stacked() {
     let residents = residents.map(|w| (w.value, meta(&w.tensor().unwrap()))).collect();
     let tensors = [trips(5000), ramp(&[3])];
     let given_all = Given { tensors: &tensors, layout: &[Layout::Tensor; 2] };
-    let mut planned = programs.execute.plan(given_all, &residents).unwrap();
+    let mut planned =
+        programs.execute.plan(given_all, &residents, MemoryLimits::default()).unwrap();
     let mut segments = 1;
     while let Rest::Suspension(rest) = &planned.rest {
         assert!(planned.segment.steps.len() <= 4100 && planned.segment.host.is_empty());
-        planned = programs.execute.resume(rest, &[], &residents).unwrap();
+        planned = programs.execute.resume(rest, &[], &residents, MemoryLimits::default()).unwrap();
         segments += 1;
     }
     assert_eq!(segments, 3, "two steps an iteration");

@@ -8,6 +8,7 @@ mod paths;
 mod planning;
 mod random;
 mod results;
+mod sizes;
 mod strings;
 mod structures;
 mod suspend;

@@ -1,6 +1,7 @@
 //! What plans look like: what is folded, aliased, dropped, shared; and that it never shows in the results.
 
 use super::toy::{Toy, bits, close, floats, live, model, node, poisoned, run, weights, x};
+use crate::MemoryLimits;
 use crate::cpu::kernel;
 use crate::executor::Programs;
 use crate::plan::item::{Given, Layout};
@@ -27,7 +28,7 @@ fn plan(engine: &Engine, inputs: &[Tensor]) -> Planned {
     let programs = Programs::check(engine).unwrap();
     let layout = vec![Layout::Tensor; inputs.len()];
     let given = Given { tensors: inputs, layout: &layout };
-    programs.execute.plan(given, &residents(engine)).unwrap()
+    programs.execute.plan(given, &residents(engine), MemoryLimits::default()).unwrap()
 }
 
 /// What the plan waits for, if it is not the last.
@@ -119,10 +120,12 @@ fn a_plan_waits_where_contents_are_computed_from_much_data() {
     let rest = rest(&many).unwrap();
     let programs = Programs::check(&engine).unwrap();
     let yes = rest.absorb(vec![Tensor::from_bools(&[1], &[true])]).unwrap();
-    let next = programs.execute.resume(rest, &yes, &residents(&engine)).unwrap();
+    let next =
+        programs.execute.resume(rest, &yes, &residents(&engine), MemoryLimits::default()).unwrap();
     assert_eq!(next.segment.host[0].place, Place::Carried(0));
     let no = rest.absorb(vec![Tensor::from_bools(&[1], &[false])]).unwrap();
-    let next = programs.execute.resume(rest, &no, &residents(&engine)).unwrap();
+    let next =
+        programs.execute.resume(rest, &no, &residents(&engine), MemoryLimits::default()).unwrap();
     assert_eq!(next.segment.host[0].place, Place::Input(1));
 }
 
@@ -161,7 +164,7 @@ fn a_node_whose_shape_depends_on_data_runs_between_two_segments() {
         demands: Arc::new(demands(parts.values as usize, &[&parts.execute])),
     });
     let backend = Arc::new(crate::cpu::CpuBackend::new(poisoned().cpu_options()));
-    let session = Session::new(backend, program, BTreeMap::new());
+    let session = Session::new(backend, program, BTreeMap::new(), MemoryLimits::default());
     for x in [[-1.0f32, 2.0, -3.0, 4.0], [-1.0, -2.0, -3.0, 4.0], [1.0, 2.0, -3.0, 4.0]] {
         let tensors = [Tensor::from_slice(&[4], &x)];
         let given = Given { tensors: &tensors, layout: &[Layout::Tensor] };

@@ -2,6 +2,7 @@
 
 use super::on_gpu::gpu;
 use super::toy::{Toy, close, floats, live, run};
+use crate::MemoryLimits;
 use crate::executor::Programs;
 use crate::layer::Layer;
 use crate::plan::item::{Given, Layout};
@@ -74,7 +75,8 @@ fn plans_are_made_for_shapes_of_strings_and_not_for_their_contents() {
     let inputs = [texts(&["a", "b"]), Tensor::from_slice(&[2], &[1f32, 2.0])];
     let given = Given { tensors: &inputs, layout: &[Layout::Tensor, Layout::Tensor] };
     assert_eq!(programs.execute.keyed(given), [false, false]);
-    let planned = programs.execute.plan(given, &ResidentMetas::new()).unwrap();
+    let planned =
+        programs.execute.plan(given, &ResidentMetas::new(), MemoryLimits::default()).unwrap();
     assert!(matches!(planned.rest, Rest::Suspension(_)));
     assert!(planned.segment.steps.is_empty() && planned.segment.buffers.is_empty());
 }

@@ -125,7 +125,8 @@ impl GgufSource {
             Some(_) => entry.shape.iter().product::<usize>() * dtype.width(),
             None => 0,
         };
-        let (mut bytes, mut at) = (AlignedBuf::zeroed(size), 0);
+        let mut bytes = AlignedBuf::try_zeroed(size).map_err(|error| error.to_string())?;
+        let mut at = 0;
         self.blocks(entry, &mut |piece| {
             bytes[at..at + piece.len()].copy_from_slice(piece);
             at += piece.len();

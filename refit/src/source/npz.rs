@@ -67,7 +67,8 @@ impl NpzSource {
 
     fn load(&self, array: &Array) -> Result<Tensor, String> {
         let mut contents = self.elements(array)?;
-        let mut bytes = AlignedBuf::zeroed(array.header.bytes());
+        let mut bytes =
+            AlignedBuf::try_zeroed(array.header.bytes()).map_err(|error| error.to_string())?;
         contents.read(&mut bytes)?;
         contents.finish()?;
         array.header.tensor(Bytes::from(bytes)).map_err(|error| error.to_string())

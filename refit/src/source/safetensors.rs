@@ -58,7 +58,7 @@ impl SafetensorsSource {
     fn load(&self, entry: &Entry) -> Result<Tensor, String> {
         let dtype = dtype_of(entry.dtype)
             .ok_or_else(|| format!("its element type {:?} is not supported", entry.dtype))?;
-        let mut bytes = AlignedBuf::zeroed(entry.bytes);
+        let mut bytes = AlignedBuf::try_zeroed(entry.bytes).map_err(|error| error.to_string())?;
         self.file.read_at(entry.offset, &mut bytes)?;
         Tensor::new(dtype, &entry.shape, bytes.into()).map_err(|error| error.to_string())
     }

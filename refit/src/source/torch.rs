@@ -85,7 +85,7 @@ impl TorchSource {
         let Entry { tensor, start } = entry;
         let size = tensor.dtype.width();
         let count: usize = tensor.shape.iter().product();
-        let mut bytes = AlignedBuf::zeroed(count * size);
+        let mut bytes = AlignedBuf::try_zeroed(count * size).map_err(|error| error.to_string())?;
         let from = start + tensor.offset * size as u64;
         if is_contiguous(tensor) {
             self.file().read_at(from, &mut bytes)?;

@@ -5,8 +5,10 @@ mod gpu;
 use crate::case::{Case, ramp};
 use crate::convert::Calc;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, FLOATS};
 use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::memory::filled;
+use crate::operand::{INTEGERS, ONE};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, Dim, Tensor};
 
@@ -16,7 +18,11 @@ pub static DFT: OpDef = OpDef {
           imaginary parts. `inverse` turns the sign and divides by N; `onesided` keeps, or takes, the first half alone.",
     onnx: &[OnnxName::since("DFT", 20)],
     attrs: &[AttrDef::int("inverse", 0), AttrDef::int("onesided", 0)],
-    inputs: &[Operand::data("input"), Operand::opt_shape("dft_length"), Operand::opt_shape("axis")],
+    inputs: &[
+        Operand::data("input").of(FLOATS),
+        Operand::opt_shape("dft_length").of(INTEGERS).shaped(ONE),
+        Operand::opt_shape("axis").of(INTEGERS).shaped(ONE),
+    ],
     outputs: &["output"],
     infer: infer_dft,
     cpu: Cpu::kernel(run_dft),
@@ -68,10 +74,10 @@ pub static STFT: OpDef = OpDef {
     onnx: &[OnnxName::since("STFT", 17)],
     attrs: &[AttrDef::int("onesided", 1)],
     inputs: &[
-        Operand::data("signal"),
-        Operand::shape("frame_step"),
-        Operand::opt_data("window"),
-        Operand::opt_shape("frame_length"),
+        Operand::data("signal").of(FLOATS),
+        Operand::shape("frame_step").of(INTEGERS).shaped(ONE),
+        Operand::opt_data("window").of(FLOATS).shaped("_"),
+        Operand::opt_shape("frame_length").of(INTEGERS).shaped(ONE),
     ],
     outputs: &["output"],
     infer: infer_stft,
@@ -111,11 +117,14 @@ fn one(values: Vec<i64>, what: &str) -> Result<i64, OpError> {
     }
 }
 
-fn check_float(x: &Facts) -> Result<(), InferError> {
-    if x.dtype.is_float() {
-        return Ok(());
+/// Numbers are real, or real and imaginary parts side by side.
+fn check_parts(x: &Facts, parts: Option<&Dim>) -> Result<(), InferError> {
+    match parts.and_then(Dim::known) {
+        None | Some(1 | 2) => Ok(()),
+        Some(n) => {
+            Err(InferError::invalid(format!("the last axis of {x} is {n}, expected 1 or 2")))
+        }
     }
-    Err(InferError::invalid(format!("operand 0 is {}, expected a float type", x.dtype)))
 }
 
 /// How long the other side of a transform of `length` numbers is.
@@ -123,7 +132,7 @@ fn other_side(length: i64, inverse: bool, onesided: bool, given: Option<i64>) ->
     match (inverse, onesided) {
         // The transform's own length, and how many numbers it gives.
         (true, true) => {
-            let n = given.unwrap_or(2 * (length - 1));
+            let n = given.unwrap_or((length - 1).saturating_mul(2));
             (n, n)
         }
         (_, onesided) => {
@@ -135,8 +144,8 @@ fn other_side(length: i64, inverse: bool, onesided: bool, given: Option<i64>) ->
 
 fn infer_dft(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
-    check_float(x)?;
     let shape = ctx.shape(0)?;
+    check_parts(x, shape.last())?;
     let along = match ctx.opt(2) {
         Some(_) => one(ctx.ints(2)?, "axis")?,
         None => -2,
@@ -159,8 +168,11 @@ fn infer_dft(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
 
 fn infer_stft(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
-    check_float(x)?;
     let shape = ctx.shape(0)?;
+    if !(2..=3).contains(&shape.len()) {
+        return Err(InferError::invalid(format!("signal is {x}, expected rank 2 or 3")));
+    }
+    check_parts(x, shape.get(2))?;
     let length = match (ctx.opt(3), ctx.opt(2)) {
         (Some(_), _) => one(ctx.ints(3)?, "frame_length")?,
         (None, Some(_)) => ctx.shape(2)?[0].known().ok_or(InferError::NeedsValue(2))?,
@@ -182,9 +194,13 @@ fn infer_stft(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
 }
 
 /// The roots of unity: `(cos, sin)` of `2πk/n`.
-fn roots(n: usize) -> Vec<(f64, f64)> {
-    let angle = |k| std::f64::consts::TAU * k as f64 / n as f64;
-    (0..n).map(|k| (angle(k).cos(), angle(k).sin())).collect()
+fn roots(n: usize) -> Result<Vec<(f64, f64)>, OpError> {
+    let mut roots = filled(n, (0.0, 0.0))?;
+    for (k, root) in roots.iter_mut().enumerate() {
+        let angle = std::f64::consts::TAU * k as f64 / n as f64;
+        *root = (angle.cos(), angle.sin());
+    }
+    Ok(roots)
 }
 
 /// One number of a transform, from its definition.
@@ -202,10 +218,10 @@ fn bin(signal: &[(f64, f64)], roots: &[(f64, f64)], k: usize, inverse: bool) -> 
     (sum.0 * scale, sum.1 * scale)
 }
 
-fn all(x: TensorRef<'_>) -> Vec<f64> {
-    let mut values = vec![0.0; x.len()];
+fn all(x: TensorRef<'_>) -> Result<Vec<f64>, OpError> {
+    let mut values = filled(x.len(), 0.0)?;
     f64::load(x.dtype, x.bytes, 0, &mut values);
-    values
+    Ok(values)
 }
 
 fn run_dft(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
@@ -218,14 +234,14 @@ fn run_dft(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let (n, bins) = other_side(length as i64, inverse, onesided, number(1));
     let (n, bins) = (n as usize, bins as usize);
     let parts = x.shape[rank - 1];
-    let values = all(x);
-    let roots = roots(n);
+    let values = all(x)?;
+    let roots = roots(n)?;
     let inner: usize = x.shape[at + 1..rank - 1].iter().product();
     let outer: usize = x.shape[..at].iter().product();
     let y = ctx.output();
     let out_parts = y.shape[rank - 1];
-    let mut out = vec![0.0; y.shape.iter().product()];
-    let mut signal = vec![(0.0, 0.0); n];
+    let mut out = filled(y.shape.iter().product(), 0.0)?;
+    let mut signal = filled(n, (0.0, 0.0))?;
     for row in 0..outer * inner {
         let (o, i) = (row / inner, row % inner);
         signal.fill((0.0, 0.0));
@@ -235,7 +251,7 @@ fn run_dft(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
         }
         if inverse && onesided {
             // The other half is the mirror image.
-            for t in length..n {
+            for t in length.max(1)..n {
                 let (re, im) = signal[n - t];
                 signal[t] = (re, -im);
             }
@@ -265,7 +281,7 @@ fn wrong_window(n: usize) -> OpError {
 
 fn run_stft(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let (x, step) = (ctx.input(0), integer(ctx.input(1)) as usize);
-    let window = ctx.opt_input(2).map(all);
+    let window = ctx.opt_input(2).map(all).transpose()?;
     let n = match (ctx.opt_input(3), &window) {
         (Some(length), _) => integer(length) as usize,
         (None, Some(window)) => window.len(),
@@ -275,11 +291,11 @@ fn run_stft(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
         return Err(wrong_window(n));
     }
     let parts = if x.shape.len() == 3 { x.shape[2] } else { 1 };
-    let values = all(x);
-    let roots = roots(n);
+    let values = all(x)?;
+    let roots = roots(n)?;
     let y = ctx.output();
     let (frames, bins) = (y.shape[1], y.shape[2]);
-    let mut out = vec![0.0; y.shape.iter().product()];
+    let mut out = filled(y.shape.iter().product(), 0.0)?;
     for row in 0..y.shape[0] * frames {
         let start = row / frames * x.shape[1] + row % frames * step;
         let sample = |t: usize| {

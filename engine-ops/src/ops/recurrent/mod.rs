@@ -30,14 +30,14 @@ pub static LSTM: OpDef = OpDef {
         LAYOUT,
     ],
     inputs: &[
-        Operand::data("X"),
-        Operand::data("W").learned(),
-        Operand::data("R").learned(),
-        Operand::opt_data("B").learned(),
+        Operand::data("X").of(&[DType::F32, DType::F64]).shaped("_ _ _"),
+        Operand::data("W").like(0).shaped("D G _").learned(),
+        Operand::data("R").like(0).shaped("D G H").learned(),
+        Operand::opt_data("B").like(0).shaped("D _").learned(),
         LENGTHS,
-        Operand::opt_data("initial_h"),
-        Operand::opt_data("initial_c"),
-        Operand::opt_data("P").learned(),
+        Operand::opt_data("initial_h").like(0).shaped("_ _ H"),
+        Operand::opt_data("initial_c").like(0).shaped("_ _ H"),
+        Operand::opt_data("P").like(0).shaped("D _").learned(),
     ],
     outputs: &["Y", "Y_h", "Y_c"],
     infer: |ctx| infer(ctx, Cell::Lstm),
@@ -46,7 +46,6 @@ pub static LSTM: OpDef = OpDef {
         scratch: |shapes| cpu::scratch(shapes, Cell::Lstm),
     },
     gpu: Some(|ctx| gpu::program(ctx, Cell::Lstm)),
-    types: &[DType::F32, DType::F64],
     tolerance: Tolerance::SUMS,
     cases: cases::lstm,
     ..OpDef::BASE
@@ -76,7 +75,6 @@ pub static GRU: OpDef = OpDef {
         scratch: |shapes| cpu::scratch(shapes, Cell::Gru),
     },
     gpu: Some(|ctx| gpu::program(ctx, Cell::Gru)),
-    types: &[DType::F32, DType::F64],
     tolerance: Tolerance::SUMS,
     cases: cases::gru,
     ..OpDef::BASE
@@ -96,7 +94,6 @@ pub static RNN: OpDef = OpDef {
         scratch: |shapes| cpu::scratch(shapes, Cell::Rnn),
     },
     gpu: Some(|ctx| gpu::program(ctx, Cell::Rnn)),
-    types: &[DType::F32, DType::F64],
     tolerance: Tolerance::SUMS,
     cases: cases::rnn,
     ..OpDef::BASE
@@ -114,14 +111,14 @@ const HIDDEN_SIZE: AttrDef =
     AttrDef { name: "hidden_size", kind: AttrKind::Int, default: Default::Absent };
 const LAYOUT: AttrDef = AttrDef::int("layout", 0);
 /// Lengths say which elements are read, not how many results there are.
-const LENGTHS: Operand = Operand { optional: true, ..Operand::index("sequence_lens") };
+const LENGTHS: Operand = Operand::index("sequence_lens").or_none().of(&[DType::I32]).shaped("_");
 const SIMPLE: [Operand; 6] = [
-    Operand::data("X"),
-    Operand::data("W").learned(),
-    Operand::data("R").learned(),
-    Operand::opt_data("B").learned(),
+    Operand::data("X").of(&[DType::F32, DType::F64]).shaped("_ _ _"),
+    Operand::data("W").like(0).shaped("D G _").learned(),
+    Operand::data("R").like(0).shaped("D G H").learned(),
+    Operand::opt_data("B").like(0).shaped("D _").learned(),
     LENGTHS,
-    Operand::opt_data("initial_h"),
+    Operand::opt_data("initial_h").like(0).shaped("_ _ H"),
 ];
 
 /// Positions of the operands.
@@ -174,16 +171,6 @@ fn directions(attrs: &Attrs) -> Result<&'static [bool], OpError> {
 
 fn infer(ctx: &InferCtx<'_>, cell: Cell) -> Result<Vec<Facts>, InferError> {
     let own = ctx.dtype(X)?;
-    for i in (0..ctx.inputs.len()).filter(|&i| i != LENS) {
-        if let Some(dtype) = ctx.opt(i).map(|f| f.dtype).filter(|&d| d != own) {
-            return Err(InferError::invalid(format!(
-                "operand {i} is {dtype}, expected {own} as X is"
-            )));
-        }
-    }
-    if let Some(dtype) = ctx.opt(LENS).map(|f| f.dtype).filter(|&d| d != DType::I32) {
-        return Err(InferError::invalid(format!("sequence_lens is {dtype}, expected i32")));
-    }
     let ([first, second, _], [dirs, rows, hidden]) = (ctx.shape(X)?, ctx.shape(R)?) else {
         return Err(InferError::invalid(format!(
             "X has shape {:?} and R {:?}, expected rank 3",

@@ -5,8 +5,9 @@ mod gpu;
 mod sampling;
 
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorRef};
-use crate::def::AttrsExt;
+use crate::def::{AttrsExt, FLOATS};
 use crate::infer::{Facts, InferCtx, InferError, Known};
+use crate::operand::INTEGERS;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_size, mapped};
 use engine_format::{Attrs, DType, Dim, Element};
 use half::{bf16, f16};
@@ -34,9 +35,9 @@ pub static RESIZE: OpDef = OpDef {
     ],
     inputs: &[
         Operand::data("X"),
-        Operand::opt_shape("roi"),
-        Operand::opt_shape("scales"),
-        Operand::opt_shape("sizes"),
+        Operand::opt_shape("roi").of(FLOATS),
+        Operand::opt_shape("scales").of(&[DType::F32, DType::F16, DType::F64]),
+        Operand::opt_shape("sizes").of(INTEGERS),
     ],
     kind: Kind::Compute,
     infer,

@@ -103,7 +103,7 @@ pub(super) fn stretches(
         length,
         region: regions[i],
     };
-    match (given(wishes.scales)?, wishes.sizes) {
+    let stretched = match (given(wishes.scales)?, wishes.sizes) {
         (Some(scales), None) => {
             let scales = spread("scales", &scales, &axes, rank, 1.0)?;
             if let Some(bad) = scales.iter().find(|s| !s.is_finite() || **s <= 0.0) {
@@ -133,6 +133,14 @@ pub(super) fn stretches(
             Ok(out)
         }
         _ => Err(OpError::new("scales and sizes, expected exactly one of the two")),
+    };
+    let stretched: Vec<Stretch> = stretched?;
+    match stretched.iter().position(|s| s.from == 0 && s.to > 0) {
+        Some(i) => {
+            let to = stretched[i].to;
+            Err(OpError::new(format!("axis {i} is empty and cannot be stretched to {to} elements")))
+        }
+        None => Ok(stretched),
     }
 }
 
@@ -215,6 +223,9 @@ impl Stretch {
     }
 }
 
+/// Elements that a kernel reaches at most, and how far outside an axis a coordinate makes a difference.
+const FARTHEST: f32 = (1u32 << 24) as f32;
+
 #[derive(Clone, Copy)]
 enum Kernel {
     Nearest(fn(f32) -> f32),
@@ -279,7 +290,13 @@ impl Filter {
         };
         let antialias = attrs.int("antialias") != 0 && scale < 1.0;
         let density = if antialias { scale } else { 1.0 };
-        let first = (-radius / density).floor() as isize + 1;
+        let reach = radius / density;
+        if reach > FARTHEST {
+            return Err(OpError::new(format!(
+                "scale {scale} makes an element of the result of {reach} on either side"
+            )));
+        }
+        let first = (-reach).floor() as isize + 1;
         let exclude_outside = attrs.int("exclude_outside") != 0;
         Ok(Self {
             kernel,
@@ -299,14 +316,16 @@ impl Filter {
             weights[0] = 1.0;
             return (round(x) as isize).clamp(0, last) as usize;
         }
-        let floor = x.floor();
+        let (floor, part) = (x.floor(), x - x.floor());
+        // A coordinate that is not finite, or far outside, reads the edge.
+        let floor = floor.clamp(-FARTHEST, last as f32 + FARTHEST);
         let first = floor as isize + self.first;
         let start = first.clamp(0, size as isize - weights.len() as isize);
         for at in first..first + self.footprint as isize {
             if self.exclude_outside && !(0..=last).contains(&at) {
                 continue;
             }
-            let distance = (at - floor as isize) as f32 - (x - floor);
+            let distance = (at - floor as isize) as f32 - part;
             weights[(at.clamp(0, last) - start) as usize] +=
                 self.kernel.at(distance * self.density);
         }
