@@ -27,7 +27,7 @@ pub fn build_with_report(
 }
 
 /// As [`build_with_report`], with weights that bear the names of a checkpoint and start from its tensors. The model still fills the
-/// engine, under its own names.
+/// engine, under its own names, but for weights of which the exporter calculated something: these come from a checkpoint.
 ///
 /// # Errors
 /// Those of [`build`]; `Unbound` with the whole [`BindingReport`] as its message if the checkpoint could not refit the engine or
