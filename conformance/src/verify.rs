@@ -103,12 +103,12 @@ fn filled_reference(
 ) -> Result<LiveModule, VerifyError> {
     let options = BuildOptions { optimise: false, ..BuildOptions::default() };
     let constants = OnnxSource::new(model, "the model");
-    let (reference, partial) = match is_bound(engine, &constants) {
-        // What a checkpoint does not have (pinned weights, say) is the model's in the engine too.
-        true => (bound_again(model, constants, engine, &options)?, true),
-        false => (build(model, &options)?, false),
+    let reference = match is_bound(engine, &constants) {
+        true => bound_again(model, constants, engine, &options)?,
+        false => build(model, &options)?,
     };
-    let reference = reference.fill(weights, FitPolicy { partial, allow_extra: true })?;
+    // What a checkpoint does not have (pinned weights, constants of the program) is the model's in the engine too.
+    let reference = reference.fill(weights, FitPolicy { partial: true, allow_extra: true })?;
     Ok(LiveModule::load(reference, &Device::cpu())?)
 }
 

@@ -48,9 +48,9 @@ fn compile(
     let patterns = patterns(options)?;
     let mut imported = import::import(model, options)?;
     let mut classified = classify::classify(&mut imported)?;
-    let (mut graph, mut notes) = (imported.graph, imported.notes);
+    let (mut graph, mut notes, origins) = (imported.graph, imported.notes, imported.origins);
     let bound = match binding {
-        Some(binding) => binding::bind(&mut graph, &mut classified.sources, binding)?,
+        Some(binding) => binding::bind(&mut graph, &mut classified.sources, &origins, binding)?,
         None => Bound::default(),
     };
     if cfg!(debug_assertions) {

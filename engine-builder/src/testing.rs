@@ -4,8 +4,8 @@ use engine_format::{Attr, DType, Engine, Node, Tensor, ValueId};
 use engine_onnx::Model;
 use engine_onnx::proto::{
     AttributeProto, DimensionProto, ElementTypeProto, GraphProto, ModelProto, NodeProto,
-    OperatorSetIdProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
-    attribute_type, data_type,
+    OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto,
+    TypeProto, ValueInfoProto, attribute_type, data_type,
 };
 use engine_ops::control::Ties;
 use engine_ops::def::AttrsExt;
@@ -213,6 +213,13 @@ impl Onnx {
             attribute: attrs,
             ..Default::default()
         });
+        self
+    }
+
+    /// An entry of the last node's metadata.
+    pub(crate) fn says(mut self, key: &str, value: &str) -> Self {
+        let entry = StringStringEntryProto { key: key.into(), value: value.into() };
+        self.graph.node.last_mut().unwrap().metadata_props.push(entry);
         self
     }
 

@@ -39,9 +39,13 @@ pub(crate) fn model(proto: &ModelProto, origin: Arc<Origin>) -> Result<Model, On
     let mut graph = import.graph(graph, &Scope::main(opsets.clone()), "")?;
     qualify(&mut graph, String::new(), &mut HashSet::new());
     order::sort(&mut graph)?;
-    let metadata = proto.metadata_props.iter().map(|e| (e.key.clone(), e.value.clone())).collect();
+    let metadata = entries(&proto.metadata_props);
     let producer = format!("{} {}", proto.producer_name, proto.producer_version);
     Ok(Model { ir_version, opsets, producer: producer.trim().to_owned(), metadata, graph })
+}
+
+fn entries(props: &[proto::StringStringEntryProto]) -> BTreeMap<String, String> {
+    props.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect()
 }
 
 fn ir_version(proto: &ModelProto) -> Result<i64, OnnxError> {
@@ -329,8 +333,9 @@ impl Import {
             // Exporters forget to import their own domains, which have one version.
             None => 1,
         };
-        let mut node =
-            Node { name, op_type: proto.op_type.clone(), domain, opset, inputs, outputs, attrs };
+        let op_type = proto.op_type.clone();
+        let metadata = entries(&proto.metadata_props);
+        let mut node = Node { name, op_type, domain, opset, inputs, outputs, attrs, metadata };
         if node.is_constant() {
             let value = self.constant(&node, path)?;
             node.attrs = BTreeMap::from([("value".to_owned(), AttrValue::Tensor(value))]);

@@ -173,6 +173,7 @@ impl Import {
                 inputs: vec![from],
                 outputs: vec![to],
                 attrs: BTreeMap::new(),
+                metadata: BTreeMap::new(),
             });
         }
         Ok(())

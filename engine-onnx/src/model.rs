@@ -96,6 +96,8 @@ pub struct Node {
     pub outputs: Vec<String>,
     /// Attributes. A `Constant` always has exactly one, `value`, whichever form the file uses.
     pub attrs: BTreeMap<String, AttrValue>,
+    /// `metadata_props`: what the exporter says of the node beside what it does.
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl Node {

@@ -25,7 +25,7 @@ pub(super) fn aliases(
     let mut held = BTreeMap::<String, Held>::new();
     for (initializer, decision) in initializers.iter().zip(decisions) {
         let mut seen = Vec::new();
-        for recipe in decision.recipes() {
+        for recipe in decision.recipes().filter(|_| !initializer.is_put_back) {
             if !seen.contains(&recipe) {
                 hold(&mut held, initializer, recipe, index);
                 seen.push(recipe);

@@ -9,10 +9,11 @@ use super::index::Index;
 use super::pair::Decision;
 use super::report::{Reason, Why};
 use super::search::is_weak;
-use super::{Binding, Initializer, formula, path};
+use super::{BindMap, Binding, Initializer, formula, path};
 use crate::error::{BuildError, BuildErrorKind};
-use engine_format::{DType, Tensor, WeightSource};
-use std::collections::BTreeSet;
+use crate::import::Origins;
+use engine_format::{DType, Tensor, TensorInfo, WeightSource};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A tensor of the checkpoint of which nothing was bound.
 struct Unread<'a> {
@@ -22,6 +23,8 @@ struct Unread<'a> {
     weak: bool,
     /// Whether the model uses something of the module around its own.
     used: bool,
+    /// Whether the model does without the layer that it is of.
+    idle: bool,
 }
 
 /// Decides on everything that was not bound.
@@ -39,17 +42,27 @@ pub(super) fn settle(
             Decision::Not(Why::Constant(_)) => false,
             // A whole number is found in many places that mean nothing.
             Decision::Not(_) => is_whole(initializer.tensor.dtype()),
-            Decision::Stands(stands) => stands.recipes().any(|recipe| recipe.has_factor()),
+            Decision::Stands(stands) => {
+                stands.constant_elsewhere || stands.recipes().any(|recipe| recipe.has_factor())
+            }
         };
         if !open {
             continue;
         }
         let found = matches!(decisions[i], Decision::Stands(_));
+        let factor = decisions[i].recipes().any(|recipe| recipe.has_factor());
         let by_node = binding.pin_unbound && initializer.is_constant_node;
         let reason = match differs.as_ref().and_then(|differs| differs.of(initializer)) {
             Some(false) => Ok(Reason::EqualInOther),
             Some(true) if !found => Err(Vec::new()),
             _ if by_node => Ok(Reason::Asked),
+            // What a tensor is multiplied by is one number, of one or of vectors that hold one number throughout.
+            _ if factor => {
+                let may_be_in = |unread: &Unread<'_>| {
+                    may_be_in(1, false, unread) || (unread.used && unread.weak)
+                };
+                suspects(&unread, may_be_in).map_or(Ok(Reason::NothingLeft), Err)
+            }
             _ => reason(initializer, &unread, index),
         };
         match reason {
@@ -83,8 +96,7 @@ fn reason(
         Some(lines) => unread.used && unread.size <= 4 * lines,
         None => (unread.used || !weak) && may_be_in(tensor.len(), weak, unread),
     };
-    let suspects: Vec<String> =
-        unread.iter().filter(may_be_in).map(|unread| unread.name.to_owned()).collect();
+    let suspects = suspects(unread, |unread| may_be_in(&unread)).unwrap_or_default();
     let named = matches!(initializer.name.rsplit_once('.'), Some((_, "weight" | "bias")));
     match (suspects.is_empty(), formula) {
         (false, _) => Err(suspects),
@@ -96,14 +108,81 @@ fn reason(
     }
 }
 
-/// Whether `size` elements may have been made of a tensor. One number is made of one number; what says little is made, element by
-/// element and repeated, of what says little.
+/// The names of those of which something may have been made; `None` if there are none.
+fn suspects(unread: &[Unread<'_>], may_be_in: impl Fn(&Unread<'_>) -> bool) -> Option<Vec<String>> {
+    let may = unread.iter().filter(|unread| may_be_in(unread));
+    let names: Vec<String> = may.map(|unread| unread.name.to_owned()).collect();
+    (!names.is_empty()).then_some(names)
+}
+
+/// Whether `size` elements may have been made of a tensor. One number is made of one number, and not of one of a layer that the
+/// model does without; what says little is made of what says little.
 fn may_be_in(size: usize, weak: bool, of: &Unread<'_>) -> bool {
     match (size, weak) {
-        (1, _) => of.size == 1 && (!weak || of.weak),
-        (_, true) => of.weak && of.size > 0 && size.is_multiple_of(of.size),
+        (1, _) => of.size == 1 && !of.idle && (!weak || of.weak),
+        (_, true) => of.weak && of.size > 0,
         (_, false) => true,
     }
+}
+
+/// Whether a tensor is one of several floats of its module, to none of which anything was bound: a layer that the model does without.
+pub(super) fn idle(index: &Index<'_>, decisions: &[Decision]) -> impl Fn(&str) -> bool + use<> {
+    let used: BTreeSet<String> = bound_in(decisions).into_iter().map(str::to_owned).collect();
+    let mut floats = BTreeMap::<String, usize>::new();
+    for (name, _) in index.infos().filter(|(_, info)| info.dtype.is_float()) {
+        *floats.entry(path::module(name).to_owned()).or_default() += 1;
+    }
+    move |name| {
+        let module = path::module(name);
+        !used.contains(module) && floats.get(module).is_some_and(|&floats| floats > 1)
+    }
+}
+
+/// Operands of layers that are read nowhere although the model cannot do without them: zeros or ones beside something bound of their own
+/// module, since an exporter drops what adds nothing and what multiplies by one; and where the exporter rewrites, what is equal to
+/// something bound, since it computes equal things once.
+pub(super) fn lost(
+    decisions: &[Decision],
+    index: &Index<'_>,
+    origins: &Origins,
+    map: &BindMap,
+) -> Result<Vec<String>, BuildError> {
+    const OPERANDS: [&str; 4] = ["weight", "bias", "gamma", "beta"];
+    let recipes = decisions.iter().flat_map(Decision::recipes);
+    let bound: BTreeSet<&str> = recipes.flat_map(|recipe| recipe.tensors()).collect();
+    let (used, own) = (used_modules(decisions), bound_in(decisions));
+    let unread: Vec<(&str, &TensorInfo)> = super::unclaimed(index, decisions)
+        .filter(|(name, info)| !is_whole(info.dtype) && !map.leaves_out(name))
+        .collect();
+    let mut lost = Vec::new();
+    for (name, _) in unread.iter().filter(|(name, _)| OPERANDS.iter().any(|o| name.ends_with(o))) {
+        let module = path::module(name);
+        let is_lost = match own.contains(module) {
+            true => is_uniform(&index.tensor(name)?),
+            // A layer that has something of its own that nothing is equal to is not there at all.
+            false => {
+                let mut of_module =
+                    unread.iter().filter(|(other, _)| path::module(other) == module);
+                let has_equal =
+                    |name: &str| index.equals(name).iter().any(|n| bound.contains(&**n));
+                !origins.is_empty()
+                    && used.contains(path::around(name))
+                    && of_module.all(|(other, _)| has_equal(other))
+            }
+        };
+        if is_lost {
+            lost.push((*name).to_owned());
+        }
+    }
+    Ok(lost)
+}
+
+/// Whether a tensor holds only zeros or only ones.
+fn is_uniform(tensor: &Tensor) -> bool {
+    let all = |number: f32| {
+        tensor.as_slice::<f32>().is_ok_and(|values| values.iter().all(|&x| x == number))
+    };
+    !tensor.is_empty() && (all(0.0) || all(1.0))
 }
 
 /// The floats of the checkpoint of which nothing was bound.
@@ -113,6 +192,7 @@ fn unread<'a>(
     binding: &Binding<'_>,
 ) -> Result<Vec<Unread<'a>>, BuildError> {
     let used = used_modules(decisions);
+    let idle = idle(index, decisions);
     let mut unread = Vec::new();
     for (name, info) in super::unclaimed(index, decisions) {
         if is_whole(info.dtype) || binding.map.leaves_out(name) {
@@ -123,9 +203,16 @@ fn unread<'a>(
             continue;
         }
         let used = used.contains(path::around(name));
-        unread.push(Unread { name, size: tensor.len(), weak: is_weak(&tensor), used });
+        let idle = idle(name);
+        unread.push(Unread { name, size: tensor.len(), weak: is_weak(&tensor), used, idle });
     }
     Ok(unread)
+}
+
+/// The modules that have a bound tensor of their own.
+fn bound_in(decisions: &[Decision]) -> BTreeSet<&str> {
+    let recipes = decisions.iter().flat_map(Decision::recipes);
+    recipes.flat_map(|recipe| recipe.tensors()).map(path::module).collect()
 }
 
 /// Every module of which something was bound, with those around it.

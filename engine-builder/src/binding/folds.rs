@@ -7,9 +7,11 @@
 use super::expression::Expression;
 use super::index::Index;
 use super::pair::{Decision, Stands};
+use super::path::{agreement, steps};
 use super::recipe::{Recipe, inverse, is_identity};
 use super::search::{is_weak, orders};
-use super::{Initializer, open, unclaimed};
+use super::uses::Place;
+use super::{Initializer, Why, open, unclaimed};
 use crate::error::BuildError;
 use engine_format::{DType, Tensor, TensorInfo};
 use std::collections::BTreeMap;
@@ -225,7 +227,16 @@ fn factors(
     cache: &mut Cache,
 ) -> Result<Vec<Folded>, BuildError> {
     let mut folded = Vec::new();
+    for initializer in open(decisions) {
+        if let Some(found) = by_name(&initializers[initializer], norms, index, cache)? {
+            let (norm, explained, filter) = found;
+            folded.push(Folded { initializer, norm, explained, filter: Some(filter) });
+        }
+    }
     for initializer in strong(initializers, decisions) {
+        if folded.iter().any(|folded| folded.initializer == initializer) {
+            continue;
+        }
         let tensor = &initializers[initializer].tensor;
         let mut alone = floats(tensor).into_iter().flat_map(|values| {
             let fitting = move |n: &usize| !norms[*n].explains(&values).is_empty();
@@ -243,6 +254,50 @@ fn factors(
         }
     }
     Ok(folded)
+}
+
+/// The filter that an initializer is called after, times the batch norm whose module its node is of: factors of zero leave nothing to be
+/// found by. Gives the batch norm, the values of ε and the filter.
+fn by_name(
+    initializer: &Initializer,
+    norms: &[Norm],
+    index: &Index<'_>,
+    cache: &mut Cache,
+) -> Result<Option<(usize, Vec<f64>, Scaled)>, BuildError> {
+    let ([found], Some(values)) = (&*initializer.uses, floats(&initializer.tensor)) else {
+        return Ok(None);
+    };
+    let shape = initializer.tensor.shape();
+    let at = |norm: &usize| {
+        let module = steps(&norms[*norm].module);
+        found.module.as_ref().is_some_and(|place| agreement(place, &module) == Some(module.len()))
+    };
+    let mut named = index.infos().filter(|(name, info)| {
+        super::pair::by_name(&initializer.name, name).is_some() && info.shape == shape
+    });
+    let ((Some((name, _)), None), "Conv" | "ConvTranspose") =
+        ((named.next(), named.next()), found.place.op.as_str())
+    else {
+        return Ok(None);
+    };
+    let axis = usize::from(found.place.op == "ConvTranspose");
+    let norm = (0..norms.len()).filter(at).max_by_key(|&norm| norms[norm].module.len());
+    let Some(norm) = norm.filter(|&norm| shape.get(axis) == Some(&norms[norm].channels())) else {
+        return Ok(None);
+    };
+    let inner: usize = shape[axis + 1..].iter().product();
+    let Some(there) = floats(&cache.read(index, name)?) else { return Ok(None) };
+    let explains = |epsilon: &f64| {
+        let factors: Vec<f64> =
+            (0..shape[axis]).map(|channel| norms[norm].factor(channel, *epsilon)).collect();
+        let mut pairs = values.iter().zip(&there).enumerate();
+        pairs.all(|(i, (value, from))| close(*value, from * factors[i / inner % shape[axis]], 0.0))
+    };
+    let explained: Vec<f64> = EPSILONS.into_iter().filter(explains).collect();
+    let perm = (0..shape.len()).collect();
+    let (name, shape) = (name.to_owned(), shape.to_vec());
+    let filter = Scaled { name, axis, perm, shape_there: shape.clone(), shape, ratios: Vec::new() };
+    Ok((!explained.is_empty()).then_some((norm, explained, filter)))
 }
 
 /// Leaves every batch norm the values of ε that explain its factors; where several do, the one that explains all batch norms, for
@@ -310,8 +365,8 @@ fn filter(
                 true => (0..info.shape.len()).collect(),
                 false => inverse(&order),
             };
-            let mut fitting = (0..norms.len()).filter(|&n| !norms[n].explains(&ratios).is_empty());
-            if let (Some(norm), None) = (fitting.next(), fitting.next()) {
+            let fitting = (0..norms.len()).filter(|&n| !norms[n].explains(&ratios).is_empty());
+            if let Some(norm) = only(fitting.collect(), norms, initializer) {
                 let (name, shape) = (name.to_owned(), tensor.shape().to_vec());
                 let shape_there = info.shape.clone();
                 pairs.push((Scaled { name, shape, axis, perm, shape_there, ratios }, norm));
@@ -319,6 +374,24 @@ fn filter(
         }
     }
     Ok((pairs.len() == 1).then(|| pairs.remove(0)))
+}
+
+/// The one of several batch norms, or the one whose module the node is of: an exporter that folds a batch norm may leave the layer in its
+/// place.
+fn only(fitting: Vec<usize>, norms: &[Norm], initializer: &Initializer) -> Option<usize> {
+    if let [only] = *fitting {
+        return Some(only);
+    }
+    let [found] = &*initializer.uses else { return None };
+    let place = found.module.as_ref()?;
+    let fit = |norm: usize| {
+        let module = steps(&norms[norm].module);
+        let common = agreement(place, &module).filter(|&common| common > 0)?;
+        Some((place.len() == module.len(), common))
+    };
+    let most = fitting.iter().filter_map(|&norm| fit(norm)).max()?;
+    let mut best = fitting.into_iter().filter(|&norm| fit(norm) == Some(most));
+    best.next().filter(|_| best.next().is_none())
 }
 
 /// What every channel of `to` is of that of `from`; `None` if a channel is not one number times the other.
@@ -359,7 +432,19 @@ fn shifts(
     index: &Index<'_>,
     cache: &mut Cache,
 ) -> Result<(), BuildError> {
-    for i in strong(initializers, decisions) {
+    // The bias beside a filter that was folded is the shift, however little it says.
+    let mut beside = BTreeMap::<usize, Vec<&Folded>>::new();
+    for folded in folded.iter().filter(|folded| folded.filter.is_some()) {
+        if let Some(bias) = bias_beside(&initializers[folded.initializer], initializers) {
+            beside.entry(bias).or_default().push(folded);
+        }
+    }
+    let mut elsewhere = strong(initializers, decisions);
+    elsewhere.retain(|i| !beside.contains_key(i));
+    let elsewhere = elsewhere.into_iter().map(|i| (i, folded.iter().collect(), false));
+    let beside = beside.into_iter().map(|(i, folded)| (i, folded, true));
+    let all: Vec<(usize, Vec<&Folded>, bool)> = elsewhere.chain(beside).collect();
+    for (i, folded, is_beside) in all {
         let tensor = &initializers[i].tensor;
         let Some(values) = floats(tensor) else { continue };
         let mut recipes: Vec<Recipe> = Vec::new();
@@ -372,8 +457,9 @@ fn shifts(
             let bias = layer
                 .map(|module| format!("{module}bias"))
                 .filter(|bias| index.info(bias).is_some_and(|info| info.shape == [values.len()]));
-            for bias in [None, bias].iter().take(if filter.is_some() { 2 } else { 1 }) {
-                let numbers = match bias {
+            // A layer that has a bias had it in front of the batch norm too, even one of zeros.
+            for bias in bias.into_iter().map(Some).chain([None]) {
+                let numbers = match &bias {
                     Some(bias) => floats(&cache.read(index, bias)?),
                     None => None,
                 };
@@ -381,15 +467,29 @@ fn shifts(
                     let label = format!("the shift of {} (epsilon {epsilon:e})", norm.module);
                     let shift = norm.written_shift(bias.as_deref(), *epsilon);
                     recipes.push(Recipe::computed(label, shift.reshaped(tensor.shape())));
+                    break;
                 }
             }
         }
         recipes.dedup();
-        if let [only] = recipes.as_slice() {
-            decisions[i] = Decision::Stands(Stands::everywhere(only.clone()));
+        match recipes.as_slice() {
+            [only] => decisions[i] = Decision::Stands(Stands::everywhere(only.clone())),
+            // Beside a folded filter nothing else is the bias, even if it is equal to a tensor.
+            _ if is_beside => decisions[i] = Decision::Not(Why::not_found()),
+            _ => {}
         }
     }
     Ok(())
+}
+
+/// The bias of the only node that reads a filter, if nothing else reads it.
+fn bias_beside(filter: &Initializer, initializers: &[Initializer]) -> Option<usize> {
+    let [found] = &*filter.uses else { return None };
+    let is_bias = |initializer: &Initializer| match &*initializer.uses {
+        [bias] => bias.place == Place { operand: 2, ..found.place.clone() },
+        _ => false,
+    };
+    initializers.iter().position(is_bias)
 }
 
 /// Parametrised layers of a checkpoint: what is written for a refit, and the number of elements.

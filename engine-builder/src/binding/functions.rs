@@ -11,6 +11,7 @@ use super::search::{is_plain, orders};
 use super::{Initializer, open, unclaimed};
 use crate::error::BuildError;
 use engine_format::{DType, Tensor, TensorInfo};
+use std::collections::BTreeMap;
 
 /// A function that exporters fold.
 struct Function {
@@ -138,11 +139,26 @@ pub(super) fn find(
     for all in [false, true] {
         let tensors: Vec<(&str, &TensorInfo)> = match all {
             true => index.infos().collect(),
-            false => unclaimed(index, decisions).collect(),
+            false => with_equals(unclaimed(index, decisions), index),
         };
         among(&tensors, all, initializers, decisions, index)?;
     }
     Ok(())
+}
+
+/// Tensors with those that are equal to them: which of equal ones a function was taken of is not told by what is left over.
+fn with_equals<'a>(
+    tensors: impl Iterator<Item = (&'a str, &'a TensorInfo)>,
+    index: &'a Index<'_>,
+) -> Vec<(&'a str, &'a TensorInfo)> {
+    let mut all = BTreeMap::new();
+    for (name, info) in tensors {
+        all.insert(name, info);
+        for equal in index.equals(name) {
+            all.extend(index.info(equal).map(|info| (equal.as_str(), info)));
+        }
+    }
+    all.into_iter().collect()
 }
 
 fn among(

@@ -10,6 +10,7 @@ pub(super) struct Index<'a> {
     infos: BTreeMap<String, TensorInfo>,
     /// By element type and the bytes in their order, whatever the shape.
     by_contents: BTreeMap<(DType, Digest), Vec<String>>,
+    digests: BTreeMap<String, (DType, Digest)>,
     types: BTreeSet<(DType, Vec<usize>)>,
     /// Element types and numbers of elements.
     sizes: BTreeSet<(DType, usize)>,
@@ -28,6 +29,7 @@ impl<'a> Index<'a> {
             source,
             infos: BTreeMap::new(),
             by_contents: BTreeMap::new(),
+            digests: BTreeMap::new(),
             types: BTreeSet::new(),
             sizes: BTreeSet::new(),
         };
@@ -36,6 +38,7 @@ impl<'a> Index<'a> {
             let mut hasher = Hasher::default();
             source.stream(&name, &mut |piece| hasher.add(piece))?;
             let key = (info.dtype, hasher.finish());
+            index.digests.insert(name.clone(), key);
             index.by_contents.entry(key).or_default().push(name.clone());
             index.sizes.insert((info.dtype, info.shape.iter().product()));
             index.types.insert((info.dtype, info.shape.clone()));
@@ -102,6 +105,12 @@ impl<'a> Index<'a> {
         let key = (tensor.dtype(), Digest::of(tensor.bytes()));
         let names = self.by_contents.get(&key).map_or(&[][..], Vec::as_slice);
         names.iter().map(String::as_str).collect()
+    }
+
+    /// Names of the tensors that have the elements of the tensor `name` in its order, its own among them.
+    pub(super) fn equals(&self, name: &str) -> &[String] {
+        let same = self.digests.get(name).and_then(|key| self.by_contents.get(key));
+        same.map_or(&[], Vec::as_slice)
     }
 
     /// A tensor; `None` if the checkpoint does not have it.

@@ -8,6 +8,7 @@
 //! [`BindMap`]; nothing is guessed.
 
 mod aliases;
+mod biases;
 mod constants;
 mod expression;
 mod folds;
@@ -34,6 +35,7 @@ pub use report::{BindingReport, BoundTo, Kept, Reason, Unbound, Why};
 use crate::classify::Sources;
 use crate::error::{BuildError, BuildErrorKind};
 use crate::graph::{ConstantClass, Graph};
+use crate::import::Origins;
 use engine_format::{Alias, Tensor, TensorInfo, ValueId, WeightSource};
 use index::Index;
 use pair::Decision;
@@ -86,6 +88,8 @@ struct Initializer {
     /// Whether the model holds it as a `Constant` node: what folding gives is none.
     is_constant_node: bool,
     uses: Vec<Use>,
+    /// Whether it is a bias that the exporter took away, so that the model does not hold it.
+    is_put_back: bool,
 }
 
 impl Initializer {
@@ -98,17 +102,23 @@ impl Initializer {
 pub(crate) fn bind(
     graph: &mut Graph,
     sources: &mut Sources,
+    origins: &Origins,
     binding: &Binding<'_>,
 ) -> Result<Bound, BuildError> {
     let index = Index::of(binding.checkpoint)?;
     check_literals(sources, &index, &binding.map)?;
-    let initializers = initializers(graph);
+    let biases = biases::put_back(graph, origins);
+    let mut initializers = initializers(graph, origins, &index, &biases);
     let fixed = sources.keys().map(String::as_str).collect();
     binding.map.check_names(&initializers, &fixed, &index)?;
     let mut decisions = decide(&initializers, &index, &binding.map)?;
     constants::settle(&initializers, &mut decisions, &index, binding)?;
-    let report = report::report(&initializers, &decisions, &index);
-    if !report.unbound.is_empty() {
+    biases::take_away(graph, &mut initializers, &mut decisions);
+    let report = BindingReport {
+        lost: constants::lost(&decisions, &index, origins, &binding.map)?,
+        ..report::report(&initializers, &decisions, &index)
+    };
+    if !report.unbound.is_empty() || !report.lost.is_empty() {
         return Err(BuildError::new(BuildErrorKind::Unbound, report.to_string()));
     }
     let aliases = aliases::aliases(&initializers, &decisions, &index);
@@ -154,8 +164,13 @@ fn unclaimed<'a>(
     index.infos().filter(move |(name, _)| !claimed.contains(*name))
 }
 
-fn initializers(graph: &Graph) -> Vec<Initializer> {
-    let mut uses = uses::uses(graph);
+fn initializers(
+    graph: &Graph,
+    origins: &Origins,
+    index: &Index<'_>,
+    biases: &BTreeSet<ValueId>,
+) -> Vec<Initializer> {
+    let mut uses = uses::uses(graph, origins, index);
     let constants = graph.constants.iter().filter_map(|(&id, constant)| match &constant.class {
         ConstantClass::Weight { pinned: None, .. } => Some(Initializer {
             id,
@@ -163,6 +178,7 @@ fn initializers(graph: &Graph) -> Vec<Initializer> {
             tensor: constant.tensor.clone(),
             is_constant_node: constant.is_node,
             uses: uses.remove(&id).unwrap_or_default(),
+            is_put_back: biases.contains(&id),
         }),
         _ => None,
     });
@@ -188,7 +204,8 @@ fn decide(
     folds::find(initializers, &mut decisions, index)?;
     functions::find(initializers, &mut decisions, index)?;
     rows::find(initializers, &mut decisions, index)?;
-    pair::leave_nothing_open(initializers, &mut decisions);
+    let idle = constants::idle(index, &decisions);
+    pair::leave_nothing_open(initializers, &mut decisions, idle);
     Ok(decisions)
 }
 

@@ -3,7 +3,7 @@
 use super::path::{agreement, is_role, steps};
 use super::recipe::Recipe;
 use super::search::{is_symmetric, is_weak};
-use super::uses::{Place, Use};
+use super::uses::{Other, Place, Use};
 use super::{Initializer, Why};
 use std::collections::BTreeSet;
 
@@ -19,14 +19,18 @@ pub(super) enum Decision {
 pub(super) struct Stands {
     /// For every use where they differ, else one for all.
     pub(super) recipes: Vec<(Option<Place>, Recipe)>,
-    /// Equal tensors that were told apart by the initializer's own name alone, although it has several uses.
+    /// Equal tensors that were told apart by the initializer's own name alone, although it has several uses, or although it
+    /// is a constant of the program elsewhere.
     by_name_among: BTreeSet<String>,
+    /// Whether the initializer is a constant of the program wherever no recipe has its place.
+    pub(super) constant_elsewhere: bool,
 }
 
 impl Stands {
     /// For the same everywhere.
     pub(super) fn everywhere(recipe: Recipe) -> Self {
-        Self { recipes: vec![(None, recipe)], by_name_among: BTreeSet::new() }
+        let recipes = vec![(None, recipe)];
+        Self { recipes, by_name_among: BTreeSet::new(), constant_elsewhere: false }
     }
 
     /// The recipes of all uses.
@@ -44,6 +48,7 @@ impl Stands {
             _ => Self {
                 recipes: recipes.into_iter().map(|(place, r)| (Some(place), r)).collect(),
                 by_name_among: BTreeSet::new(),
+                constant_elsewhere: false,
             },
         }
     }
@@ -60,19 +65,31 @@ impl Decision {
     }
 }
 
-/// How well a use's place in the model speaks for a tensor: whether the module is the tensor's own, steps of the path in common, and
-/// whether the operand is called as the tensor is. `None` if it speaks against it, or the place says nothing.
-fn by_place(found: &Use, tensor: &str) -> Option<(bool, usize, bool)> {
+/// How well a use's place in the model speaks for a tensor: whether the framework's operator reads it, whether the module is the
+/// tensor's own, steps of the path in common, and whether the operand is called as the tensor is. `None` if it speaks against it, or
+/// the place says nothing.
+fn by_place(found: &Use, tensor: &str) -> Option<(bool, bool, usize, bool)> {
     if let Some(name) = &found.renamed {
-        return by_name(name, tensor).map(|(exact, common)| (exact, common, true));
+        return by_name(name, tensor).map(|(exact, common)| (false, exact, common, true));
+    }
+    if found.other == Some(Other::MadeUp) {
+        return None;
     }
     let steps = steps(tensor);
     let (leaf, module) = steps.split_last()?;
+    let (op, operand) = &found.role;
+    let role = is_role(op, *operand, leaf);
+    let reads = found.reads.as_ref().is_some_and(|reads| reads.contains(tensor));
     let place = found.module.as_ref()?;
-    let common = agreement(place, module)?;
-    match is_role(&found.place.op, found.place.operand, leaf) {
-        Some(false) => None,
-        role => Some((place.len() == module.len(), common, role == Some(true))),
+    // The module around all speaks for every tensor, which is enough only for what is called after it.
+    let common = agreement(place, module)
+        .filter(|&common| found.other.is_none() || common > 0 || place.len() == module.len());
+    match (common, role) {
+        (_, Some(false)) => None,
+        (Some(common), role) => {
+            Some((reads, place.len() == module.len(), common, role == Some(true)))
+        }
+        (None, role) => reads.then_some((true, false, 0, role == Some(true))),
     }
 }
 
@@ -99,6 +116,27 @@ fn best<'a, S: Ord>(
     }
 }
 
+/// What an initializer stands for in one use.
+#[derive(Clone, Copy, PartialEq)]
+enum Placed<'a> {
+    /// A tensor.
+    Is(&'a str),
+    /// A constant of the program that is equal to a parameter.
+    Program,
+    Unknown,
+}
+
+/// Which of equal tensors is used in a place. Where the exporter says what the framework's operator reads, contents that prove nothing
+/// are no tensor but one of those.
+fn placed<'a>(found: &Use, tensors: &BTreeSet<&'a str>, weak: bool) -> Placed<'a> {
+    let read = |tensor: &&&str| found.reads.as_ref().is_some_and(|reads| reads.contains(**tensor));
+    let reads_none = found.reads.is_some() && !tensors.iter().any(|tensor| read(&tensor));
+    if found.other == Some(Other::MadeUp) || (weak && reads_none) {
+        return Placed::Program;
+    }
+    best(tensors, |tensor| by_place(found, tensor)).map_or(Placed::Unknown, Placed::Is)
+}
+
 /// Decides among recipes that all make the initializer from one whole tensor.
 pub(super) fn decide(initializer: &Initializer, recipes: &[Recipe]) -> Decision {
     let tensors: BTreeSet<&str> = recipes.iter().flat_map(Recipe::tensors).collect();
@@ -107,11 +145,18 @@ pub(super) fn decide(initializer: &Initializer, recipes: &[Recipe]) -> Decision 
     }
     let ambiguous = || Decision::Not(Why::ambiguous(recipes));
     let own = &initializer.name;
+    let weak = is_weak(&initializer.tensor);
     let named = best(&tensors, |tensor| by_name(own, tensor));
+    if weak && initializer.is_constant_node && named.is_none() {
+        // Parameters are initializers: what was traced as a constant only happens to be equal to one.
+        return Decision::Not(Why::not_found());
+    }
     let alone = (tensors.len() == 1).then(|| tensors.first().copied()).flatten();
-    if let Some(only) = alone {
+    let merged_with_others =
+        initializer.uses.len() > 1 && initializer.uses.iter().any(|found| found.other.is_some());
+    if let Some(only) = alone.filter(|_| !(weak && merged_with_others)) {
         let spoken_for = named.is_some() || has_place(initializer, only);
-        if is_weak(&initializer.tensor) && !spoken_for {
+        if weak && !spoken_for {
             return ambiguous();
         }
         return with_transform(initializer, own, only, recipes)
@@ -119,25 +164,45 @@ pub(super) fn decide(initializer: &Initializer, recipes: &[Recipe]) -> Decision 
     }
     // Where the others that were merged have names of their own, the initializer's name is that of its own uses.
     let merged = initializer.uses.iter().any(|found| found.renamed.is_some());
-    let placed: Vec<Option<&str>> = (initializer.uses.iter())
-        .map(|found| match (merged && found.renamed.is_none(), named) {
-            (true, Some(named)) => Some(named),
-            _ => best(&tensors, |tensor| by_place(found, tensor)),
+    let placed: Vec<Placed<'_>> = (initializer.uses.iter())
+        .map(|found| {
+            let own = merged && found.renamed.is_none() && found.other.is_none();
+            match named.filter(|_| own) {
+                Some(named) => Placed::Is(named),
+                None => placed(found, &tensors, weak),
+            }
         })
         .collect();
-    if !placed.is_empty() && placed.iter().all(Option::is_some) {
-        let uses = initializer.uses.iter().zip(placed.into_iter().flatten());
-        let split: Option<Vec<(Place, Recipe)>> = uses
-            .map(|(found, tensor)| {
-                let name = found.renamed.as_ref().unwrap_or(own);
-                Some((found.place.clone(), with_transform(initializer, name, tensor, recipes)?))
-            })
-            .collect();
-        return split.map_or_else(ambiguous, |split| Decision::Stands(Stands::split(split)));
+    if placed.iter().any(|placed| matches!(placed, Placed::Is(_)))
+        && !placed.contains(&Placed::Unknown)
+    {
+        let uses = initializer.uses.iter().zip(&placed).filter_map(|(found, placed)| {
+            let Placed::Is(tensor) = placed else { return None };
+            let name = found.renamed.as_ref().unwrap_or(own);
+            let recipe = with_transform(initializer, name, tensor, recipes);
+            Some(recipe.map(|recipe| (found.place.clone(), recipe)))
+        });
+        let Some(split) = uses.collect::<Option<Vec<_>>>() else { return ambiguous() };
+        if !placed.contains(&Placed::Program) {
+            let mut stands = Stands::split(split);
+            let twice = |i: usize| placed[..i].contains(&placed[i]);
+            if weak && (0..placed.len()).any(twice) {
+                // The other place may be that of an equal tensor.
+                stands.by_name_among = tensors.into_iter().map(str::to_owned).collect();
+            }
+            return Decision::Stands(stands);
+        }
+        return Decision::Stands(Stands {
+            recipes: split.into_iter().map(|(place, recipe)| (Some(place), recipe)).collect(),
+            by_name_among: tensors.into_iter().map(str::to_owned).collect(),
+            constant_elsewhere: true,
+        });
     }
-    let Some(named) = named.filter(|name| placed.iter().flatten().all(|p| p == name)) else {
-        return ambiguous();
+    let fits = |name: &&str| {
+        let fits = |placed: &Placed<'_>| *placed == Placed::Unknown || *placed == Placed::Is(name);
+        placed.iter().all(fits) && initializer.uses.iter().all(|found| found.other.is_none())
     };
+    let Some(named) = named.filter(fits) else { return ambiguous() };
     let Some(recipe) = with_transform(initializer, own, named, recipes) else { return ambiguous() };
     let mut stands = Stands::everywhere(recipe);
     if initializer.uses.len() > 1 {
@@ -149,7 +214,7 @@ pub(super) fn decide(initializer: &Initializer, recipes: &[Recipe]) -> Decision 
 /// Whether a use's place speaks for a tensor by more than a name that everything ends with.
 fn has_place(initializer: &Initializer, tensor: &str) -> bool {
     let mut places = initializer.uses.iter().filter_map(|found| by_place(found, tensor));
-    places.any(|(_, common, role)| common > 0 || role)
+    places.any(|(reads, _, common, role)| reads || common > 0 || role)
 }
 
 /// The recipe that makes the initializer, called `name`, from `tensor`; `None` if contents do not say how its axes lie. What kept its
@@ -169,7 +234,11 @@ fn with_transform(
 
 /// Takes back what was decided by a name alone if an equal tensor is left over that may have been merged into it, and what was not
 /// found at all only because too little spoke for it stays open only if such a tensor is left over.
-pub(super) fn leave_nothing_open(initializers: &[Initializer], decisions: &mut [Decision]) {
+pub(super) fn leave_nothing_open(
+    initializers: &[Initializer],
+    decisions: &mut [Decision],
+    idle: impl Fn(&str) -> bool,
+) {
     let claimed: BTreeSet<String> = (decisions.iter())
         .flat_map(Decision::recipes)
         .flat_map(|recipe| recipe.tensors().map(str::to_owned))
@@ -177,18 +246,25 @@ pub(super) fn leave_nothing_open(initializers: &[Initializer], decisions: &mut [
     for (initializer, decision) in initializers.iter().zip(decisions) {
         match decision {
             Decision::Stands(stands) => {
-                let left = stands.by_name_among.iter().any(|tensor| !claimed.contains(tensor));
+                let mut among = stands.by_name_among.iter();
+                let left = among.any(|tensor| !claimed.contains(tensor) && !idle(tensor));
                 if left {
                     let candidates = stands.by_name_among.iter().cloned().collect();
                     *decision = Decision::Not(Why::Ambiguous { candidates });
                 }
             }
             Decision::Not(Why::Ambiguous { candidates }) if is_weak(&initializer.tensor) => {
-                if candidates.iter().all(|tensor| claimed.contains(tensor)) {
+                let settled = |tensor: &String| claimed.contains(tensor) || idle(name_of(tensor));
+                if candidates.iter().all(settled) {
                     *decision = Decision::Not(Why::not_found());
                 }
             }
             Decision::Not(_) => {}
         }
     }
+}
+
+/// The tensor that a candidate names before it says what is done to it.
+fn name_of(candidate: &str) -> &str {
+    candidate.split([',', ' ']).next().unwrap_or(candidate)
 }

@@ -23,6 +23,9 @@ pub struct BindingReport {
     pub unbound: Vec<Unbound>,
     /// Tensors of the checkpoint that the model does not use; sources may bring them, sorted.
     pub unused: Vec<String>,
+    /// Tensors of zeros or ones that the model does without although it uses their modules: an exporter drops what adds nothing, and a
+    /// refit with other values would go unnoticed. Open questions too.
+    pub lost: Vec<String>,
     /// Modules of batch norm of which nothing is in the model: an exporter folded them into the weights in front.
     pub folded: Vec<String>,
 }
@@ -248,6 +251,9 @@ impl fmt::Display for BindingReport {
         if !self.unused.is_empty() {
             write!(f, "\n  not used by the model, accepted from sources: {}", list(&self.unused))?;
         }
+        if !self.lost.is_empty() {
+            write!(f, "\n{}", Lost(&self.lost))?;
+        }
         if !self.folded.is_empty() && !self.unbound.is_empty() {
             write!(f, "\n{}", Folded(&self.folded))?;
         }
@@ -303,6 +309,23 @@ impl fmt::Display for Why {
             ),
             Why::Constant(reason) => fmt::Display::fmt(reason, f),
         }
+    }
+}
+
+/// The advice on tensors that an exporter dropped.
+struct Lost<'a>(&'a [String]);
+
+impl fmt::Display for Lost<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} tensors hold only zeros or ones, and the model, which uses their modules, does without them ({}): the exporter drops \
+             what adds nothing, and the values of another checkpoint would have no place. Export without its rewriting, \
+             torch.onnx.export(model.eval(), ..., dynamo=True, optimize=False), or say in a map (--bind) that they are \"none\" of the \
+             model's",
+            self.0.len(),
+            list(self.0)
+        )
     }
 }
 

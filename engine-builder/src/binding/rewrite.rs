@@ -85,7 +85,14 @@ impl Start<'_> {
         stands: &Stands,
     ) -> Result<Vec<(Option<Place>, ValueId)>, BuildError> {
         let recipes = stands.recipes.iter();
-        recipes.map(|(at, recipe)| Ok((at.clone(), self.value(recipe, initializer)?))).collect()
+        let values = recipes.map(|(at, recipe)| Ok((at.clone(), self.value(recipe, initializer)?)));
+        let mut values = values.collect::<Result<Vec<_>, BuildError>>()?;
+        if stands.constant_elsewhere {
+            let constant = Constant::literal(initializer.tensor.clone());
+            let name = format!("{}.literal", initializer.name);
+            values.push((None, self.graph.add_constant(name, constant)));
+        }
+        Ok(values)
     }
 
     /// The value that a recipe gives.

@@ -1,7 +1,7 @@
 //! Small models of a checkpoint, each bound to it, refitted from another one and filled from a model of that.
 
 use super::{BindMap, Binding, BindingReport, Reason};
-use crate::testing::{Onnx, int, ints, run, value};
+use crate::testing::{Onnx, int, ints, run, tensor, value};
 use crate::{BuildErrorKind, BuildOptions, build, build_bound};
 use engine_format::{
     Attr, DType, Engine, FitPolicy, MapSource, Node, SerializeFlags, SourceError, Tensor,
@@ -10,6 +10,7 @@ use engine_format::{
 use engine_onnx::Model;
 
 mod calculated;
+mod untrained;
 
 /// Named tensors of a checkpoint.
 type Checkpoint = Vec<(&'static str, Tensor)>;

@@ -1,9 +1,11 @@
 //! Where a graph reads its constants.
 
-use super::path;
-use crate::graph::{Graph, blocks_mut};
+use super::index::Index;
+use super::{pair::by_name, path};
+use crate::graph::{Graph, blocks_mut, for_each_use};
+use crate::import::{Origin, Origins};
 use engine_format::{Block, Node, ValueId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One operand that reads a constant. Operands of equal [`Place`]s, the copies that import makes of one node, are one use.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +16,21 @@ pub(super) struct Use {
     /// The name of what an `Identity` makes of it: exporters that merge equal parameters leave such nodes, whose results bear the
     /// parameters' names.
     pub(super) renamed: Option<String>,
+    /// The operator and the operand that say what is used: those of the place, and behind an `Identity` those of its consumer.
+    pub(super) role: (String, usize),
+    /// Tensors of the checkpoint that the framework's operator reads, where the exporter says so.
+    pub(super) reads: Option<BTreeSet<String>>,
+    /// What is equal to the initializer and was merged with it, and is not what the initializer is called after.
+    pub(super) other: Option<Other>,
+}
+
+/// What an exporter merges with a parameter that has the same contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Other {
+    /// Something that it calculated, of parameters perhaps.
+    Calculated,
+    /// An operand of its own making, where the framework's operator has none.
+    MadeUp,
 }
 
 /// A node of the model, the operator that import wrote for it, and the operand.
@@ -22,6 +39,26 @@ pub(super) struct Place {
     pub(super) node: String,
     pub(super) op: String,
     pub(super) operand: usize,
+}
+
+impl Use {
+    fn of(place: Place, origins: &Origins, mangled: &Mangled<'_>) -> Self {
+        let origin = origins.get(&place.node);
+        let module = origin
+            .map(|origin| origin.module.clone())
+            .or_else(|| path::module_of_node(&place.node));
+        let made_up = |origin: &Origin| {
+            place.op == "InstanceNormalization" && origin.target.contains("group_norm")
+        };
+        Self {
+            module,
+            renamed: None,
+            role: (place.op.clone(), place.operand),
+            reads: origin.map(|origin| mangled.read_by(origin)),
+            other: origin.filter(|origin| made_up(origin)).map(|_| Other::MadeUp),
+            place,
+        }
+    }
 }
 
 impl Place {
@@ -37,23 +74,97 @@ impl Place {
     }
 }
 
+/// The checkpoint's names as PyTorch's graphs write them: `layer1.0.bn1.weight` is `layer1_0_bn1_weight`.
+struct Mangled<'a>(BTreeMap<String, &'a str>);
+
+fn mangled(name: &str) -> String {
+    let mangle = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    name.chars().map(mangle).collect()
+}
+
+impl<'a> Mangled<'a> {
+    fn of(index: &'a Index<'_>) -> Self {
+        let mut names = BTreeMap::new();
+        let mut twice = BTreeSet::new();
+        for name in index.names() {
+            if names.insert(mangled(name), name).is_some() {
+                twice.insert(mangled(name));
+            }
+        }
+        names.retain(|name, _| !twice.contains(name));
+        Self(names)
+    }
+
+    /// The tensor of the longest name with which `read` ends: what is exported may be wrapped.
+    fn tensor(&self, read: &str) -> Option<&'a str> {
+        let read = mangled(read);
+        let starts = read.match_indices('_').map(|(at, _)| at + 1);
+        let mut ends = std::iter::once(0).chain(starts).map(|start| &read[start..]);
+        ends.find_map(|end| self.0.get(end)).copied()
+    }
+
+    /// The tensors that an operator of the framework reads.
+    fn read_by(&self, origin: &Origin) -> BTreeSet<String> {
+        let tensors = origin.reads.iter().filter_map(|read| self.tensor(read));
+        tensors.map(str::to_owned).collect()
+    }
+}
+
+/// The nodes that read a value, with the operand; a nested block counts as an operand that no operator has.
+type Consumers<'a> = BTreeMap<ValueId, Vec<(&'a Node, usize)>>;
+
+fn consumers(nodes: &[Node]) -> Consumers<'_> {
+    let mut all = Consumers::new();
+    for node in nodes {
+        for (operand, id) in node.inputs.iter().enumerate() {
+            if let Some(id) = id {
+                all.entry(*id).or_default().push((node, operand));
+            }
+        }
+        // What a nested block reads is read once more, by no operand.
+        for block in crate::graph::blocks(node) {
+            block.nodes.iter().for_each(|inner| {
+                for_each_use(inner, &mut |id| all.entry(id).or_default().push((node, usize::MAX)));
+            });
+        }
+    }
+    all
+}
+
 /// Every use of every value, each once, in the order of the program.
-pub(super) fn uses(graph: &Graph) -> BTreeMap<ValueId, Vec<Use>> {
+pub(super) fn uses(
+    graph: &Graph,
+    origins: &Origins,
+    index: &Index<'_>,
+) -> BTreeMap<ValueId, Vec<Use>> {
     let mut all = BTreeMap::<ValueId, Vec<Use>>::new();
     let mut copy = graph.clone();
+    let mangled = Mangled::of(index);
+    let consumers = consumers(&graph.execute);
     let identities = graph.execute.iter().filter(|node| node.op == "Identity");
     let mut renames = BTreeMap::<&str, Vec<ValueId>>::new();
     for node in identities {
         renames.entry(&node.name).or_default().extend(node.outputs.iter().flatten());
     }
+    let is_parameter = |name: &str| index.names().any(|tensor| by_name(name, tensor).is_some());
     replace(&mut copy, &mut |place, id| {
-        let module = path::module_of_node(&place.node);
-        let renamed = match (place.op.as_str(), renames.get(place.node.as_str()).map(Vec::as_slice))
+        let mut found = Use::of(place, origins, &mangled);
+        if let ("Identity", Some([result])) =
+            (found.place.op.as_str(), renames.get(found.place.node.as_str()).map(Vec::as_slice))
         {
-            ("Identity", Some([result])) => Some(graph.value(*result).name.clone()),
-            _ => None,
-        };
-        let found = Use { place, module, renamed };
+            let name = &graph.value(*result).name;
+            let read_by = consumers.get(result).map_or(&[][..], Vec::as_slice);
+            match read_by {
+                _ if is_parameter(name) => found.renamed = Some(name.clone()),
+                [(node, operand)] if *operand != usize::MAX => {
+                    let place = std::mem::replace(&mut found.place, Place::of(node, *operand));
+                    found = Use::of(found.place, origins, &mangled);
+                    found.place = place;
+                    found.other = found.other.or(Some(Other::Calculated));
+                }
+                _ => found.other = Some(Other::Calculated),
+            }
+        }
         let uses = all.entry(id).or_default();
         if !uses.contains(&found) {
             uses.push(found);

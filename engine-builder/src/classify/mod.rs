@@ -18,7 +18,7 @@ pub(crate) type Sources = BTreeMap<String, Constant>;
 /// Sets the class of every constant and brings the graph's facts in line: the values of what may be refitted are
 /// forgotten.
 pub(crate) fn classify(imported: &mut Imported) -> Result<Classified, BuildError> {
-    let Imported { graph, decided, learned, notes: _ } = imported;
+    let Imported { graph, decided, learned, notes: _, origins: _ } = imported;
     let program = Program { execute: graph.execute_block(), graph };
     let demand = program.demands(&|_| true);
     let Roles { weights, factors } = roles::roles(&program, &demand, learned);

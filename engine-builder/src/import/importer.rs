@@ -1,5 +1,6 @@
 //! Walks the model's graphs and writes nodes.
 
+use super::origin::{Origin, Origins};
 use super::{adapters, attrs, call::Call, inputs, unsupported};
 use crate::error::{BuildError, BuildErrorKind};
 use crate::graph::{Constant, ConstantClass, Declared, Graph, Output, check_operands};
@@ -22,6 +23,8 @@ pub(crate) struct Imported {
     pub(crate) notes: Notes,
     /// Constants that a layer learns, of operators that were taken apart: the scales of quantised weights.
     pub(crate) learned: BTreeSet<ValueId>,
+    /// What the exporter says of where nodes come from, by their paths.
+    pub(crate) origins: Origins,
 }
 
 /// How often a model is translated anew because of two branches the wrong one was taken for the one that fits.
@@ -78,6 +81,8 @@ pub(super) struct Importer {
     pub(super) notes: Notes,
     /// Constants that a layer learns, of operators that were taken apart.
     pub(super) learned: BTreeSet<ValueId>,
+    /// What the exporter says of where nodes come from.
+    origins: Origins,
 }
 
 impl Importer {
@@ -103,8 +108,8 @@ impl Importer {
     }
 
     fn finish(self) -> Imported {
-        let Self { graph, decided, learned, notes, .. } = self;
-        Imported { graph, decided, learned, notes }
+        let Self { graph, decided, learned, notes, origins, .. } = self;
+        Imported { graph, decided, learned, notes, origins }
     }
 
     pub(super) fn enter(&mut self, graph: &OnnxGraph) {
@@ -166,6 +171,9 @@ impl Importer {
             };
         }
         let path = self.qualify(&node.name);
+        if let Some(origin) = Origin::of(&node.metadata) {
+            self.origins.insert(path.clone(), origin);
+        }
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for name in &node.inputs {
             inputs.push(match name.as_str() {

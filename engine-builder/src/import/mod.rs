@@ -10,12 +10,14 @@ mod blocks;
 mod call;
 mod importer;
 mod inputs;
+mod origin;
 #[cfg(test)]
 mod tests;
 mod unsupported;
 
 pub(crate) use attrs::element_number;
 pub(crate) use importer::{Imported, import};
+pub(crate) use origin::{Origin, Origins};
 
 /// ONNX operators that are written in terms of the operator table, or older forms of those that are in it: domain, name, first
 /// and last opset.

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Numbers as training leaves them.
-fn trained(shape: &[usize], seed: usize) -> Tensor {
+pub(super) fn trained(shape: &[usize], seed: usize) -> Tensor {
     let count = shape.iter().product::<usize>();
     let number = |i: usize| ((i * i + 3 * i) as f32 * 0.618_034 + seed as f32 * 1.234_5).sin();
     Tensor::from_slice(shape, &(0..count).map(number).collect::<Vec<_>>())
@@ -25,7 +25,10 @@ fn apply(tensor: &Tensor, function: impl Fn(f32) -> f32) -> Tensor {
 }
 
 /// Binds the export of `checkpoint`, of which the exporter calculated something, and holds a refit to the export of the other weights.
-fn recomputes(export: impl Fn(&Checkpoint) -> Onnx, checkpoint: &Checkpoint) -> BindingReport {
+pub(super) fn recomputes(
+    export: impl Fn(&Checkpoint) -> Onnx,
+    checkpoint: &Checkpoint,
+) -> BindingReport {
     let weights = source(checkpoint);
     let options = BuildOptions::default();
     let model = export(checkpoint).model();
