@@ -4,7 +4,8 @@
 //! rule, CPU kernel, cases, with its WGSL beside it. [`TABLE`] lists them; import, planning, both devices,
 //! documentation and conformance read that one list.
 //!
-//! This crate knows no GPU library and does no I/O: a GPU kernel is data ([`gpu::GpuProgram`]).
+//! This crate knows no GPU library and does no I/O: a GPU kernel is data ([`gpu::GpuProgram`]), and images are decoded from bytes
+//! that are given (feature `images`, on by default).
 
 mod approx;
 mod broadcast;
@@ -23,6 +24,8 @@ mod float;
 pub mod gpu;
 pub mod hostile;
 pub mod infer;
+#[cfg(feature = "images")]
+mod jpeg;
 pub mod kernels;
 mod mapped;
 mod memory;

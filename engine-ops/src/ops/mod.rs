@@ -34,6 +34,7 @@ mod gather_nd;
 mod gemm;
 mod global_pool;
 mod grid_sample;
+mod image_decoder;
 mod label_encoder;
 mod linear_attention;
 mod logic;
@@ -273,6 +274,7 @@ pub static TABLE: &[&OpDef] = &[
     &det::DET,
     &tensor_scatter::TENSOR_SCATTER,
     &max_unpool::MAX_UNPOOL,
+    &image_decoder::IMAGE_DECODER,
     &roi_align::ROI_ALIGN,
     &max_roi_pool::MAX_ROI_POOL,
     &tf_idf::TF_IDF_VECTORIZER,

@@ -123,7 +123,11 @@ impl Rows {
         };
         let row = &x_shape[engine_ops::infer::axis(self.axis, x_shape.len())?..];
         let (row, own) = (without_ones(row), without_ones(&shape));
-        if row == own {
+        // A size that is known and not 1 is that of the row, or the operand does not fit it at all.
+        let fits = |(row, own): (&Dim, &Dim)| {
+            row == own || (row.known().is_none() && own.known().is_some_and(|size| size != 1))
+        };
+        if row.len() == own.len() && row.iter().zip(own).all(fits) {
             return Ok(Beside::Row(operand));
         }
         match own.len() <= row.len() {

@@ -404,6 +404,16 @@ fn a_scale_that_has_as_many_elements_as_a_row_need_not_lie_along_it() {
     check(model(&[1, 2]), &x, &f32s(&[2, 2], &[-1.0, 2.0, -1.0, 2.0]));
     check(model(&[2, 1]), &x, &f32s(&[2, 2], &[-1.0, 1.0, -2.0, 2.0]));
     check(model(&[]), &x, &f32s(&[2, 2], &[-1.0, 1.0, -1.0, 1.0]));
+    // Where the size of a row is not known, that of the scale is.
+    let unknown = Onnx::new(17)
+        .input("x: f32[n, h]")
+        .constant(floats("scale", &[2], 1.0))
+        .node("y = LayerNormalization(x, scale)", vec![float("epsilon", 0.0)])
+        .output("y")
+        .model();
+    let engine = build(&unknown, &BuildOptions::default()).unwrap();
+    let ops: Vec<&str> = engine.parts().execute.nodes.iter().map(|n| n.op.as_str()).collect();
+    assert_eq!(ops, ["LayerNormalization"]);
 }
 
 #[test]
