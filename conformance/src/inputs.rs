@@ -1,8 +1,11 @@
 //! Inputs made up from a seed, for runs that are about agreement and not about meaning.
 
 use crate::oracle::Tensors;
+use engine_format::size::byte_len;
 use engine_format::{Bytes, DType, Dim, Port, Tensor};
-use engine_runtime::{Module, Outputs, RunError, RunErrorKind, RunOptions, Value, Values};
+use engine_runtime::{
+    MemoryLimits, Module, Outputs, RunError, RunErrorKind, RunOptions, Value, Values,
+};
 use half::{bf16, f16};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -84,7 +87,7 @@ pub fn run_seeded_at(
 ) -> Result<SeededRun, RunError> {
     let mut first: Option<RunError> = None;
     for freedom in Freedom::ATTEMPTS {
-        let mut inputs = seeded(module.inputs(), given, sizes, freedom, seed);
+        let mut inputs = seeded(module.inputs(), given, sizes, freedom, seed)?;
         let made: Vec<String> = inputs.keys().cloned().collect();
         inputs.extend(given.clone());
         let begun = Instant::now();
@@ -102,7 +105,16 @@ pub fn run_seeded_at(
 /// A value for every port that `given` lacks: floats in −1…1, integers as `free` says, drawn from `seed` and the port's name.
 /// Symbols that neither `given` nor `sizes` decides have the size that `free` says, and 1 on a first axis. Sequences have
 /// `ELEMENTS` elements, and optional values are there.
-pub fn seeded(ports: &[Port], given: &Values, sizes: &Sizes, free: Freedom, seed: u64) -> Values {
+///
+/// # Errors
+/// `OutOfMemory`, where a port asks for more than the machine has.
+pub fn seeded(
+    ports: &[Port],
+    given: &Values,
+    sizes: &Sizes,
+    free: Freedom,
+    seed: u64,
+) -> Result<Values, RunError> {
     let mut known = sizes.clone();
     known.extend(sizes_of(ports, given));
     // A symbol that is a first axis anywhere is a batch everywhere.
@@ -122,6 +134,15 @@ pub fn seeded(ports: &[Port], given: &Values, sizes: &Sizes, free: Freedom, seed
         };
         let shape: Vec<usize> = dims.iter().enumerate().map(size).collect();
         let name_seed = port.name.bytes().fold(seed, |h, b| mix(h ^ u64::from(b)));
+        let most = MemoryLimits::default().tensor;
+        let fits = byte_len(port.dtype, &shape).is_some_and(|bytes| bytes as u64 <= most);
+        if !fits {
+            let (name, dtype) = (&port.name, port.dtype);
+            let what = format!(
+                "input {name:?} is {dtype}{shape:?}, which this machine has no memory for; give it another size"
+            );
+            return Err(RunError::new(RunErrorKind::OutOfMemory, what));
+        }
         let tensor = |i: u64| random_below(port.dtype, &shape, name_seed ^ i, free.integers);
         let value = match port.form.is_sequence() {
             true => Value::Sequence((0..ELEMENTS).map(tensor).collect()),
@@ -129,7 +150,7 @@ pub fn seeded(ports: &[Port], given: &Values, sizes: &Sizes, free: Freedom, seed
         };
         made.insert(port.name.clone(), value);
     }
-    made
+    Ok(made)
 }
 
 /// The same values as tensors; `None` if one is a sequence or absent.
@@ -216,9 +237,18 @@ mod tests {
             ),
         ];
         let given = Values::from([("ids".to_owned(), Tensor::zeros(DType::F32, &[2, 5]).into())]);
-        let made = seeded(&ports, &given, &Sizes::new(), FREE, 1);
+        let made = seeded(&ports, &given, &Sizes::new(), FREE, 1).unwrap();
         assert_eq!(made.keys().collect::<Vec<_>>(), ["mask"]);
         assert_eq!(made["mask"].tensors()[0].shape(), [2, 5, 3, 8]);
+    }
+
+    #[test]
+    fn an_input_that_no_machine_holds_is_an_error() {
+        for shape in [[1i64 << 62, 4], [0, i64::MAX], [1 << 24, 1 << 24]] {
+            let ports = [port("x", &shape.map(Dim::from))];
+            let error = seeded(&ports, &Values::new(), &Sizes::new(), FREE, 1).unwrap_err();
+            assert_eq!(error.kind(), RunErrorKind::OutOfMemory, "{error}");
+        }
     }
 
     #[test]

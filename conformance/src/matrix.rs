@@ -50,7 +50,7 @@ pub fn subjects() -> Result<Vec<Subject>, Box<dyn std::error::Error>> {
         let ports = &engine.parts().inputs;
         let sizes = inputs::Sizes::from([("batch".to_owned(), 3), ("n".to_owned(), 2)]);
         let inputs =
-            inputs::seeded(ports, &Values::new(), &sizes, Freedom { size: 4, integers: 10 }, 1);
+            inputs::seeded(ports, &Values::new(), &sizes, Freedom { size: 4, integers: 10 }, 1)?;
         let inputs = inputs::all_tensors(inputs).expect("the hand-made graphs take tensors");
         subjects.push(Subject { name: sketch.name.to_owned(), onnx, inputs });
     }

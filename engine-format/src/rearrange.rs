@@ -5,16 +5,28 @@ use crate::{AlignedBuf, DType, Tensor};
 use half::{bf16, f16};
 use std::ops::Range;
 
-/// A value that another float type does not have.
+/// Why a tensor has no exact counterpart of another type.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[error("element {index} is {value}, which {dtype} does not have")]
-pub struct Inexact {
-    /// Position in row-major order.
-    pub index: usize,
-    /// The value.
-    pub value: f32,
-    /// The type asked for.
-    pub dtype: DType,
+#[non_exhaustive]
+pub enum Inexact {
+    /// A value that the other type does not have.
+    #[error("element {index} is {value}, which {dtype} does not have")]
+    Value {
+        /// Position in row-major order.
+        index: usize,
+        /// The value.
+        value: f32,
+        /// The type asked for.
+        dtype: DType,
+    },
+    /// Types between which nothing is converted here.
+    #[error("{from} is not converted to {to}: only f32, f16 and bf16 are, to one another")]
+    Types {
+        /// The tensor's type.
+        from: DType,
+        /// The type asked for.
+        to: DType,
+    },
 }
 
 /// Whether [`Tensor::converted_exactly`] takes these types: equal ones, and any two of f32, f16 and bf16.
@@ -144,15 +156,14 @@ impl Tensor {
     /// The same values as another of the types f32, f16 and bf16.
     ///
     /// # Errors
-    /// The first value that the other type does not have.
-    ///
-    /// # Panics
-    /// For other types, unless `dtype` is the tensor's own.
+    /// The first value that the other type does not have; other types, unless `dtype` is the tensor's own.
     pub fn converted_exactly(&self, dtype: DType) -> Result<Self, Inexact> {
         if dtype == self.dtype() {
             return Ok(self.clone());
         }
-        assert!(is_convertible(self.dtype(), dtype), "{self:?} to {dtype}");
+        if !is_convertible(self.dtype(), dtype) {
+            return Err(Inexact::Types { from: self.dtype(), to: dtype });
+        }
         let mut out = AlignedBuf::zeroed(self.len() * dtype.width());
         let (source, from) = (self.bytes(), self.dtype());
         for (index, to) in out.chunks_exact_mut(dtype.width()).enumerate() {
@@ -163,7 +174,7 @@ impl Tensor {
             let mut back = [0; 4];
             narrow(from, widen(dtype, to), &mut back[..from.width()]);
             if &back[..from.width()] != bits {
-                return Err(Inexact { index, value, dtype });
+                return Err(Inexact::Value { index, value, dtype });
             }
         }
         Ok(tensor(dtype, self.shape(), out))
@@ -239,6 +250,19 @@ mod tests {
     }
 
     #[test]
+    fn every_pair_of_types_converts_or_says_why_not() {
+        for from in DType::ALL {
+            for to in DType::ALL {
+                let converted = Tensor::zeros(from, &[2]).converted_exactly(to);
+                match is_convertible(from, to) {
+                    true => assert_eq!(converted, Ok(Tensor::zeros(to, &[2]))),
+                    false => assert_eq!(converted, Err(Inexact::Types { from, to })),
+                }
+            }
+        }
+    }
+
+    #[test]
     fn float_types_that_have_the_values() {
         let exact = Tensor::from_slice(&[4], &[1.0f32, -0.0, 0.5, f32::INFINITY]);
         for dtype in [DType::F16, DType::BF16] {
@@ -248,7 +272,7 @@ mod tests {
         }
         let third = Tensor::from_slice(&[2], &[1.0f32, 1.0 / 3.0]);
         let error = third.converted_exactly(DType::F16).unwrap_err();
-        assert_eq!((error.index, error.dtype), (1, DType::F16));
+        assert!(matches!(error, Inexact::Value { index: 1, dtype: DType::F16, .. }), "{error}");
         // 2^-30 is a bf16 and no f16.
         let tiny = Tensor::from_slice(&[1], &[bf16::from_f32(2f32.powi(-30))]);
         assert!(tiny.converted_exactly(DType::F16).is_err());

@@ -6,7 +6,7 @@
 //! Types that NumPy itself does not have are written as the package ml_dtypes writes them: as elements of so many bytes.
 //! Source: NumPy's enhancement proposal 1 and the documentation of `numpy.lib.format`.
 
-use engine_format::{AlignedBuf, Bytes, DType, Tensor};
+use engine_format::{AlignedBuf, Bytes, DType, Tensor, size};
 
 /// Element types with their `descr`, little-endian.
 const DESCRS: [(DType, &str); 14] = [
@@ -86,7 +86,7 @@ fn widened(texts: &[&str]) -> Result<(usize, Vec<u8>), NpyError> {
 
 /// The strings of cells of `width` characters of four bytes, little-endian.
 fn narrowed(shape: &[usize], width: usize, bytes: &[u8]) -> Result<Tensor, NpyError> {
-    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    let count = size::elements(shape);
     let expected = count.and_then(|n| n.checked_mul(width)?.checked_mul(4));
     if expected != Some(bytes.len()) {
         let found = bytes.len();
@@ -254,8 +254,7 @@ pub(crate) fn header(bytes: &[u8]) -> Result<Header, NpyError> {
     let shape = dimensions(field(header, "shape")?)?;
     let (dtype, width, big_endian) = element(quoted(field(header, "descr")?)?)?;
     let by_columns = field(header, "fortran_order")?.starts_with("True") && shape.len() > 1;
-    let elements = shape.iter().try_fold(width.max(1), |n, &d: &usize| n.checked_mul(d));
-    if elements.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
+    if size::elements(&[shape.as_slice(), &[width]].concat()).is_none() {
         return Err(bad(&format!("an array of {shape:?} is too large")));
     }
     Ok(Header { dtype, shape, width, data, by_columns, big_endian })

@@ -9,6 +9,7 @@ mod bench;
 mod codegen;
 mod conformance;
 mod demo;
+mod fuzz;
 mod suite;
 mod test;
 mod vulkan;
@@ -50,6 +51,12 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Runs the fuzz targets: `--minutes N`, `--threads N`, `--out FOLDER`, names of targets; `--list` shows these.
+    Fuzz {
+        /// Passed on to the driver.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Lists the GPU adapters that this process sees; ends with 1 if there is none.
     #[command(hide = true)]
     Adapters,
@@ -72,6 +79,7 @@ fn main() -> Result<()> {
         Verb::Conformance { suite: Some(Suite::Onnx), arguments } => suite::run(root, &arguments),
         Verb::Bench(arguments) => bench::run(root, &arguments),
         Verb::Codegen { check } => codegen::run(root, check),
+        Verb::Fuzz { arguments } => fuzz::run(root, &arguments),
         Verb::Adapters => adapters(),
     }
 }

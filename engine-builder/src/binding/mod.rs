@@ -122,7 +122,7 @@ pub(crate) fn bind(
         return Err(BuildError::new(BuildErrorKind::Unbound, report.to_string()));
     }
     let aliases = aliases::aliases(&initializers, &decisions, &index);
-    keep_constants(graph, sources, &initializers, &decisions);
+    keep_constants(graph, sources, &initializers, &decisions, &index)?;
     rewrite::rewrite(graph, sources, &initializers, &decisions, &index)?;
     crate::infer_all(graph)?;
     let unused = report.unused.iter().cloned().collect();
@@ -135,15 +135,18 @@ fn keep_constants(
     sources: &mut Sources,
     initializers: &[Initializer],
     decisions: &[Decision],
-) {
+    index: &Index<'_>,
+) -> Result<(), BuildError> {
     for (initializer, decision) in initializers.iter().zip(decisions) {
         let (id, name) = (&initializer.id, &initializer.name);
         if let Decision::Not(Why::Constant(_)) = decision {
+            check_literal(name, &initializer.tensor, index)?;
             for constant in graph.constants.get_mut(id).into_iter().chain(sources.get_mut(name)) {
                 constant.class = ConstantClass::Literal;
             }
         }
     }
+    Ok(())
 }
 
 /// The initializers that were not found yet.
@@ -210,7 +213,21 @@ fn decide(
 }
 
 /// A literal of the program and a tensor of the checkpoint of one name are the same, or a fill from this very checkpoint would
-/// be refused. A float that is fixed, because a shape is computed from it or import read it, is none of the checkpoint's: a later
+/// be refused.
+fn check_literal(name: &str, tensor: &Tensor, index: &Index<'_>) -> Result<(), BuildError> {
+    match index.read(name)?.filter(|found| found != tensor) {
+        None => Ok(()),
+        Some(found) => Err(BuildError::new(
+            BuildErrorKind::Unbound,
+            format!(
+                "{name:?} is a constant of the program with the value {tensor}, and in {} it is {found}",
+                index.origin()
+            ),
+        )),
+    }
+}
+
+/// No literal of the program is one of the checkpoint's tensors, or differs from one of its name. A float that is fixed, because a shape is computed from it or import read it, is none of the checkpoint's: a later
 /// checkpoint's value would be ignored.
 fn check_literals(sources: &Sources, index: &Index<'_>, map: &BindMap) -> Result<(), BuildError> {
     let fixed = sources.iter().filter_map(|(name, constant)| match &constant.class {
@@ -220,23 +237,20 @@ fn check_literals(sources: &Sources, index: &Index<'_>, map: &BindMap) -> Result
         }
         _ => None,
     });
-    let error = |what: String| BuildError::new(BuildErrorKind::Unbound, what);
     for (name, tensor, why) in fixed {
-        if let Some(found) = index.read(name)?.filter(|found| found != tensor) {
-            return Err(error(format!(
-                "{name:?} is a constant of the program with the value {tensor}, and in {} it is {found}",
-                index.origin()
-            )));
-        }
+        check_literal(name, tensor, index)?;
         if !tensor.dtype().is_float() || search::is_weak(tensor) || map.says_constant(name) {
             continue;
         }
         if let Some(recipe) = search::whole(index, tensor).first() {
-            return Err(error(format!(
-                "{name:?} is {recipe} of {}, and it cannot be refitted: {why}. If no checkpoint changes it, say so in a map (--bind): \
-                 {name:?} = \"constant\"",
-                index.origin()
-            )));
+            return Err(BuildError::new(
+                BuildErrorKind::Unbound,
+                format!(
+                    "{name:?} is {recipe} of {}, and it cannot be refitted: {why}. If no checkpoint changes it, say so in a map \
+                     (--bind): {name:?} = \"constant\"",
+                    index.origin()
+                ),
+            ));
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, position_wgsl, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::memory::{collected, try_collected};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
 use engine_format::{Attr, DType, Dim, Tensor};
 use rayon::prelude::*;
@@ -34,7 +35,7 @@ const GRAIN: usize = 16 * 1024;
 pub(super) fn indices(x: TensorRef<'_>) -> Result<Cow<'_, [i64]>, OpError> {
     match x.dtype {
         DType::I64 => Ok(Cow::Borrowed(x.slice::<i64>())),
-        DType::I32 => Ok(x.slice::<i32>().iter().map(|&i| i64::from(i)).collect()),
+        DType::I32 => Ok(Cow::Owned(collected(x.slice::<i32>().iter().map(|&i| i64::from(i)))?)),
         other => Err(OpError::new(format!("indices are {other}, expected i32 or i64"))),
     }
 }
@@ -86,7 +87,7 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let at = axis(ctx.attrs.int("axis"), x.shape.len())?;
     let size = x.shape[at];
     let inner: usize = x.shape[at + 1..].iter().product();
-    let which = which.iter().map(|&i| position(i, size)).collect::<Result<Vec<_>, _>>()?;
+    let which = try_collected(which.iter().map(|&i| position(i, size)))?;
     let y = ctx.output();
     if y.bytes.is_empty() {
         return Ok(());

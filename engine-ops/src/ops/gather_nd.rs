@@ -7,6 +7,7 @@ use crate::cpu::{Cpu, CpuCtx, TensorMeta, TensorRef};
 use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, position_wgsl, render, words};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::memory::try_collected;
 use crate::strided::strides;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Text, for_size};
 use engine_format::{Attr, Dim, Tensor};
@@ -117,7 +118,7 @@ fn slices(
         }
         Ok(at)
     };
-    Ok(((0..tuples).map(start).collect::<Result<_, OpError>>()?, slice))
+    Ok((try_collected((0..tuples).map(start))?, slice))
 }
 
 fn gather_cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {

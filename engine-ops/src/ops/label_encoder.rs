@@ -5,9 +5,10 @@ use crate::case::Case;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::memory::collected;
 use crate::operand::ONE;
 use crate::{OpDef, OpError, Operand, Text, for_dtype};
-use engine_format::{DType, Dim, Tensor};
+use engine_format::{AlignedBuf, DType, Dim, Tensor};
 use std::collections::HashMap;
 
 /// Types that are compared with keys.
@@ -78,14 +79,14 @@ fn keys(x: TensorRef<'_>) -> Result<Vec<Key<'_>>, OpError> {
         v => Key::Number(v.to_bits()),
     };
     match x.dtype {
-        DType::String => Ok(x.strings().into_iter().map(Key::Text).collect()),
-        DType::F32 => Ok(x.slice::<f32>().iter().map(|&v| float(v.into())).collect()),
-        DType::F64 => Ok(x.slice::<f64>().iter().map(|&v| float(v)).collect()),
-        DType::U64 => Ok(x.slice::<u64>().iter().map(|&v| Key::Number(v)).collect()),
+        DType::String => collected(x.strings().into_iter().map(Key::Text)),
+        DType::F32 => collected(x.slice::<f32>().iter().map(|&v| float(v.into()))),
+        DType::F64 => collected(x.slice::<f64>().iter().map(|&v| float(v))),
+        DType::U64 => collected(x.slice::<u64>().iter().map(|&v| Key::Number(v))),
         dtype => for_dtype!(
             dtype,
             [I8 => i8, I16 => i16, I32 => i32, I64 => i64, U8 => u8, U16 => u16, U32 => u32, Bool => u8],
-            T => Ok(x.slice::<T>().iter().map(|&v| Key::Number(v as u64)).collect())
+            T => collected(x.slice::<T>().iter().map(|&v| Key::Number(v as u64)))
         ),
     }
 }
@@ -94,7 +95,7 @@ fn keys(x: TensorRef<'_>) -> Result<Vec<Key<'_>>, OpError> {
 fn places(ctx: &CpuCtx<'_>) -> Result<Vec<Option<usize>>, OpError> {
     let table = keys(ctx.input(1))?.into_iter().enumerate().map(|(i, key)| (key, i));
     let table: HashMap<Key<'_>, usize> = table.collect();
-    Ok(keys(ctx.input(0))?.iter().map(|key| table.get(key).copied()).collect())
+    collected(keys(ctx.input(0))?.iter().map(|key| table.get(key).copied()))
 }
 
 fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
@@ -123,7 +124,8 @@ fn run_strings(ctx: &CpuCtx<'_>) -> Result<Vec<Tensor>, OpError> {
         let texts: Vec<&str> = places.iter().map(|at| at.map_or(other, |at| texts[at])).collect();
         return Ok(vec![Tensor::from_strings(x.shape, &texts)]);
     }
-    let mut bytes = engine_format::AlignedBuf::zeroed(places.len() * values.dtype.width());
+    let len = places.len() * values.dtype.width();
+    let mut bytes = AlignedBuf::try_zeroed(len).map_err(|why| OpError::new(why.to_string()))?;
     write(&places, values, default, &mut bytes);
     let tensor = Tensor::new(values.dtype, x.shape, bytes.into());
     Ok(vec![tensor.map_err(|error| OpError::new(error.to_string()))?])

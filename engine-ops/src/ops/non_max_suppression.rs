@@ -4,6 +4,7 @@ use crate::case::Case;
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::AttrsExt;
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::memory::collected;
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand};
 use engine_format::{DType, Tensor};
 
@@ -91,8 +92,8 @@ fn run(ctx: &CpuCtx<'_>) -> Result<Vec<Tensor>, OpError> {
     let (most, least) = (usize::try_from(most).unwrap_or(0), first(4));
     let allowed = first(3).unwrap_or(0.0);
     let centred = ctx.attrs.int("center_point_box") != 0;
-    let corners: Vec<Corners> =
-        boxes.slice::<f32>().chunks_exact(4).map(|given| Corners::new(given, centred)).collect();
+    let corners = boxes.slice::<f32>().chunks_exact(4).map(|given| Corners::new(given, centred));
+    let corners = collected(corners)?;
     let mut rows = Vec::new();
     for (pair, scores) in scores.slice::<f32>().chunks_exact(count.max(1)).enumerate() {
         let corners = &corners[pair / classes * count..][..count];

@@ -4,6 +4,7 @@ use crate::case::{Case, ramp};
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::AttrsExt;
 use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::memory::{collected, room};
 use crate::{AttrDef, AttrKind, Default, Kind, OnnxName, OpDef, OpError, Operand};
 use engine_format::{AlignedBuf, Attr, DType, Tensor};
 use half::{bf16, f16};
@@ -37,21 +38,22 @@ pub static COMPRESS: OpDef = OpDef {
 };
 
 /// Whether an element is not zero. Negative zero is zero, NaN is not.
-fn truths(x: TensorRef<'_>) -> Vec<bool> {
+fn truths(x: TensorRef<'_>) -> Result<Vec<bool>, OpError> {
     match x.dtype {
-        DType::F32 => x.slice::<f32>().iter().map(|&v| v != 0.0).collect(),
-        DType::F64 => x.slice::<f64>().iter().map(|&v| v != 0.0).collect(),
-        DType::F16 => x.slice::<f16>().iter().map(|&v| v != f16::ZERO).collect(),
-        DType::BF16 => x.slice::<bf16>().iter().map(|&v| v != bf16::ZERO).collect(),
-        other => x.bytes.chunks(other.width()).map(|v| v.iter().any(|&b| b != 0)).collect(),
+        DType::F32 => collected(x.slice::<f32>().iter().map(|&v| v != 0.0)),
+        DType::F64 => collected(x.slice::<f64>().iter().map(|&v| v != 0.0)),
+        DType::F16 => collected(x.slice::<f16>().iter().map(|&v| v != f16::ZERO)),
+        DType::BF16 => collected(x.slice::<bf16>().iter().map(|&v| v != bf16::ZERO)),
+        other => collected(x.bytes.chunks(other.width()).map(|v| v.iter().any(|&b| b != 0))),
     }
 }
 
 fn non_zero(ctx: &CpuCtx<'_>) -> Result<Vec<Tensor>, OpError> {
     let x = ctx.input(0);
-    let found: Vec<usize> =
-        truths(x).into_iter().enumerate().filter(|&(_, t)| t).map(|(i, _)| i).collect();
-    let mut rows = Vec::with_capacity(x.shape.len() * found.len());
+    let truths = truths(x)?;
+    let mut found = room(truths.iter().filter(|&&t| t).count())?;
+    found.extend(truths.iter().enumerate().filter(|&(_, &t)| t).map(|(i, _)| i));
+    let mut rows = room(x.shape.len() * found.len())?;
     for (i, &size) in x.shape.iter().enumerate() {
         let inner: usize = x.shape[i + 1..].iter().product();
         rows.extend(found.iter().map(|at| (at / inner % size) as i64));
@@ -85,7 +87,8 @@ fn compress(ctx: &CpuCtx<'_>) -> Result<Vec<Tensor>, OpError> {
         condition.iter().enumerate().filter(|&(_, &c)| c != 0).map(|(i, _)| i).collect();
     let slice = shape[at + 1..].iter().product::<usize>() * x.dtype.width();
     let outer: usize = shape[..at].iter().product();
-    let mut out = AlignedBuf::zeroed(outer * kept.len() * slice);
+    let len = outer * kept.len() * slice;
+    let mut out = AlignedBuf::try_zeroed(len).map_err(|why| OpError::new(why.to_string()))?;
     let places = (0..outer).flat_map(|o| kept.iter().map(move |k| (o * shape[at] + k) * slice));
     for (to, from) in out.chunks_mut(slice.max(1)).zip(places) {
         to.copy_from_slice(&x.bytes[from..from + slice]);

@@ -6,6 +6,7 @@ use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::memory::collected;
 use crate::operand::ONE;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
 use engine_format::{Attr, DType, Dim, Tensor};
@@ -36,19 +37,17 @@ pub static ONE_HOT: OpDef = OpDef {
 
 /// The elements of a tensor of any integer type, or of floats that stand for integers.
 fn integers(t: TensorRef<'_>) -> Result<Vec<i64>, OpError> {
-    Ok(match t.dtype {
-        DType::F32 => t.slice::<f32>().iter().map(|&v| v as i64).collect(),
-        DType::F64 => t.slice::<f64>().iter().map(|&v| v as i64).collect(),
-        DType::I64 => t.slice::<i64>().to_vec(),
-        DType::I32 => t.slice::<i32>().iter().map(|&v| v.into()).collect(),
-        DType::U8 => t.slice::<u8>().iter().map(|&v| v.into()).collect(),
-        DType::U32 => t.slice::<u32>().iter().map(|&v| v.into()).collect(),
-        other => {
-            return Err(OpError::new(format!(
-                "indices or depth are {other}, expected f32, f64, i32, i64, u8 or u32"
-            )));
-        }
-    })
+    match t.dtype {
+        DType::F32 => collected(t.slice::<f32>().iter().map(|&v| v as i64)),
+        DType::F64 => collected(t.slice::<f64>().iter().map(|&v| v as i64)),
+        DType::I64 => collected(t.slice::<i64>().iter().copied()),
+        DType::I32 => collected(t.slice::<i32>().iter().map(|&v| v.into())),
+        DType::U8 => collected(t.slice::<u8>().iter().map(|&v| v.into())),
+        DType::U32 => collected(t.slice::<u32>().iter().map(|&v| v.into())),
+        other => Err(OpError::new(format!(
+            "indices or depth are {other}, expected f32, f64, i32, i64, u8 or u32"
+        ))),
+    }
 }
 
 /// The new axis, in a result with one axis more than the indices.

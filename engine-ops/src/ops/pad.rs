@@ -6,6 +6,7 @@ use crate::def::AttrsExt;
 use crate::fill::filled;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::memory::collected;
 use crate::operand::{INTEGERS, ONE};
 use crate::strided::StridedCopy;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size, mapped};
@@ -118,8 +119,9 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
 }
 
 /// For every position on an axis of the result, where its element stands on the axis of the operand.
-fn sources(mode: Mode, from: usize, to: usize, before: i64) -> Vec<Option<usize>> {
-    (0..to as i64).map(|at| mode.source(at.saturating_sub(before), from as i64)).collect()
+fn sources(mode: Mode, from: usize, to: usize, before: i64) -> Result<Vec<Option<usize>>, OpError> {
+    let source = |at: usize| mode.source((at as i64).saturating_sub(before), from as i64);
+    collected((0..to).map(source))
 }
 
 fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
@@ -133,8 +135,9 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     if y.bytes.is_empty() {
         return Ok(());
     }
-    let maps: Vec<_> =
-        (0..x.shape.len()).map(|i| sources(mode, x.shape[i], y.shape[i], pairs[i].0)).collect();
+    let axes = x.shape.iter().zip(y.shape).zip(&pairs);
+    let maps = axes.map(|((&from, &to), &(before, _))| sources(mode, from, to, before));
+    let maps = maps.collect::<Result<Vec<_>, OpError>>()?;
     for_size!(x.dtype, T => {
         let fill = value.map_or(0, |v| v.raw::<T>()[0]);
         mapped::copy(x.raw::<T>(), x.shape, y.raw::<T>(), &maps, fill);

@@ -6,6 +6,7 @@ use crate::def::{AttrKind, AttrsExt, Default};
 use crate::fill::filled;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::memory::{self, collected};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Text};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
 use std::collections::BTreeMap;
@@ -164,9 +165,9 @@ fn run_strings(ctx: &CpuCtx<'_>) -> Result<Vec<Tensor>, OpError> {
     let grams = Grams::read(ctx.attrs)?;
     let numbers = word_numbers(ctx.attrs.strs("pool_strings").unwrap_or_default());
     let texts = x.strings();
-    let items: Vec<i64> = texts.iter().map(|&t| numbers.get(t).copied().unwrap_or(-1)).collect();
+    let items = collected(texts.iter().map(|&t| numbers.get(t).copied().unwrap_or(-1)))?;
     let (&columns, outer) = x.shape.split_last().expect("the rule takes rank 1 or 2");
-    let mut y = vec![0f32; outer.iter().product::<usize>() * grams.width];
+    let mut y = memory::filled(outer.iter().product::<usize>() * grams.width, 0f32)?;
     count_all(ctx.attrs, &grams, &items, columns, &mut y)?;
     Ok(vec![Tensor::from_slice(&[outer, &[grams.width]].concat(), &y)])
 }
@@ -305,7 +306,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let skips = ctx.attrs.int("max_skip_count").max(0) as usize + 1;
     let columns = x.shape[x.shape.len() - 1];
     let gram = |gram: &Vec<i64>| skips.saturating_mul(1 + columns * (1 + gram.len()));
-    let rounds = grams.places.keys().map(|items| 1 + gram(items));
+    let rounds = grams.places.keys().map(|items| gram(items).saturating_add(1));
     Ok(Some(GpuProgram::one(Dispatch {
         rounds: rounds.fold(0, usize::saturating_add),
         label: "TfIdfVectorizer".into(),

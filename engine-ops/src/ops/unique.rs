@@ -5,6 +5,7 @@ use crate::case::{Case, ints};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
 use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::memory::{collected, filled, room};
 use crate::{AttrDef, AttrKind, Default, OnnxName, OpDef, OpError, Operand, Text};
 use engine_format::{Attr, DType, Element, Tensor};
 use std::cmp::Ordering;
@@ -48,17 +49,17 @@ fn unique(ctx: &CpuCtx<'_>) -> Result<Vec<Tensor>, OpError> {
     }
     for_ordered!(x.dtype, T => {
         let slices = Slices { x: x.slice::<T>(), shape, at };
-        let groups = slices.groups(sorted);
-        let y = slices.joined(&groups);
+        let groups = slices.groups(sorted)?;
+        let y = slices.joined(&groups)?;
         // Bools are told apart as bytes.
         let y = Tensor::new(x.dtype, y.shape(), y.bytes().clone())
             .map_err(|e| OpError::new(e.to_string()))?;
-        let mut inverse = vec![0; shape[at]];
+        let mut inverse = filled(shape[at], 0)?;
         for (i, group) in groups.iter().enumerate() {
             group.iter().for_each(|&member| inverse[member] = i as i64);
         }
-        let first: Vec<i64> = groups.iter().map(|g| g[0] as i64).collect();
-        let counts: Vec<i64> = groups.iter().map(|g| g.len() as i64).collect();
+        let first = collected(groups.iter().map(|g| g[0] as i64))?;
+        let counts = collected(groups.iter().map(|g| g.len() as i64))?;
         let vector = |v: &[i64]| Tensor::from_slice(&[v.len()], v);
         Ok(vec![y, vector(&first), vector(&inverse), vector(&counts)])
     })
@@ -99,22 +100,22 @@ impl<T: Element + Ordered> Slices<'_, T> {
     }
 
     /// Equal slices, each group in order of appearance.
-    fn groups(&self, sorted: bool) -> Vec<Vec<usize>> {
-        let mut order: Vec<usize> = (0..self.shape[self.at]).collect();
+    fn groups(&self, sorted: bool) -> Result<Vec<Vec<usize>>, OpError> {
+        let mut order = collected(0..self.shape[self.at])?;
         order.sort_by(|&a, &b| self.compare(a, b));
         let equal = order.chunk_by(|&a, &b| self.compare(a, b).is_eq());
         let mut groups: Vec<Vec<usize>> = equal.map(<[usize]>::to_vec).collect();
         if !sorted {
             groups.sort_by_key(|group| group[0]);
         }
-        groups
+        Ok(groups)
     }
 
     /// The first slice of every group.
-    fn joined(&self, groups: &[Vec<usize>]) -> Tensor {
+    fn joined(&self, groups: &[Vec<usize>]) -> Result<Tensor, OpError> {
         let inner: usize = self.shape[self.at + 1..].iter().product();
         let outer: usize = self.shape[..self.at].iter().product();
-        let mut out = Vec::with_capacity(outer * groups.len() * inner);
+        let mut out = room(outer * groups.len() * inner)?;
         for o in 0..outer {
             for group in groups {
                 let from = (o * self.shape[self.at] + group[0]) * inner;
@@ -123,7 +124,7 @@ impl<T: Element + Ordered> Slices<'_, T> {
         }
         let mut shape = self.shape.to_vec();
         shape[self.at] = groups.len();
-        Tensor::from_slice(&shape, &out)
+        Ok(Tensor::from_slice(&shape, &out))
     }
 }
 

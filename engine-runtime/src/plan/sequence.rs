@@ -5,11 +5,14 @@ use super::node::{Applied, Call};
 use super::program::Op;
 use super::walk::{Stop, Walk};
 use crate::error::RunError;
-use engine_format::{Attr, Attrs, Tensor};
+use engine_format::{Attr, Attrs, DType, Tensor};
 use engine_ops::def::AttrsExt;
 use engine_ops::infer::axis;
 use engine_ops::{lookup, onnx_dtype};
 use std::sync::Arc;
+
+/// Elements that a tensor is taken apart into at most; each is a value of the plan.
+const MOST_PIECES: usize = 1 << 20;
 
 /// Gives the result of a node.
 pub(super) type Plan = fn(&mut Walk<'_>, &Op, &[Option<Item>]) -> Result<Item, Stop>;
@@ -131,9 +134,13 @@ fn split(walk: &mut Walk<'_>, op: &Op, operands: &[Option<Item>]) -> Result<Item
     let along = along.map_err(|why| op.error(operands, why.to_string()))?;
     let whole = val.meta.shape[along];
     let fail = |why: String| Stop::Error(op.error(operands, why));
+    // No device takes strings apart: the plan waits for them.
+    if val.meta.dtype == DType::String && val.value.is_none() {
+        return Err(Stop::contents(op, 0));
+    }
     let given = operands.get(1).is_some_and(Option::is_some);
     let sizes = match given {
-        false => vec![1; whole],
+        false => pieces(whole, 1).map_err(fail)?,
         true => {
             let split = walk.tensor(op, operands, 1)?;
             let sizes = walk.numbers(op, operands, 1)?;
@@ -156,6 +163,10 @@ fn split(walk: &mut Walk<'_>, op: &Op, operands: &[Option<Item>]) -> Result<Item
 fn pieces(whole: usize, size: i64) -> Result<Vec<usize>, String> {
     let size = usize::try_from(size).ok().filter(|&size| size > 0);
     let size = size.ok_or_else(|| "the size of the pieces must be at least 1".to_owned())?;
+    let count = whole.div_ceil(size);
+    if count > MOST_PIECES {
+        return Err(format!("{count} pieces, expected at most {MOST_PIECES}"));
+    }
     Ok((0..whole.div_ceil(size)).map(|i| size.min(whole - i * size)).collect())
 }
 
@@ -249,8 +260,10 @@ impl Walk<'_> {
         let call = Call { def, attrs: &attrs, path: &op.path, asked: &asked };
         match call.apply(inputs, &mut self.builder)? {
             Applied::Results(vals) => Ok(vals.into_iter().flatten().collect()),
+            // Sizes are known; strings may not be.
             Applied::Needs(_) | Applied::OnHost => {
-                unreachable!("Split and Concat know their shapes once sizes are known")
+                let why = "strings are put together and taken apart only where a plan knows them";
+                Err(op.error(&[], why))
             }
         }
     }
@@ -262,6 +275,7 @@ impl Walk<'_> {
             return Err(op.error(operands, format!("operand {i}: expected integers")).into());
         }
         let Some(tensor) = val.value else { return Err(Stop::contents(op, i)) };
-        Ok(tensor.to_i64s().expect("integers fit 64 bits or are refused"))
+        let beyond = || op.error(operands, format!("operand {i}: a number beyond those of i64"));
+        Ok(tensor.to_i64s().ok_or_else(beyond)?)
     }
 }

@@ -6,7 +6,7 @@
 use super::file::{FileReader, SourceFile};
 use super::{PIECE, unreadable};
 use crate::{RefitError, RefitErrorKind};
-use engine_format::{AlignedBuf, DType, SourceError, Tensor, TensorInfo, WeightSource};
+use engine_format::{AlignedBuf, DType, SourceError, Tensor, TensorInfo, WeightSource, size};
 use half::f16;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -293,8 +293,7 @@ fn place(
     let mut ranges = Vec::new();
     for (name, entry) in tensors {
         let failed = |why: &str| format!("tensor {name:?}: {why}");
-        let count = entry.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        let count = count.ok_or_else(|| failed("it is too large"))?;
+        let count = size::elements(&entry.shape).ok_or_else(|| failed("it is too large"))?;
         if !entry.offset.is_multiple_of(alignment) {
             return Err(failed("its offset is not aligned"));
         }
@@ -307,7 +306,7 @@ fn place(
         let bytes = (count / form.elements).checked_mul(form.bytes);
         let end = bytes.and_then(|bytes| entry.offset.checked_add(bytes as u64));
         // What it is read as fits memory, too.
-        let fits = count.checked_mul(form.dtype.width()).is_some();
+        let fits = size::byte_len(form.dtype, &entry.shape).is_some();
         match end.filter(|&end| end <= len && fits) {
             Some(end) => ranges.push((entry.offset, end, name.clone())),
             None => return Err(failed("it reaches out of the file")),

@@ -2,7 +2,7 @@
 
 use super::file::SourceFile;
 use crate::{RefitError, RefitErrorKind};
-use engine_format::{AlignedBuf, DType, SourceError, Tensor, TensorInfo, WeightSource};
+use engine_format::{AlignedBuf, DType, SourceError, Tensor, TensorInfo, WeightSource, size};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use std::collections::BTreeMap;
@@ -13,6 +13,9 @@ const LENGTH: u64 = 8;
 
 /// Bytes a header may take; the format's own cap.
 const MAX_HEADER: u64 = 100_000_000;
+
+/// Bytes of the widest element.
+const WIDEST: usize = 8;
 
 /// The tensors of one safetensors file.
 ///
@@ -41,17 +44,18 @@ impl SafetensorsSource {
     pub fn open(path: &Path) -> Result<Self, RefitError> {
         let file = SourceFile::open(path)?;
         let (metadata, data) = header(&file)?;
-        let tensors = metadata.tensors().into_iter().map(|(name, info)| {
+        let mut tensors = BTreeMap::new();
+        for (name, info) in metadata.tensors() {
             let (start, end) = info.data_offsets;
-            let entry = Entry {
-                dtype: info.dtype,
-                shape: info.shape.clone(),
-                offset: data + start as u64,
-                bytes: end - start,
-            };
-            (name, entry)
-        });
-        let tensors = tensors.collect();
+            let shape = info.shape.clone();
+            if size::elements(&[shape.as_slice(), &[WIDEST]].concat()).is_none() {
+                let what =
+                    format!("tensor {name:?}: {shape:?} is too large, even without elements");
+                return Err(RefitError::source(what).at(path.display()));
+            }
+            let (dtype, offset) = (info.dtype, data + start as u64);
+            tensors.insert(name, Entry { dtype, shape, offset, bytes: end - start });
+        }
         Ok(Self { file, tensors })
     }
 

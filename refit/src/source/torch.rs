@@ -4,6 +4,7 @@ use super::file::SourceFile;
 use super::pickle::{self, PickledTensor, StateDict};
 use super::zip::{Archive, Member};
 use crate::RefitError;
+use engine_format::size::byte_len;
 use engine_format::{AlignedBuf, SourceError, Tensor, TensorInfo, WeightSource};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -189,7 +190,8 @@ fn check(archive: &Archive, folder: &str, tensor: &PickledTensor) -> Result<u64,
             storage.size, tensor.elements, tensor.dtype
         ));
     }
-    let count = tensor.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
+    let bytes = byte_len(tensor.dtype, &tensor.shape);
+    let count = bytes.map(|bytes| bytes as u64 / size);
     let end = span(tensor).and_then(|span| span.checked_add(tensor.offset));
     let inside = end.is_some_and(|end| end <= tensor.elements) && tensor.offset <= tensor.elements;
     // Elements that are there several times cost no storage, so they could ask for any amount of memory.

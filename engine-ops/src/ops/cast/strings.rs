@@ -44,7 +44,8 @@ fn converted(
     shape: &[usize],
     to: DType,
 ) -> Result<Tensor, OpError> {
-    let mut bytes = AlignedBuf::zeroed(x.len() * to.width());
+    let len = x.len() * to.width();
+    let mut bytes = AlignedBuf::try_zeroed(len).map_err(|why| OpError::new(why.to_string()))?;
     let mut y = TensorMut { dtype: to, shape, bytes: &mut bytes };
     cast_rounded(x, &mut y, rounding(ctx.attrs)?);
     Tensor::new(to, shape, bytes.into()).map_err(|error| OpError::new(error.to_string()))

@@ -1,5 +1,6 @@
 //! Discrete Fourier transforms, of a signal and of frames of it.
 
+mod fast;
 mod gpu;
 
 use crate::case::{Case, ramp};
@@ -11,6 +12,7 @@ use crate::memory::filled;
 use crate::operand::{INTEGERS, ONE};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, Dim, Tensor};
+use fast::Transform;
 
 pub static DFT: OpDef = OpDef {
     name: "DFT",
@@ -158,6 +160,9 @@ fn infer_dft(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
         Some(_) => Some(one(ctx.ints(1)?, "dft_length")?),
         None => None,
     };
+    if let Some(length) = given.filter(|&length| length < 1) {
+        return Err(InferError::invalid(format!("dft_length is {length}, expected 1 or more")));
+    }
     let (inverse, onesided) = (ctx.attrs.int("inverse") != 0, ctx.attrs.int("onesided") != 0);
     let length = shape[at].known().ok_or(InferError::NeedsValue(0))?;
     let mut out = shape.to_vec();
@@ -193,31 +198,6 @@ fn infer_stft(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     Ok(vec![Facts::new(x.dtype, out)])
 }
 
-/// The roots of unity: `(cos, sin)` of `2πk/n`.
-fn roots(n: usize) -> Result<Vec<(f64, f64)>, OpError> {
-    let mut roots = filled(n, (0.0, 0.0))?;
-    for (k, root) in roots.iter_mut().enumerate() {
-        let angle = std::f64::consts::TAU * k as f64 / n as f64;
-        *root = (angle.cos(), angle.sin());
-    }
-    Ok(roots)
-}
-
-/// One number of a transform, from its definition.
-fn bin(signal: &[(f64, f64)], roots: &[(f64, f64)], k: usize, inverse: bool) -> (f64, f64) {
-    let mut sum = (0.0, 0.0);
-    let mut at = 0;
-    for &(re, im) in signal {
-        let (cos, sin) = roots[at];
-        let sin = if inverse { sin } else { -sin };
-        sum.0 += re * cos - im * sin;
-        sum.1 += re * sin + im * cos;
-        at = (at + k) % roots.len();
-    }
-    let scale = if inverse { 1.0 / roots.len() as f64 } else { 1.0 };
-    (sum.0 * scale, sum.1 * scale)
-}
-
 fn all(x: TensorRef<'_>) -> Result<Vec<f64>, OpError> {
     let mut values = filled(x.len(), 0.0)?;
     f64::load(x.dtype, x.bytes, 0, &mut values);
@@ -235,7 +215,7 @@ fn run_dft(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let (n, bins) = (n as usize, bins as usize);
     let parts = x.shape[rank - 1];
     let values = all(x)?;
-    let roots = roots(n)?;
+    let mut transform = Transform::new(n, inverse)?;
     let inner: usize = x.shape[at + 1..rank - 1].iter().product();
     let outer: usize = x.shape[..at].iter().product();
     let y = ctx.output();
@@ -256,8 +236,8 @@ fn run_dft(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
                 signal[t] = (re, -im);
             }
         }
-        for k in 0..bins {
-            let (re, im) = bin(&signal, &roots, k, inverse);
+        transform.run(&mut signal);
+        for (k, &(re, im)) in signal.iter().enumerate().take(bins) {
             let at = ((o * bins + k) * inner + i) * out_parts;
             out[at] = re;
             if out_parts == 2 {
@@ -292,7 +272,8 @@ fn run_stft(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     }
     let parts = if x.shape.len() == 3 { x.shape[2] } else { 1 };
     let values = all(x)?;
-    let roots = roots(n)?;
+    let mut transform = Transform::new(n, false)?;
+    let mut signal = filled(n, (0.0, 0.0))?;
     let y = ctx.output();
     let (frames, bins) = (y.shape[1], y.shape[2]);
     let mut out = filled(y.shape.iter().product(), 0.0)?;
@@ -302,9 +283,9 @@ fn run_stft(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
             let (at, weight) = ((start + t) * parts, window.as_ref().map_or(1.0, |w| w[t]));
             (values[at] * weight, if parts == 2 { values[at + 1] * weight } else { 0.0 })
         };
-        let signal: Vec<(f64, f64)> = (0..n).map(sample).collect();
-        for k in 0..bins {
-            let (re, im) = bin(&signal, &roots, k, false);
+        signal.iter_mut().enumerate().for_each(|(t, slot)| *slot = sample(t));
+        transform.run(&mut signal);
+        for (k, &(re, im)) in signal.iter().enumerate().take(bins) {
             out[(row * bins + k) * 2] = re;
             out[(row * bins + k) * 2 + 1] = im;
         }

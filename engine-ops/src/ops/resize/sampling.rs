@@ -5,6 +5,7 @@ use crate::OpError;
 use crate::cpu::TensorRef;
 use crate::def::AttrsExt;
 use crate::infer::axis;
+use crate::memory::{filled, room};
 use engine_format::{Attrs, DType};
 use half::f16;
 
@@ -210,8 +211,11 @@ impl Stretch {
         let crops = mode == "tf_crop_and_resize";
         let filter = Filter::new(attrs, self.scale)?;
         let taps = filter.footprint.min(self.from);
-        let mut table =
-            Table { taps, start: Vec::with_capacity(self.to), weights: vec![0.0; taps * self.to] };
+        let weights = taps.checked_mul(self.to).ok_or_else(|| {
+            OpError::new(format!("{taps} neighbours of each of {} elements", self.to))
+        })?;
+        let (start, weights) = (room(self.to)?, filled(weights, 0.0)?);
+        let mut table = Table { taps, start, weights };
         for at in 0..self.to {
             let x = self.coordinate(mode, at)?;
             let outside = crops && (x < 0.0 || x > (self.from - 1) as f32);
