@@ -251,7 +251,7 @@ impl fmt::Debug for TensorData {
 }
 
 /// ONNX element types in the order of their numbers, with ours where there is one.
-const ELEMENTS: [(&str, Option<DType>); 27] = [
+const ELEMENTS: [(&str, Option<DType>); 29] = [
     ("undefined", None),
     ("f32", Some(DType::F32)),
     ("u8", Some(DType::U8)),
@@ -279,6 +279,8 @@ const ELEMENTS: [(&str, Option<DType>); 27] = [
     ("f8e8m0", Some(DType::F8E8M0)),
     ("u2", Some(DType::U2)),
     ("i2", Some(DType::I2)),
+    ("f6e2m3", None),
+    ("f6e3m2", None),
 ];
 
 /// Bits that an element takes in a file's bytes; 8 for all types of whole bytes.

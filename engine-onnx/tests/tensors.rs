@@ -175,7 +175,7 @@ fn contents_that_contradict_the_type_are_errors() {
 
 #[test]
 fn element_types_without_support_are_errors_once_used() {
-    let named = [(14, "complex64"), (15, "complex128"), (99, "99")];
+    let named = [(14, "complex64"), (15, "complex128"), (27, "f6e2m3"), (28, "f6e3m2"), (99, "99")];
     for (data_type, name) in named {
         let data = load(raw("odd", data_type, &[1], &[0; 8])).unwrap();
         for error in [data.dtype().unwrap_err(), data.tensor().unwrap_err()] {

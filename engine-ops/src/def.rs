@@ -98,6 +98,7 @@ impl OpDef {
 
     /// Facts of the results: what [`Self::infer`] says, if the operands are what the row takes and the results' sizes fit.
     pub fn results(&self, ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+        self.check_presence(ctx.inputs)?;
         let read = |(i, facts): (usize, &Option<Facts>)| {
             let dtype = facts.as_ref()?.dtype;
             self.reads(i).then_some(dtype)
@@ -119,6 +120,19 @@ impl OpDef {
             facts.check_size().map_err(|why| OpError::new(format!("result {i} {why}")))?;
         }
         Ok(results)
+    }
+
+    /// An error if an operand is there that the row does not have, or one is not that it requires.
+    fn check_presence(&self, inputs: &[Option<Facts>]) -> Result<(), OpError> {
+        if let Some(extra) = (0..inputs.len()).find(|&i| self.operand(i).is_none()) {
+            let takes = self.inputs.len();
+            return Err(OpError::new(format!("operand {extra} was given, it takes {takes}")));
+        }
+        let missing = |i: &usize| inputs.get(*i).is_none_or(Option::is_none);
+        match (0..self.inputs.len()).filter(|&i| !self.inputs[i].optional).find(missing) {
+            Some(i) => Err(OpError::new(format!("operand {} is required", self.inputs[i].name))),
+            None => Ok(()),
+        }
     }
 
     /// An error if the operator calculates, and one of these types is for storage alone.

@@ -78,8 +78,8 @@ impl GpuLimits {
     /// Workgroups for `items` invocations in workgroups of `size`, folded into two dimensions where one is too short.
     /// The shader finds its item as `gid.x + gid.y * (num_workgroups.x * size)` and checks it against the count.
     pub fn linear(&self, items: usize, size: u32) -> [u32; 3] {
-        let groups =
-            u32::try_from(items.div_ceil(size as usize)).expect("fewer than 2^32 workgroups");
+        // What is more than any device has is refused by whoever holds the program to its device's limits.
+        let groups = u32::try_from(items.div_ceil(size as usize)).unwrap_or(u32::MAX);
         if groups <= self.max_workgroups {
             return [groups, 1, 1];
         }

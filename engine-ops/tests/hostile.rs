@@ -1,20 +1,21 @@
 //! Calls that nobody should make: every row of the table, with attributes, types, shapes and contents as a hostile file or
-//! caller may have them. Each gives results or an error, and what a row says of its results holds.
+//! caller may have them. Each gives results or an error, what a row says of its results holds, and its GPU programs bind what is there.
 //!
 //! `REFIT_HOSTILE=N` makes N calls of each row in place of the few that a test run has time for, `REFIT_OP=Name` those of one row,
 //! `REFIT_SEED=N` that call alone.
 
-use engine_format::{Attrs, DType};
-use engine_ops::cpu::Cpu;
+use engine_format::{Attrs, DType, Tensor};
+use engine_ops::cpu::{Cpu, TensorMeta};
+use engine_ops::gpu::{Bind, GpuCtx, GpuLimits};
 use engine_ops::hostile::{self, Call};
 use engine_ops::infer::{Facts, InferCtx, Known};
-use engine_ops::{Kind, OpDef, TABLE, eval};
+use engine_ops::{Kind, OpDef, Role, TABLE, eval};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
 /// Calls of each row in an ordinary run.
-const CALLS: u64 = 200;
+const CALLS: u64 = 800;
 
 /// Results up to this many bytes are calculated; what asks for more has passed the checks that matter.
 const MOST: usize = 64 << 10;
@@ -32,6 +33,7 @@ struct Counts {
     results: u64,
     errors: u64,
     large: u64,
+    programs: u64,
 }
 
 /// What became of a call, or how it broke what the table promises.
@@ -48,6 +50,9 @@ fn held(def: &OpDef, call: &Call, counts: &mut Counts) -> Result<(), String> {
         let shape = facts.concrete().unwrap_or_default();
         engine_format::size::byte_len(facts.dtype, &shape).unwrap_or(usize::MAX)
     };
+    if let Some(facts) = &inferred {
+        counts.programs += programs(def, &attrs, call, facts)?;
+    }
     let static_kernel = matches!(def.cpu, Cpu::Kernel { .. });
     if inferred.iter().flatten().any(|facts| bytes(facts) > MOST) {
         counts.large += 1;
@@ -66,6 +71,43 @@ fn held(def: &OpDef, call: &Call, counts: &mut Counts) -> Result<(), String> {
             }
         }
     }
+}
+
+/// Asks for the GPU programs of a call whose results are known: as a plan does, and as one that knows all contents. Gives how many
+/// there are.
+fn programs(def: &OpDef, attrs: &Attrs, call: &Call, results: &[Facts]) -> Result<u64, String> {
+    let Some(gpu) = def.gpu else { return Ok(0) };
+    let meta = |facts: &Facts| Some(TensorMeta { dtype: facts.dtype, shape: facts.concrete()? });
+    let outputs: Option<Vec<_>> = results.iter().map(|facts| meta(facts).map(Some)).collect();
+    let inputs: Vec<_> = call.inputs.iter().map(|t| t.as_ref().map(TensorMeta::from)).collect();
+    // Strings stay on the host, and no device plans what no address space holds.
+    let Some(outputs) = outputs else { return Ok(0) };
+    if inputs.iter().chain(&outputs).flatten().any(|meta| meta.dtype == DType::String) {
+        return Ok(0);
+    }
+    let shapes = |i: usize| def.operand(i).is_some_and(|o| o.role == Role::Shape);
+    let mut made = 0;
+    for all in [false, true] {
+        let known = |(i, t): (usize, &Option<Tensor>)| t.clone().filter(|_| all || shapes(i));
+        let values: Vec<_> = call.inputs.iter().enumerate().map(known).collect();
+        let (inputs, outputs) = (inputs.as_slice(), outputs.as_slice());
+        let limits = &GpuLimits::BASELINE;
+        let ctx = GpuCtx { attrs, inputs, values: &values, outputs, limits };
+        let Ok(Some(program)) = gpu(&ctx) else { continue };
+        made += 1;
+        for dispatch in &program.dispatches {
+            let bound = |bind: &Bind| match *bind {
+                Bind::In(i) => inputs.get(i).is_some_and(Option::is_some),
+                Bind::Out(i) => outputs.get(i).is_some_and(Option::is_some),
+                Bind::Scratch(i) => i < program.scratch.len(),
+                Bind::Outside => true,
+            };
+            if let Some(bind) = dispatch.binds.iter().find(|bind| !bound(bind)) {
+                return Err(format!("a program binds {bind:?}, which is absent"));
+            }
+        }
+    }
+    Ok(made)
 }
 
 /// Whether results are what the rule said of them, contents too.
@@ -136,16 +178,16 @@ fn calls_give_results_or_errors() {
         }
     }
     drop(std::panic::take_hook());
-    let Counts { calls, results, errors, large } = counts;
+    let Counts { calls, results, errors, large, programs } = counts;
     println!(
-        "{calls} calls: {results} with results, {errors} with errors, {large} too large to calculate"
+        "{calls} calls: {results} with results, {errors} with errors, {large} too large to calculate; {programs} GPU programs"
     );
     let lines =
         broken.iter().map(|((row, what), (n, seed))| format!("{row} seed {seed} ({n}×): {what}"));
     let lines: Vec<String> = lines.collect();
     assert!(lines.is_empty(), "{} kinds broke:\n{}", lines.len(), lines.join("\n"));
     assert!(
-        only.is_some() || (results > calls / 20 && errors > calls / 20),
+        only.is_some() || (results > calls / 20 && errors > calls / 20 && programs > calls / 20),
         "the calls test little"
     );
 }

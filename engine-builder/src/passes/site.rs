@@ -2,7 +2,7 @@
 
 use super::prepare::weight_only;
 use crate::error::BuildError;
-use crate::graph::{Constant, Graph, blocks_mut, for_each_use};
+use crate::graph::{Constant, Graph, blocks, blocks_mut, for_each_use};
 use crate::report::Notes;
 use engine_format::{Attr, Attrs, Node, Tensor, ValueId};
 use engine_ops::{Kind, OpDef, lookup};
@@ -65,13 +65,16 @@ impl<'a> Site<'a> {
         let (mut open, mut seen) = (vec![id], BTreeSet::from([id]));
         while let Some(id) = open.pop() {
             for node in self.readers(id) {
-                let result = node.outputs.first().copied().flatten();
-                let Some(result) = result.filter(|_| goes_through(node)) else { continue };
-                if ROUNDING.contains(&node.op.as_str()) || !graph.facts(result).dtype.is_float() {
+                // What a block does to the value is not followed, only whether it rounds anything.
+                let has_blocks = blocks(node).next().is_some();
+                if rounds(graph, node) || blocks(node).any(|block| any_rounds(graph, &block.nodes))
+                {
                     return true;
                 }
-                if seen.insert(result) {
-                    open.push(result);
+                let results = node.outputs.iter().flatten().copied();
+                let results = results.take(if has_blocks { usize::MAX } else { 1 });
+                if has_blocks || goes_through(node) {
+                    open.extend(results.filter(|&result| seen.insert(result)));
                 }
             }
         }
@@ -101,6 +104,20 @@ impl<'a> Site<'a> {
     pub(super) fn operand(node: &Node, i: usize) -> Option<ValueId> {
         node.inputs.get(i).copied().flatten()
     }
+}
+
+/// Whether a node makes whole numbers or codes of each of its elements.
+fn rounds(graph: &Graph, node: &Node) -> bool {
+    let is_float = |id: Option<ValueId>| id.is_some_and(|id| graph.facts(id).dtype.is_float());
+    let first = |ids: &[Option<ValueId>]| ids.first().copied().flatten();
+    let narrows = is_float(first(&node.inputs)) && !is_float(first(&node.outputs));
+    goes_through(node) && (ROUNDING.contains(&node.op.as_str()) || narrows)
+}
+
+/// Whether one of these nodes, or of those in their blocks, [`rounds`].
+fn any_rounds(graph: &Graph, nodes: &[Node]) -> bool {
+    let inner = |node| blocks(node).any(|block| any_rounds(graph, &block.nodes));
+    nodes.iter().any(|node| rounds(graph, node) || inner(node))
 }
 
 /// Operators that round floats to whole numbers.

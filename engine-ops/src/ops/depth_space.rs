@@ -7,7 +7,7 @@ use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::strided::{StridedCopy, strides};
 use crate::{AttrDef, AttrKind, Kind, OnnxName, OpDef, OpError, Operand, for_size};
-use engine_format::{Attr, Attrs, Dim, Tensor, size};
+use engine_format::{Attr, Attrs, Dim, Tensor};
 
 /// DepthToSpace.
 pub static DEPTH_TO_SPACE: OpDef = OpDef {
@@ -19,7 +19,7 @@ pub static DEPTH_TO_SPACE: OpDef = OpDef {
     inputs: &[Operand::data("input").shaped("N C H W")],
     outputs: &["output"],
     kind: Kind::Move,
-    infer: |ctx| infer(ctx, |[n, c, h, w], b| [n, c.floor_div(&(&b * &b)), &h * &b, &w * &b]),
+    infer: |ctx| infer(ctx, [unfolded, folded]),
     cpu: Cpu::kernel(|ctx| cpu(ctx, unfold)),
     gpu: Some(|ctx| gpu(ctx, unfold)),
     cases: unfold_cases,
@@ -36,9 +36,7 @@ pub static SPACE_TO_DEPTH: OpDef = OpDef {
     inputs: &[Operand::data("input").shaped("N C H W")],
     outputs: &["output"],
     kind: Kind::Move,
-    infer: |ctx| {
-        infer(ctx, |[n, c, h, w], b| [n, &(&c * &b) * &b, h.floor_div(&b), w.floor_div(&b)])
-    },
+    infer: |ctx| infer(ctx, [folded, unfolded]),
     cpu: Cpu::kernel(|ctx| cpu(ctx, fold)),
     gpu: Some(|ctx| gpu(ctx, fold)),
     cases: fold_cases,
@@ -55,23 +53,33 @@ fn block(attrs: &Attrs) -> Result<usize, OpError> {
         .ok_or_else(|| OpError::new(format!("blocksize {size}, expected at least 1")))
 }
 
-fn infer(
-    ctx: &InferCtx<'_>,
-    shape: fn([Dim; 4], Dim) -> [Dim; 4],
-) -> Result<Vec<Facts>, InferError> {
+/// The shape that one becomes with blocks of a size.
+type Shape = fn([Dim; 4], &Dim) -> [Dim; 4];
+
+fn unfolded([n, c, h, w]: [Dim; 4], b: &Dim) -> [Dim; 4] {
+    [n, c.floor_div(&(b * b)), &h * b, &w * b]
+}
+
+fn folded([n, c, h, w]: [Dim; 4], b: &Dim) -> [Dim; 4] {
+    [n, &(&c * b) * b, h.floor_div(b), w.floor_div(b)]
+}
+
+/// The shape there, if the one back from there is the operand's: else its blocks are not whole.
+fn infer(ctx: &InferCtx<'_>, [there, back]: [Shape; 2]) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
     let own: [Dim; 4] = ctx.shape(0)?.to_vec().try_into().map_err(|shape: Vec<Dim>| {
         InferError::invalid(format!("input of shape {shape:?}, expected rank 4"))
     })?;
-    let out = Facts::new(x.dtype, shape(own, Dim::from(block(ctx.attrs)?)).to_vec());
-    let elements = |f: &Facts| f.concrete().and_then(|s| size::elements(&s));
-    if elements(x) != elements(&out) && x.concrete().is_some() {
+    let size = Dim::from(block(ctx.attrs)?);
+    let out = there(own.clone(), &size);
+    let is_known = own.iter().all(|dim| dim.known().is_some());
+    if is_known && back(out.clone(), &size) != own {
         return Err(InferError::invalid(format!(
             "input {x} has no whole blocks of size {}",
             block(ctx.attrs)?
         )));
     }
-    Ok(vec![out])
+    Ok(vec![Facts::new(x.dtype, out.to_vec())])
 }
 
 fn unfold(attrs: &Attrs, [n, c, h, w]: [usize; 4]) -> Result<StridedCopy, OpError> {

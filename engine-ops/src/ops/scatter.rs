@@ -3,9 +3,11 @@
 use super::binary::{self, Wgsl};
 use super::elementwise::{INT64, PRELUDE, element_type, rounded};
 use super::variadic;
+use crate::convert::Calc;
 use crate::cpu::{TensorMut, TensorRef};
 use crate::def::{AttrsExt, NUMBERS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, position_wgsl, render, words};
+use crate::memory::filled;
 use crate::strided::{Loop, StridedCopy};
 use crate::{OpError, for_dtype, for_size};
 use engine_format::{Attrs, DType};
@@ -104,10 +106,10 @@ macro_rules! floats {
 }
 floats!(f32, f64, f16, bf16);
 
-/// Lets update `i` meet the element at the `i`-th place, in order.
+/// Lets update `i` meet the element at the `i`-th place, in order. Sums and products of small floats are kept in `f32` and rounded once.
 pub(super) fn scatter(
     reduction: Reduction,
-    places: impl Iterator<Item = usize>,
+    places: impl Iterator<Item = usize> + Clone,
     updates: TensorRef<'_>,
     out: &mut TensorMut<'_>,
 ) -> Result<(), OpError> {
@@ -119,6 +121,10 @@ pub(super) fn scatter(
             }
         });
         return Ok(());
+    }
+    let adds = matches!(reduction, Reduction::Add | Reduction::Mul);
+    if adds && matches!(updates.dtype, DType::F16 | DType::BF16) {
+        return in_f32(reduction, places, updates, out);
     }
     for_dtype!(
         updates.dtype,
@@ -134,6 +140,27 @@ pub(super) fn scatter(
             Ok(())
         }
     )
+}
+
+fn in_f32(
+    reduction: Reduction,
+    places: impl Iterator<Item = usize> + Clone,
+    updates: TensorRef<'_>,
+    out: &mut TensorMut<'_>,
+) -> Result<(), OpError> {
+    let size = out.dtype.width();
+    let mut wide = filled(out.bytes.len() / size, 0f32)?;
+    f32::load(out.dtype, out.bytes, 0, &mut wide);
+    for (i, at) in places.clone().enumerate().take(updates.len()) {
+        let mut update = [0f32];
+        f32::load(updates.dtype, updates.bytes, i, &mut update);
+        wide[at] = wide[at].reduce(update[0], reduction);
+    }
+    // What met no update stays as it was, to the bit.
+    for at in places.take(updates.len()) {
+        f32::store(out.dtype, &wide[at..=at], &mut out.bytes[at * size..][..size]);
+    }
+    Ok(())
 }
 
 /// The program that only copies the data.
@@ -156,6 +183,15 @@ pub(super) fn over_data(
 
 /// Axes that the shader of reductions has room for.
 const GPU_AXES: usize = 8;
+
+/// Rounds the targets of a worker, after all of their updates.
+const FINISH: &str = "for (var n = 0u; n < params.count; n++) {
+        let place = goal(starts.y, n);
+        if (place / params.unit % params.workers == worker) {
+            let there = starts.z + place;
+            y[there] = {{rounded}};
+        }
+    }";
 
 /// Invocations that keep a GPU busy.
 const GPU_BUSY: usize = 4096;
@@ -194,6 +230,10 @@ impl Lines {
         }
         let lines: usize = self.axes.iter().map(|axis| axis[0]).product();
         let targets: usize = self.tuple.iter().map(|axis| axis[0]).product();
+        // Updates without a target are an error, which the CPU gives.
+        if [lines, targets, self.count].contains(&0) {
+            return None;
+        }
         let workers = (GPU_BUSY / lines).clamp(1, targets.min(self.count));
         let unit = self.tuple.iter().map(|axis| axis[1]).min().unwrap_or(1);
         let numbers = [
@@ -216,17 +256,22 @@ impl Lines {
         let tuple = self.tuple.iter().flat_map(|&[size, distance]| [size, distance, 0, 0]);
         params.extend(tuple.map(|n| n as u32));
         params.resize(numbers.len() + 8 * GPU_AXES, 0);
+        let adds = matches!(reduction, Reduction::Add | Reduction::Mul);
+        let sums_small = adds && matches!(dtype, DType::F16 | DType::BF16);
+        let rounds = self.count * (1 + self.tuple.len());
+        let finish = FINISH.replace("{{rounded}}", &rounded(dtype, "y[there]"));
         let wgsl = render(
             include_str!("scatter.wgsl"),
             &[
                 ("functions", &[PRELUDE, INT64].concat()),
                 ("word", word),
-                ("joined", &rounded(dtype, &format!("({text})"))),
+                ("joined", text),
+                ("finish", if sums_small { &finish } else { "" }),
                 ("position", &position_wgsl(3)),
             ],
         );
         Some(Dispatch {
-            rounds: GPU_AXES + self.count * (1 + self.tuple.len()),
+            rounds: GPU_AXES + rounds * (1 + usize::from(sums_small)),
             label: label.into(),
             wgsl: wgsl.into(),
             binds: vec![Bind::In(2), Bind::In(1), Bind::Out(0), Bind::Outside],

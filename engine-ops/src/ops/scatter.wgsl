@@ -29,6 +29,17 @@ struct Params {
 
 {{functions}}
 
+// Where the update with this number goes.
+fn goal(start: u32, n: u32) -> u32 {
+    var place = 0u;
+    for (var a = 0u; a < params.tuple; a++) {
+        let along = params.along[a];
+        let at = (start + n * params.index_step + a) * params.index_width;
+        place += position(at, params.index_width, along.x) * along.y;
+    }
+    return place;
+}
+
 fn joined(a: {{word}}, b: {{word}}) -> {{word}} { return {{joined}}; }
 
 @compute @workgroup_size(64)
@@ -44,15 +55,11 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
         rest = rest / by.x;
     }
     for (var n = 0u; n < params.count; n++) {
-        var place = 0u;
-        for (var a = 0u; a < params.tuple; a++) {
-            let along = params.along[a];
-            let at = (starts.y + n * params.index_step + a) * params.index_width;
-            place += position(at, params.index_width, along.x) * along.y;
-        }
+        let place = goal(starts.y, n);
         if (place / params.unit % params.workers == worker) {
             let there = starts.z + place;
             y[there] = joined(y[there], updates[starts.x + n * params.update_step]);
         }
     }
+    {{finish}}
 }

@@ -1,9 +1,10 @@
 //! Rows written into a cache.
 
+use super::elementwise::{DIVIDE64, INT64};
 use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::def::AttrsExt;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, outside_wgsl, render, words};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, outside_wgsl, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand};
 use engine_format::{Attr, Attrs, DType, Tensor};
@@ -37,6 +38,11 @@ pub static TENSOR_SCATTER: OpDef = OpDef {
             Case::new("over the end, of two words", vec![ring, rows, ints(&[2])])
                 .attr("mode", Attr::Str("circular".to_owned()))
                 .expect(vec![round]),
+            Case::new(
+                "far around, and from before the start",
+                vec![ramp(&[3, 5, 2]), ramp(&[3, 3, 2]), ints(&[(1 << 40) + 4, -3, i64::MIN])],
+            )
+            .attr("mode", Attr::Str("circular".to_owned())),
             Case::new("heads", vec![ramp(&[2, 3, 40, 8]), ramp(&[2, 3, 5, 8]), ints(&[0, 35])]),
             Case::new("from the start", vec![ramp(&[2, 7, 3]), ramp(&[2, 7, 2])])
                 .attr("axis", Attr::Int(-1)),
@@ -112,8 +118,10 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     for (block, rows) in update.bytes.chunks_exact((new * row).max(1)).enumerate() {
         let start = starts.map_or(0, |starts| starts[block / per_batch.max(1)]);
         for (i, bytes) in rows.chunks_exact(row.max(1)).enumerate() {
-            let place = start.saturating_add(i as i64);
-            let place = if circular { place.rem_euclid(length as i64) } else { place };
+            let place = match circular {
+                true => (start.rem_euclid(length as i64) + i as i64) % length as i64,
+                false => start.saturating_add(i as i64),
+            };
             let place =
                 usize::try_from(place).ok().filter(|&place| place < length).ok_or_else(|| {
                     OpError::new(format!("row {place} is written into a cache of {length}"))
@@ -128,8 +136,11 @@ const FIRST: &str = "fn first(batch: u32) -> i32 { return 0; }";
 const GIVEN: &str = "@group(0) @binding(3) var<storage, read> starts: array<vec2<u32>>;
 fn first(batch: u32) -> i32 {
     let start = starts[batch];
+    if (params.circular == 1u) {
+        return bitcast<i32>(mod_i64(start, vec2<u32>(params.length, 0u)).x);
+    }
     let room = params.length - params.rows;
-    if (params.circular == 0u && (start.y != 0u || start.x > room)) {
+    if (start.y != 0u || start.x > room) {
         note_outside(2u, room + 1u, start);
     }
     return bitcast<i32>(start.x);
@@ -157,10 +168,11 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         binds.extend([Bind::In(2), Bind::Outside]);
     }
     let outside = if given { outside_wgsl(4) } else { String::new() };
-    let (first, uniform) = if given { (GIVEN, "5") } else { (FIRST, "3") };
+    let given_first = [INT64, DIVIDE64, GIVEN].concat();
+    let (first, uniform) = if given { (given_first.as_str(), "5") } else { (FIRST, "3") };
     let keys = [("first", first), ("uniform", uniform), ("outside", &outside)];
     Ok(Some(GpuProgram::one(Dispatch {
-        rounds: 0,
+        rounds: if given { FEW_ROUNDS } else { 0 },
         label: "TensorScatter".into(),
         wgsl: render(include_str!("tensor_scatter.wgsl"), &keys).into(),
         binds,

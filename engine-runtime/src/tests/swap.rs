@@ -14,7 +14,6 @@ use engine_ops::case::ramp;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 const COMPLETE: RefitOptions = RefitOptions { partial: false, allow_extra: false };
 const PARTIAL: RefitOptions = RefitOptions { partial: true, allow_extra: false };
@@ -256,31 +255,30 @@ fn a_cancelled_run_says_so_and_leaves_the_module_well() {
 }
 
 #[test]
-fn a_run_ends_soon_after_it_is_cancelled() {
+fn a_run_that_is_cancelled_midway_ends_before_the_next_step() {
+    const STEPS: usize = 40;
     let mut toy = Toy::new(EngineFlags::REFIT);
     let mut value = toy.input("x", DType::F32, &["n"]);
-    for _ in 0..400 {
+    for _ in 0..STEPS {
         value = toy.run("Sin", &[value], &[]);
     }
     toy.output("y", value, DType::F32);
     let module = live(&toy.build());
-    let inputs = Inputs::from([("x".to_owned(), ramp(&[1 << 20]))]);
-    let begun = Instant::now();
-    run(&module, &inputs);
-    let whole = begun.elapsed();
-    let cancel = Cancel::new();
-    let options = RunOptions { cancel: Some(cancel.clone()) };
-    std::thread::scope(|scope| {
-        let running = scope.spawn(|| {
-            let begun = Instant::now();
-            (module.run_with(&values(&inputs), &options).map(|_| ()), begun.elapsed())
-        });
-        std::thread::sleep(whole / 20 + Duration::from_millis(1));
-        cancel.cancel();
-        let (result, taken) = running.join().unwrap();
-        assert_eq!(result.unwrap_err().kind(), RunErrorKind::Cancelled);
-        assert!(taken < whole * 3 / 4, "{taken:?} of {whole:?}");
-    });
+    let inputs = values(&Inputs::from([("x".to_owned(), ramp(&[8]))]));
+    let run = |cancel: &Cancel| {
+        let options = RunOptions { cancel: Some(cancel.clone()) };
+        module.run_with(&inputs, &options).map(drop)
+    };
+    let never = Cancel::after(usize::MAX);
+    run(&never).unwrap();
+    let looks = never.looks();
+    assert!(looks >= STEPS, "a run of {STEPS} steps looks {looks} times");
+    // The look that finds it cancelled is the last one.
+    for before in 0..looks {
+        let cancel = Cancel::after(before);
+        assert_eq!(run(&cancel).unwrap_err().kind(), RunErrorKind::Cancelled);
+        assert_eq!(cancel.looks(), before + 1);
+    }
 }
 
 #[test]

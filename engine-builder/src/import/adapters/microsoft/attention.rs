@@ -413,7 +413,13 @@ fn grouped(call: &mut Call<'_>) -> Result<Heads, OpError> {
             v: split_heads(call, value, shared)?,
         });
     }
-    let size = width(call, query, "query")? / (heads + 2 * shared);
+    let all = shared.checked_mul(2).and_then(|both| both.checked_add(heads));
+    let width = width(call, query, "query")?;
+    let size = all.filter(|all| width % all == 0).map(|all| width / all).ok_or_else(|| {
+        OpError::new(format!(
+            "query holds {width} numbers, expected as many for each of {heads} heads of queries and {shared} each of keys and values"
+        ))
+    })?;
     let mut take = |from: i64, count: i64| {
         let own = part(call, query, 2, from * size, (from + count) * size)?;
         split_heads(call, own, count)
