@@ -44,7 +44,7 @@ mod wire;
 
 pub use error::{OnnxError, OnnxErrorKind};
 pub use external::contained_path;
-pub use map::map_file;
+pub use map::{map_file, open_regular};
 pub use model::{AttrValue, Constant, Graph, Initializer, Model, Node, ValueInfo};
 pub use tensor::{TensorData, dtype_of, type_name};
 pub use value::ValueData;

@@ -1,4 +1,4 @@
-//! The one place where a file is mapped into memory.
+//! The one place where a file is mapped into memory, and how files of strangers are opened.
 
 use engine_format::Bytes;
 use std::fs::{File, Metadata};
@@ -11,19 +11,27 @@ use std::path::Path;
 /// ends the process when the lost pages are touched. Map files that you own (engines), and copy what you keep from files
 /// that others write.
 pub fn map_file(path: &Path) -> io::Result<Bytes> {
-    // Asked before opening too: opening a pipe waits for a writer.
-    check_regular(&std::fs::metadata(path)?)?;
-    let file = File::open(path)?;
-    let meta = file.metadata()?;
-    check_regular(&meta)?;
+    let file = open_regular(path)?;
     // An empty file cannot be mapped.
-    if meta.len() == 0 {
+    if file.metadata()?.len() == 0 {
         return Ok(Bytes::from(Vec::new()));
     }
     // SAFETY: the mapping is read-only and private to this process; that the file may change underneath is the
     // documented condition of this function.
     let map = unsafe { memmap2::Mmap::map(&file)? };
     Ok(Bytes::from_owner(map))
+}
+
+/// Opens a file for reading that is no folder, device or pipe: one has no end, the other waits for a writer.
+///
+/// # Errors
+/// `InvalidInput` for those, else what the system says.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    // Asked before opening too: opening a pipe waits already.
+    check_regular(&std::fs::metadata(path)?)?;
+    let file = File::open(path)?;
+    check_regular(&file.metadata()?)?;
+    Ok(file)
 }
 
 fn check_regular(meta: &Metadata) -> io::Result<()> {

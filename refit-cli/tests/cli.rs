@@ -235,6 +235,29 @@ fn damaged_and_foreign_files_are_refused_with_a_place() {
     assert!(!bench.at("out").exists());
 }
 
+/// A pipe would wait for a writer, and a device may never end or be replaced by a file.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_neither_read_nor_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+    let bench = Bench::built();
+    let made = Command::new("mkfifo").arg(bench.at("pipe.npz")).status().unwrap();
+    assert!(made.success());
+    for arguments in [
+        ["fill", "stripped", "--weights", "pipe.npz", "-o", "out"].as_slice(),
+        &["run", "full", "--input", "x=/dev/zero"],
+        &["inspect", "pipe.npz"],
+        &["build", "pipe.npz", "-o", "out"],
+        &["build", "model.onnx", "-o", "pipe.npz"],
+        &["strip", "full", "-o", "pipe.npz"],
+    ] {
+        let said = bench.fails(3, arguments);
+        assert!(said.contains("not a regular file"), "{arguments:?}: {said}");
+    }
+    assert!(std::fs::metadata(bench.at("pipe.npz")).unwrap().file_type().is_fifo());
+    assert!(!bench.at("out").exists());
+}
+
 #[test]
 fn inspect_prints_one_object_with_every_field() {
     let bench = Bench::built();

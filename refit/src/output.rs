@@ -19,7 +19,8 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RefitError> {
 }
 
 /// Writes the file at `path` through a temporary one in the same folder, which is synced and renamed when `write` is
-/// done. After an error nothing is left behind and an older file is still there.
+/// done. After an error nothing is left behind and an older file is still there. What stands at `path` and is no file (a device, a pipe, a
+/// folder) is left alone.
 pub(crate) fn write_atomically<T>(
     path: &Path,
     total: u64,
@@ -27,6 +28,10 @@ pub(crate) fn write_atomically<T>(
     write: impl FnOnce(&mut Output<'_>) -> Result<T, RefitError>,
 ) -> Result<T, RefitError> {
     let failed = |error: std::io::Error| RefitError::io("writing a file", path, &error);
+    if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        let why = "it is not a regular file, and would be replaced by one; name a new file";
+        return Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, why)));
+    }
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),

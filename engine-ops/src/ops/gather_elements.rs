@@ -10,6 +10,7 @@ use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::strided::{offsets, strides};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Text, for_size};
 use engine_format::{Attr, Dim, Tensor};
+use half::f16;
 
 /// GatherElements.
 pub static GATHER_ELEMENTS: OpDef = OpDef {
@@ -244,6 +245,17 @@ fn scatter_cases() -> Vec<Case> {
         Case::new("i64", vec![ints(&[5 << 33, 2]), ints(&[0, 1, 0]), ints(&[3, 4, -1])])
             .attr("reduction", Attr::Str("mul".to_owned()))
             .expect(vec![ints(&[-15 << 33, 8])]),
+        // Beyond 2048 an f16 has no odd numbers, so that ones would no longer count.
+        Case::new(
+            "small floats add in f32",
+            vec![
+                Tensor::from_slice(&[2], &[f16::ZERO, f16::NEG_ONE]),
+                Tensor::from_slice(&[3000], &[0i64; 3000]),
+                Tensor::from_slice(&[3000], &[f16::ONE; 3000]),
+            ],
+        )
+        .attr("reduction", Attr::Str("add".to_owned()))
+        .expect(vec![Tensor::from_slice(&[2], &[f16::from_f32(3000.0), f16::NEG_ONE])]),
         Case::new(
             "bytes wrap",
             vec![

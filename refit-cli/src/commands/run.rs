@@ -6,12 +6,13 @@ use crate::failure::{Context, Exit, Failure};
 use crate::output::{remark, say};
 use crate::results::{Destination, Place, named_apart};
 use conformance::inputs::run_seeded;
-use engine_format::{Engine, Port, SerializeFlags, Tensor};
+use engine_format::{Bytes, Engine, Port, SerializeFlags, Tensor};
 use engine_runtime::{
     Device, LiveModule, Module, Outputs, PackedModule, RunOptions, Value, Values,
 };
 use refit::{FitSummary, npy};
 use serde::Serialize;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Seed of the inputs that are not given.
@@ -153,7 +154,10 @@ pub fn load(engine: Engine, device: &Device, path: ModulePath) -> Result<Box<dyn
 fn read_tensor(name: &str, file: &Path, port: Option<&Port>) -> Result<Tensor, Failure> {
     let doing = || format!("reading {}", file.display());
     if refit::TensorFile::of(file).is_none() {
-        let bytes = std::fs::read(file).doing(doing())?.into();
+        let mut bytes = Vec::new();
+        let opened = engine_onnx::open_regular(file);
+        opened.and_then(|mut file| file.read_to_end(&mut bytes)).doing(doing())?;
+        let bytes = Bytes::from(bytes);
         let tensor = match port {
             Some(port) => npy::decode_as(&bytes, port.dtype),
             None => npy::decode(&bytes),

@@ -3,6 +3,7 @@
 use super::positional::read_exact_at;
 use super::{PIECE, unreadable};
 use crate::RefitError;
+use engine_onnx::open_regular;
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ impl State {
 
 impl SourceFile {
     pub(super) fn open(path: &Path) -> Result<Self, RefitError> {
-        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+        let file = open_regular(path).map_err(|error| unreadable(path, &error))?;
         let state = State::of(&file.metadata().map_err(|error| unreadable(path, &error))?);
         Ok(Self { path: path.to_owned(), file, state })
     }

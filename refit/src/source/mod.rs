@@ -29,7 +29,7 @@ pub use torch::TorchSource;
 
 use crate::{RefitError, RefitErrorKind};
 use engine_format::{Header, WeightSource};
-use std::fs::File;
+use engine_onnx::open_regular;
 use std::io::Read;
 use std::path::Path;
 
@@ -103,7 +103,7 @@ pub fn open_sources<P: AsRef<Path>>(paths: &[P]) -> Result<BoxedSource, RefitErr
 /// Whether a file starts as an engine does.
 fn is_engine(path: &Path) -> Result<bool, RefitError> {
     let mut start = Vec::new();
-    File::open(path)
+    open_regular(path)
         .and_then(|file| file.take(Header::MAGIC.len() as u64).read_to_end(&mut start))
         .map_err(|error| RefitError::io("opening a source", path, &error))?;
     Ok(start == Header::MAGIC)

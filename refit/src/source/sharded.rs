@@ -87,7 +87,7 @@ impl ShardedSource {
 
 fn read_index(path: &Path) -> Result<Index, RefitError> {
     let mut text = Vec::new();
-    std::fs::File::open(path)
+    engine_onnx::open_regular(path)
         .and_then(|file| file.take(MAX_INDEX + 1).read_to_end(&mut text))
         .map_err(|error| unreadable(path, &error))?;
     if text.len() as u64 > MAX_INDEX {

@@ -50,7 +50,7 @@ impl Config {
     pub(super) fn beside(adapter: &Path) -> Result<Option<Self>, RefitError> {
         let path = adapter.with_file_name("adapter_config.json");
         let mut text = Vec::new();
-        match std::fs::File::open(&path) {
+        match engine_onnx::open_regular(&path) {
             Ok(file) => file.take(MAX_CONFIG).read_to_end(&mut text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => Err(error),
