@@ -104,7 +104,7 @@ type Results = (BTreeMap<String, Tensor>, Values);
 fn outcome(module: &dyn Module, inputs: &Values) -> Result<Results, RunError> {
     let cancel = Cancel::new();
     watch(&cancel);
-    let options = RunOptions { cancel: Some(cancel) };
+    let options = RunOptions { cancel: Some(cancel), ..RunOptions::default() };
     module.run_with(inputs, &options).map(|outputs| (outputs.tensors, outputs.structures))
 }
 

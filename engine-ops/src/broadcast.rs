@@ -85,22 +85,45 @@ impl<const N: usize> Broadcast<N> {
     /// Calls `f(start, len, offsets)` for each run along the innermost axis within elements `from..to` of the result.
     #[inline(always)]
     pub fn runs(&self, from: usize, to: usize, mut f: impl FnMut(usize, usize, [usize; N])) {
-        let inner = self.axes[0];
-        let mut at = from;
-        while at < to {
-            let within = at % inner.size;
+        if from >= to {
+            return;
+        }
+        let ([inner, outer @ ..], mut at) = (&self.axes, from);
+        let outer = &outer[..self.used - 1];
+        let mut within = at % inner.size;
+        // Where the run's first element is: on each of the outer axes, and in each operand.
+        let (mut places, mut starts) = ([0; MAX_AXES], [0; N]);
+        let mut rest = at / inner.size;
+        for (place, axis) in places.iter_mut().zip(outer) {
+            *place = rest % axis.size;
+            rest /= axis.size;
+            for (start, stride) in starts.iter_mut().zip(axis.strides) {
+                *start += *place * stride;
+            }
+        }
+        loop {
             let len = (inner.size - within).min(to - at);
-            let mut offsets = inner.strides.map(|s| s * within);
-            let mut rest = at / inner.size;
-            for axis in &self.axes()[1..] {
-                let index = rest % axis.size;
-                rest /= axis.size;
-                for (offset, stride) in offsets.iter_mut().zip(axis.strides) {
-                    *offset += index * stride;
-                }
+            let mut offsets = starts;
+            for (offset, stride) in offsets.iter_mut().zip(inner.strides) {
+                *offset += stride * within;
             }
             f(at, len, offsets);
             at += len;
+            if at >= to {
+                return;
+            }
+            within = 0;
+            for (place, axis) in places.iter_mut().zip(outer) {
+                *place += 1;
+                let wraps = *place == axis.size;
+                let back = if wraps { std::mem::take(place) - 1 } else { 0 };
+                for (start, stride) in starts.iter_mut().zip(axis.strides) {
+                    *start = if wraps { *start - back * stride } else { *start + stride };
+                }
+                if !wraps {
+                    break;
+                }
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
-//! What a CPU kernel sees.
+//! What a CPU kernel sees, and how one is made ready for known shapes.
 
-use crate::OpError;
+use crate::form::Form;
+use crate::{OpDef, OpError};
 use engine_format::{Attrs, DType, Element, Tensor, decode_strings, size};
 use std::fmt;
 
@@ -16,6 +17,8 @@ pub enum Cpu {
         /// Bytes of scratch it needs for these shapes; asked through [`OpDef::scratch`](crate::OpDef::scratch).
         scratch: fn(&CpuShapes<'_>) -> usize,
     },
+    /// Chooses a kernel for these shapes, once; the ready step runs many times.
+    Planned(fn(&CpuShapes<'_>) -> Result<Box<dyn CpuStep>, OpError>),
     /// Makes its outputs itself, because their shapes depend on data.
     Dynamic(fn(&CpuCtx<'_>) -> Result<Vec<Tensor>, OpError>),
 }
@@ -24,6 +27,89 @@ impl Cpu {
     /// A kernel that needs no scratch.
     pub const fn kernel(run: fn(&mut CpuCtx<'_>) -> Result<(), OpError>) -> Self {
         Self::Kernel { run, scratch: |_| 0 }
+    }
+}
+
+/// A kernel chosen for known shapes: how work is cut, which algorithm, which forms of constants it reads. A run decides
+/// nothing of that.
+pub trait CpuStep: Send + Sync {
+    /// Bytes of scratch that a run takes.
+    fn scratch(&self) -> usize {
+        0
+    }
+
+    /// The form in which the step would read operand `i`, should it be a constant. A run is right, and has the same bits,
+    /// whether it gets the form ([`CpuCtx::forms`]) or not.
+    fn form(&self, _i: usize) -> Option<Form> {
+        None
+    }
+
+    /// Writes the results.
+    fn run(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError>;
+}
+
+/// A row's kernel made ready for known shapes.
+pub struct Ready {
+    scratch: usize,
+    kernel: Kernel,
+}
+
+enum Kernel {
+    Plain(fn(&mut CpuCtx<'_>) -> Result<(), OpError>),
+    Planned(Box<dyn CpuStep>),
+}
+
+impl Ready {
+    /// Bytes of scratch that a run takes.
+    pub fn scratch(&self) -> usize {
+        self.scratch
+    }
+
+    /// The form in which the kernel would read operand `i`, should it be a constant.
+    pub fn form(&self, i: usize) -> Option<Form> {
+        match &self.kernel {
+            Kernel::Plain(_) => None,
+            Kernel::Planned(step) => step.form(i),
+        }
+    }
+
+    /// Writes the results.
+    pub fn run(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+        match &self.kernel {
+            Kernel::Plain(run) => run(ctx),
+            Kernel::Planned(step) => step.run(ctx),
+        }
+    }
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a kernel with {} bytes of scratch", self.scratch)
+    }
+}
+
+impl OpDef {
+    /// The CPU kernel for these shapes. One that has nothing to write ([`CpuShapes::nothing_to_write`]) is not to be called,
+    /// and takes no scratch.
+    ///
+    /// # Errors
+    /// If the row has no kernel for results of known shape, or does not take the shapes.
+    pub fn ready(&self, shapes: &CpuShapes<'_>) -> Result<Ready, OpError> {
+        let idle = shapes.nothing_to_write();
+        match self.cpu {
+            Cpu::Kernel { run, scratch } => {
+                let scratch = if idle { 0 } else { scratch(shapes) };
+                Ok(Ready { scratch, kernel: Kernel::Plain(run) })
+            }
+            Cpu::Planned(_) if idle => Ok(Ready { scratch: 0, kernel: Kernel::Plain(|_| Ok(())) }),
+            Cpu::Planned(choose) => {
+                let step = choose(shapes)?;
+                Ok(Ready { scratch: step.scratch(), kernel: Kernel::Planned(step) })
+            }
+            Cpu::None | Cpu::Dynamic(_) => {
+                Err(OpError::new(format!("{self:?} has no CPU kernel for results of known shape")))
+            }
+        }
     }
 }
 
@@ -185,6 +271,8 @@ pub struct CpuCtx<'a> {
     pub outputs: &'a mut [Option<TensorMut<'a>>],
     /// As many bytes as the kernel asked for, 8-byte aligned, contents anything.
     pub scratch: &'a mut [u8],
+    /// By operand, the form that the step asked for, where it is there.
+    pub forms: &'a [Option<&'a [f32]>],
 }
 
 impl<'a> CpuCtx<'a> {

@@ -3,9 +3,10 @@
 use crate::{
     case::Case,
     chain::Function,
-    cpu::{Cpu, CpuShapes},
+    cpu::Cpu,
     gpu::GpuKernel,
     infer::{Facts, InferCtx, InferError, InferRule},
+    layout::BlockedRule,
     operand::{self, Operand, Role, Types},
     text::Text,
     tolerance::Tolerance,
@@ -48,6 +49,9 @@ pub struct OpDef {
     pub random: bool,
     /// What it does with strings; asked through [`OpDef::text`].
     pub text: Text,
+    /// What does the same to images whose channels lie in blocks, where that is not the row itself; asked through
+    /// [`crate::layout::blocked`].
+    pub blocked: Option<BlockedRule>,
     /// The CPU kernel.
     pub cpu: Cpu,
     /// The GPU kernel; `None` runs on the CPU with copies.
@@ -77,6 +81,7 @@ impl OpDef {
         function: None,
         random: false,
         text: Text::No,
+        blocked: None,
         cpu: Cpu::None,
         gpu: None,
         tolerance: Tolerance::EXACT,
@@ -166,14 +171,6 @@ impl OpDef {
     /// Whether the contents of operand `i` are read, not its type or shape alone.
     fn reads(&self, i: usize) -> bool {
         self.operand(i).is_none_or(|operand| operand.role != Role::Type)
-    }
-
-    /// Bytes of scratch that the CPU kernel needs for these shapes; none where it has nothing to write, as it is not called then.
-    pub fn scratch(&self, shapes: &CpuShapes<'_>) -> usize {
-        match self.cpu {
-            Cpu::Kernel { scratch, .. } if !shapes.nothing_to_write() => scratch(shapes),
-            _ => 0,
-        }
     }
 
     /// The operand at position `i`, the last one standing for all further ones if variadic.

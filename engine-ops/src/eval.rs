@@ -35,7 +35,8 @@ fn evaluated(
     }
     let refs: Vec<_> = inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();
     if let Cpu::Dynamic(run) = def.cpu {
-        let results = run(&CpuCtx { attrs, inputs: &refs, outputs: &mut [], scratch: &mut [] })?;
+        let results =
+            run(&CpuCtx { attrs, inputs: &refs, outputs: &mut [], scratch: &mut [], forms: &[] })?;
         return match results.len() {
             few if few < outputs => Err(too_few(def, few, outputs)),
             _ => Ok(results),
@@ -53,9 +54,6 @@ fn evaluated(
         let viewed = source.reshaped(&meta.shape).map_err(|e| OpError::new(e.to_string()))?;
         return Ok(vec![viewed]);
     }
-    let Cpu::Kernel { run, .. } = def.cpu else {
-        return Err(OpError::new(format!("{def:?} is run by the planner, not by a kernel")));
-    };
     let memory = |bytes: usize, what: &dyn fmt::Display| {
         AlignedBuf::try_zeroed(bytes).map_err(|why| OpError::new(format!("{def:?}: {what}: {why}")))
     };
@@ -69,9 +67,11 @@ fn evaluated(
     let shapes: Vec<_> = inputs.iter().map(|t| t.as_ref().map(TensorMeta::from)).collect();
     let wanted: Vec<_> = metas.iter().cloned().map(Some).collect();
     let shapes = CpuShapes { attrs, inputs: &shapes, outputs: &wanted };
-    let mut space = memory(def.scratch(&shapes), &"scratch")?;
+    let kernel = def.ready(&shapes)?;
+    let mut scratch = memory(kernel.scratch(), &"scratch")?;
     if !shapes.nothing_to_write() {
-        run(&mut CpuCtx { attrs, inputs: &refs, outputs: &mut results, scratch: &mut space })?;
+        let (inputs, outputs) = (&refs, &mut results);
+        kernel.run(&mut CpuCtx { attrs, inputs, outputs, scratch: &mut scratch, forms: &[] })?;
     }
     metas.into_iter().zip(buffers).map(|(meta, buffer)| finish(&meta, buffer)).collect()
 }

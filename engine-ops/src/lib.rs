@@ -21,12 +21,14 @@ pub mod equation;
 mod eval;
 mod fill;
 mod float;
+pub mod form;
 pub mod gpu;
 pub mod hostile;
 pub mod infer;
 #[cfg(feature = "images")]
 mod jpeg;
 pub mod kernels;
+pub mod layout;
 mod mapped;
 mod memory;
 mod mersenne;

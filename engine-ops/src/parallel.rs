@@ -65,5 +65,8 @@ pub(crate) fn in_slots(
 pub(crate) fn aligned(scratch: &mut [u8]) -> &mut [f32] {
     let skip = scratch.as_ptr().align_offset(64).min(scratch.len());
     let len = (scratch.len() - skip) / 4 * 4;
+    if len == 0 {
+        return &mut [];
+    }
     bytemuck::cast_slice_mut(&mut scratch[skip..skip + len])
 }

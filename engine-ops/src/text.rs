@@ -39,7 +39,7 @@ pub fn run(
         Text::Ranks => by_rank(def, attrs, inputs, outputs)?,
         Text::Kernel(run) => {
             let inputs: Vec<_> = inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();
-            run(&CpuCtx { attrs, inputs: &inputs, outputs: &mut [], scratch: &mut [] })?
+            run(&CpuCtx { attrs, inputs: &inputs, outputs: &mut [], scratch: &mut [], forms: &[] })?
         }
     };
     match results.len() {

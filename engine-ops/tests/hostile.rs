@@ -53,7 +53,7 @@ fn held(def: &OpDef, call: &Call, counts: &mut Counts) -> Result<(), String> {
     if let Some(facts) = &inferred {
         counts.programs += programs(def, &attrs, call, facts)?;
     }
-    let static_kernel = matches!(def.cpu, Cpu::Kernel { .. });
+    let static_kernel = matches!(def.cpu, Cpu::Kernel { .. } | Cpu::Planned(_));
     if inferred.iter().flatten().any(|facts| bytes(facts) > MOST) {
         counts.large += 1;
         return Ok(());

@@ -1,8 +1,8 @@
 //! The operator table, checked row by row: what a row says holds, and each of its cases runs.
 
-use engine_format::Attrs;
+use engine_format::{AlignedBuf, Attrs, Tensor};
 use engine_ops::case::Case;
-use engine_ops::cpu::Cpu;
+use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
 use engine_ops::infer::{Facts, InferCtx, InferError};
 use engine_ops::{Kind, OpDef, Role, TABLE, compare, eval};
 use std::collections::BTreeSet;
@@ -68,7 +68,7 @@ fn rows_are_complete_and_unique() {
                 assert!(onnx.insert(key), "{def:?}: {key:?} imports as two operators");
             }
         }
-        let runs = matches!(def.cpu, Cpu::Kernel { .. } | Cpu::Dynamic(_));
+        let runs = matches!(def.cpu, Cpu::Kernel { .. } | Cpu::Planned(_) | Cpu::Dynamic(_));
         let planned = matches!(def.kind, Kind::View | Kind::Control);
         assert!(runs || planned, "{def:?} can run nowhere");
     }
@@ -132,7 +132,7 @@ fn inference_from_shapes_agrees_with_the_kernels() {
         for (i, (facts, tensor)) in inferred.iter().zip(&found).enumerate() {
             let what = format!("{def:?} case {:?} result {i}", case.name);
             assert_eq!(facts.dtype, tensor.dtype(), "{what}");
-            if matches!(def.cpu, Cpu::Kernel { .. }) || def.kind == Kind::View {
+            if matches!(def.cpu, Cpu::Kernel { .. } | Cpu::Planned(_)) || def.kind == Kind::View {
                 assert_eq!(facts.concrete().as_deref(), Some(tensor.shape()), "{what}");
             }
         }
@@ -152,4 +152,54 @@ fn results_do_not_depend_on_the_number_of_threads() {
             assert!(a.bytes() == b.bytes(), "{def:?} case {:?}", case.name);
         }
     }
+}
+
+/// A kernel reads a constant in the form that it asks for or as it is, with the same bits.
+#[test]
+fn forms_change_no_bits() {
+    let mut formed = BTreeSet::new();
+    for (def, case) in runnable().filter(|(def, _)| matches!(def.cpu, Cpu::Planned(_))) {
+        let attrs = attrs(def, &case);
+        let plain = eval(def, &attrs, &case.inputs, case.outputs).unwrap();
+        let metas = |tensor: &Option<Tensor>| tensor.as_ref().map(TensorMeta::from);
+        let inputs: Vec<_> = case.inputs.iter().map(metas).collect();
+        let outputs: Vec<_> = plain.iter().map(|t| Some(TensorMeta::from(t))).collect();
+        let shapes = CpuShapes { attrs: &attrs, inputs: &inputs, outputs: &outputs };
+        if shapes.nothing_to_write() {
+            continue;
+        }
+        let kernel = def.ready(&shapes).unwrap();
+        let made: Vec<Option<Vec<f32>>> = (0..inputs.len())
+            .map(|i| {
+                let form = kernel.form(i)?;
+                let mut made = vec![f32::NAN; form.len()];
+                form.make(case.inputs[i].as_ref()?.as_slice::<f32>().ok()?, &mut made);
+                formed.insert(def.name);
+                Some(made)
+            })
+            .collect();
+        let forms: Vec<Option<&[f32]>> = made.iter().map(Option::as_deref).collect();
+        let refs: Vec<_> = case.inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();
+        let mut written: Vec<AlignedBuf> =
+            plain.iter().map(|t| AlignedBuf::zeroed(t.bytes().len())).collect();
+        let mut results: Vec<_> = plain
+            .iter()
+            .zip(&mut written)
+            .map(|(t, bytes)| Some(TensorMut { dtype: t.dtype(), shape: t.shape(), bytes }))
+            .collect();
+        let mut scratch = AlignedBuf::zeroed(kernel.scratch());
+        let ctx = &mut CpuCtx {
+            attrs: &attrs,
+            inputs: &refs,
+            outputs: &mut results,
+            scratch: &mut scratch,
+            forms: &forms,
+        };
+        kernel.run(ctx).unwrap();
+        for (plain, written) in plain.iter().zip(&written) {
+            assert!(plain.bytes()[..] == written[..], "{def:?} case {:?}", case.name);
+        }
+    }
+    let expected = ["BlockedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul"];
+    assert_eq!(formed, BTreeSet::from(expected), "rows whose cases ask for forms");
 }

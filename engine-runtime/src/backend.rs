@@ -1,6 +1,6 @@
 //! What a device does for a session: keep constants, lower segments, run them.
 
-use crate::cancel::Cancel;
+use crate::cancel::RunOptions;
 use crate::error::RunError;
 use crate::gpu::Placement;
 use crate::plan::Segment;
@@ -62,8 +62,8 @@ pub struct Run<'a, B: Backend + ?Sized> {
     pub inputs: &'a [Tensor],
     /// What [`crate::plan::Place::Carried`] means.
     pub carried: &'a [B::Carried],
-    /// Asked between steps, or before work is handed to the device.
-    pub cancel: Option<&'a Cancel>,
+    /// Whether it was cancelled is asked between steps, or before work is handed to the device.
+    pub options: &'a RunOptions,
 }
 
 /// What a segment leaves.
@@ -72,4 +72,10 @@ pub struct Finished<C> {
     pub host: Vec<Tensor>,
     /// The values of [`Segment::carry`], in its order.
     pub carry: Vec<C>,
+}
+
+/// Whether two tensors are one: the same host memory under the same type.
+pub(crate) fn same(a: &Tensor, b: &Tensor) -> bool {
+    let (x, y) = (a.bytes(), b.bytes());
+    a.dtype() == b.dtype() && x.as_ptr() == y.as_ptr() && x.len() == y.len()
 }

@@ -2,7 +2,7 @@
 
 use crate::backend::Constants;
 use crate::cancel::RunOptions;
-use crate::cpu::{CpuBackend, CpuOptions};
+use crate::cpu::{CpuBackend, CpuOptions, Resident};
 use crate::device::Device;
 use crate::error::{LoadError, RunError, RunErrorKind};
 use crate::gpu::Placement;
@@ -142,7 +142,8 @@ impl Programs {
         let backend = Arc::new(CpuBackend::new(options));
         let metas = runner::metas(&constants);
         let session = Session::new(backend, Arc::new(program), metas, device.limits());
-        let values = session.run(&constants, Given { tensors: &[], layout: &[] }, None)?;
+        let (given, options) = (Given { tensors: &[], layout: &[] }, RunOptions::default());
+        let values = session.run(&Resident::new(constants), given, &options)?;
         let tensor = |value| match value {
             Value::Tensor(tensor) => Ok(tensor),
             Value::Sequence(_) | Value::Absent => {
@@ -269,7 +270,7 @@ impl Executor {
     pub fn run(&self, inputs: &Values, options: &RunOptions) -> Result<Outputs, RunError> {
         let Ordered { tensors, layout } = inputs::ordered(&self.programs.inputs, inputs)?;
         let given = Given { tensors: &tensors, layout: &layout };
-        let results = self.runner.run(given, options.cancel.as_ref())?;
+        let results = self.runner.run(given, options)?;
         value::outputs(&self.programs.outputs, results, self.version)
     }
 }

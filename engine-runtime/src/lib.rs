@@ -22,7 +22,7 @@ mod tests;
 mod threads;
 mod value;
 
-pub use cancel::{Cancel, RunOptions};
+pub use cancel::{Cancel, Profile, RunOptions, StepTime};
 pub use cpu::CpuOptions;
 pub use device::{Device, DeviceError, DeviceInfo, DeviceSelector};
 pub use error::{LoadError, RefitError, RunError, RunErrorKind};

@@ -1,7 +1,7 @@
 //! A session with its constants on some device.
 
 use crate::backend::{Backend, Constants};
-use crate::cancel::Cancel;
+use crate::cancel::RunOptions;
 use crate::cpu::kernel;
 use crate::error::RunError;
 use crate::gpu::Placement;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// A program that can run, whatever the device.
 pub(crate) trait Runner: Send + Sync {
     /// Runs over inputs in port order, already checked.
-    fn run(&self, inputs: Given<'_>, cancel: Option<&Cancel>) -> Result<Vec<Value>, RunError>;
+    fn run(&self, inputs: Given<'_>, options: &RunOptions) -> Result<Vec<Value>, RunError>;
 
     /// Where the nodes of the plans made so far run.
     fn placement(&self) -> Vec<Placement>;
@@ -55,8 +55,8 @@ impl<B: Backend> Loaded<B> {
 }
 
 impl<B: Backend> Runner for Loaded<B> {
-    fn run(&self, inputs: Given<'_>, cancel: Option<&Cancel>) -> Result<Vec<Value>, RunError> {
-        self.session.run(&self.resident, inputs, cancel)
+    fn run(&self, inputs: Given<'_>, options: &RunOptions) -> Result<Vec<Value>, RunError> {
+        self.session.run(&self.resident, inputs, options)
     }
 
     fn placement(&self) -> Vec<Placement> {

@@ -1,7 +1,7 @@
 //! A program on a device: plans made on demand, kept, and run.
 
 use crate::backend::{Backend, Run};
-use crate::cancel::{self, Cancel};
+use crate::cancel::RunOptions;
 use crate::error::RunError;
 use crate::gpu::{Obstacle, Placement};
 use crate::limits::MemoryLimits;
@@ -66,9 +66,9 @@ impl<B: Backend> Session<B> {
         &self,
         resident: &B::Resident,
         given: Given<'_>,
-        cancel: Option<&Cancel>,
+        options: &RunOptions,
     ) -> Result<Vec<Value>, RunError> {
-        cancel::check(cancel)?;
+        options.check()?;
         let keyed = || self.program.keyed(given);
         let plan = || self.program.plan(given, &self.residents, self.limits);
         let mut stage = self.stage(0, given, keyed, plan)?;
@@ -81,7 +81,7 @@ impl<B: Backend> Session<B> {
                 resident,
                 inputs: &inputs,
                 carried: &carried,
-                cancel,
+                options,
             })?;
             let rest = match &stage.rest {
                 Rest::Outputs(layout) => return Ok(Value::assemble(finished.host, layout)),

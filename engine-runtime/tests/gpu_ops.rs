@@ -107,16 +107,15 @@ fn on_cpu(
     case: &Case,
     outputs: &[TensorMeta],
 ) -> Result<Vec<Tensor>, String> {
-    let Cpu::Kernel { run, scratch } = def.cpu else {
-        return Err("has a GPU kernel and no plain CPU kernel".into());
-    };
     let metas: Vec<_> = case
         .inputs
         .iter()
         .map(|t| t.as_ref().map(|t| TensorMeta { dtype: t.dtype(), shape: t.shape().to_vec() }))
         .collect();
     let asked: Vec<_> = outputs.iter().cloned().map(Some).collect();
-    let bytes = scratch(&CpuShapes { attrs, inputs: &metas, outputs: &asked });
+    let kernel = def
+        .ready(&CpuShapes { attrs, inputs: &metas, outputs: &asked })
+        .map_err(|e| format!("CPU kernel: {e}"))?;
     let inputs: Vec<_> = case.inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();
     let mut buffers: Vec<AlignedBuf> =
         outputs.iter().map(|m| AlignedBuf::zeroed(m.byte_len())).collect();
@@ -125,13 +124,16 @@ fn on_cpu(
         .zip(&mut buffers)
         .map(|(m, b)| Some(TensorMut { dtype: m.dtype, shape: &m.shape, bytes: b }))
         .collect();
-    run(&mut CpuCtx {
-        attrs,
-        inputs: &inputs,
-        outputs: &mut muts,
-        scratch: &mut AlignedBuf::zeroed(bytes),
-    })
-    .map_err(|e| format!("CPU kernel: {e}"))?;
+    let mut scratch = AlignedBuf::zeroed(kernel.scratch());
+    kernel
+        .run(&mut CpuCtx {
+            attrs,
+            inputs: &inputs,
+            outputs: &mut muts,
+            scratch: &mut scratch,
+            forms: &[],
+        })
+        .map_err(|e| format!("CPU kernel: {e}"))?;
     let tensor = |(m, b): (&TensorMeta, AlignedBuf)| {
         Tensor::new(m.dtype, &m.shape, b.into()).map_err(|e| e.to_string())
     };

@@ -313,6 +313,9 @@ pub struct Bench {
     /// Timed runs, after warm-up.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub iterations: u32,
+    /// The time of each step too, on the CPU: mean and minimum of the timed runs.
+    #[arg(long)]
+    pub profile: bool,
     /// One JSON object instead of text.
     #[arg(long)]
     pub json: bool,

@@ -7,6 +7,7 @@ pub(crate) mod blocked;
 pub(crate) mod direct;
 pub mod gemm;
 pub(crate) mod im2col;
+pub mod nchwc;
 pub(crate) mod pooling;
 pub(crate) mod simd;
 pub(crate) mod window;

@@ -7,8 +7,10 @@ use rayon::prelude::*;
 
 /// Outputs that are reduced at once.
 const STRIP: usize = 64;
-/// Elements of the output per rayon task, about.
+/// Elements of the output per rayon task, about, of windows of few taps.
 const TASK: usize = 4096;
+/// Taps of a small window.
+const SMALL: usize = 16;
 
 /// Reduces every window: `step` takes one element in, `finish` gives the output of a window at a position.
 pub(crate) fn reduce<T: Element, A: Copy + Send + Sync>(
@@ -22,7 +24,8 @@ pub(crate) fn reduce<T: Element, A: Copy + Send + Sync>(
     if y.is_empty() {
         return;
     }
-    let at_once = (TASK / w.output).max(1);
+    let taps = volume(axes, |axis| axis.kernel.min(axis.input.max(1)));
+    let at_once = (TASK / w.output.saturating_mul(taps.div_ceil(SMALL)).max(1)).max(1);
     y.par_chunks_mut(w.output * at_once).enumerate().for_each(|(chunk, y)| {
         wide(Rows { axes, x, y, first: chunk * at_once, init, step: &step, finish: &finish });
     });
@@ -78,7 +81,9 @@ fn strip<T: Copy, A: Copy>(
             let v = at[1] * h.stride + kh * h.dilation - h.before;
             let line = &x[(z * h.input + v) * w.input..][..w.input];
             for kw in taps.clone() {
-                let inside = w.outputs(kw);
+                // An axis along which nothing happens is as long as the line, and needs no divisions.
+                let inside =
+                    if w.kernel == 1 && w.before == 0 { 0..w.output } else { w.outputs(kw) };
                 let from = inside.start.max(first);
                 let end = inside.end.min(first + sums.len());
                 if from < end {

@@ -4,6 +4,7 @@
 //! `target_feature`; [`Kernels`] is the table of those instances, chosen once for this machine.
 
 use crate::kernels::gemm::tile::{Dots, Panel, Turn};
+use crate::kernels::nchwc::tile::{Lanes, Tile};
 use std::sync::LazyLock;
 
 #[cfg(target_arch = "aarch64")]
@@ -77,6 +78,16 @@ pub(crate) struct Kernels {
     /// # Safety
     /// The pointers of the argument must be valid for what its fields say.
     pub(crate) turn: unsafe fn(&Turn),
+    /// See [`crate::kernels::nchwc::tile::tile`].
+    ///
+    /// # Safety
+    /// The pointers of the argument must be valid for what its fields say.
+    pub(crate) tile: unsafe fn(&Tile),
+    /// See [`crate::kernels::nchwc::tile::lanes`].
+    ///
+    /// # Safety
+    /// The pointers of the argument must be valid for what its fields say.
+    pub(crate) lanes_of_taps: unsafe fn(&Lanes),
 }
 
 /// Instantiates the kernels for one instruction set.
@@ -84,6 +95,7 @@ macro_rules! instantiate {
     ($table:ident, $name:literal, $simd:ty $(, $feature:literal)?) => {
         pub(crate) static $table: $crate::kernels::simd::Kernels = {
             use $crate::kernels::gemm::tile;
+            use $crate::kernels::nchwc::tile as nchwc;
             use $crate::kernels::simd::Simd;
 
             // SAFETY: the caller checked that the CPU has the features and vouches for the pointers.
@@ -104,6 +116,18 @@ macro_rules! instantiate {
                 // SAFETY: passed on from the caller.
                 unsafe { tile::turn::<$simd>(t) }
             }
+            // SAFETY: as above.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn conv(t: &nchwc::Tile) {
+                // SAFETY: passed on from the caller.
+                unsafe { nchwc::tile::<$simd>(t) }
+            }
+            // SAFETY: as above.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn lanes_of_taps(t: &nchwc::Lanes) {
+                // SAFETY: passed on from the caller.
+                unsafe { nchwc::lanes::<$simd>(t) }
+            }
             $crate::kernels::simd::Kernels {
                 name: $name,
                 rows: <$simd as Simd>::ROWS,
@@ -112,6 +136,8 @@ macro_rules! instantiate {
                 panel,
                 dots,
                 turn,
+                tile: conv,
+                lanes_of_taps,
             }
         };
     };

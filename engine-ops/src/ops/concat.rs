@@ -1,13 +1,16 @@
 //! Concat: operands one after the other along an axis.
 
 use crate::case::{Case, ints, ramp};
-use crate::cpu::{Cpu, CpuCtx};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta};
 use crate::def::AttrsExt;
 use crate::gpu::{Bind, GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError, axis};
+use crate::kernels::nchwc::BLOCK;
+use crate::layout::{Blocked, Takes};
 use crate::strided::{Loop, StridedCopy};
 use crate::{AttrDef, AttrKind, Kind, OnnxName, OpDef, OpError, Operand, for_size};
-use engine_format::{Attr, Dim, Tensor};
+use engine_format::{Attr, Attrs, Dim, Tensor};
+use std::sync::Arc;
 
 /// Concat.
 pub static CONCAT: OpDef = OpDef {
@@ -20,11 +23,25 @@ pub static CONCAT: OpDef = OpDef {
     outputs: &["concat_result"],
     kind: Kind::Move,
     infer,
+    blocked: Some(blocked),
     cpu: Cpu::kernel(cpu),
     gpu: Some(gpu),
     cases,
     ..OpDef::BASE
 };
+
+/// Whole blocks of channels one after the other.
+fn blocked(attrs: &Arc<Attrs>, shapes: &CpuShapes<'_>) -> Option<Blocked> {
+    let channels = axis(attrs.int("axis"), 4).ok()? == 1;
+    let whole = |meta: &Option<TensorMeta>| meta.as_ref().is_some_and(|m| m.shape[1] % BLOCK == 0);
+    if !channels || !shapes.inputs.iter().all(whole) {
+        return None;
+    }
+    let mut attrs = Attrs::clone(attrs);
+    attrs.insert("axis".to_owned(), Attr::Int(1));
+    let takes = vec![Takes::Blocks; shapes.inputs.len()];
+    Some(Blocked { def: &CONCAT, attrs: Arc::new(attrs), takes, leads: false })
+}
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let dtype = ctx.dtype(0)?;

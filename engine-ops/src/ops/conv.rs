@@ -40,6 +40,7 @@ pub static CONV: OpDef = OpDef {
     ],
     kind: Kind::Compute,
     infer,
+    blocked: Some(crate::ops::nchwc::blocked_conv),
     cpu: Cpu::Kernel { run, scratch },
     gpu: Some(gpu),
     tolerance: Tolerance::SUMS,
@@ -112,7 +113,7 @@ pub(super) fn operand_types(ctx: &InferCtx<'_>) -> Result<DType, InferError> {
 }
 
 /// The attribute `group`, at least 1.
-pub(super) fn groups(attrs: &Attrs) -> Result<usize, OpError> {
+pub(in crate::ops) fn groups(attrs: &Attrs) -> Result<usize, OpError> {
     let group = attrs.int("group");
     usize::try_from(group)
         .ok()

@@ -4,6 +4,7 @@ use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
+use crate::layout::elementwise;
 use crate::parallel::pieces;
 use crate::{OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, DType, Tensor};
@@ -19,6 +20,7 @@ pub static ELEMENTWISE: OpDef = OpDef {
         let x = ctx.facts(0)?;
         chain::infer(ctx, 1, vec![crate::infer::Facts { value: None, ..x.clone() }])
     },
+    blocked: Some(|attrs, shapes| elementwise(&ELEMENTWISE, attrs, shapes)),
     cpu: Cpu::kernel(run),
     gpu: Some(gpu),
     tolerance: Tolerance::ELEMENTWISE,

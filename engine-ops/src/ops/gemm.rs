@@ -2,15 +2,16 @@
 
 use crate::case::{Case, ramp};
 use crate::chain::{self, Chain};
-use crate::cpu::{Cpu, CpuCtx, CpuShapes};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep};
 use crate::def::{AttrsExt, PRODUCTS};
+use crate::form::{Columns, Form};
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::{self, Mat, Term};
-use crate::kernels::gemm::{Gemm, MatRef};
+use crate::kernels::gemm::{Epilogue, Gemm, MatRef, PackedB};
 use crate::ops::matmul::GpuProduct;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
-use engine_format::{Attr, Attrs, DType, Dim, Tensor};
+use engine_format::{Attr, Attrs, DType, Dim, Element, Tensor};
 use half::{bf16, f16};
 
 pub static GEMM: OpDef = OpDef {
@@ -31,7 +32,7 @@ pub static GEMM: OpDef = OpDef {
     ],
     kind: Kind::Compute,
     infer,
-    cpu: Cpu::Kernel { run, scratch },
+    cpu: Cpu::Planned(|shapes| Ok(Box::new(Step::new(shapes)?))),
     gpu: Some(gpu),
     tolerance: Tolerance::SUMS,
     cases,
@@ -125,60 +126,91 @@ impl Plan {
     }
 }
 
-fn scratch(shapes: &CpuShapes<'_>) -> usize {
-    match (&shapes.inputs[0], &shapes.inputs[1]) {
-        (Some(a), Some(b)) if a.dtype == DType::F32 => {
-            Plan::new(shapes.attrs, &a.shape, &b.shape, None).gemm.scratch()
+/// A Gemm of concrete shapes.
+struct Step {
+    dtype: DType,
+    plan: Plan,
+    scratch: usize,
+}
+
+impl Step {
+    fn new(shapes: &CpuShapes<'_>) -> Result<Self, OpError> {
+        let [Some(a), Some(b), rest @ ..] = shapes.inputs else {
+            return Err(OpError::new("an operand is missing"));
+        };
+        let c = rest.first().and_then(Option::as_ref).map(|c| c.shape.as_slice());
+        let plan = Plan::new(shapes.attrs, &a.shape, &b.shape, c);
+        let scratch = if a.dtype == DType::F32 { plan.gemm.scratch() } else { 0 };
+        Ok(Self { dtype: a.dtype, plan, scratch })
+    }
+
+    fn multiply(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+        let (a, b, c) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
+        let (a, b) = (a.slice::<f32>(), b.slice::<f32>());
+        let Plan { gemm, a: [a_row, a_col], b: [b_row, b_col], c: steps, alpha, beta } = self.plan;
+        let c = steps.zip(c.map(|c| c.slice::<f32>()));
+        let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
+        let stage_operands = ctx.inputs.get(OWN..).unwrap_or_default();
+        let chain = Chain::new(ctx.attrs, stage_operands, out.shape)?;
+        let finish = |_: usize, row: usize, col: usize, run: &mut [f32]| {
+            if alpha != 1.0 {
+                run.iter_mut().for_each(|y| *y *= alpha);
+            }
+            match c {
+                None => {}
+                Some(([c_row, 1], c)) => {
+                    let c = &c[row * c_row + col..][..run.len()];
+                    run.iter_mut().zip(c).for_each(|(y, &c)| *y += beta * c);
+                }
+                Some(([c_row, _], c)) => run.iter_mut().for_each(|y| *y += beta * c[row * c_row]),
+            }
+            if let Some(chain) = &chain {
+                chain.apply(row * gemm.n + col, run);
+            }
+        };
+        let plain = c.is_none() && alpha == 1.0 && chain.is_none();
+        let epilogue = (!plain).then_some(&finish as Epilogue<'_>);
+        let left = MatRef { data: a, row: a_row, col: a_col };
+        match ctx.forms.get(1).copied().flatten() {
+            Some(form) => {
+                let operands = |_| (left, PackedB::new(form, gemm.k, gemm.n));
+                gemm.run(operands, out.slice(), ctx.scratch, epilogue);
+            }
+            None => {
+                let operands = |_| (left, MatRef { data: b, row: b_row, col: b_col });
+                gemm.run(operands, out.slice(), ctx.scratch, epilogue);
+            }
         }
-        _ => 0,
+        Ok(())
     }
 }
 
-fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
-    let (a, b, c) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
-    let plan = Plan::new(ctx.attrs, a.shape, b.shape, c.map(|c| c.shape));
-    if a.dtype != DType::F32 {
-        return for_dtype!(
-            a.dtype,
-            [F64 => f64, F16 => f16, BF16 => bf16, I32 => i32, I64 => i64, U32 => u32, U64 => u64],
+impl CpuStep for Step {
+    fn scratch(&self) -> usize {
+        self.scratch
+    }
+
+    fn form(&self, i: usize) -> Option<Form> {
+        let Plan { gemm, a, b, .. } = &self.plan;
+        let packs = self.dtype == DType::F32 && gemm.packs(*a, *b);
+        (i == 1 && packs).then_some(Form::Columns(Columns { k: gemm.k, n: gemm.n, steps: *b }))
+    }
+
+    fn run(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+        let (a, b, c) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
+        for_dtype!(
+            self.dtype,
+            [F64 => f64, F16 => f16, BF16 => bf16, I32 => i32, I64 => i64, U32 => u32, U64 => u64, F32 => f32],
             T => {
+                if T::DTYPE == DType::F32 {
+                    return self.multiply(ctx);
+                }
                 let c = c.map(|c| c.slice::<T>());
-                plain(&plan, a.slice::<T>(), b.slice::<T>(), c, ctx.output().slice::<T>());
+                plain(&self.plan, a.slice::<T>(), b.slice::<T>(), c, ctx.output().slice::<T>());
                 Ok(())
             }
-        );
+        )
     }
-    let operands = |_| {
-        let (a, b) = (a.slice::<f32>(), b.slice::<f32>());
-        let [a_row, a_col] = plan.a;
-        let [b_row, b_col] = plan.b;
-        (MatRef { data: a, row: a_row, col: a_col }, MatRef { data: b, row: b_row, col: b_col })
-    };
-    let c = plan.c.zip(c.map(|c| c.slice::<f32>()));
-    let (alpha, beta) = (plan.alpha, plan.beta);
-    let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
-    let stage_operands = ctx.inputs.get(OWN..).unwrap_or_default();
-    let chain = Chain::new(ctx.attrs, stage_operands, out.shape)?;
-    let n = plan.gemm.n;
-    let finish = |_: usize, row: usize, col: usize, run: &mut [f32]| {
-        if alpha != 1.0 {
-            run.iter_mut().for_each(|y| *y *= alpha);
-        }
-        match c {
-            None => {}
-            Some(([c_row, 1], c)) => {
-                let c = &c[row * c_row + col..][..run.len()];
-                run.iter_mut().zip(c).for_each(|(y, &c)| *y += beta * c);
-            }
-            Some(([c_row, _], c)) => run.iter_mut().for_each(|y| *y += beta * c[row * c_row]),
-        }
-        if let Some(chain) = &chain {
-            chain.apply(row * n + col, run);
-        }
-    };
-    let plain = c.is_none() && alpha == 1.0 && chain.is_none();
-    plan.gemm.run(operands, out.slice(), ctx.scratch, (!plain).then_some(&finish));
-    Ok(())
 }
 
 fn plain<T: Term>(plan: &Plan, a: &[T], b: &[T], c: Option<&[T]>, out: &mut [T]) {

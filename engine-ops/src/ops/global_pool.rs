@@ -1,15 +1,17 @@
 //! Pools over all spatial axes at once.
 
 use crate::case::{Case, ramp};
-use crate::cpu::{Cpu, CpuCtx};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes};
 use crate::def::FLOATS;
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
-use crate::ops::pool::{Greatest, IS_NAN};
+use crate::layout::Blocked;
+use crate::ops::pool::{self, AVERAGE_POOL, Greatest, IS_NAN, MAX_POOL};
 use crate::{Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
-use engine_format::{DType, Dim, Element, Tensor};
+use engine_format::{Attr, Attrs, DType, Dim, Element, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub static GLOBAL_MAX_POOL: OpDef = OpDef {
     name: "GlobalMaxPool",
@@ -18,6 +20,7 @@ pub static GLOBAL_MAX_POOL: OpDef = OpDef {
     inputs: &[Operand::data("X").of(FLOATS).shaped("N C ...")],
     kind: Kind::Compute,
     infer,
+    blocked: Some(|_, shapes| blocked(&MAX_POOL, shapes)),
     cpu: Cpu::kernel(max),
     gpu: Some(|ctx| Ok(gpu(ctx, "GlobalMaxPool", MAX, "best"))),
     tolerance: Tolerance::EXACT,
@@ -32,6 +35,7 @@ pub static GLOBAL_AVERAGE_POOL: OpDef = OpDef {
     inputs: &[Operand::data("X").of(FLOATS).shaped("N C ...")],
     kind: Kind::Compute,
     infer,
+    blocked: Some(|_, shapes| blocked(&AVERAGE_POOL, shapes)),
     cpu: Cpu::kernel(average),
     gpu: Some(|ctx| Ok(gpu(ctx, "GlobalAveragePool", "a + b", "best / f32(params.size)"))),
     tolerance: Tolerance::SUMS,
@@ -50,6 +54,13 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let mut shape = x[..2].to_vec();
     shape.resize(x.len(), Dim::from(1));
     Ok(vec![Facts::new(dtype, shape)])
+}
+
+/// One window as large as the image.
+fn blocked(def: &'static OpDef, shapes: &CpuShapes<'_>) -> Option<Blocked> {
+    let sizes = shapes.inputs[0].as_ref()?.shape[2..].iter().map(|&size| size as i64).collect();
+    let attrs = Attrs::from([("kernel_shape".to_owned(), Attr::Ints(sizes))]);
+    pool::blocked(def, &Arc::new(def.normalise(attrs).ok()?), shapes)
 }
 
 /// Elements of one channel of one image.

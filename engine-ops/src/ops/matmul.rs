@@ -2,15 +2,16 @@
 
 use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
-use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep, TensorMeta};
 use crate::def::{AttrsExt, PRODUCTS};
 use crate::fill::filled;
+use crate::form::{Columns, Form};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError, broadcast};
 use crate::kernels::blocked::{self, Mat, Term};
-use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
+use crate::kernels::gemm::{Epilogue, Gemm, MatRef, PackedB};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
-use engine_format::{Attr, Attrs, DType, Tensor};
+use engine_format::{Attr, Attrs, DType, Element, Tensor};
 use half::{bf16, f16};
 
 pub static MATMUL: OpDef = OpDef {
@@ -21,7 +22,7 @@ pub static MATMUL: OpDef = OpDef {
     inputs: &[Operand::data("A").of(PRODUCTS).learned(), Operand::data("B").like(0).learned()],
     kind: Kind::Compute,
     infer,
-    cpu: Cpu::Kernel { run, scratch },
+    cpu: Cpu::Planned(|shapes| Ok(Box::new(Step::new(shapes)?))),
     gpu: Some(gpu),
     tolerance: Tolerance::SUMS,
     cases,
@@ -171,49 +172,76 @@ impl Product {
     }
 }
 
-fn scratch(shapes: &CpuShapes<'_>) -> usize {
-    match (&shapes.inputs[0], &shapes.inputs[1]) {
-        (Some(a), Some(b)) if a.dtype == DType::F32 => {
-            Product::new(&a.shape, &b.shape, transposed(shapes.attrs)).gemm.scratch()
+/// A product of concrete shapes.
+struct Step {
+    dtype: DType,
+    product: Product,
+    scratch: usize,
+}
+
+impl Step {
+    fn new(shapes: &CpuShapes<'_>) -> Result<Self, OpError> {
+        let [Some(a), Some(b), ..] = shapes.inputs else {
+            return Err(OpError::new("an operand is missing"));
+        };
+        let product = Product::new(&a.shape, &b.shape, transposed(shapes.attrs));
+        let scratch = if a.dtype == DType::F32 { product.gemm.scratch() } else { 0 };
+        Ok(Self { dtype: a.dtype, product, scratch })
+    }
+
+    fn multiply(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+        let (a, b) = (ctx.input(0).slice::<f32>(), ctx.input(1).slice::<f32>());
+        let Self { product, .. } = self;
+        let Gemm { m, n, k, .. } = product.gemm;
+        let ([a_row, a_col], [b_row, b_col]) = (product.a, product.b);
+        let left = |start| MatRef { data: &a[start..], row: a_row, col: a_col };
+        let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
+        let chain = Chain::new(ctx.attrs, ctx.inputs.get(OWN..).unwrap_or_default(), out.shape)?;
+        let finish = |i: usize, row: usize, col: usize, run: &mut [f32]| {
+            if let Some(chain) = &chain {
+                chain.apply((i * m + row) * n + col, run);
+            }
+        };
+        let epilogue = chain.is_some().then_some(&finish as Epilogue<'_>);
+        if let Some(form) = ctx.forms.get(1).copied().flatten() {
+            let operands = |_| (left(0), PackedB::new(form, k, n));
+            product.gemm.run(operands, out.slice(), ctx.scratch, epilogue);
+            return Ok(());
         }
-        _ => 0,
+        let operands = |i| {
+            let (x, y) = product.starts(i);
+            (left(x), MatRef { data: &b[y..], row: b_row, col: b_col })
+        };
+        product.gemm.run(operands, out.slice(), ctx.scratch, epilogue);
+        Ok(())
     }
 }
 
-fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
-    let (a, b) = (ctx.input(0), ctx.input(1));
-    let product = Product::new(a.shape, b.shape, transposed(ctx.attrs));
-    let Gemm { m, n, .. } = product.gemm;
-    if a.dtype != DType::F32 {
-        return for_dtype!(
-            a.dtype,
-            [F64 => f64, F16 => f16, BF16 => bf16, I32 => i32, I64 => i64, U32 => u32, U64 => u64],
+impl CpuStep for Step {
+    fn scratch(&self) -> usize {
+        self.scratch
+    }
+
+    fn form(&self, i: usize) -> Option<Form> {
+        let Product { gemm, a, b, .. } = &self.product;
+        let one = self.dtype == DType::F32 && gemm.batch == 1 && gemm.packs(*a, *b);
+        (i == 1 && one).then_some(Form::Columns(Columns { k: gemm.k, n: gemm.n, steps: *b }))
+    }
+
+    fn run(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+        let (a, b) = (ctx.input(0), ctx.input(1));
+        for_dtype!(
+            self.dtype,
+            [F64 => f64, F16 => f16, BF16 => bf16, I32 => i32, I64 => i64, U32 => u32, U64 => u64, F32 => f32],
             T => {
-                plain(&product, a.slice::<T>(), b.slice::<T>(), ctx.output().slice::<T>());
+                if T::DTYPE == DType::F32 {
+                    return self.multiply(ctx);
+                }
+                plain(&self.product, a.slice::<T>(), b.slice::<T>(), ctx.output().slice::<T>());
                 Ok(())
             }
-        );
-    }
-    let (a, b) = (a.slice::<f32>(), b.slice::<f32>());
-    let operands = |i| {
-        let (x, y) = product.starts(i);
-        let [a_row, a_col] = product.a;
-        let [b_row, b_col] = product.b;
-        (
-            MatRef { data: &a[x..], row: a_row, col: a_col },
-            MatRef { data: &b[y..], row: b_row, col: b_col },
         )
-    };
-    let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
-    let chain = Chain::new(ctx.attrs, ctx.inputs.get(OWN..).unwrap_or_default(), out.shape)?;
-    let finish = |i: usize, row: usize, col: usize, run: &mut [f32]| {
-        if let Some(chain) = &chain {
-            chain.apply((i * m + row) * n + col, run);
-        }
-    };
-    let epilogue = chain.is_some().then_some(&finish as Epilogue<'_>);
-    product.gemm.run(operands, out.slice(), ctx.scratch, epilogue);
-    Ok(())
+    }
 }
 
 fn plain<T: Term>(product: &Product, a: &[T], b: &[T], out: &mut [T]) {

@@ -42,6 +42,7 @@ mod matmul;
 mod max_roi_pool;
 mod max_unpool;
 mod mel_weight_matrix;
+mod nchwc;
 mod non_max_suppression;
 mod non_zero;
 mod norm;
@@ -256,6 +257,10 @@ pub static TABLE: &[&OpDef] = &[
     &conv_transpose::CONV_TRANSPOSE,
     &conv_transpose::FUSED_CONV_TRANSPOSE,
     &deform_im2col::DEFORM_IM2COL,
+    // Over images whose channels lie in blocks.
+    &nchwc::BLOCKED_CONV,
+    &nchwc::TO_BLOCKS,
+    &nchwc::FROM_BLOCKS,
     // Pools.
     &pool::MAX_POOL,
     &pool::AVERAGE_POOL,

@@ -1,17 +1,19 @@
 //! Pools: the greatest, the mean or the norm of each window.
 
 use crate::case::{Case, ramp};
-use crate::cpu::{Cpu, CpuCtx};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes};
 use crate::def::{AttrsExt, FLOATS};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::pooling::reduce;
 use crate::kernels::window::{Axis, Window, three, volume};
+use crate::layout::{Blocked, Takes};
 use crate::ops::conv::{axis_params, window_rounds};
 use crate::{AttrDef, AttrKind, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{Attr, Attrs, DType, Element, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub static MAX_POOL: OpDef = OpDef {
     name: "MaxPool",
@@ -31,6 +33,7 @@ pub static MAX_POOL: OpDef = OpDef {
     outputs: &["Y", "Indices"],
     kind: Kind::Compute,
     infer,
+    blocked: Some(|attrs, shapes| blocked(&MAX_POOL, attrs, shapes)),
     cpu: Cpu::kernel(max),
     gpu: Some(|ctx| gpu(ctx, &MAX_WGSL)),
     tolerance: Tolerance::EXACT,
@@ -55,6 +58,7 @@ pub static AVERAGE_POOL: OpDef = OpDef {
     inputs: &[Operand::data("X").of(FLOATS)],
     kind: Kind::Compute,
     infer,
+    blocked: Some(|attrs, shapes| blocked(&AVERAGE_POOL, attrs, shapes)),
     cpu: Cpu::kernel(average),
     gpu: Some(|ctx| gpu(ctx, &AVERAGE_WGSL)),
     tolerance: Tolerance::SUMS,
@@ -100,6 +104,27 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
         facts.push(Facts::new(DType::I64, shape));
     }
     Ok(facts)
+}
+
+/// A pool of blocks is one with a third axis, along which it does nothing.
+pub(super) fn blocked(
+    def: &'static OpDef,
+    attrs: &Arc<Attrs>,
+    shapes: &CpuShapes<'_>,
+) -> Option<Blocked> {
+    let window = Window::read(attrs, 2, None).ok()?;
+    let [h, w] = window.axes(&shapes.inputs[0].as_ref()?.shape[2..]).ok()?[..] else { return None };
+    let mut attrs = Attrs::clone(attrs);
+    let mut set = |name: &str, values: [usize; 3]| {
+        attrs.insert(name.to_owned(), Attr::Ints(values.map(|v| v as i64).to_vec()));
+    };
+    set("kernel_shape", [h.kernel, w.kernel, 1]);
+    set("strides", [h.stride, w.stride, 1]);
+    set("dilations", [h.dilation, w.dilation, 1]);
+    let pads = [h.before, w.before, 0, h.after, w.after, 0];
+    attrs.insert("pads".to_owned(), Attr::Ints(pads.map(|p| p as i64).to_vec()));
+    attrs.insert("auto_pad".to_owned(), Attr::Str("NOTSET".to_owned()));
+    Some(Blocked { def, attrs: Arc::new(attrs), takes: vec![Takes::Blocks], leads: false })
 }
 
 fn axes(attrs: &Attrs, x: &[usize]) -> Result<[Axis; 3], OpError> {

@@ -3,7 +3,7 @@
 
 use crate::error::{RunError, RunErrorKind};
 use engine_format::{AlignedBuf, Attrs, Tensor};
-use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
+use engine_ops::cpu::{CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
 use engine_ops::{OpDef, OpError};
 
 /// A tensor's type.
@@ -18,15 +18,13 @@ pub(crate) fn evaluate(
     inputs: &[Option<Tensor>],
     outputs: &[Option<TensorMeta>],
 ) -> Result<Vec<Option<Tensor>>, OpError> {
-    let Cpu::Kernel { run, .. } = def.cpu else {
-        return Err(OpError::new(format!("{def:?} has no CPU kernel for results of known shape")));
-    };
     let metas: Vec<Option<TensorMeta>> =
         inputs.iter().map(|t| t.as_ref().map(self::meta)).collect();
     let shapes = CpuShapes { attrs, inputs: &metas, outputs };
     let memory =
         |bytes: usize| AlignedBuf::try_zeroed(bytes).map_err(|why| OpError::new(why.to_string()));
-    let mut scratch = memory(def.scratch(&shapes))?;
+    let kernel = def.ready(&shapes)?;
+    let mut scratch = memory(kernel.scratch())?;
     let mut buffers = outputs
         .iter()
         .map(|o| o.as_ref().map(|o| memory(o.byte_len())).transpose())
@@ -42,7 +40,8 @@ pub(crate) fn evaluate(
                 Some(TensorMut { dtype: meta.dtype, shape: &meta.shape, bytes })
             })
             .collect();
-        run(&mut CpuCtx { attrs, inputs: &inputs, outputs: &mut results, scratch: &mut scratch })?;
+        let (inputs, outputs) = (&inputs, &mut results);
+        kernel.run(&mut CpuCtx { attrs, inputs, outputs, scratch: &mut scratch, forms: &[] })?;
     }
     buffers
         .into_iter()

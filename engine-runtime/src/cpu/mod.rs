@@ -1,16 +1,22 @@
 //! Running segments on the CPU.
 
+mod forms;
 pub(crate) mod kernel;
+mod layout;
 
-use crate::backend::{Backend, Constants, Finished, Run};
-use crate::cancel;
+use crate::backend::{Backend, Constants, Finished, Run, same};
+use crate::cancel::StepTime;
 use crate::error::{RunError, RunErrorKind};
 use crate::limits;
 use crate::plan::{Operand, Place, Segment, Slots, Step, assign};
+use engine_format::ValueId;
 use engine_format::{AlignedBuf, Bytes, OutOfMemory, Tensor};
-use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
-use engine_ops::{OpDef, OpError};
+use engine_ops::OpError;
+use engine_ops::cpu::{CpuCtx, CpuShapes, Ready, TensorMeta, TensorMut, TensorRef};
+use engine_ops::form::Form;
+use forms::Forms;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// How the CPU runs kernels.
 #[derive(Clone, Default)]
@@ -48,29 +54,44 @@ struct Arena {
     scratch: AlignedBuf,
 }
 
-/// A segment with its memory planned.
+/// Constants where the CPU reads them: weights in the mapped file or in the prepared tensors, and the forms that kernels asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Resident {
+    constants: Constants,
+    forms: Forms<ValueId>,
+}
+
+impl Resident {
+    /// Constants of which no form was made yet.
+    pub fn new(constants: Constants) -> Self {
+        Self { constants, forms: Forms::default() }
+    }
+}
+
+/// The physical plan of a segment: its values laid out, kernels chosen, memory planned.
 #[derive(Debug)]
 pub(crate) struct Lowered {
+    segment: Arc<Segment>,
     slots: Slots,
-    /// Bytes of scratch of each step.
-    scratch: Vec<usize>,
+    /// The kernel of each step.
+    kernels: Vec<Ready>,
+    /// Bytes of scratch of the step that takes most.
+    scratch: usize,
+    /// Forms of the constants of the segment.
+    forms: Forms<usize>,
 }
 
 impl Arena {
     /// Has the memory that a run of the segment takes.
-    fn provide(
-        &mut self,
-        segment: &Segment,
-        slots: &Slots,
-        scratch: &[usize],
-    ) -> Result<(), OutOfMemory> {
+    fn provide(&mut self, lowered: &Lowered) -> Result<(), OutOfMemory> {
+        let Lowered { segment, slots, scratch, .. } = lowered;
         while self.slots.len() < slots.sizes.len() {
             self.slots.push(AlignedBuf::default());
         }
         for (slot, &size) in self.slots.iter_mut().zip(&slots.sizes) {
             slot.try_grow(size)?;
         }
-        self.scratch.try_grow(scratch.iter().copied().max().unwrap_or(0))?;
+        self.scratch.try_grow(*scratch)?;
         self.kept.clear();
         for buffer in &segment.buffers {
             self.kept.push(match buffer.kept {
@@ -99,34 +120,45 @@ impl CpuBackend {
 impl Backend for CpuBackend {
     const CHOOSES: bool = false;
 
-    /// Weights are read where they are: in the mapped file or in the prepared tensors.
-    type Resident = Constants;
+    type Resident = Resident;
     type Lowered = Lowered;
     type Carried = Tensor;
 
     fn load(
         &self,
         constants: &Constants,
-        _previous: Option<(&Constants, &Constants)>,
-    ) -> Result<Constants, RunError> {
-        Ok(constants.clone())
+        previous: Option<(&Constants, &Resident)>,
+    ) -> Result<Resident, RunError> {
+        let resident = Resident::new(constants.clone());
+        if let Some((before, previous)) = previous {
+            let kept =
+                |id| before.get(&id).zip(constants.get(&id)).is_some_and(|(a, b)| same(a, b));
+            resident.forms.adopt(&previous.forms, kept);
+        }
+        Ok(resident)
     }
 
     fn lower(&self, segment: &Arc<Segment>) -> Result<Lowered, RunError> {
-        // What a kernel asks for may follow the number of threads that it will have.
-        let scratch = self.install(|| segment.steps.iter().map(scratch_bytes).collect());
-        Ok(Lowered { slots: assign(segment, TensorMeta::byte_len), scratch })
+        let segment = match layout::physical(segment) {
+            Some(physical) => Arc::new(physical),
+            None => segment.clone(),
+        };
+        // How a kernel cuts its work may follow the number of threads that it will have.
+        let kernels =
+            self.install(|| segment.steps.iter().map(ready).collect::<Result<Vec<_>, _>>())?;
+        let scratch = kernels.iter().map(Ready::scratch).max().unwrap_or(0);
+        let slots = assign(&segment, TensorMeta::byte_len);
+        Ok(Lowered { segment, slots, kernels, scratch, forms: Forms::default() })
     }
 
     fn cost(&self, lowered: &Lowered) -> usize {
-        lowered.scratch.len() * size_of::<usize>()
+        lowered.kernels.len() * (size_of::<Ready>() + size_of::<Step>())
             + lowered.slots.of.len() * size_of::<Option<usize>>()
     }
 
-    fn memory(&self, segment: &Segment, lowered: &Lowered) -> u64 {
-        let kept = segment.buffers.iter().filter(|b| b.kept).map(|b| b.meta.byte_len());
-        let scratch = lowered.scratch.iter().copied().max();
-        let all = lowered.slots.sizes.iter().copied().chain(kept).chain(scratch);
+    fn memory(&self, _segment: &Segment, lowered: &Lowered) -> u64 {
+        let kept = lowered.segment.buffers.iter().filter(|b| b.kept).map(|b| b.meta.byte_len());
+        let all = lowered.slots.sizes.iter().copied().chain(kept).chain([lowered.scratch]);
         all.fold(0, |sum: u64, bytes| sum.saturating_add(bytes as u64))
     }
 
@@ -140,9 +172,12 @@ impl Backend for CpuBackend {
     }
 }
 
-fn scratch_bytes(step: &Step) -> usize {
+fn ready(step: &Step) -> Result<Ready, RunError> {
     let (inputs, outputs) = (step.input_metas(), step.output_metas());
-    step.def.scratch(&CpuShapes { attrs: &step.attrs, inputs: &inputs, outputs: &outputs })
+    let shapes = CpuShapes { attrs: &step.attrs, inputs: &inputs, outputs: &outputs };
+    step.def
+        .ready(&shapes)
+        .map_err(|why| kernel::node_error(RunErrorKind::Node, step.def, &step.path, &inputs, &why))
 }
 
 fn execute(
@@ -150,15 +185,23 @@ fn execute(
     arena: &mut Arena,
     poison: bool,
 ) -> Result<Finished<Tensor>, RunError> {
-    let Lowered { slots, scratch } = run.lowered;
-    arena
-        .provide(run.segment, slots, scratch)
-        .map_err(|why| limits::too_large(run.segment, &why.to_string()))?;
-    for (step, &scratch) in run.segment.steps.iter().zip(scratch) {
-        cancel::check(run.cancel)?;
-        call(run, arena, step, scratch, poison).map_err(|why| {
+    let lowered = run.lowered;
+    arena.provide(lowered).map_err(|why| limits::too_large(&lowered.segment, &why.to_string()))?;
+    for (step, kernel) in lowered.segment.steps.iter().zip(&lowered.kernels) {
+        run.options.check()?;
+        let begun = run.options.profile.is_some().then(Instant::now);
+        call(run, arena, step, kernel, poison).map_err(|why| {
             kernel::node_error(RunErrorKind::Node, step.def, &step.path, &step.input_metas(), &why)
         })?;
+        if let Some((profile, begun)) = run.options.profile.as_ref().zip(begun) {
+            profile.receive(&StepTime {
+                path: &step.path,
+                op: step.def.name,
+                inputs: &step.input_metas(),
+                outputs: &step.output_metas(),
+                time: begun.elapsed(),
+            });
+        }
     }
     finish(run, arena)
 }
@@ -170,7 +213,7 @@ fn call(
     run: &Run<'_, CpuBackend>,
     arena: &mut Arena,
     step: &Step,
-    scratch: usize,
+    kernel: &Ready,
     poison: bool,
 ) -> Result<(), OpError> {
     // Where nothing is to be written there is nothing to calculate.
@@ -193,7 +236,8 @@ fn call(
     if poison {
         scratch_buf.fill(0xFF);
     }
-    let result = with_refs(run, arena, step, written, &mut scratch_buf[..scratch]);
+    let result =
+        with_refs(run, arena, (step, kernel), written, &mut scratch_buf[..kernel.scratch()]);
     for (buf, output) in written.iter_mut().zip(&step.outputs) {
         if let Some(output) = output {
             *storage(arena, &run.lowered.slots, output.buffer) = std::mem::take(buf);
@@ -219,7 +263,7 @@ fn list<'a, T: Default>(
 fn with_refs(
     run: &Run<'_, CpuBackend>,
     arena: &Arena,
-    step: &Step,
+    (step, kernel): (&Step, &Ready),
     written: &mut [AlignedBuf],
     scratch: &mut [u8],
 ) -> Result<(), OpError> {
@@ -243,16 +287,29 @@ fn with_refs(
             bytes: &mut buf[..output.meta.byte_len()],
         });
     }
-    let kernel = kernel_of(step.def)?;
-    kernel(&mut CpuCtx { attrs: &step.attrs, inputs, outputs, scratch })
+    // Only operands that are listed on the stack come in forms: those of the operators that ask for them are few.
+    let mut made = [const { None }; INLINE];
+    for (i, (slot, operand)) in made.iter_mut().zip(&step.inputs).enumerate() {
+        *slot = kernel
+            .form(i)
+            .zip(operand.as_ref())
+            .and_then(|(form, operand)| form_of(run, form, operand));
+    }
+    let mut forms = [None; INLINE];
+    for (slot, made) in forms.iter_mut().zip(&made) {
+        *slot = made.as_ref().map(|made| bytemuck::cast_slice(made));
+    }
+    kernel.run(&mut CpuCtx { attrs: &step.attrs, inputs, outputs, scratch, forms: &forms })
 }
 
-type Kernel = fn(&mut CpuCtx<'_>) -> Result<(), OpError>;
-
-fn kernel_of(def: &OpDef) -> Result<Kernel, OpError> {
-    match def.cpu {
-        Cpu::Kernel { run, .. } => Ok(run),
-        _ => Err(OpError::new("the operator has no CPU kernel for results of known shape")),
+/// The form of an operand, if it is a whole constant and the form is there.
+fn form_of(run: &Run<'_, CpuBackend>, form: Form, operand: &Operand) -> Option<Arc<AlignedBuf>> {
+    match operand.place {
+        Place::Resident(id) => run.resident.forms.get(id, form, &run.resident.constants[&id]),
+        Place::Constant(i) => {
+            run.lowered.forms.get(i, form, &run.lowered.segment.constants[i].tensor)
+        }
+        Place::Input(_) | Place::Buffer(_) | Place::Carried(_) => None,
     }
 }
 
@@ -268,8 +325,8 @@ fn storage<'a>(arena: &'a mut Arena, slots: &Slots, buffer: usize) -> &'a mut Al
 fn bytes<'a>(run: &Run<'a, CpuBackend>, arena: &'a Arena, operand: &Operand) -> &'a [u8] {
     let all: &[u8] = match operand.place {
         Place::Input(i) => run.inputs[i].bytes(),
-        Place::Resident(id) => run.resident[&id].bytes(),
-        Place::Constant(i) => run.segment.constants[i].tensor.bytes(),
+        Place::Resident(id) => run.resident.constants[&id].bytes(),
+        Place::Constant(i) => run.lowered.segment.constants[i].tensor.bytes(),
         Place::Carried(i) => run.carried[i].bytes(),
         Place::Buffer(i) => match run.lowered.slots.of[i] {
             Some(slot) => &arena.slots[slot],
@@ -284,7 +341,7 @@ fn finish(run: &Run<'_, CpuBackend>, arena: &mut Arena) -> Result<Finished<Tenso
     let kept: Vec<Option<Bytes>> = arena
         .kept
         .iter_mut()
-        .zip(&run.segment.buffers)
+        .zip(&run.lowered.segment.buffers)
         .map(|(buf, buffer)| buffer.kept.then(|| std::mem::take(buf).into()))
         .collect();
     let mut give = |operand: &Operand| {
@@ -294,8 +351,8 @@ fn finish(run: &Run<'_, CpuBackend>, arena: &mut Arena) -> Result<Finished<Tenso
         };
         match operand.place {
             Place::Input(i) => tensor(run.inputs[i].bytes()),
-            Place::Resident(id) => tensor(run.resident[&id].bytes()),
-            Place::Constant(i) => tensor(run.segment.constants[i].tensor.bytes()),
+            Place::Resident(id) => tensor(run.resident.constants[&id].bytes()),
+            Place::Constant(i) => tensor(run.lowered.segment.constants[i].tensor.bytes()),
             Place::Carried(i) => tensor(run.carried[i].bytes()),
             Place::Buffer(i) => {
                 tensor(kept[i].as_ref().expect("results are read from kept buffers"))
@@ -303,7 +360,7 @@ fn finish(run: &Run<'_, CpuBackend>, arena: &mut Arena) -> Result<Finished<Tenso
         }
     };
     Ok(Finished {
-        host: run.segment.host.iter().map(&mut give).collect::<Result<_, _>>()?,
-        carry: run.segment.carry.iter().map(&mut give).collect::<Result<_, _>>()?,
+        host: run.lowered.segment.host.iter().map(&mut give).collect::<Result<_, _>>()?,
+        carry: run.lowered.segment.carry.iter().map(&mut give).collect::<Result<_, _>>()?,
     })
 }

@@ -7,7 +7,6 @@ use super::lower::{GpuLowered, Op, Placement};
 use super::resident::GpuResident;
 use super::transfer::Readback;
 use crate::backend::{Backend, Constants, Finished, Run};
-use crate::cancel;
 use crate::cpu::kernel::{evaluate, node_error, tensor};
 use crate::error::{RunError, RunErrorKind};
 use crate::plan::{Operand, Place, Segment};
@@ -192,7 +191,7 @@ impl Going<'_> {
     fn steps(&mut self) -> Result<(), RunError> {
         let mut fetches = 0;
         for op in &self.values.run.lowered.ops {
-            cancel::check(self.values.run.cancel)?;
+            self.values.run.options.check()?;
             match op {
                 Op::Launch(end) => self.pending = *end,
                 Op::Fetch(buffers) => {
@@ -262,7 +261,7 @@ impl Going<'_> {
 
     /// Submits the rest and reads the results that are on the device. An index that lies outside is an error then.
     fn results(&self) -> Result<Vec<Tensor>, RunError> {
-        cancel::check(self.values.run.cancel)?;
+        self.values.run.options.check()?;
         let Run { segment, lowered, .. } = self.values.run;
         let notes = &self.lease.notes;
         let nothing = lowered.results.is_empty() && notes.buffer().is_none();

@@ -5,6 +5,7 @@ use super::device::GpuDevice;
 use super::error::GpuError;
 use super::words::gpu_len;
 use crate::backend::Constants;
+use crate::backend::same;
 use engine_format::{Tensor, ValueId};
 use engine_ops::cpu::{TensorMeta, TensorRef};
 use std::collections::BTreeMap;
@@ -90,12 +91,6 @@ impl Drop for GpuResident {
             pool.forget(self.id);
         }
     }
-}
-
-/// Whether two tensors are one: the same host memory under the same type.
-fn same(a: &Tensor, b: &Tensor) -> bool {
-    let (x, y) = (a.bytes(), b.bytes());
-    a.dtype() == b.dtype() && x.as_ptr() == y.as_ptr() && x.len() == y.len()
 }
 
 /// A tensor in a buffer of its own; `None` if it cannot be kept on the device.

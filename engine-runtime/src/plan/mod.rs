@@ -134,7 +134,7 @@ pub struct Segment {
 }
 
 /// How a segment ends.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum End {
     /// [`Segment::host`] holds the program's outputs.
     Done,

@@ -5,6 +5,7 @@ mod layers;
 mod loops;
 mod on_gpu;
 mod paths;
+mod physical;
 mod planning;
 mod random;
 mod results;

@@ -168,7 +168,7 @@ fn a_node_whose_shape_depends_on_data_runs_between_two_segments() {
     for x in [[-1.0f32, 2.0, -3.0, 4.0], [-1.0, -2.0, -3.0, 4.0], [1.0, 2.0, -3.0, 4.0]] {
         let tensors = [Tensor::from_slice(&[4], &x)];
         let given = Given { tensors: &tensors, layout: &[Layout::Tensor] };
-        let y = session.run(&BTreeMap::new(), given, None).unwrap();
+        let y = session.run(&Default::default(), given, &Default::default()).unwrap();
         let bent: Vec<f32> = x.iter().map(|x| x.tanh()).collect();
         let found: Vec<f32> = bent.iter().copied().filter(|&x| x > 0.0).collect();
         close(&floats(&y[0].tensors()[0]), &[bent, found.clone(), found].concat());

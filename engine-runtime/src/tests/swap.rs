@@ -244,7 +244,7 @@ fn a_cancelled_run_says_so_and_leaves_the_module_well() {
     let full = model(EngineFlags::REFIT);
     for module in both(&full) {
         let cancel = Cancel::new();
-        let options = RunOptions { cancel: Some(cancel.clone()) };
+        let options = RunOptions { cancel: Some(cancel.clone()), ..RunOptions::default() };
         let expected = bits(&run(&*module, &x(2)));
         assert_eq!(bits(&module.run_with(&values(&x(2)), &options).unwrap()), expected);
         cancel.cancel();
@@ -266,7 +266,7 @@ fn a_run_that_is_cancelled_midway_ends_before_the_next_step() {
     let module = live(&toy.build());
     let inputs = values(&Inputs::from([("x".to_owned(), ramp(&[8]))]));
     let run = |cancel: &Cancel| {
-        let options = RunOptions { cancel: Some(cancel.clone()) };
+        let options = RunOptions { cancel: Some(cancel.clone()), ..RunOptions::default() };
         module.run_with(&inputs, &options).map(drop)
     };
     let never = Cancel::after(usize::MAX);

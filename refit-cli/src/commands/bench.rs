@@ -5,9 +5,12 @@ use crate::args::{Bench, Weights};
 use crate::failure::Failure;
 use crate::output::say;
 use conformance::inputs::run_seeded;
-use engine_runtime::{LiveModule, Module, RunOptions, State, Values};
+use engine_ops::cpu::TensorMeta;
+use engine_runtime::{LiveModule, Module, Profile, RunOptions, State, StepTime, Values};
 use serde::Serialize;
-use std::time::Instant;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Runs before the timed ones.
 const WARM_UP: u32 = 3;
@@ -22,6 +25,61 @@ struct Report {
     load_ms: f64,
     /// Null if no weights were given.
     refit_ms: Option<f64>,
+    /// Empty unless a profile was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<Line>,
+}
+
+/// The time of one step, and what it is.
+#[derive(Serialize)]
+struct Line {
+    mean_ms: f64,
+    min_ms: f64,
+    op: &'static str,
+    /// Types of the operands and the first result.
+    types: String,
+    path: String,
+}
+
+/// Times of steps in the order in which they first ran.
+#[derive(Default)]
+struct Steps {
+    at: HashMap<(&'static str, String, String), usize>,
+    /// The sum of all times and the shortest one.
+    times: Vec<(Duration, Duration)>,
+}
+
+impl Steps {
+    fn add(&mut self, step: &StepTime<'_>) {
+        let types = |metas: &[Option<TensorMeta>]| {
+            let texts =
+                metas.iter().map(|m| m.as_ref().map_or("–".to_owned(), TensorMeta::to_string));
+            texts.collect::<Vec<_>>().join(" ")
+        };
+        let types = format!("{} → {}", types(step.inputs), types(step.outputs));
+        let next = self.times.len();
+        let at = *self.at.entry((step.op, types, step.path.to_owned())).or_insert(next);
+        if at == next {
+            self.times.push((Duration::ZERO, Duration::MAX));
+        }
+        let (sum, least) = &mut self.times[at];
+        *sum += step.time;
+        *least = (*least).min(step.time);
+    }
+
+    /// The times of so many runs, in order.
+    fn lines(&self, runs: u32) -> Vec<Line> {
+        let mut lines: Vec<_> = self.at.iter().collect();
+        lines.sort_by_key(|(_, at)| **at);
+        let line = |((op, types, path), at): (&(&'static str, String, String), &usize)| Line {
+            mean_ms: self.times[*at].0.as_secs_f64() * 1e3 / f64::from(runs),
+            min_ms: self.times[*at].1.as_secs_f64() * 1e3,
+            op,
+            types: types.clone(),
+            path: path.clone(),
+        };
+        lines.into_iter().map(line).collect()
+    }
 }
 
 pub fn run(args: Bench) -> Result<(), Failure> {
@@ -47,10 +105,16 @@ pub fn run(args: Bench) -> Result<(), Failure> {
     for _ in 0..WARM_UP {
         module.run_with(&inputs, &RunOptions::default())?;
     }
+    let steps = Arc::new(Mutex::new(Steps::default()));
+    let profile = args.profile.then(|| {
+        let steps = steps.clone();
+        Profile::new(move |step| steps.lock().unwrap_or_else(PoisonError::into_inner).add(step))
+    });
+    let options = RunOptions { profile, ..RunOptions::default() };
     let mut times = Vec::new();
     for _ in 0..args.iterations {
         let begun = Instant::now();
-        module.run_with(&inputs, &RunOptions::default())?;
+        module.run_with(&inputs, &options)?;
         times.push(milliseconds(begun));
     }
     times.sort_by(f64::total_cmp);
@@ -61,6 +125,7 @@ pub fn run(args: Bench) -> Result<(), Failure> {
         min_ms: times[0],
         load_ms,
         refit_ms,
+        steps: steps.lock().unwrap_or_else(PoisonError::into_inner).lines(args.iterations),
     };
     if args.json {
         return print_json(&report);
@@ -78,6 +143,9 @@ pub fn run(args: Bench) -> Result<(), Failure> {
     say!("load    {:.3} ms", report.load_ms);
     if let Some(refit_ms) = report.refit_ms {
         say!("refit   {refit_ms:.3} ms");
+    }
+    for Line { mean_ms, min_ms, op, types, path } in &report.steps {
+        say!("step    mean {mean_ms:>8.3} ms, min {min_ms:>8.3} ms  {op:<16} {types}  {path}");
     }
     Ok(())
 }

@@ -132,7 +132,7 @@ impl MatRef<'_> {
 }
 
 /// Writes `lines` runs of `len` elements of `from`, which begin `stride` apart, as columns into rows `to_stride` apart.
-fn turn(
+pub(crate) fn turn(
     from: &[f32],
     stride: usize,
     (lines, len): (usize, usize),

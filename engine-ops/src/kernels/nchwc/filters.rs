@@ -1,0 +1,103 @@
+//! Filters as the kernels read them.
+
+use super::BLOCK;
+use crate::parallel::pieces;
+
+/// Filters of a dense convolution: for each group and block of filters, for each block of channels, tap and channel, the weights
+/// of the block's filters; zeros where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Filters {
+    /// Groups of filters.
+    pub groups: usize,
+    /// Filters of a group.
+    pub filters: usize,
+    /// Channels that a filter sums over.
+    pub channels: usize,
+    /// Taps of a channel.
+    pub taps: usize,
+}
+
+impl Filters {
+    /// Elements of the form; `usize::MAX` if they do not fit.
+    pub fn len(&self) -> usize {
+        let blocks = self.filters.div_ceil(BLOCK).checked_mul(self.groups);
+        let sizes = [self.channels, self.taps, BLOCK];
+        sizes
+            .iter()
+            .try_fold(blocks, |len, &size| Some(len?.checked_mul(size)))
+            .flatten()
+            .unwrap_or(usize::MAX)
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes the form of row-major `[groups · filters, channels, taps]`.
+    pub(crate) fn make(&self, w: &[f32], out: &mut [f32]) {
+        let Self { groups, filters, channels, taps } = *self;
+        assert_eq!(w.len(), groups * filters * channels * taps, "{self:?}");
+        assert_eq!(out.len(), self.len(), "{self:?}");
+        let block = channels * taps * BLOCK;
+        let blocks = filters.div_ceil(BLOCK);
+        pieces(out, block, 1, |start, out| {
+            for (i, out) in out.chunks_exact_mut(block.max(1)).enumerate() {
+                let number = start / block + i;
+                let (group, first) = (number / blocks, number % blocks * BLOCK);
+                let there = BLOCK.min(filters - first);
+                let rows =
+                    &w[(group * filters + first) * channels * taps..][..there * channels * taps];
+                let mut terms = out.as_chunks_mut::<BLOCK>().0.iter_mut();
+                for from in (0..channels).step_by(BLOCK) {
+                    for tap in 0..taps {
+                        for c in from..channels.min(from + BLOCK) {
+                            let term = terms.next().expect("there is a place for every term");
+                            *term = [0.0; BLOCK];
+                            for (f, weight) in term[..there].iter_mut().enumerate() {
+                                *weight = rows[(f * channels + c) * taps + tap];
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Filters of a depthwise convolution: for each block of channels and tap, the weights of the block's channels; zeros where there
+/// is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Channels {
+    /// Channels, each with one filter.
+    pub channels: usize,
+    /// Taps of a channel.
+    pub taps: usize,
+}
+
+impl Channels {
+    /// Elements of the form; `usize::MAX` if they do not fit.
+    pub fn len(&self) -> usize {
+        let padded = self.channels.div_ceil(BLOCK).checked_mul(BLOCK);
+        padded.and_then(|padded| padded.checked_mul(self.taps)).unwrap_or(usize::MAX)
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes the form of row-major `[channels, taps]`.
+    pub(crate) fn make(&self, w: &[f32], out: &mut [f32]) {
+        let Self { channels, taps } = *self;
+        assert_eq!(w.len(), channels * taps, "{self:?}");
+        assert_eq!(out.len(), self.len(), "{self:?}");
+        for (i, lanes) in out.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+            let (first, tap) = (i / taps * BLOCK, i % taps);
+            for (lane, weight) in lanes.iter_mut().enumerate() {
+                let channel = first + lane;
+                *weight = if channel < channels { w[channel * taps + tap] } else { 0.0 };
+            }
+        }
+    }
+}

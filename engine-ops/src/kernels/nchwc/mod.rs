@@ -1,0 +1,59 @@
+//! Convolution of images whose channels lie in blocks: `[n, ⌈c / 16⌉, h, w, 16]`, the layout that the field calls NCHWc.
+//!
+//! The outputs of a block of filters at neighbouring positions are registers; a term is a weight vector, which is shared by all
+//! positions, times one element of each. So nothing is unrolled or packed at a run: filters come in a form ([`Filters`]) that is
+//! made once, inputs are read where they are or, where there is padding, from lines that a task copies once for all filters.
+//! What the lanes beyond the last channel hold is never read by a convolution.
+
+mod dense;
+mod depthwise;
+mod filters;
+pub(crate) mod tile;
+
+pub(crate) use dense::Dense;
+pub(crate) use depthwise::Depthwise;
+pub use filters::{Channels, Filters};
+
+use crate::kernels::window::Axis;
+
+/// Channels of a block. The same on every machine, so that a plan is too; every instruction set has whole registers of it.
+pub const BLOCK: usize = 16;
+
+/// A convolution of concrete shapes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) images: usize,
+    pub(crate) groups: usize,
+    /// Channels of a group.
+    pub(crate) channels: usize,
+    /// Filters of a group.
+    pub(crate) filters: usize,
+    pub(crate) h: Axis,
+    pub(crate) w: Axis,
+    /// Whether the input's channels lie in blocks; else it is row-major.
+    pub(crate) blocks: bool,
+}
+
+impl Shape {
+    pub(crate) fn taps(&self) -> usize {
+        self.h.kernel * self.w.kernel
+    }
+
+    /// Elements of one output plane of one block.
+    fn plane(&self) -> usize {
+        self.h.output * self.w.output * BLOCK
+    }
+}
+
+/// What is done to finished outputs while they are in the cache: called with the number of their block of filters, the number of
+/// the first element in the output, and a run of elements, once for every element.
+pub(crate) type Epilogue<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
+
+/// Cuts `len` into pieces of at most `most`, as equal as possible: short ones waste registers.
+fn even(len: usize, most: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let pieces = len.div_ceil(most);
+    (0..pieces).map(move |i| i * len / pieces..(i + 1) * len / pieces)
+}
+
+#[cfg(test)]
+mod tests;

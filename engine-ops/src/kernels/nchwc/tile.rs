@@ -1,0 +1,201 @@
+//! The innermost loops of convolutions over blocks of channels, over any [`Simd`].
+//!
+//! Every sum is one chain over its terms in order, held in a register within one call and in the output between calls, so its
+//! bits do not depend on how outputs and terms are cut.
+
+use super::BLOCK;
+use crate::kernels::simd::Simd;
+
+/// Terms of a sum that are neighbours in memory: channels of one block at one tap.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    /// Elements from a position's first one to that of the first channel.
+    pub(crate) offset: usize,
+    /// Channels.
+    pub(crate) channels: usize,
+}
+
+/// A few neighbouring outputs of one or two blocks of filters, over some of the terms.
+pub(crate) struct Tile {
+    /// The first position's elements.
+    pub(crate) x: *const f32,
+    /// Elements from one position to the next.
+    pub(crate) step: usize,
+    /// The terms.
+    pub(crate) runs: *const Run,
+    /// Number of runs.
+    pub(crate) count: usize,
+    /// For each term the weights of a block of filters.
+    pub(crate) w: *const f32,
+    /// Elements from one block of filters to the next.
+    pub(crate) w_block: usize,
+    /// Blocks of filters: as many as fill a row of a tile, or one.
+    pub(crate) blocks: usize,
+    /// The first output of the first block.
+    pub(crate) y: *mut f32,
+    /// Elements from one block's outputs to the next one's.
+    pub(crate) y_block: usize,
+    /// Positions, at most the table's rows.
+    pub(crate) positions: usize,
+    /// Whether these are the first terms: the outputs are written, not added to.
+    pub(crate) first: bool,
+}
+
+/// Computes one tile.
+///
+/// # Safety
+/// The CPU has `S`; the pointers of `t` are valid for what its fields say, and no other thread uses the outputs.
+#[inline(always)]
+pub(crate) unsafe fn tile<S: Simd>(t: &Tile) {
+    /// Calls the instance for this number of positions.
+    macro_rules! positions {
+        ($width:expr, $lane:expr, [$($r:literal)*]) => {
+            match (t.positions, t.step) {
+                // SAFETY: passed on from the caller.
+                $(($r, BLOCK) if $r <= S::ROWS => unsafe { sums::<S, $r, $width, BLOCK>(t, $lane) },)*
+                // SAFETY: as above.
+                $(($r, _) if $r <= S::ROWS => unsafe { sums::<S, $r, $width, 0>(t, $lane) },)*
+                _ => unreachable!("a tile has at most as many positions as the table's rows"),
+            }
+        };
+    }
+    if t.blocks > 1 {
+        return positions!(2, 0, [1 2 3 4 5 6 7 8 9 10 11 12]);
+    }
+    match BLOCK / S::LANES {
+        1 => positions!(1, 0, [1 2 3 4 5 6 7 8 9 10 11 12]),
+        2 => positions!(2, 0, [1 2 3 4 5 6]),
+        _ if S::WIDTH * S::LANES == BLOCK => positions!(4, 0, [1 2 3 4 5 6]),
+        _ => {
+            for lane in (0..BLOCK).step_by(2 * S::LANES) {
+                positions!(2, lane, [1 2 3 4]);
+            }
+        }
+    }
+}
+
+/// The sums of `R` positions in `W` registers each, from lane `lane` of the first block on. Positions are `STEP` elements apart,
+/// or as the tile says where that is 0.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn sums<S: Simd, const R: usize, const W: usize, const STEP: usize>(t: &Tile, lane: usize) {
+    let step = if STEP == 0 { t.step } else { STEP };
+    let place = |w: usize| ((lane + w * S::LANES) / BLOCK, (lane + w * S::LANES) % BLOCK);
+    // SAFETY: reads and writes stay within what the fields say.
+    unsafe {
+        let output = |r: usize, w: usize| {
+            let (block, within) = place(w);
+            t.y.add(block * t.y_block + r * BLOCK + within)
+        };
+        let mut sums = [[S::splat(0.0); W]; R];
+        if !t.first {
+            for (r, row) in sums.iter_mut().enumerate() {
+                for (w, sum) in row.iter_mut().enumerate() {
+                    *sum = S::load(output(r, w));
+                }
+            }
+        }
+        let mut weights = t.w;
+        for i in 0..t.count {
+            let run = *t.runs.add(i);
+            let x = t.x.add(run.offset);
+            for c in 0..run.channels {
+                let mut lanes = [S::splat(0.0); W];
+                for (w, lanes) in lanes.iter_mut().enumerate() {
+                    let (block, within) = place(w);
+                    *lanes = S::load(weights.add(block * t.w_block + within));
+                }
+                for (r, row) in sums.iter_mut().enumerate() {
+                    let x = S::splat(*x.add(r * step + c));
+                    for (sum, &lanes) in row.iter_mut().zip(&lanes) {
+                        *sum = S::fma(x, lanes, *sum);
+                    }
+                }
+                weights = weights.add(BLOCK);
+            }
+        }
+        for (r, row) in sums.iter().enumerate() {
+            for (w, &sum) in row.iter().enumerate() {
+                S::store(output(r, w), sum);
+            }
+        }
+    }
+}
+
+/// A few neighbouring outputs of one block of channels that are each convolved by themselves.
+pub(crate) struct Lanes {
+    /// The elements under the first tap of the first position.
+    pub(crate) x: *const f32,
+    /// Elements from one position to the next.
+    pub(crate) step: usize,
+    /// Rows of taps and the elements from one to the next.
+    pub(crate) rows: (usize, usize),
+    /// Taps of a row and the elements from one to the next.
+    pub(crate) cols: (usize, usize),
+    /// The weights of the first tap.
+    pub(crate) w: *const f32,
+    /// Elements from one row of weights to the next; those of a row are neighbours.
+    pub(crate) w_row: usize,
+    /// The outputs.
+    pub(crate) y: *mut f32,
+    /// Positions, at most the table's rows.
+    pub(crate) positions: usize,
+}
+
+/// Computes the outputs.
+///
+/// # Safety
+/// The CPU has `S`; the pointers of `t` are valid for what its fields say, and no other thread uses the outputs.
+#[inline(always)]
+pub(crate) unsafe fn lanes<S: Simd>(t: &Lanes) {
+    /// Calls the instance for this number of positions.
+    macro_rules! positions {
+        ($width:expr, $lane:expr, [$($r:literal)*]) => {
+            match t.positions {
+                // SAFETY: passed on from the caller.
+                $($r if $r <= S::ROWS => unsafe { each::<S, $r, $width>(t, $lane) },)*
+                _ => unreachable!("there are at most as many positions as the table's rows"),
+            }
+        };
+    }
+    match BLOCK / S::LANES {
+        1 => positions!(1, 0, [1 2 3 4 5 6 7 8 9 10 11 12]),
+        _ => {
+            for lane in (0..BLOCK).step_by(2 * S::LANES) {
+                positions!(2, lane, [1 2 3 4 5 6]);
+            }
+        }
+    }
+}
+
+/// `R` positions in `W` registers each, from lane `lane` on.
+///
+/// # Safety
+/// As [`lanes`].
+#[inline(always)]
+unsafe fn each<S: Simd, const R: usize, const W: usize>(t: &Lanes, lane: usize) {
+    // SAFETY: reads and writes stay within what the fields say.
+    unsafe {
+        let mut sums = [[S::splat(0.0); W]; R];
+        for kh in 0..t.rows.0 {
+            for kw in 0..t.cols.0 {
+                let weights = t.w.add(kh * t.w_row + kw * BLOCK + lane);
+                let x = t.x.add(kh * t.rows.1 + kw * t.cols.1 + lane);
+                for w in 0..W {
+                    let weight = S::load(weights.add(w * S::LANES));
+                    for (r, row) in sums.iter_mut().enumerate() {
+                        let x = S::load(x.add(r * t.step + w * S::LANES));
+                        row[w] = S::fma(x, weight, row[w]);
+                    }
+                }
+            }
+        }
+        for (r, row) in sums.iter().enumerate() {
+            for (w, &sum) in row.iter().enumerate() {
+                S::store(t.y.add(r * BLOCK + lane + w * S::LANES), sum);
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Forms of constants, made beside what runs.
+
+use engine_format::{AlignedBuf, Tensor};
+use engine_ops::form::Form;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The forms of constants that are named by `K`. A form is made by the first run that would read it; until it is there, others
+/// make do without.
+#[derive(Debug)]
+pub(super) struct Forms<K>(Mutex<BTreeMap<(K, Form), Slot>>);
+
+#[derive(Clone, Debug)]
+enum Slot {
+    Making,
+    Ready(Arc<AlignedBuf>),
+}
+
+impl Slot {
+    fn ready(&self) -> Option<Arc<AlignedBuf>> {
+        match self {
+            Self::Ready(made) => Some(made.clone()),
+            Self::Making => None,
+        }
+    }
+}
+
+impl<K: Ord + Copy> Default for Forms<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Ord + Copy> Forms<K> {
+    /// The form of a constant, which is made if nobody else is at it. `None` where it is not there yet, or there is no memory
+    /// for it.
+    pub fn get(&self, key: K, form: Form, constant: &Tensor) -> Option<Arc<AlignedBuf>> {
+        let key = (key, form);
+        match self.slots().entry(key) {
+            Entry::Occupied(slot) => return slot.get().ready(),
+            Entry::Vacant(free) => free.insert(Slot::Making),
+        };
+        let made = make(form, constant);
+        match &made {
+            Some(made) => self.slots().insert(key, Slot::Ready(made.clone())),
+            None => self.slots().remove(&key),
+        };
+        made
+    }
+
+    /// Takes over the forms of constants that `kept` says are the same here.
+    pub fn adopt(&self, previous: &Self, kept: impl Fn(K) -> bool) {
+        let ready: Vec<_> = {
+            let slots = previous.slots();
+            let ready = slots
+                .iter()
+                .filter(|((key, _), slot)| matches!(slot, Slot::Ready(_)) && kept(*key));
+            ready.map(|(key, slot)| (*key, slot.clone())).collect()
+        };
+        self.slots().extend(ready);
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<(K, Form), Slot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn make(form: Form, constant: &Tensor) -> Option<Arc<AlignedBuf>> {
+    let mut made = AlignedBuf::try_zeroed(form.len().checked_mul(size_of::<f32>())?).ok()?;
+    form.make(bytemuck::cast_slice(constant.bytes()), bytemuck::cast_slice_mut(&mut made));
+    Some(Arc::new(made))
+}
