@@ -1,5 +1,6 @@
 //! The one error of this crate.
 
+use crate::binding::BindingReport;
 use engine_onnx::OnnxError;
 use std::fmt;
 
@@ -36,12 +37,21 @@ struct Inner {
     kind: BuildErrorKind,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    binding: Option<BindingReport>,
 }
 
 impl BuildError {
     /// An error of `kind` that says `message`.
     pub(crate) fn new(kind: BuildErrorKind, message: impl Into<String>) -> Self {
-        Self { inner: Box::new(Inner { kind, message: message.into(), source: None }) }
+        let message = message.into();
+        Self { inner: Box::new(Inner { kind, message, source: None, binding: None }) }
+    }
+
+    /// A binding with open questions.
+    pub(crate) fn unbound(report: BindingReport) -> Self {
+        let mut error = Self::new(BuildErrorKind::Unbound, report.to_string());
+        error.inner.binding = Some(report);
+        error
     }
 
     /// Options that cannot be followed.
@@ -62,6 +72,11 @@ impl BuildError {
     /// The class of the error.
     pub fn kind(&self) -> BuildErrorKind {
         self.inner.kind
+    }
+
+    /// The open questions of an `Unbound` binding, with what was bound.
+    pub fn binding(&self) -> Option<&BindingReport> {
+        self.inner.binding.as_ref()
     }
 }
 
@@ -84,6 +99,7 @@ impl From<OnnxError> for BuildError {
                 kind: BuildErrorKind::Onnx,
                 message: error.to_string(),
                 source: Some(Box::new(error)),
+                binding: None,
             }),
         }
     }

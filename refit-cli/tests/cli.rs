@@ -522,6 +522,10 @@ fn an_engine_bound_to_a_checkpoint_takes_its_names() {
     let build = ["build", "model.onnx", "--weights", "other.safetensors", "-o", "x"];
     let said = bench.fails(4, &build);
     assert!(said.contains("fc1.weight") && said.contains("--bind MAP"), "{said}");
+    let open = bench.run(&[build.as_slice(), &["--json"]].concat());
+    let open: Value = serde_json::from_slice(&open.stdout).unwrap();
+    let unbound = open["binding"]["unbound"].as_array().unwrap();
+    assert!(unbound.iter().any(|open| open["initializer"] == "fc1.weight"), "{open}");
     std::fs::write(bench.at("map.toml"), "\"fc9.weight\" = \"net.fc1.weight\"").unwrap();
     let said = bench.fails(2, &[build.as_slice(), &["--bind", "map.toml"]].concat());
     assert!(said.contains("fc9.weight"), "{said}");
@@ -553,6 +557,9 @@ fn a_bound_engine_is_verified_with_the_weights_of_its_checkpoint() {
         let verify = ["verify", "filled", "--weights", source];
         bench.ok(&[&verify[..], &against].concat());
     }
+    // The model that was exported from the new weights has them itself.
+    bench.ok(&["verify", "filled", "--onnx", "other.onnx", "--device", "cpu"]);
+    bench.fails(1, &["verify", "bound", "--onnx", "other.onnx", "--device", "cpu"]);
     // With the model's own weights in the reference it is another network, and so is the model with another function.
     bench.fails(1, &[&["verify", "filled"][..], &against].concat());
     bench.ok(&[&["verify", "bound"][..], &against].concat());

@@ -119,7 +119,7 @@ pub(crate) fn bind(
         ..report::report(&initializers, &decisions, &index)
     };
     if !report.unbound.is_empty() || !report.lost.is_empty() {
-        return Err(BuildError::new(BuildErrorKind::Unbound, report.to_string()));
+        return Err(BuildError::unbound(report));
     }
     let aliases = aliases::aliases(&initializers, &decisions, &index);
     keep_constants(graph, sources, &initializers, &decisions, &index)?;

@@ -211,7 +211,7 @@ fn folded(unused: &[String], decisions: &[Decision]) -> Vec<String> {
 }
 
 /// Names shown of a long list.
-const SHOWN: usize = 8;
+const SHOWN: usize = 64;
 
 fn list(names: &[String]) -> String {
     let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");

@@ -62,6 +62,10 @@ pub fn run(args: Build) -> Result<(), Failure> {
                 .map(|(engine, report, binding)| (engine, report, Some(binding)))
         }
     };
+    if let Some(binding) = built.as_ref().err().and_then(BuildError::binding).filter(|_| args.json)
+    {
+        print_json(&Open { binding })?;
+    }
     let (engine, report, binding) = built
         .map_err(|error| failure(&error).context(format!("building {}", args.model.display())))?;
     if let Some(binding) = binding.as_ref().filter(|_| !args.json) {
@@ -116,6 +120,12 @@ struct Report {
     weights: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     binding: Option<BindingReport>,
+}
+
+/// What `--json` says of a binding with open questions, beside the error.
+#[derive(Serialize)]
+struct Open<'a> {
+    binding: &'a BindingReport,
 }
 
 /// Reads what initializers are in the checkpoint.
