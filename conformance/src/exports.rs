@@ -35,7 +35,7 @@ impl Exported {
 }
 
 /// The Python that has torch: `REFIT_TORCH_PYTHON`, or that of the oracle.
-fn python() -> std::ffi::OsString {
+pub(crate) fn python() -> std::ffi::OsString {
     std::env::var_os("REFIT_TORCH_PYTHON").unwrap_or_else(assets::python)
 }
 

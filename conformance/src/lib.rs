@@ -14,6 +14,7 @@ pub mod sized;
 pub mod soak;
 pub mod suite;
 pub mod verify;
+pub mod zoo;
 
 use engine_runtime::{Device, DeviceSelector};
 

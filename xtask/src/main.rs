@@ -13,6 +13,7 @@ mod fuzz;
 mod suite;
 mod test;
 mod vulkan;
+mod zoo;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about)]
@@ -67,6 +68,9 @@ enum Verb {
 enum Suite {
     /// The tests of the ONNX standard, against two-way expectations.
     Onnx,
+    /// Architectures of PyTorch through its four ways to export, bound to their checkpoints, with a proof by mutation; asks for a Python
+    /// with PyTorch, REFIT_TORCH_PYTHON.
+    Zoo,
 }
 
 fn main() -> Result<()> {
@@ -77,6 +81,7 @@ fn main() -> Result<()> {
         Verb::Test { arguments } => test::run(root, &arguments),
         Verb::Conformance { suite: None, arguments } => conformance::run(root, arguments.inner),
         Verb::Conformance { suite: Some(Suite::Onnx), arguments } => suite::run(root, &arguments),
+        Verb::Conformance { suite: Some(Suite::Zoo), arguments } => zoo::run(root, &arguments),
         Verb::Bench(arguments) => bench::run(root, &arguments),
         Verb::Codegen { check } => codegen::run(root, check),
         Verb::Fuzz { arguments } => fuzz::run(root, &arguments),

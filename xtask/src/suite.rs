@@ -21,15 +21,15 @@ const SLOWEST: usize = 8;
 /// What is run and what is done with it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    /// Only groups whose name contains this: node, pytorch-converted, pytorch-operator, simple, light.
+    /// Only groups whose name contains this: node, pytorch-converted, pytorch-operator, simple, light; of the zoo the ways to export.
     #[arg(long, default_value = "", requires = "suite")]
-    group: String,
+    pub group: String,
     /// Only cases whose name contains this.
     #[arg(long, default_value = "", requires = "suite")]
-    case: String,
-    /// Writes what fails into the expectations, with reasons derived from the errors.
+    pub case: String,
+    /// Writes what fails into the expectations, with reasons derived from the errors; of the zoo the table of docs/ARCHITECTURES.md.
     #[arg(long, requires = "suite")]
-    bless: bool,
+    pub bless: bool,
     /// Prints every failure by reason, and a table by operator, expected ones too.
     #[arg(long, requires = "suite")]
     all: bool,
