@@ -3,7 +3,6 @@
 //! A form is a pure function of a constant's bytes. A kernel gives the same bits over the form as over the tensor, so a form may
 //! be made at any time, beside the run or not at all.
 
-use crate::kernels::gemm::{MatRef, PackedB};
 use crate::kernels::nchwc::{Channels, Filters};
 
 /// How a kernel would read a constant of `f32`.
@@ -13,20 +12,6 @@ pub enum Form {
     Filters(Filters),
     /// Filters of a depthwise one.
     Channels(Channels),
-    /// The right operand of a product.
-    Columns(Columns),
-}
-
-/// A `k × n` matrix in slivers of columns, each a row for every term: what the micro-kernels of products read. Its layout is that
-/// of this machine's kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Columns {
-    /// Terms of a sum.
-    pub k: usize,
-    /// Columns.
-    pub n: usize,
-    /// Elements of the tensor from row to row and from column to column.
-    pub steps: [usize; 2],
 }
 
 impl Form {
@@ -35,7 +20,6 @@ impl Form {
         match self {
             Self::Filters(filters) => filters.len(),
             Self::Channels(channels) => channels.len(),
-            Self::Columns(Columns { k, n, .. }) => PackedB::len(*k, *n),
         }
     }
 
@@ -52,9 +36,6 @@ impl Form {
         match self {
             Self::Filters(filters) => filters.make(from, out),
             Self::Channels(channels) => channels.make(from, out),
-            Self::Columns(Columns { k, n, steps: [row, col] }) => {
-                PackedB::pack(&MatRef { data: from, row: *row, col: *col }, *k, *n, out);
-            }
         }
     }
 }

@@ -200,6 +200,5 @@ fn forms_change_no_bits() {
             assert!(plain.bytes()[..] == written[..], "{def:?} case {:?}", case.name);
         }
     }
-    let expected = ["BlockedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul"];
-    assert_eq!(formed, BTreeSet::from(expected), "rows whose cases ask for forms");
+    assert_eq!(formed, BTreeSet::from(["BlockedConv"]), "rows whose cases ask for forms");
 }

@@ -237,31 +237,16 @@ impl Gemm {
 
     /// Follows from sizes and layouts alone.
     fn mode(&self, kernels: &Kernels, a: &MatRef<'_>, b: &impl PackB) -> Mode {
-        match (b.packed(), b.matrix()) {
-            (Some(_), _) => Mode::Packed,
-            (None, None) => Mode::Pack,
-            (None, Some(b)) => self.mode_of(kernels, [a.row, a.col], [b.row, b.col]),
-        }
-    }
-
-    /// Whether a right operand, steps `b` from row to row and from column to column, is packed at every run. Then
-    /// [`PackedB`] gives the same bits without.
-    pub(crate) fn packs(&self, a: [usize; 2], b: [usize; 2]) -> bool {
-        self.mode_of(kernels(), a, b) == Mode::Pack
-    }
-
-    fn mode_of(
-        &self,
-        kernels: &Kernels,
-        [_, a_col]: [usize; 2],
-        [b_row, b_col]: [usize; 2],
-    ) -> Mode {
         let Gemm { m, n, k, .. } = *self;
-        let along_k = a_col == 1 && b_row == 1;
-        if along_k && k >= 2 * kernels.lanes && (n == 1 || b_col != 1) && m.min(n) <= DOTS {
+        if b.packed().is_some() {
+            return Mode::Packed;
+        }
+        let Some(b) = b.matrix() else { return Mode::Pack };
+        let along_k = a.col == 1 && b.row == 1;
+        if along_k && k >= 2 * kernels.lanes && (n == 1 || b.col != 1) && m.min(n) <= DOTS {
             return Mode::Dots;
         }
-        match b_col == 1 && n >= kernels.lanes {
+        match b.col == 1 && n >= kernels.lanes {
             true if m * WIDE <= kernels.rows * 2 => Mode::Stream,
             true if m <= 2 * kernels.rows || k * n <= SMALL => Mode::Direct,
             _ => Mode::Pack,

@@ -4,11 +4,10 @@ use crate::case::{Case, ramp};
 use crate::chain::{self, Chain};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep};
 use crate::def::{AttrsExt, PRODUCTS};
-use crate::form::{Columns, Form};
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::{self, Mat, Term};
-use crate::kernels::gemm::{Epilogue, Gemm, MatRef, PackedB};
+use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
 use crate::ops::matmul::GpuProduct;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{Attr, Attrs, DType, Dim, Element, Tensor};
@@ -171,16 +170,8 @@ impl Step {
         let plain = c.is_none() && alpha == 1.0 && chain.is_none();
         let epilogue = (!plain).then_some(&finish as Epilogue<'_>);
         let left = MatRef { data: a, row: a_row, col: a_col };
-        match ctx.forms.get(1).copied().flatten() {
-            Some(form) => {
-                let operands = |_| (left, PackedB::new(form, gemm.k, gemm.n));
-                gemm.run(operands, out.slice(), ctx.scratch, epilogue);
-            }
-            None => {
-                let operands = |_| (left, MatRef { data: b, row: b_row, col: b_col });
-                gemm.run(operands, out.slice(), ctx.scratch, epilogue);
-            }
-        }
+        let operands = |_| (left, MatRef { data: b, row: b_row, col: b_col });
+        gemm.run(operands, out.slice(), ctx.scratch, epilogue);
         Ok(())
     }
 }
@@ -188,12 +179,6 @@ impl Step {
 impl CpuStep for Step {
     fn scratch(&self) -> usize {
         self.scratch
-    }
-
-    fn form(&self, i: usize) -> Option<Form> {
-        let Plan { gemm, a, b, .. } = &self.plan;
-        let packs = self.dtype == DType::F32 && gemm.packs(*a, *b);
-        (i == 1 && packs).then_some(Form::Columns(Columns { k: gemm.k, n: gemm.n, steps: *b }))
     }
 
     fn run(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {

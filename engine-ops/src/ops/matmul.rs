@@ -5,11 +5,10 @@ use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep, TensorMeta};
 use crate::def::{AttrsExt, PRODUCTS};
 use crate::fill::filled;
-use crate::form::{Columns, Form};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError, broadcast};
 use crate::kernels::blocked::{self, Mat, Term};
-use crate::kernels::gemm::{Epilogue, Gemm, MatRef, PackedB};
+use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{Attr, Attrs, DType, Element, Tensor};
 use half::{bf16, f16};
@@ -192,7 +191,7 @@ impl Step {
     fn multiply(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
         let (a, b) = (ctx.input(0).slice::<f32>(), ctx.input(1).slice::<f32>());
         let Self { product, .. } = self;
-        let Gemm { m, n, k, .. } = product.gemm;
+        let Gemm { m, n, .. } = product.gemm;
         let ([a_row, a_col], [b_row, b_col]) = (product.a, product.b);
         let left = |start| MatRef { data: &a[start..], row: a_row, col: a_col };
         let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
@@ -203,11 +202,6 @@ impl Step {
             }
         };
         let epilogue = chain.is_some().then_some(&finish as Epilogue<'_>);
-        if let Some(form) = ctx.forms.get(1).copied().flatten() {
-            let operands = |_| (left(0), PackedB::new(form, k, n));
-            product.gemm.run(operands, out.slice(), ctx.scratch, epilogue);
-            return Ok(());
-        }
         let operands = |i| {
             let (x, y) = product.starts(i);
             (left(x), MatRef { data: &b[y..], row: b_row, col: b_col })
@@ -220,12 +214,6 @@ impl Step {
 impl CpuStep for Step {
     fn scratch(&self) -> usize {
         self.scratch
-    }
-
-    fn form(&self, i: usize) -> Option<Form> {
-        let Product { gemm, a, b, .. } = &self.product;
-        let one = self.dtype == DType::F32 && gemm.batch == 1 && gemm.packs(*a, *b);
-        (i == 1 && one).then_some(Form::Columns(Columns { k: gemm.k, n: gemm.n, steps: *b }))
     }
 
     fn run(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
