@@ -14,7 +14,7 @@ pub enum Cpu {
     Kernel {
         /// The kernel.
         run: fn(&mut CpuCtx<'_>) -> Result<(), OpError>,
-        /// Bytes of scratch it needs for these shapes; asked through [`OpDef::scratch`](crate::OpDef::scratch).
+        /// Bytes of scratch it needs for these shapes; asked through [`Ready::scratch`].
         scratch: fn(&CpuShapes<'_>) -> usize,
     },
     /// Chooses a kernel for these shapes, once; the ready step runs many times.
