@@ -191,6 +191,37 @@ fn aliases_and_probes_of_version_1_1() {
     assert_eq!(filled.probes(), engine.probes(), "they are of other weights now, and stay");
 }
 
+/// And weights seen through the elements of a tensor of another shape.
+const RESHAPED: &str = "v1.2-reshaped.engine";
+
+fn reshaped() -> Engine {
+    let mut parts = sample::parts(EngineFlags::REFIT, 1);
+    let flat = ViewPart {
+        name: "flat".to_owned(),
+        info: TensorInfo { dtype: DType::F32, shape: vec![3, 5, 1] },
+        perm: vec![1, 0, 2],
+        range: None,
+    };
+    parts.weights[1].aliases.push(Alias::View(View { axis: 0, parts: vec![flat] }));
+    Engine::new(parts).unwrap()
+}
+
+#[test]
+fn views_of_another_shape_of_version_1_2() {
+    let engine = read(RESHAPED);
+    assert_eq!(describe(&engine), describe(&reshaped()));
+    assert_eq!(engine.serialize(SerializeFlags::INCLUDE_REFIT).unwrap(), file(RESHAPED));
+    let header = Header::parse(&file(RESHAPED)).unwrap();
+    assert_eq!((header.major, header.minor), (1, 2));
+    let values: Vec<f32> = (0..15).map(|i| i as f32).collect();
+    let model =
+        MapSource::from_iter([("flat".to_owned(), Tensor::from_slice(&[3, 5, 1], &values))]);
+    let filled = engine.fill(&model, FitPolicy { partial: true, ..FitPolicy::default() }).unwrap();
+    let found = filled.weight("encoder.weight").unwrap().tensor().unwrap();
+    let turned: Vec<f32> = (0..5).flat_map(|i| (0..3).map(move |j| (j * 5 + i) as f32)).collect();
+    assert_eq!(found, Tensor::from_slice(&[5, 3], &turned));
+}
+
 #[test]
 fn an_old_stripped_file_is_filled() {
     for version in ["1.0", "1.1"] {
@@ -219,7 +250,7 @@ fn write_files_of_this_version() {
             write(name, bytes);
         }
     }
-    for (name, engine) in [(STRINGS, with_strings()), (BOUND, bound())] {
+    for (name, engine) in [(STRINGS, with_strings()), (BOUND, bound()), (RESHAPED, reshaped())] {
         write(name, engine.serialize(SerializeFlags::INCLUDE_REFIT).unwrap());
     }
 }
