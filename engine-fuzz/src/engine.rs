@@ -8,7 +8,7 @@ use engine_format::{Bytes, Engine};
 use std::sync::LazyLock;
 
 /// Files of every version that was ever written.
-const FILES: [&[u8]; 9] = [
+const FILES: [&[u8]; 10] = [
     include_bytes!("../../engine-format/tests/files/v1.0-frozen.engine"),
     include_bytes!("../../engine-format/tests/files/v1.0-full.engine"),
     include_bytes!("../../engine-format/tests/files/v1.0-identical-stripped.engine"),
@@ -18,6 +18,7 @@ const FILES: [&[u8]; 9] = [
     include_bytes!("../../engine-format/tests/files/v1.1-full.engine"),
     include_bytes!("../../engine-format/tests/files/v1.1-strings.engine"),
     include_bytes!("../../engine-format/tests/files/v1.1-stripped.engine"),
+    include_bytes!("../../engine-format/tests/files/v1.2-reshaped.engine"),
 ];
 
 /// Bytes of a damaged file.
