@@ -1,6 +1,6 @@
 //! Forms of constants, made beside what runs.
 
-use engine_format::{AlignedBuf, Tensor};
+use engine_format::AlignedBuf;
 use engine_ops::form::Form;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -33,9 +33,9 @@ impl<K: Ord + Copy> Default for Forms<K> {
 }
 
 impl<K: Ord + Copy> Forms<K> {
-    /// The form of a constant, which is made if nobody else is at it. `None` where it is not there yet, or there is no memory
+    /// The form of a constant, given its bytes, which is made if nobody else is at it. `None` where it is not there yet, or there is no memory
     /// for it.
-    pub fn get(&self, key: K, form: Form, constant: &Tensor) -> Option<Arc<AlignedBuf>> {
+    pub fn get(&self, key: K, form: Form, constant: &[u8]) -> Option<Arc<AlignedBuf>> {
         let key = (key, form);
         match self.slots().entry(key) {
             Entry::Occupied(slot) => return slot.get().ready(),
@@ -66,8 +66,8 @@ impl<K: Ord + Copy> Forms<K> {
     }
 }
 
-fn make(form: Form, constant: &Tensor) -> Option<Arc<AlignedBuf>> {
+fn make(form: Form, constant: &[u8]) -> Option<Arc<AlignedBuf>> {
     let mut made = AlignedBuf::try_zeroed(form.len().checked_mul(size_of::<f32>())?).ok()?;
-    form.make(bytemuck::cast_slice(constant.bytes()), bytemuck::cast_slice_mut(&mut made));
+    form.make(bytemuck::cast_slice(constant), bytemuck::cast_slice_mut(&mut made));
     Some(Arc::new(made))
 }

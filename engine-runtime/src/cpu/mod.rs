@@ -290,10 +290,8 @@ fn with_refs(
     // Only operands that are listed on the stack come in forms: those of the operators that ask for them are few.
     let mut made = [const { None }; INLINE];
     for (i, (slot, operand)) in made.iter_mut().zip(&step.inputs).enumerate() {
-        *slot = kernel
-            .form(i)
-            .zip(operand.as_ref())
-            .and_then(|(form, operand)| form_of(run, form, operand));
+        let asked = kernel.form(i).zip(operand.as_ref()).zip(inputs[i]);
+        *slot = asked.and_then(|((form, operand), input)| form_of(run, form, operand, input.bytes));
     }
     let mut forms = [None; INLINE];
     for (slot, made) in forms.iter_mut().zip(&made) {
@@ -302,13 +300,16 @@ fn with_refs(
     kernel.run(&mut CpuCtx { attrs: &step.attrs, inputs, outputs, scratch, forms: &forms })
 }
 
-/// The form of an operand, if it is a whole constant and the form is there.
-fn form_of(run: &Run<'_, CpuBackend>, form: Form, operand: &Operand) -> Option<Arc<AlignedBuf>> {
+/// The form of an operand with these bytes, if it is a constant and the form is there.
+fn form_of(
+    run: &Run<'_, CpuBackend>,
+    form: Form,
+    operand: &Operand,
+    bytes: &[u8],
+) -> Option<Arc<AlignedBuf>> {
     match operand.place {
-        Place::Resident(id) => run.resident.forms.get(id, form, &run.resident.constants[&id]),
-        Place::Constant(i) => {
-            run.lowered.forms.get(i, form, &run.lowered.segment.constants[i].tensor)
-        }
+        Place::Resident(id) => run.resident.forms.get(id, form, bytes),
+        Place::Constant(i) => run.lowered.forms.get(i, form, bytes),
         Place::Input(_) | Place::Buffer(_) | Place::Carried(_) => None,
     }
 }
