@@ -9,12 +9,12 @@ use super::index::Index;
 use super::pair::{Decision, Stands};
 use super::path::{agreement, steps};
 use super::recipe::{Recipe, inverse, is_identity};
-use super::search::{is_weak, orders};
+use super::search::{is_weak, orders, whole};
 use super::uses::Place;
 use super::{Initializer, Why, open, unclaimed};
 use crate::error::BuildError;
 use engine_format::{DType, Tensor, TensorInfo};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The values of ε in use.
 const EPSILONS: [f64; 6] = [1e-5, 1e-3, 1e-6, 1e-4, 1e-8, 1e-12];
@@ -497,13 +497,9 @@ fn parametrised(index: &Index<'_>) -> Vec<(usize, String, Expression)> {
     let mut all = Vec::new();
     for (found, info) in index.infos() {
         let size = info.shape.iter().product();
-        let pair = |from: &str, to: &str| {
-            let other = format!("{}{to}", found.strip_suffix(from)?);
-            index.info(&other).map(|info| (other, info.shape.clone()))
-        };
-        let magnitudes = pair("original1", "original0").or_else(|| pair("weight_v", "weight_g"));
-        if let Some((magnitude, shape)) = magnitudes {
-            all.push((size, found.to_owned(), weight_norm(found, &magnitude, &info.shape, &shape)));
+        if let Some((magnitude, of)) = magnitude(found, index) {
+            let expression = weight_norm(found, &magnitude, &info.shape, &of.shape);
+            all.push((size, found.to_owned(), expression));
         }
         let spectral = |from: &str, u: &str, v: &str| {
             let stem = found.strip_suffix(from)?;
@@ -518,6 +514,34 @@ fn parametrised(index: &Index<'_>) -> Vec<(usize, String, Expression)> {
         }
     }
     all
+}
+
+/// The magnitude that goes with a direction of this name, under either of the names that PyTorch has given them.
+fn magnitude<'a>(name: &str, index: &'a Index<'_>) -> Option<(String, &'a TensorInfo)> {
+    let other = |from: &str, to: &str| {
+        let other = format!("{}{to}", name.strip_suffix(from)?);
+        index.info(&other).map(|info| (other, info))
+    };
+    other("original1", "original0").or_else(|| other("weight_v", "weight_g"))
+}
+
+/// The directions of weights whose magnitudes no initializer holds: the exporter calculated with both. Nothing that is equal to
+/// such a direction is it, as an untrained magnitude is the norm of its direction.
+pub(super) fn folded_directions(
+    initializers: &[Initializer],
+    index: &Index<'_>,
+) -> BTreeSet<String> {
+    let pairs: Vec<(String, String)> = index
+        .infos()
+        .filter_map(|(name, _)| Some((name.to_owned(), magnitude(name, index)?.0)))
+        .collect();
+    if pairs.is_empty() {
+        return BTreeSet::new();
+    }
+    let recipes: Vec<Recipe> =
+        initializers.iter().flat_map(|initializer| whole(index, &initializer.tensor)).collect();
+    let held: BTreeSet<&str> = recipes.iter().flat_map(Recipe::tensors).collect();
+    pairs.into_iter().filter(|(_, other)| !held.contains(&**other)).map(|(name, _)| name).collect()
 }
 
 /// g · v / ‖v‖, the norm over the axes along which `g` has size 1 (Salimans and Kingma, 2016).

@@ -196,10 +196,15 @@ fn decide(
     map: &BindMap,
 ) -> Result<Vec<Decision>, BuildError> {
     let mut decisions = Vec::with_capacity(initializers.len());
+    let folded = folds::folded_directions(initializers, index);
     for initializer in initializers {
         decisions.push(match map.decision(initializer, index)? {
             Some(decision) => decision,
-            None => pair::decide(initializer, &search::whole(index, &initializer.tensor)),
+            None => {
+                let mut whole = search::whole(index, &initializer.tensor);
+                whole.retain(|recipe| !recipe.tensors().any(|name| folded.contains(name)));
+                pair::decide(initializer, &whole)
+            }
         });
     }
     slices::find(initializers, &mut decisions, index)?;

@@ -169,26 +169,41 @@ fn a_batch_norm_that_was_folded_is_folded_again_at_refit() {
     }
 }
 
+/// Untrained magnitudes are the norms of their directions, and the folded filter is the direction, bit for bit: it is no less
+/// calculated.
 #[test]
 fn weight_norm_that_was_folded_is_folded_again_at_refit() {
-    let checkpoint =
-        vec![("conv.weight_g", trained(&[4, 1, 1], 1)), ("conv.weight_v", trained(&[4, 3, 5], 2))];
-    recomputes(
-        |c| {
-            let (g, v) =
-                (of(c, "conv.weight_g").as_slice::<f32>().unwrap(), of(c, "conv.weight_v"));
-            let v = v.as_slice::<f32>().unwrap();
-            let norm = |row: usize| v[row * 15..][..15].iter().map(|x| x * x).sum::<f32>().sqrt();
-            let filter: Vec<f32> =
-                v.iter().enumerate().map(|(i, v)| v * (g[i / 15] / norm(i / 15))).collect();
-            Onnx::new(17)
-                .input("x: f32[1, 3, 9]")
-                .constant(value("onnx::Conv_1", &Tensor::from_slice(&[4, 3, 5], &filter)))
-                .node("y = Conv(x, onnx::Conv_1)", vec![ints("kernel_shape", &[5])])
-                .output("y")
-        },
-        &checkpoint,
-    );
+    let norm =
+        |v: &[f32], row: usize| v[row * 15..][..15].iter().map(|x| x * x).sum::<f32>().sqrt();
+    let direction = trained(&[4, 3, 5], 2);
+    let rows = direction.as_slice::<f32>().unwrap();
+    let norms: Vec<f32> = (0..4).map(|row| norm(rows, row)).collect();
+    let untrained = Tensor::from_slice(&[4, 1, 1], &norms);
+    for (g, v) in [
+        ("conv.weight_g", "conv.weight_v"),
+        ("conv.parametrizations.weight.original0", "conv.parametrizations.weight.original1"),
+    ] {
+        for magnitudes in [trained(&[4, 1, 1], 1), untrained.clone()] {
+            let report = recomputes(
+                |c| {
+                    let (g, v) = (of(c, g).as_slice::<f32>().unwrap(), of(c, v));
+                    let v = v.as_slice::<f32>().unwrap();
+                    let filter: Vec<f32> = v
+                        .iter()
+                        .enumerate()
+                        .map(|(i, x)| x * (g[i / 15] / norm(v, i / 15)))
+                        .collect();
+                    Onnx::new(17)
+                        .input("x: f32[1, 3, 9]")
+                        .constant(value("onnx::Conv_1", &Tensor::from_slice(&[4, 3, 5], &filter)))
+                        .node("y = Conv(x, onnx::Conv_1)", vec![ints("kernel_shape", &[5])])
+                        .output("y")
+                },
+                &vec![(g, magnitudes), (v, direction.clone())],
+            );
+            assert!(report.unused.is_empty(), "{report}");
+        }
+    }
 }
 
 #[test]
