@@ -196,7 +196,8 @@ def main():
         for name, tensor in after.items():
             if tensor.is_floating_point():
                 model.load_state_dict({**before, name: tensor}, strict=False)
-                if not torch.equal(net(*inputs.values()), base):
+                # A bias of keys shifts all scores of a query alike, and softmax leaves nothing of that but rounding.
+                if (net(*inputs.values()) - base).abs().max() > 1e-5 * base.abs().max():
                     moves.append(name)
     save = lambda tensors, stem: safetensors.torch.save_file(tensors, options.folder / f"{stem}.safetensors")
     save(before, "a"), save(after, "b"), save({"y": expected.contiguous()}, "expected")
