@@ -39,7 +39,7 @@ pub struct Soak {
     pub threads: usize,
     /// From one refit to the next, one after the other; `None` refits not at all.
     pub every: Option<Duration>,
-    /// How long it goes on. Each thread runs at least once, and at least one refit is done.
+    /// How long it goes on at least. Each thread runs at least once, and each version is refitted to at least once.
     pub lasts: Duration,
 }
 
@@ -73,7 +73,7 @@ pub fn soak(module: &dyn Module, inputs: &Tensors, versions: &[Version<'_>], soa
             }
             soaked.refits.push(turn.elapsed());
             std::thread::sleep(every.saturating_sub(turn.elapsed()).min(left()));
-            if left().is_zero() {
+            if left().is_zero() && soaked.refits.len() >= versions.len() {
                 break;
             }
         }
