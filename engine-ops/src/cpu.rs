@@ -1,6 +1,7 @@
 //! What a CPU kernel sees, and how one is made ready for known shapes.
 
 use crate::form::Form;
+pub use crate::mersenne::Draws;
 use crate::{OpDef, OpError};
 use engine_format::{Attrs, DType, Element, Tensor, decode_strings, size};
 use std::fmt;
@@ -273,6 +274,8 @@ pub struct CpuCtx<'a> {
     pub scratch: &'a mut [u8],
     /// By operand, the form that the step asked for, where it is there.
     pub forms: &'a [Option<&'a [f32]>],
+    /// Where draws begin that have no seed.
+    pub draws: &'a Draws,
 }
 
 impl<'a> CpuCtx<'a> {

@@ -1,6 +1,6 @@
 //! One node on the host: what folding, planning, `prepare` and tests evaluate constants with.
 
-use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes, Draws, TensorMeta, TensorMut, TensorRef};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{Kind, OpDef, OpError, text};
 use engine_format::{AlignedBuf, Attrs, DType, Tensor};
@@ -35,8 +35,14 @@ fn evaluated(
     }
     let refs: Vec<_> = inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();
     if let Cpu::Dynamic(run) = def.cpu {
-        let results =
-            run(&CpuCtx { attrs, inputs: &refs, outputs: &mut [], scratch: &mut [], forms: &[] })?;
+        let results = run(&CpuCtx {
+            attrs,
+            inputs: &refs,
+            outputs: &mut [],
+            scratch: &mut [],
+            forms: &[],
+            draws: Draws::fresh(),
+        })?;
         return match results.len() {
             few if few < outputs => Err(too_few(def, few, outputs)),
             _ => Ok(results),
@@ -71,7 +77,14 @@ fn evaluated(
     let mut scratch = memory(kernel.scratch(), &"scratch")?;
     if !shapes.nothing_to_write() {
         let (inputs, outputs) = (&refs, &mut results);
-        kernel.run(&mut CpuCtx { attrs, inputs, outputs, scratch: &mut scratch, forms: &[] })?;
+        kernel.run(&mut CpuCtx {
+            attrs,
+            inputs,
+            outputs,
+            scratch: &mut scratch,
+            forms: &[],
+            draws: Draws::fresh(),
+        })?;
     }
     metas.into_iter().zip(buffers).map(|(meta, buffer)| finish(&meta, buffer)).collect()
 }

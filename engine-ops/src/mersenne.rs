@@ -2,14 +2,58 @@
 //! implementation draws from. A node with a seed so gives the reference's own numbers, and the same on every device,
 //! because it is drawn in one order on the host.
 //!
+//! A draw without a seed takes its stream from the run's [`Draws`].
+//!
 //! Matsumoto and Nishimura, *Mersenne Twister: a 623-dimensionally equidistributed uniform pseudo-random number generator*,
 //! ACM Transactions on Modeling and Computer Simulation 8 (1998).
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const LENGTH: usize = 624;
 /// Distance of the word that a new one is made with.
 const MIDDLE: usize = 397;
+
+/// Where the draws of one run that have no seed of their own begin.
+#[derive(Debug, Default)]
+pub struct Draws {
+    seed: Option<u64>,
+    /// Streams begun so far.
+    begun: AtomicU64,
+}
+
+impl Draws {
+    /// Streams that differ with every call.
+    pub fn fresh() -> &'static Self {
+        static FRESH: Draws = Draws::new(None);
+        &FRESH
+    }
+
+    /// Streams that follow from `seed`, each node's its own; without one they differ from run to run.
+    pub const fn new(seed: Option<u64>) -> Self {
+        Self { seed, begun: AtomicU64::new(0) }
+    }
+
+    /// The stream of the next draw.
+    pub(crate) fn stream(&self) -> Mersenne {
+        match self.seed {
+            Some(seed) => {
+                let begun = self.begun.fetch_add(1, Ordering::Relaxed);
+                Mersenne::new((mixed(mixed(seed).wrapping_add(begun)) >> 32) as u32)
+            }
+            None => Mersenne::fresh(),
+        }
+    }
+}
+
+/// A number that has little to do with its neighbours': the finaliser of SplitMix64 (Steele, Lea, Flood, *Fast splittable
+/// pseudorandom number generators*, OOPSLA 2014).
+fn mixed(n: u64) -> u64 {
+    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
 
 /// A generator.
 pub(crate) struct Mersenne {

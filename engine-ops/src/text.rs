@@ -1,7 +1,7 @@
 //! Operators over strings. Strings live on the host: no buffer of a plan and no device ever holds one, so that a node that
 //! takes or gives them runs between two segments of a plan, or while it is made.
 
-use crate::cpu::{CpuCtx, TensorRef};
+use crate::cpu::{CpuCtx, Draws, TensorRef};
 use crate::{OpDef, OpError, eval};
 use engine_format::{Attrs, Tensor};
 
@@ -39,7 +39,14 @@ pub fn run(
         Text::Ranks => by_rank(def, attrs, inputs, outputs)?,
         Text::Kernel(run) => {
             let inputs: Vec<_> = inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();
-            run(&CpuCtx { attrs, inputs: &inputs, outputs: &mut [], scratch: &mut [], forms: &[] })?
+            run(&CpuCtx {
+                attrs,
+                inputs: &inputs,
+                outputs: &mut [],
+                scratch: &mut [],
+                forms: &[],
+                draws: Draws::fresh(),
+            })?
         }
     };
     match results.len() {

@@ -2,7 +2,7 @@
 
 use engine_format::{AlignedBuf, Attrs, Tensor};
 use engine_ops::case::Case;
-use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
+use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, Draws, TensorMeta, TensorMut, TensorRef};
 use engine_ops::infer::{Facts, InferCtx, InferError};
 use engine_ops::{Kind, OpDef, Role, TABLE, compare, eval};
 use std::collections::BTreeSet;
@@ -194,6 +194,7 @@ fn forms_change_no_bits() {
             outputs: &mut results,
             scratch: &mut scratch,
             forms: &forms,
+            draws: Draws::fresh(),
         };
         kernel.run(ctx).unwrap();
         for (plain, written) in plain.iter().zip(&written) {

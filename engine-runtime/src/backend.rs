@@ -1,10 +1,11 @@
 //! What a device does for a session: keep constants, lower segments, run them.
 
-use crate::cancel::RunOptions;
 use crate::error::RunError;
 use crate::gpu::Placement;
+use crate::options::RunOptions;
 use crate::plan::Segment;
 use engine_format::{Tensor, ValueId};
+use engine_ops::cpu::Draws;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -31,6 +32,16 @@ pub trait Backend: Send + Sync + 'static {
         constants: &Constants,
         previous: Option<(&Constants, &Self::Resident)>,
     ) -> Result<Self::Resident, RunError>;
+
+    /// What runs of a lowered segment would make of `resident` on their way and keep with it, as pieces of work that can be done
+    /// sooner or beside them. A piece that is dropped is left to the runs.
+    fn forms(
+        &self,
+        _lowered: &Self::Lowered,
+        _resident: &Arc<Self::Resident>,
+    ) -> Vec<Box<dyn FnOnce() + Send>> {
+        Vec::new()
+    }
 
     /// Makes `segment` ready to run. It may be run many times and by several threads at once.
     fn lower(&self, segment: &Arc<Segment>) -> Result<Self::Lowered, RunError>;
@@ -64,6 +75,8 @@ pub struct Run<'a, B: Backend + ?Sized> {
     pub carried: &'a [B::Carried],
     /// Whether it was cancelled is asked between steps, or before work is handed to the device.
     pub options: &'a RunOptions,
+    /// Where draws begin that have no seed.
+    pub draws: &'a Draws,
 }
 
 /// What a segment leaves.

@@ -232,6 +232,11 @@ impl Device {
         }
     }
 
+    /// Has `work` done on the threads of refits after this call. Where there are none it is dropped.
+    pub(crate) fn beside(&self, work: impl FnOnce() + Send + 'static) {
+        threads::beside(self.refit_pool.as_deref(), work);
+    }
+
     /// How work that is done on the CPU is done, whatever the device.
     pub(crate) fn cpu_options(&self) -> CpuOptions {
         match &self.kind {

@@ -79,6 +79,15 @@ pub enum LoadError {
     Prepare(#[from] RunError),
 }
 
+impl From<RunError> for RefitError {
+    fn from(error: RunError) -> Self {
+        match error.kind() {
+            RunErrorKind::Cancelled => Self::Cancelled,
+            _ => Self::Prepare(error),
+        }
+    }
+}
+
 /// Why a module kept the weights it had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -88,10 +97,13 @@ pub enum RefitError {
     Fit(#[from] engine_format::FitError),
     /// The new weights fit, but preparing them or moving them to the device failed.
     #[error(transparent)]
-    Prepare(#[from] RunError),
+    Prepare(RunError),
     /// The packed bytes could not be read or written.
     #[error(transparent)]
     Format(#[from] engine_format::FormatError),
+    /// [`Cancel`](crate::Cancel) ended the refit.
+    #[error("the refit was cancelled; the module has the weights it had")]
+    Cancelled,
     /// There is no version to go back to.
     #[error(
         "there is no version to roll back to: the weights were not replaced since the module was loaded, forked or gave up its \

@@ -1,12 +1,12 @@
 //! A full engine made ready on a device: its `prepare` program run, its `execute` program able to run.
 
 use crate::backend::Constants;
-use crate::cancel::RunOptions;
 use crate::cpu::{CpuBackend, CpuOptions, Resident};
 use crate::device::Device;
 use crate::error::{LoadError, RunError, RunErrorKind};
 use crate::gpu::Placement;
 use crate::inputs::{self, Ordered};
+use crate::options::RunOptions;
 use crate::plan::item::Given;
 use crate::plan::program::{self, Body, Program};
 use crate::runner::{self, Runner};
@@ -86,6 +86,7 @@ impl Programs {
         engine: &Engine,
         device: &Device,
         previous: Option<(&Constants, &BTreeSet<ValueId>)>,
+        options: &RunOptions,
     ) -> Result<Constants, RunError> {
         let weights = &engine.parts().weights;
         let by_value: BTreeMap<ValueId, &Weight> = weights.iter().map(|w| (w.value, w)).collect();
@@ -108,7 +109,7 @@ impl Programs {
             }
         }
         if !wanted.is_empty() {
-            let prepared = self.run_prepare(weights, device, &wanted)?;
+            let prepared = self.run_prepare(weights, device, &wanted, options)?;
             constants.extend(wanted.into_iter().zip(prepared));
         }
         Ok(constants)
@@ -121,6 +122,7 @@ impl Programs {
         weights: &[Weight],
         device: &Device,
         wanted: &[ValueId],
+        options: &RunOptions,
     ) -> Result<Vec<Tensor>, RunError> {
         let mut problems = Vec::new();
         let body = Body::check(&Body::restricted(&self.prepare, wanted.to_vec()), &mut problems);
@@ -138,12 +140,12 @@ impl Programs {
             known: self.known.clone(),
             demands: self.demands.clone(),
         };
-        let options = CpuOptions { pool: None, ..device.cpu_options() };
-        let backend = Arc::new(CpuBackend::new(options));
+        let host = CpuOptions { pool: None, ..device.cpu_options() };
+        let backend = Arc::new(CpuBackend::new(host));
         let metas = runner::metas(&constants);
         let session = Session::new(backend, Arc::new(program), metas, device.limits());
-        let (given, options) = (Given { tensors: &[], layout: &[] }, RunOptions::default());
-        let values = session.run(&Resident::new(constants), given, &options)?;
+        let given = Given { tensors: &[], layout: &[] };
+        let values = session.run(&Resident::new(constants), given, options)?;
         let tensor = |value| match value {
             Value::Tensor(tensor) => Ok(tensor),
             Value::Sequence(_) | Value::Absent => {
@@ -197,14 +199,15 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    /// Prepares a full engine.
+    /// Prepares a full engine; `options` say how `prepare` is run.
     pub fn load(
         engine: &Engine,
         programs: Arc<Programs>,
         device: &Device,
+        options: &RunOptions,
     ) -> Result<Self, RunError> {
         let version = engine.version().expect(FULL);
-        let constants = programs.prepare(engine, device, None)?;
+        let constants = programs.prepare(engine, device, None, options)?;
         let runner = device.runner(programs.execute.clone(), constants)?;
         let digests = digests(engine);
         Ok(Self { digests, version, device: device.clone(), programs, runner })
@@ -212,13 +215,13 @@ impl Executor {
 
     /// The same program with the weights of `engine`, which differs in nothing else. Only what depends on weights that
     /// differ is prepared again.
-    pub fn refit(&self, engine: &Engine) -> Result<Self, RunError> {
+    pub fn refit(&self, engine: &Engine, options: &RunOptions) -> Result<Self, RunError> {
         let version = engine.version().expect(FULL);
         let digests = digests(engine);
         let rows = engine.parts().weights.iter().zip(self.digests.iter().zip(&digests));
         let changed = rows.filter(|(_, (a, b))| a != b).map(|(weight, _)| weight.value).collect();
         let previous = Some((self.runner.constants(), &changed));
-        let constants = self.programs.prepare(engine, &self.device, previous)?;
+        let constants = self.programs.prepare(engine, &self.device, previous, options)?;
         let runner = self.runner.with(constants)?;
         let (device, programs) = (self.device.clone(), self.programs.clone());
         Ok(Self { digests, version, device, programs, runner })
@@ -266,11 +269,24 @@ impl Executor {
         self.runner.placement()
     }
 
+    /// What runs would make of the constants on their way, for the shapes that were run so far. Who takes it does it, or leaves
+    /// it to the runs.
+    pub fn forms(&self) -> Vec<Box<dyn FnOnce() + Send>> {
+        self.runner.forms()
+    }
+
     /// Checks the inputs and runs.
     pub fn run(&self, inputs: &Values, options: &RunOptions) -> Result<Outputs, RunError> {
         let Ordered { tensors, layout } = inputs::ordered(&self.programs.inputs, inputs)?;
         let given = Given { tensors: &tensors, layout: &layout };
-        let results = self.runner.run(given, options)?;
-        value::outputs(&self.programs.outputs, results, self.version)
+        let ports = &self.programs.outputs;
+        let wanted = options.outputs.as_deref().map(|names| value::positions(ports, names));
+        let wanted = wanted.transpose()?;
+        let results = self.runner.run(given, wanted.as_deref(), options)?;
+        let ports = match &wanted {
+            Some(wanted) => wanted.iter().map(|&i| &ports[i]).collect(),
+            None => ports.iter().collect::<Vec<_>>(),
+        };
+        value::outputs(&ports, results, self.version)
     }
 }

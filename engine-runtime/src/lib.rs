@@ -14,7 +14,9 @@ mod inputs;
 pub mod layer;
 mod limits;
 mod module;
+mod options;
 pub mod plan;
+mod profile;
 mod runner;
 mod session;
 #[cfg(test)]
@@ -22,14 +24,16 @@ mod tests;
 mod threads;
 mod value;
 
-pub use cancel::{Cancel, Profile, RunOptions, StepTime};
+pub use cancel::Cancel;
 pub use cpu::CpuOptions;
 pub use device::{Device, DeviceError, DeviceInfo, DeviceSelector};
 pub use error::{LoadError, RefitError, RunError, RunErrorKind};
 pub use executor::Outputs;
 pub use inputs::Inputs;
 pub use limits::MemoryLimits;
-pub use module::{LiveModule, Module, PackedModule, RefitOptions, Refitted, State};
+pub use module::{LiveModule, Module, PackedModule, Refitted, State};
+pub use options::{Progress, RefitOptions, RunOptions};
+pub use profile::{Profile, StepTime};
 pub use value::{Value, Values};
 
 /// The examples of the README, compiled and run.

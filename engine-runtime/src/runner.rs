@@ -1,11 +1,11 @@
 //! A session with its constants on some device.
 
 use crate::backend::{Backend, Constants};
-use crate::cancel::RunOptions;
 use crate::cpu::kernel;
 use crate::error::RunError;
 use crate::gpu::Placement;
 use crate::limits::MemoryLimits;
+use crate::options::RunOptions;
 use crate::plan::item::Given;
 use crate::plan::program::Program;
 use crate::plan::walk::ResidentMetas;
@@ -15,8 +15,16 @@ use std::sync::Arc;
 
 /// A program that can run, whatever the device.
 pub(crate) trait Runner: Send + Sync {
-    /// Runs over inputs in port order, already checked.
-    fn run(&self, inputs: Given<'_>, options: &RunOptions) -> Result<Vec<Value>, RunError>;
+    /// Runs over inputs in port order, already checked, and gives all outputs, or those at the positions that are wanted.
+    fn run(
+        &self,
+        inputs: Given<'_>,
+        wanted: Option<&[usize]>,
+        options: &RunOptions,
+    ) -> Result<Vec<Value>, RunError>;
+
+    /// What runs would make of the constants on their way, for the plans made so far: see [`Backend::forms`].
+    fn forms(&self) -> Vec<Box<dyn FnOnce() + Send>>;
 
     /// Where the nodes of the plans made so far run.
     fn placement(&self) -> Vec<Placement>;
@@ -55,8 +63,20 @@ impl<B: Backend> Loaded<B> {
 }
 
 impl<B: Backend> Runner for Loaded<B> {
-    fn run(&self, inputs: Given<'_>, options: &RunOptions) -> Result<Vec<Value>, RunError> {
-        self.session.run(&self.resident, inputs, options)
+    fn run(
+        &self,
+        inputs: Given<'_>,
+        wanted: Option<&[usize]>,
+        options: &RunOptions,
+    ) -> Result<Vec<Value>, RunError> {
+        match wanted {
+            Some(wanted) => self.session.wanting(wanted).run(&self.resident, inputs, options),
+            None => self.session.run(&self.resident, inputs, options),
+        }
+    }
+
+    fn forms(&self) -> Vec<Box<dyn FnOnce() + Send>> {
+        self.session.forms(&self.resident)
     }
 
     fn placement(&self) -> Vec<Placement> {

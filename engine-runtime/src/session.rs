@@ -1,20 +1,24 @@
 //! A program on a device: plans made on demand, kept, and run.
 
 use crate::backend::{Backend, Run};
-use crate::cancel::RunOptions;
 use crate::error::RunError;
 use crate::gpu::{Obstacle, Placement};
 use crate::limits::MemoryLimits;
+use crate::options::RunOptions;
 use crate::plan::Segment;
 use crate::plan::cache::{Cache, CacheLimits, Key};
 use crate::plan::item::Given;
 use crate::plan::program::Program;
 use crate::plan::walk::{Planned, ResidentMetas, Rest};
 use crate::value::Value;
+use engine_ops::cpu::Draws;
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Sets of outputs that a session keeps plans for, besides all of them.
+const MAX_PARTS: usize = 16;
 
 /// A program, the types of its resident constants, and the plans made so far. Constants may change under it as long
 /// as their types do not.
@@ -24,6 +28,8 @@ pub(crate) struct Session<B: Backend> {
     residents: ResidentMetas,
     limits: MemoryLimits,
     stages: Mutex<Cache<Stage<B>>>,
+    /// Sessions of the same program with only some of its outputs.
+    parts: Mutex<BTreeMap<Vec<usize>, Arc<Self>>>,
     /// Stages made so far; names the next one. 0 stands for the start of the program.
     made: AtomicU64,
 }
@@ -44,7 +50,8 @@ impl<B: Backend> Session<B> {
         limits: MemoryLimits,
     ) -> Self {
         let stages = Mutex::new(Cache::new(CacheLimits::SESSION));
-        Self { backend, program, residents, limits, stages, made: AtomicU64::new(0) }
+        let (made, parts) = (AtomicU64::new(0), Mutex::default());
+        Self { backend, program, residents, limits, stages, parts, made }
     }
 
     /// The same program with no plans made yet.
@@ -61,6 +68,38 @@ impl<B: Backend> Session<B> {
         &self.residents
     }
 
+    /// The session of the same program with only these of its outputs, by position.
+    pub fn wanting(&self, wanted: &[usize]) -> Arc<Self> {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(part) = parts.get(wanted) {
+            return part.clone();
+        }
+        if parts.len() >= MAX_PARTS {
+            parts.clear();
+        }
+        let program = Arc::new(self.program.wanting(wanted));
+        let part = Self::new(self.backend.clone(), program, self.residents.clone(), self.limits);
+        let part = Arc::new(part);
+        parts.insert(wanted.to_vec(), part.clone());
+        part
+    }
+
+    /// This session and those of parts of its program.
+    fn all<R>(&self, mut visit: impl FnMut(&Self) -> R) -> Vec<R> {
+        let parts: Vec<Arc<Self>> = {
+            let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            parts.values().cloned().collect()
+        };
+        std::iter::once(self).chain(parts.iter().map(|part| &**part)).map(&mut visit).collect()
+    }
+
+    /// See [`Backend::forms`], for every plan made so far.
+    pub fn forms(&self, resident: &Arc<B::Resident>) -> Vec<Box<dyn FnOnce() + Send>> {
+        let stages = |session: &Self| session.cache().items().cloned().collect::<Vec<_>>();
+        let stages = self.all(stages).into_iter().flatten();
+        stages.flat_map(|stage| self.backend.forms(&stage.lowered, resident)).collect()
+    }
+
     /// Runs the program over inputs in port order, already checked.
     pub fn run(
         &self,
@@ -74,6 +113,7 @@ impl<B: Backend> Session<B> {
         let mut stage = self.stage(0, given, keyed, plan)?;
         let mut inputs = Cow::Borrowed(given.tensors);
         let mut carried = Vec::new();
+        let draws = Draws::new(options.seed);
         loop {
             let finished = self.backend.run(Run {
                 segment: &stage.segment,
@@ -82,6 +122,7 @@ impl<B: Backend> Session<B> {
                 inputs: &inputs,
                 carried: &carried,
                 options,
+                draws: &draws,
             })?;
             let rest = match &stage.rest {
                 Rest::Outputs(layout) => return Ok(Value::assemble(finished.host, layout)),
@@ -101,7 +142,8 @@ impl<B: Backend> Session<B> {
 
     /// Where the nodes of the plans made so far run, each line once.
     pub fn placement(&self) -> Vec<Placement> {
-        let stages: Vec<Arc<Stage<B>>> = self.cache().items().cloned().collect();
+        let stages = |session: &Self| session.cache().items().cloned().collect::<Vec<_>>();
+        let stages = self.all(stages).into_iter().flatten();
         let mut lines = Vec::new();
         let mut seen = HashSet::new();
         for stage in stages {

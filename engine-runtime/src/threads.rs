@@ -18,6 +18,13 @@ fn shared<'a>() -> Option<&'a ThreadPool> {
     POOL.get_or_init(start).as_ref()
 }
 
+/// Has `work` done on those threads after this call, if there are any; else it is dropped.
+pub(crate) fn beside(pool: Option<&ThreadPool>, work: impl FnOnce() + Send + 'static) {
+    if let Some(pool) = pool.or_else(shared) {
+        pool.spawn(work);
+    }
+}
+
 /// Does `work` on the threads of `pool`, or else on those that all refits of the process share.
 pub(crate) fn refitting<R: Send>(pool: Option<&ThreadPool>, work: impl FnOnce() -> R + Send) -> R {
     match pool.or_else(shared) {

@@ -50,9 +50,23 @@ pub(crate) fn values(inputs: &Inputs) -> Values {
     inputs.iter().map(|(name, tensor)| (name.clone(), tensor.clone().into())).collect()
 }
 
+/// Where the outputs of these names are among `ports`: each once, in the order of the ports.
+pub(crate) fn positions(ports: &[Port], names: &[String]) -> Result<Vec<usize>, RunError> {
+    let known = |name: &&String| ports.iter().any(|port| port.name == **name);
+    let unknown: Vec<String> =
+        names.iter().filter(|name| !known(name)).map(|name| format!("{name:?}")).collect();
+    if !unknown.is_empty() {
+        let outputs: Vec<String> = ports.iter().map(|port| format!("{:?}", port.name)).collect();
+        let what = format!("there are no such outputs (the engine gives {})", outputs.join(", "));
+        return Err(RunError::new(RunErrorKind::InvalidInputs, what).items(unknown));
+    }
+    let wanted = ports.iter().enumerate().filter(|(_, port)| names.contains(&port.name));
+    Ok(wanted.map(|(i, _)| i).collect())
+}
+
 /// Results under the names of their ports.
 pub(crate) fn outputs(
-    ports: &[Port],
+    ports: &[&Port],
     results: Vec<Value>,
     version: Digest,
 ) -> Result<Outputs, RunError> {

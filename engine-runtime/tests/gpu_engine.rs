@@ -6,11 +6,11 @@
 mod support;
 
 use engine_format::{
-    Attr, Attrs, Block, DType, Digest, Dim, Engine, EngineFlags, EngineParts, Form, Literal,
-    MapSource, Node, Port, Tensor, ValueId, Weight, WeightClass, WeightData,
+    Attr, Attrs, Block, DType, Digest, Dim, Engine, EngineFlags, EngineParts, FitPolicy, Form,
+    Literal, MapSource, Node, Port, Tensor, ValueId, Weight, WeightClass, WeightData,
 };
 use engine_runtime::gpu::{GpuOptions, Obstacle};
-use engine_runtime::{Device, Inputs, LiveModule, Module, PackedModule, RefitOptions};
+use engine_runtime::{Device, Inputs, LiveModule, Module, PackedModule};
 use std::collections::BTreeMap;
 
 /// Numbers without a pattern, the same on every machine.
@@ -254,7 +254,7 @@ fn a_refit_reaches_the_device_on_both_paths() {
     let second: MapSource = [("w0".to_owned(), w0), ("w1".to_owned(), w1)].into_iter().collect();
     let cpu = LiveModule::load(engine.clone(), &Device::cpu()).unwrap();
     let before = cpu.run(&inputs).unwrap();
-    cpu.refit(&second, RefitOptions::default()).unwrap();
+    cpu.refit(&second, FitPolicy::default()).unwrap();
     let after = cpu.run(&inputs).unwrap();
     assert_ne!(before.tensors, after.tensors, "the outputs depend on the weights");
     let file = engine.serialize(engine_format::SerializeFlags::INCLUDE_REFIT).unwrap();
@@ -268,9 +268,9 @@ fn a_refit_reaches_the_device_on_both_paths() {
             .iter()
             .map(|module| {
                 let a = module.run(&inputs).unwrap().tensors;
-                module.refit(&second, RefitOptions::default()).unwrap();
+                module.refit(&second, FitPolicy::default()).unwrap();
                 let b = module.run(&inputs).unwrap().tensors;
-                module.refit(&first, RefitOptions::default()).unwrap();
+                module.refit(&first, FitPolicy::default()).unwrap();
                 let c = module.run(&inputs).unwrap().tensors;
                 assert_near(&a, &before.tensors, &what);
                 assert_near(&b, &after.tensors, &what);

@@ -7,7 +7,7 @@ mod support;
 
 use engine_format::{AlignedBuf, Attr, Attrs, DType, Tensor};
 use engine_ops::case::Case;
-use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
+use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, Draws, TensorMeta, TensorMut, TensorRef};
 use engine_ops::infer::{Facts, InferCtx};
 use engine_ops::{Kind, OpDef, TABLE, compare};
 use engine_runtime::gpu::{GpuDevice, GpuOptions, Obstacle};
@@ -132,6 +132,7 @@ fn on_cpu(
             outputs: &mut muts,
             scratch: &mut scratch,
             forms: &[],
+            draws: Draws::fresh(),
         })
         .map_err(|e| format!("CPU kernel: {e}"))?;
     let tensor = |(m, b): (&TensorMeta, AlignedBuf)| {

@@ -1,6 +1,6 @@
 //! Numbers drawn by chance. Like, Bernoulli, Multinomial and Dropout are compositions over these two.
 //!
-//! A draw with a seed is the same in every run and on every device; one without is another in every run. Neither is folded,
+//! A draw with a seed is the same in every run and on every device; one without follows from the seed of the run, if that has one. Neither is folded,
 //! merged or moved into `prepare` ([`OpDef::random`]), and both are drawn on the host, in one order.
 
 use super::cast::onnx_dtype;
@@ -13,7 +13,7 @@ use crate::mersenne::Mersenne;
 use crate::{AttrDef, AttrKind, Default, OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, Tensor};
 
-/// The seed of a draw: absent for another stream in every run.
+/// The seed of a draw: absent for the run's next stream ([`Draws`](crate::cpu::Draws)).
 const SEED: AttrDef = AttrDef { name: "seed", kind: AttrKind::Int, default: Default::Absent };
 
 /// Neutral values of a row in this file.
@@ -112,7 +112,7 @@ fn draw(
     const BLOCK: usize = 256;
     let mut stream = match ctx.attrs.opt_int("seed") {
         Some(seed) => Mersenne::new(seed as u32),
-        None => Mersenne::fresh(),
+        None => ctx.draws.stream(),
     };
     let y = ctx.output();
     let mut block = [0.0f64; BLOCK];

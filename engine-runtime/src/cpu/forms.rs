@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The forms of constants that are named by `K`. A form is made by the first run that would read it; until it is there, others
-/// make do without.
+/// The forms of constants that are named by `K`. A form is made by who is first to claim it: a refit, for what runs read so far,
+/// or the first run that would read it. Until it is there, runs make do without.
 #[derive(Debug)]
-pub(super) struct Forms<K>(Mutex<BTreeMap<(K, Form), Slot>>);
+pub(super) struct Forms<K: Ord + Copy>(Mutex<BTreeMap<(K, Form), Slot>>);
 
 #[derive(Clone, Debug)]
 enum Slot {
@@ -33,20 +33,43 @@ impl<K: Ord + Copy> Default for Forms<K> {
 }
 
 impl<K: Ord + Copy> Forms<K> {
-    /// The form of a constant, given its bytes, which is made if nobody else is at it. `None` where it is not there yet, or there is no memory
-    /// for it.
+    /// The form of a constant, given its bytes, which is made if nobody else is at it. `None` where it is not there yet, or
+    /// there is no memory for it.
     pub fn get(&self, key: K, form: Form, constant: &[u8]) -> Option<Arc<AlignedBuf>> {
-        let key = (key, form);
-        match self.slots().entry(key) {
-            Entry::Occupied(slot) => return slot.get().ready(),
-            Entry::Vacant(free) => free.insert(Slot::Making),
-        };
+        if let Some(slot) = self.slots().get(&(key, form)) {
+            return slot.ready();
+        }
+        if self.claim(key, form) { self.make(key, form, constant) } else { None }
+    }
+
+    /// Whether the form is now the caller's to make. Who claims one calls [`Self::make`] or [`Self::give_up`].
+    pub fn claim(&self, key: K, form: Form) -> bool {
+        match self.slots().entry((key, form)) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(free) => {
+                free.insert(Slot::Making);
+                true
+            }
+        }
+    }
+
+    /// Makes a form that was claimed. Without memory for it, it is free again.
+    pub fn make(&self, key: K, form: Form, constant: &[u8]) -> Option<Arc<AlignedBuf>> {
         let made = make(form, constant);
         match &made {
-            Some(made) => self.slots().insert(key, Slot::Ready(made.clone())),
-            None => self.slots().remove(&key),
+            Some(made) => self.slots().insert((key, form), Slot::Ready(made.clone())),
+            None => self.slots().remove(&(key, form)),
         };
         made
+    }
+
+    /// Frees a form that was claimed and not made.
+    pub fn give_up(&self, key: K, form: Form) {
+        if let Entry::Occupied(slot) = self.slots().entry((key, form))
+            && slot.get().ready().is_none()
+        {
+            slot.remove();
+        }
     }
 
     /// Takes over the forms of constants that `kept` says are the same here.

@@ -3,7 +3,7 @@
 
 use crate::error::{RunError, RunErrorKind};
 use engine_format::{AlignedBuf, Attrs, Tensor};
-use engine_ops::cpu::{CpuCtx, CpuShapes, TensorMeta, TensorMut, TensorRef};
+use engine_ops::cpu::{CpuCtx, CpuShapes, Draws, TensorMeta, TensorMut, TensorRef};
 use engine_ops::{OpDef, OpError};
 
 /// A tensor's type.
@@ -11,12 +11,14 @@ pub(crate) fn meta(tensor: &Tensor) -> TensorMeta {
     TensorMeta { dtype: tensor.dtype(), shape: tensor.shape().to_vec() }
 }
 
-/// Runs a kernel whose results' types are known. Gives as many results as `outputs` has, where that asks for one.
+/// Runs a kernel whose results' types are known. Gives as many results as `outputs` has, where that asks for one; `draws` is where draws
+/// without a seed begin.
 pub(crate) fn evaluate(
     def: &OpDef,
     attrs: &Attrs,
     inputs: &[Option<Tensor>],
     outputs: &[Option<TensorMeta>],
+    draws: &Draws,
 ) -> Result<Vec<Option<Tensor>>, OpError> {
     let metas: Vec<Option<TensorMeta>> =
         inputs.iter().map(|t| t.as_ref().map(self::meta)).collect();
@@ -41,7 +43,14 @@ pub(crate) fn evaluate(
             })
             .collect();
         let (inputs, outputs) = (&inputs, &mut results);
-        kernel.run(&mut CpuCtx { attrs, inputs, outputs, scratch: &mut scratch, forms: &[] })?;
+        kernel.run(&mut CpuCtx {
+            attrs,
+            inputs,
+            outputs,
+            scratch: &mut scratch,
+            forms: &[],
+            draws,
+        })?;
     }
     buffers
         .into_iter()

@@ -5,10 +5,10 @@ pub(crate) mod kernel;
 mod layout;
 
 use crate::backend::{Backend, Constants, Finished, Run, same};
-use crate::cancel::StepTime;
 use crate::error::{RunError, RunErrorKind};
 use crate::limits;
 use crate::plan::{Operand, Place, Segment, Slots, Step, assign};
+use crate::profile::StepTime;
 use engine_format::ValueId;
 use engine_format::{AlignedBuf, Bytes, OutOfMemory, Tensor};
 use engine_ops::OpError;
@@ -65,6 +65,33 @@ impl Resident {
     /// Constants of which no form was made yet.
     pub fn new(constants: Constants) -> Self {
         Self { constants, forms: Forms::default() }
+    }
+}
+
+/// A form that somebody undertook to make. If it is dropped instead, runs make it.
+struct Claim {
+    resident: Arc<Resident>,
+    id: ValueId,
+    form: Form,
+    /// Bytes of the constant that the form is made of.
+    len: usize,
+}
+
+impl Claim {
+    fn new(resident: &Arc<Resident>, id: ValueId, form: Form, len: usize) -> Option<Self> {
+        let claim = || Self { resident: resident.clone(), id, form, len };
+        resident.forms.claim(id, form).then(claim)
+    }
+
+    fn make(self) {
+        let constant = &self.resident.constants[&self.id].bytes()[..self.len];
+        self.resident.forms.make(self.id, self.form, constant);
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.resident.forms.give_up(self.id, self.form);
     }
 }
 
@@ -136,6 +163,21 @@ impl Backend for CpuBackend {
             resident.forms.adopt(&previous.forms, kept);
         }
         Ok(resident)
+    }
+
+    fn forms(&self, lowered: &Lowered, resident: &Arc<Resident>) -> Vec<Box<dyn FnOnce() + Send>> {
+        let mut claimed: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+        for (step, kernel) in lowered.segment.steps.iter().zip(&lowered.kernels) {
+            for (i, operand) in step.inputs.iter().enumerate().take(INLINE) {
+                let Some((form, operand)) = kernel.form(i).zip(operand.as_ref()) else { continue };
+                let Place::Resident(id) = operand.place else { continue };
+                let len = operand.meta.byte_len();
+                if let Some(claim) = Claim::new(resident, id, form, len) {
+                    claimed.push(Box::new(move || claim.make()));
+                }
+            }
+        }
+        claimed
     }
 
     fn lower(&self, segment: &Arc<Segment>) -> Result<Lowered, RunError> {
@@ -297,7 +339,8 @@ fn with_refs(
     for (slot, made) in forms.iter_mut().zip(&made) {
         *slot = made.as_ref().map(|made| bytemuck::cast_slice(made));
     }
-    kernel.run(&mut CpuCtx { attrs: &step.attrs, inputs, outputs, scratch, forms: &forms })
+    let (attrs, draws) = (&*step.attrs, run.draws);
+    kernel.run(&mut CpuCtx { attrs, inputs, outputs, scratch, forms: &forms, draws })
 }
 
 /// The form of an operand with these bytes, if it is a constant and the form is there.

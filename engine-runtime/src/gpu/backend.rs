@@ -238,15 +238,15 @@ impl Going<'_> {
     }
 
     fn on_cpu(&mut self, step: usize) -> Result<(), RunError> {
-        let Run { segment, lowered, .. } = self.values.run;
+        let Run { segment, lowered, draws, .. } = self.values.run;
         let step = &segment.steps[step];
         let inputs = step
             .inputs
             .iter()
             .map(|o| o.as_ref().map(|o| self.values.get(o)).transpose())
             .collect::<Result<Vec<_>, _>>()?;
-        let results =
-            evaluate(step.def, &step.attrs, &inputs, &step.output_metas()).map_err(|why| {
+        let results = evaluate(step.def, &step.attrs, &inputs, &step.output_metas(), draws)
+            .map_err(|why| {
                 node_error(RunErrorKind::Node, step.def, &step.path, &step.input_metas(), &why)
             })?;
         for (output, result) in step.outputs.iter().zip(results) {

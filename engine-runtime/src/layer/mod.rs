@@ -22,10 +22,10 @@ pub use front::{Conv, ConvOptions, LayerNorm, Linear};
 use crate::device::Device;
 use crate::error::{LoadError, RefitError, RunError};
 use crate::inputs::Inputs;
-use crate::module::{LiveModule, Module, RefitOptions};
+use crate::module::{LiveModule, Module};
 use engine_format::{
-    Attrs, Block, DType, Digest, Engine, EngineFlags, EngineParts, Form, FormatError, Literal,
-    MapSource, Node, Port, Tensor, ValueId, Weight, WeightClass, WeightData,
+    Attrs, Block, DType, Digest, Engine, EngineFlags, EngineParts, FitPolicy, Form, FormatError,
+    Literal, MapSource, Node, Port, Tensor, ValueId, Weight, WeightClass, WeightData,
 };
 use engine_ops::{Kind, OpDef, OpError, Role, TABLE};
 use std::collections::BTreeMap;
@@ -234,7 +234,7 @@ fn refit(
     modules: &[(Signature, Arc<LiveModule>)],
     source: &MapSource,
 ) -> Result<Vec<(Signature, Arc<LiveModule>)>, LayerError> {
-    let options = RefitOptions { partial: true, allow_extra: false };
+    let options = FitPolicy { partial: true, allow_extra: false };
     let refit = |(signature, module): &(Signature, Arc<LiveModule>)| {
         let module = LiveModule::clone(module);
         module.refit(source, options)?;

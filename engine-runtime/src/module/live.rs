@@ -1,19 +1,21 @@
 //! A module that holds an engine in memory.
 
 use super::retired::Retired;
+use super::watched::Watched;
 use super::{
-    Module, Ports, RefitOptions, Refitted, State, file_without_sources, missing_weights,
-    refit_without_sources, rollback_without_sources,
+    Module, Ports, Refitted, State, file_without_sources, missing_weights, refit_error,
+    rollback_without_sources,
 };
-use crate::cancel::RunOptions;
 use crate::device::Device;
 use crate::error::{LoadError, RefitError, RunError};
 use crate::executor::{Executor, Outputs, Programs};
 use crate::gpu::Placement;
+use crate::options::{RefitOptions, RunOptions};
 use crate::value::Values;
 use engine_format::{
     Digest, Engine, EngineFlags, Filled, FormatError, Port, SerializeFlags, WeightSource,
 };
+use rayon::prelude::*;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -52,7 +54,7 @@ impl LiveModule {
     /// Lists every node that this runtime cannot run.
     pub fn load(engine: Engine, device: &Device) -> Result<Self, LoadError> {
         let programs = Programs::check(&engine)?;
-        let load = || Executor::load(&engine, programs.clone(), device);
+        let load = || Executor::load(&engine, programs.clone(), device, &RunOptions::default());
         let executor = match engine.is_full() {
             true => Some(device.preparing(false, load)?),
             false => None,
@@ -86,10 +88,15 @@ impl LiveModule {
     }
 
     /// `engine` made ready, with all of `old` that does not depend on what changed.
-    fn ready(&self, old: &Current, engine: &Engine) -> Result<Executor, RefitError> {
+    fn ready(
+        &self,
+        old: &Current,
+        engine: &Engine,
+        options: &RunOptions,
+    ) -> Result<Executor, RefitError> {
         Ok(match &old.executor {
-            Some(executor) => executor.refit(engine)?,
-            None => Executor::load(engine, self.programs.clone(), &self.device)?,
+            Some(executor) => executor.refit(engine, options)?,
+            None => Executor::load(engine, self.programs.clone(), &self.device, options)?,
         })
     }
 
@@ -98,15 +105,17 @@ impl LiveModule {
         &self,
         old: &Current,
         source: &dyn WeightSource,
-        options: RefitOptions,
+        options: &RefitOptions,
     ) -> Result<(Filled<Engine>, Executor), RefitError> {
         self.device.preparing(old.executor.is_some(), || {
-            let filled = old.engine.fill_into(source, options, self.retired.spare());
-            let filled = filled.map_err(|error| match old.dropped() {
-                true => refit_without_sources(error),
-                false => error.into(),
-            })?;
-            let executor = self.ready(old, &filled.made)?;
+            let watched = Watched::new(source, &old.engine, options);
+            let filled = old.engine.fill_into(&watched, options.fit, self.retired.spare());
+            let filled = filled.map_err(|error| refit_error(error, old.dropped(), options))?;
+            watched.finished();
+            let executor = self.ready(old, &filled.made, &options.preparing())?;
+            if options.wait_for_forms {
+                executor.forms().into_par_iter().for_each(|make| make());
+            }
             Ok((filled, executor))
         })
     }
@@ -117,8 +126,13 @@ impl LiveModule {
         let version = executor.version();
         let previous = old.engine.is_full().then(|| old.engine.clone());
         drop(old);
+        // Claimed before the first run can see the new weights, so that no run stops to make them.
+        let forms = executor.forms();
         let retired = self.swap(Current { engine, executor: Some(executor) }, previous);
         retired.into_iter().for_each(|engine| self.retired.keep(engine));
+        if !forms.is_empty() {
+            self.device.beside(move || forms.into_par_iter().for_each(|make| make()));
+        }
         version
     }
 
@@ -136,6 +150,12 @@ impl LiveModule {
 
     fn previous(&self) -> MutexGuard<'_, Option<Engine>> {
         self.previous.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many forms of today's weights nobody has begun to make, of those that runs asked for.
+    #[cfg(test)]
+    pub(crate) fn forms_left(&self) -> usize {
+        self.current().executor.as_ref().map_or(0, |executor| executor.forms().len())
     }
 
     /// Held by whoever changes what is current.
@@ -177,10 +197,10 @@ impl Module for LiveModule {
         }
     }
 
-    fn refit(
+    fn refit_with(
         &self,
         source: &dyn WeightSource,
-        options: RefitOptions,
+        options: &RefitOptions,
     ) -> Result<Refitted, RefitError> {
         let _one = self.one_at_a_time();
         let old = self.current();
@@ -188,10 +208,10 @@ impl Module for LiveModule {
         Ok(Refitted { version: self.replace(old, engine, executor), fit })
     }
 
-    fn fork_weights(
+    fn fork_with(
         &self,
         source: &dyn WeightSource,
-        options: RefitOptions,
+        options: &RefitOptions,
     ) -> Result<Box<dyn Module>, RefitError> {
         let (filled, executor) = self.filled(&self.current(), source, options)?;
         let current = Current { engine: filled.made, executor: Some(executor) };
@@ -207,7 +227,8 @@ impl Module for LiveModule {
             return Err(rollback_without_sources(&old.engine));
         }
         let engine = self.previous().clone().ok_or(RefitError::NothingToRollBack)?;
-        let executor = self.device.preparing(true, || self.ready(&old, &engine))?;
+        let ready = || self.ready(&old, &engine, &RunOptions::default());
+        let executor = self.device.preparing(true, ready)?;
         Ok(self.replace(old, engine, executor))
     }
 

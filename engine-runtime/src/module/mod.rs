@@ -7,24 +7,22 @@
 mod live;
 mod packed;
 mod retired;
+mod watched;
 
 pub use live::LiveModule;
 pub use packed::PackedModule;
 
-use crate::cancel::RunOptions;
 use crate::device::Device;
 use crate::error::{RefitError, RunError, RunErrorKind};
 use crate::executor::Outputs;
 use crate::gpu::Placement;
 use crate::inputs::Inputs;
+use crate::options::{RefitOptions, RunOptions};
 use crate::value::{self, Values};
 use engine_format::{
     Digest, Engine, EngineFlags, FitError, FitPolicy, FitReport, FormatError, FormatErrorKind,
     Port, SerializeFlags, WeightSource,
 };
-
-/// How complete a refit is.
-pub type RefitOptions = FitPolicy;
 
 /// What a refit did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,10 +84,18 @@ pub trait Module: Send + Sync {
     ///
     /// # Errors
     /// Everything that does not fit, at once. The module then has the weights it had.
-    fn refit(
+    fn refit(&self, source: &dyn WeightSource, fit: FitPolicy) -> Result<Refitted, RefitError> {
+        self.refit_with(source, &fit.into())
+    }
+
+    /// As [`Module::refit`], with more to say about it: progress, an end from outside, whether forms are waited for.
+    ///
+    /// # Errors
+    /// Those of [`Module::refit`]; `Cancelled`.
+    fn refit_with(
         &self,
         source: &dyn WeightSource,
-        options: RefitOptions,
+        options: &RefitOptions,
     ) -> Result<Refitted, RefitError>;
 
     /// Another module for the same engine with the weights of `source`; with a partial refit, those it lacks are this
@@ -102,7 +108,19 @@ pub trait Module: Send + Sync {
     fn fork_weights(
         &self,
         source: &dyn WeightSource,
-        options: RefitOptions,
+        fit: FitPolicy,
+    ) -> Result<Box<dyn Module>, RefitError> {
+        self.fork_with(source, &fit.into())
+    }
+
+    /// As [`Module::fork_weights`], with more to say about it.
+    ///
+    /// # Errors
+    /// Those of [`Module::refit_with`].
+    fn fork_with(
+        &self,
+        source: &dyn WeightSource,
+        options: &RefitOptions,
     ) -> Result<Box<dyn Module>, RefitError>;
 
     /// Goes back to the weights before the last refit; called again, forth to those after it. The module keeps the source
@@ -155,6 +173,16 @@ impl Ports {
 fn missing_weights(engine: &Engine) -> RunError {
     let what = "the engine cannot run before it is filled: it lacks the weights";
     RunError::new(RunErrorKind::MissingWeights, what).items(engine.missing())
+}
+
+/// The error of a refit whose source, or what it gave, was not taken.
+fn refit_error(error: FitError, dropped: bool, options: &RefitOptions) -> RefitError {
+    match &error {
+        // The source was made to fail.
+        FitError::Source(_) if options.is_cancelled() => RefitError::Cancelled,
+        _ if dropped => refit_without_sources(error),
+        _ => error.into(),
+    }
 }
 
 /// The error of a refit that was to keep weights which the module gave up.

@@ -1,14 +1,15 @@
 //! A module that holds the bytes of an engine file.
 
+use super::watched::Watched;
 use super::{
-    Module, Ports, RefitOptions, Refitted, State, file_without_sources, missing_weights,
-    refit_without_sources, rollback_without_sources,
+    Module, Ports, Refitted, State, file_without_sources, missing_weights, refit_error,
+    rollback_without_sources,
 };
-use crate::cancel::RunOptions;
 use crate::device::Device;
 use crate::error::{LoadError, RefitError, RunError};
 use crate::executor::{Executor, Outputs, Programs};
 use crate::gpu::Placement;
+use crate::options::{RefitOptions, RunOptions};
 use crate::value::Values;
 use engine_format::{
     Bytes, Digest, Engine, EngineFlags, Filled, FormatError, Port, SerializeFlags, Spare,
@@ -39,11 +40,16 @@ struct Packed {
 }
 
 impl Packed {
-    fn load(bytes: Bytes, previous: Option<Bytes>, device: &Device) -> Result<Self, LoadError> {
+    fn load(
+        bytes: Bytes,
+        previous: Option<Bytes>,
+        device: &Device,
+        options: &RunOptions,
+    ) -> Result<Self, LoadError> {
         let engine = Engine::read(bytes.clone())?;
         let programs = Programs::check(&engine)?;
         let executor = match engine.is_full() {
-            true => Some(Executor::load(&engine, programs, device)?),
+            true => Some(Executor::load(&engine, programs, device, options)?),
             false => None,
         };
         Ok(Self { bytes, engine, executor, previous })
@@ -61,7 +67,8 @@ impl PackedModule {
     /// # Errors
     /// Whatever is wrong with the bytes; every node that this runtime cannot run.
     pub fn load(bytes: Bytes, device: &Device) -> Result<Self, LoadError> {
-        let packed = device.preparing(false, || Packed::load(bytes, None, device))?;
+        let load = || Packed::load(bytes, None, device, &RunOptions::default());
+        let packed = device.preparing(false, load)?;
         let ports = Arc::new(Ports::of(&packed.engine));
         Ok(Self::of(device.clone(), ports, packed))
     }
@@ -86,18 +93,19 @@ impl PackedModule {
         &self,
         old: &Packed,
         source: &dyn WeightSource,
-        options: RefitOptions,
+        options: &RefitOptions,
         previous: Option<Bytes>,
     ) -> Result<Filled<Packed>, RefitError> {
         self.device.preparing(old.executor.is_some(), || {
             let engine = Engine::read(old.bytes.clone())?;
-            let filled = engine.fill_into(source, options, &Spare::default());
-            let Filled { made: engine, fit } = filled.map_err(|error| match old.dropped() {
-                true => refit_without_sources(error),
-                false => error.into(),
-            })?;
+            let watched = Watched::new(source, &engine, options);
+            let filled = engine.fill_into(&watched, options.fit, &Spare::default());
+            let Filled { made: engine, fit } =
+                filled.map_err(|error| refit_error(error, old.dropped(), options))?;
+            watched.finished();
             let bytes = Bytes::from(engine.serialize(same_wish(engine.flags()))?);
-            let made = Packed::load(bytes, previous, &self.device).map_err(refit_error)?;
+            let made = Packed::load(bytes, previous, &self.device, &options.preparing());
+            let made = made.map_err(reload_error)?;
             Ok(Filled { made, fit })
         })
     }
@@ -120,7 +128,7 @@ impl PackedModule {
 }
 
 /// A load of bytes that this module wrote fails in the ways a refit fails.
-fn refit_error(error: LoadError) -> RefitError {
+fn reload_error(error: LoadError) -> RefitError {
     match error {
         LoadError::Format(error) => error.into(),
         LoadError::Prepare(error) => error.into(),
@@ -170,10 +178,10 @@ impl Module for PackedModule {
         }
     }
 
-    fn refit(
+    fn refit_with(
         &self,
         source: &dyn WeightSource,
-        options: RefitOptions,
+        options: &RefitOptions,
     ) -> Result<Refitted, RefitError> {
         let _one = self.one_at_a_time();
         let old = self.current();
@@ -182,10 +190,10 @@ impl Module for PackedModule {
         Ok(Refitted { version: self.replace(made), fit })
     }
 
-    fn fork_weights(
+    fn fork_with(
         &self,
         source: &dyn WeightSource,
-        options: RefitOptions,
+        options: &RefitOptions,
     ) -> Result<Box<dyn Module>, RefitError> {
         let packed = self.filled(&self.current(), source, options, None)?.made;
         Ok(Box::new(Self::of(self.device.clone(), self.ports.clone(), packed)))
@@ -198,8 +206,9 @@ impl Module for PackedModule {
             return Err(rollback_without_sources(&old.engine));
         }
         let bytes = old.previous.clone().ok_or(RefitError::NothingToRollBack)?;
-        let load = || Packed::load(bytes, Some(old.bytes.clone()), &self.device);
-        Ok(self.replace(self.device.preparing(true, load).map_err(refit_error)?))
+        let options = RunOptions::default();
+        let load = || Packed::load(bytes, Some(old.bytes.clone()), &self.device, &options);
+        Ok(self.replace(self.device.preparing(true, load).map_err(reload_error)?))
     }
 
     fn drop_sources(&self) -> Result<(), RefitError> {

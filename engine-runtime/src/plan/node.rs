@@ -6,7 +6,7 @@ use crate::cpu::kernel;
 use crate::error::{RunError, RunErrorKind};
 use crate::limits::MemoryLimits;
 use engine_format::{Attrs, DType, Dim, Tensor};
-use engine_ops::cpu::{Cpu, TensorMeta};
+use engine_ops::cpu::{Cpu, Draws, TensorMeta};
 use engine_ops::infer::{Facts, InferCtx, InferError, Known};
 use engine_ops::{Kind, OpDef, OpError, Role, eval};
 use std::sync::Arc;
@@ -187,7 +187,7 @@ impl Call<'_> {
             inputs.iter().map(|v| v.as_ref().and_then(|v| v.value.clone())).collect();
         let metas: Vec<Option<TensorMeta>> = results.iter().map(|r| Some(r.meta.clone())).collect();
         let wanted = &metas[..self.asked.len().max(1)];
-        kernel::evaluate(self.def, self.attrs, &tensors, wanted).map(Some)
+        kernel::evaluate(self.def, self.attrs, &tensors, wanted, Draws::fresh()).map(Some)
     }
 }
 

@@ -49,6 +49,20 @@ pub(crate) struct Op {
     pub bodies: BTreeMap<String, Arc<Body>>,
 }
 
+impl Program {
+    /// The same program with only these of its outputs, by position, and what leads to them.
+    pub fn wanting(&self, wanted: &[usize]) -> Self {
+        let outputs = wanted.iter().map(|&i| self.body.outputs[i]).collect();
+        Self {
+            body: Arc::new(self.body.leading_to(outputs)),
+            values: self.values,
+            inputs: self.inputs.clone(),
+            known: self.known.clone(),
+            demands: self.demands.clone(),
+        }
+    }
+}
+
 impl Body {
     /// Checks every node of `block` and of the blocks in it; `problems` collects all that is wrong.
     pub fn check(block: &Block, problems: &mut Vec<String>) -> Arc<Self> {
@@ -84,11 +98,25 @@ impl Body {
         Block { inputs: block.inputs.clone(), nodes, outputs }
     }
 
+    /// The same nodes as far as they lead to `outputs`.
+    fn leading_to(&self, outputs: Vec<ValueId>) -> Self {
+        let mut needed: BTreeSet<ValueId> = outputs.iter().copied().collect();
+        let mut nodes = Vec::new();
+        for op in self.nodes.iter().rev() {
+            if op.outputs.iter().flatten().any(|v| needed.contains(v)) {
+                needed.extend(op.reads());
+                nodes.push(op.clone());
+            }
+        }
+        nodes.reverse();
+        let captures = self.captures.intersection(&needed).copied().collect();
+        Self { inputs: self.inputs.clone(), nodes, outputs, captures }
+    }
+
     /// Calls `f` with every value that the nodes from `start` on, the blocks in them, and the results read.
     pub fn reads_from(&self, start: usize, f: &mut impl FnMut(ValueId)) {
         for op in &self.nodes[start..] {
-            op.inputs.iter().flatten().for_each(|&v| f(v));
-            op.bodies.values().flat_map(|body| &body.captures).for_each(|&v| f(v));
+            op.reads().for_each(&mut *f);
         }
         self.outputs.iter().for_each(|&v| f(v));
     }
@@ -106,6 +134,12 @@ pub(crate) fn reads(node: &Node, f: &mut impl FnMut(ValueId)) {
 }
 
 impl Op {
+    /// The values that it and the blocks in it read.
+    fn reads(&self) -> impl Iterator<Item = ValueId> {
+        let captures = self.bodies.values().flat_map(|body| &body.captures);
+        self.inputs.iter().flatten().chain(captures).copied()
+    }
+
     fn check(node: &Node, problems: &mut Vec<String>) -> Option<Self> {
         let place = format!("{} ({} v{})", node.name, node.op, node.version);
         let Some(def) = lookup(&node.op, node.version) else {

@@ -4,6 +4,7 @@ mod concurrent;
 mod layers;
 mod loops;
 mod on_gpu;
+mod options;
 mod paths;
 mod physical;
 mod planning;

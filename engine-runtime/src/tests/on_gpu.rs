@@ -7,8 +7,8 @@ use super::suspend::{choice, twice};
 use super::toy::{Toy, bits, close, floats, live, model, run, weights, x};
 use crate::executor::{Executor, Programs};
 use crate::gpu::{GpuChoice, GpuDevice, GpuOptions, Obstacle, adapters};
-use crate::{Device, Inputs, LiveModule, Module, RefitOptions, RunOptions};
-use engine_format::{Attr, DType, Engine, EngineFlags, Tensor};
+use crate::{Device, Inputs, LiveModule, Module, RunOptions};
+use engine_format::{Attr, DType, Engine, EngineFlags, FitPolicy, Tensor};
 
 /// The first adapter, software or not, with these operators kept on the CPU.
 pub(super) fn gpu(on_cpu: &[&str]) -> Option<Device> {
@@ -117,9 +117,9 @@ fn versions_that_live_side_by_side_keep_their_weights() {
     let Some(device) = gpu(&[]) else { return };
     let engine = model(EngineFlags::REFIT);
     let programs = Programs::check(&engine).unwrap();
-    let old = Executor::load(&engine, programs, &device).unwrap();
-    let other = engine.fill(&weights(&engine, 9), RefitOptions::default()).unwrap();
-    let new = old.refit(&other).unwrap();
+    let old = Executor::load(&engine, programs, &device, &RunOptions::default()).unwrap();
+    let other = engine.fill(&weights(&engine, 9), FitPolicy::default()).unwrap();
+    let new = old.refit(&other, &RunOptions::default()).unwrap();
     let (inputs, now) = (crate::value::values(&x(3)), RunOptions::default());
     let (a, b) = (bits(&old.run(&inputs, &now).unwrap()), bits(&new.run(&inputs, &now).unwrap()));
     assert_ne!(a, b, "the outputs depend on the weights");

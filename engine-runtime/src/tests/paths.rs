@@ -1,15 +1,16 @@
 //! The two module paths held against each other, bit for bit.
 
 use super::toy::{bits, live, model, poisoned, run, weights, x};
-use crate::{LiveModule, Module, PackedModule, RefitError, RefitOptions, RunErrorKind, State};
+use crate::{LiveModule, Module, PackedModule, RefitError, RunErrorKind, State};
 use engine_format::{
-    Bytes, Engine, EngineFlags, FormatErrorKind, MapSource, SerializeFlags, Tensor, WeightData,
+    Bytes, Engine, EngineFlags, FitPolicy, FormatErrorKind, MapSource, SerializeFlags, Tensor,
+    WeightData,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-const COMPLETE: RefitOptions = RefitOptions { partial: false, allow_extra: false };
-const PARTIAL: RefitOptions = RefitOptions { partial: true, allow_extra: false };
+const COMPLETE: FitPolicy = FitPolicy { partial: false, allow_extra: false };
+const PARTIAL: FitPolicy = FitPolicy { partial: true, allow_extra: false };
 
 /// `engine` on both paths.
 fn both(engine: &Engine) -> [Box<dyn Module>; 2] {

@@ -1,9 +1,9 @@
 //! Plans whose values are laid out for the CPU.
 
-use super::toy::{Toy, seeded};
+use super::toy::{Toy, seeded, weights};
 use crate::{CpuOptions, Device, Inputs, LiveModule, Module, PackedModule, RefitOptions};
 use engine_format::{
-    Attr, Attrs, DType, Engine, EngineFlags, MapSource, SerializeFlags, Tensor, ValueId,
+    Attr, Attrs, DType, Engine, EngineFlags, FitPolicy, MapSource, SerializeFlags, Tensor, ValueId,
 };
 use engine_ops::{Tolerance, compare, eval, lookup};
 use std::collections::BTreeMap;
@@ -98,6 +98,26 @@ fn layouts_change_no_meaning() {
     }
 }
 
+/// Who waits finds every form made; who does not finds none that is left to a run.
+#[test]
+fn a_refit_makes_forms_beside_runs_or_before_them() {
+    let engine = network();
+    let module = LiveModule::load(engine.clone(), &device(2)).unwrap();
+    outputs(&module, 16);
+    let seeds = [(1, true), (2, false), (3, true), (4, false)];
+    for (seed, wait_for_forms) in seeds {
+        let source = weights(&engine, seed);
+        let options = RefitOptions { wait_for_forms, ..RefitOptions::default() };
+        module.refit_with(&source, &options).unwrap();
+        assert_eq!(module.forms_left(), 0, "a run has to make forms");
+        let fresh = LiveModule::load(module.engine(), &device(1)).unwrap();
+        let expected = outputs(&fresh, 16);
+        for _ in 0..4 {
+            assert_eq!(outputs(&module, 16), expected);
+        }
+    }
+}
+
 /// The first run makes forms and the second reads them; a refit of one weight keeps those of the others.
 #[test]
 fn runs_have_the_same_bits_before_and_after_forms_are_made() {
@@ -106,7 +126,7 @@ fn runs_have_the_same_bits_before_and_after_forms_are_made() {
     let first = outputs(&module, 16);
     assert_eq!(outputs(&module, 16), first);
     let other = MapSource::from_iter([("wide".to_owned(), seeded("other", 0, &[32, 24, 1, 1]))]);
-    module.refit(&other, RefitOptions { partial: true, ..RefitOptions::default() }).unwrap();
+    module.refit(&other, FitPolicy { partial: true, ..FitPolicy::default() }).unwrap();
     let changed = outputs(&module, 16);
     let fresh = LiveModule::load(module.engine(), &device(2)).unwrap();
     assert_eq!(outputs(&fresh, 16), changed);

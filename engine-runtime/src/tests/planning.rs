@@ -9,7 +9,7 @@ use crate::plan::program::{Body, Op, Program};
 use crate::plan::walk::{Planned, ResidentMetas, Rest, Suspension};
 use crate::plan::{End, Place, assign};
 use crate::session::Session;
-use crate::{Inputs, LiveModule, LoadError};
+use crate::{Inputs, LiveModule, LoadError, RunOptions};
 use engine_format::{Attr, Block, DType, Engine, EngineFlags, Tensor, ValueId};
 use engine_ops::case::ramp;
 use engine_ops::cpu::{Cpu, TensorMeta};
@@ -217,12 +217,13 @@ fn partial_refits_prepare_only_what_changed() {
     let engine = model(EngineFlags::REFIT);
     let programs = Programs::check(&engine).unwrap();
     let device = poisoned();
-    let old = crate::executor::Executor::load(&engine, programs, &device).unwrap();
+    let old = crate::executor::Executor::load(&engine, programs, &device, &RunOptions::default())
+        .unwrap();
     let single = weights(&engine, 1);
     let single = engine_format::WeightSource::read(&single, "single").unwrap().unwrap();
     let source: engine_format::MapSource = [("single".to_owned(), single)].into_iter().collect();
     let policy = engine_format::FitPolicy { partial: true, allow_extra: false };
-    let new = old.refit(&engine.fill(&source, policy).unwrap()).unwrap();
+    let new = old.refit(&engine.fill(&source, policy).unwrap(), &RunOptions::default()).unwrap();
     let same = |id: ValueId| {
         let [a, b] = [&old, &new].map(|e| e.constants()[&id].bytes().as_ptr());
         a == b

@@ -4,6 +4,7 @@ use super::toy::{Toy, live, node, run, seeded};
 use crate::cpu::kernel;
 use crate::{Inputs, Module, PackedModule};
 use engine_format::{Attr, Bytes, DType, EngineFlags, Node, SerializeFlags, Tensor, ValueId};
+use engine_ops::cpu::Draws;
 use engine_ops::infer::{Facts, InferCtx};
 use engine_ops::{Kind, lookup};
 
@@ -44,7 +45,11 @@ fn alone(node: &Node, inputs: &[Tensor]) -> Vec<Tensor> {
     };
     let metas: Vec<_> = shapes.iter().map(meta).collect();
     let inputs: Vec<_> = inputs.iter().cloned().map(Some).collect();
-    kernel::evaluate(def, &node.attrs, &inputs, &metas).unwrap().into_iter().flatten().collect()
+    kernel::evaluate(def, &node.attrs, &inputs, &metas, Draws::fresh())
+        .unwrap()
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Adds one node over values made so far, in `prepare` if that is possible.

@@ -3,20 +3,20 @@
 use super::toy::{Toy, bits, live, model, poisoned, run, weights, x};
 use crate::value::values;
 use crate::{
-    Cancel, Device, Inputs, LiveModule, Module, PackedModule, RefitError, RefitOptions,
-    RunErrorKind, RunOptions, State,
+    Cancel, Device, Inputs, LiveModule, Module, PackedModule, RefitError, RunErrorKind, RunOptions,
+    State,
 };
 use engine_format::{
-    Bytes, DType, Engine, EngineFlags, FormatErrorKind, MapSource, SerializeFlags, SourceError,
-    Tensor, TensorInfo, WeightSource,
+    Bytes, DType, Engine, EngineFlags, FitPolicy, FormatErrorKind, MapSource, SerializeFlags,
+    SourceError, Tensor, TensorInfo, WeightSource,
 };
 use engine_ops::case::ramp;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-const COMPLETE: RefitOptions = RefitOptions { partial: false, allow_extra: false };
-const PARTIAL: RefitOptions = RefitOptions { partial: true, allow_extra: false };
+const COMPLETE: FitPolicy = FitPolicy { partial: false, allow_extra: false };
+const PARTIAL: FitPolicy = FitPolicy { partial: true, allow_extra: false };
 
 fn both_on(engine: &Engine, device: &Device) -> [Box<dyn Module>; 2] {
     let wish = match engine.is_full() {

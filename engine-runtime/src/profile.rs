@@ -1,0 +1,41 @@
+//! What a run tells of its steps.
+
+use engine_ops::cpu::TensorMeta;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Receives the steps of runs with the time they took. Clones are one and the same.
+#[derive(Clone)]
+pub struct Profile(Arc<dyn Fn(&StepTime<'_>) + Send + Sync>);
+
+impl Profile {
+    /// Calls `receive` after every step, on the thread of the run.
+    pub fn new(receive: impl Fn(&StepTime<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(receive))
+    }
+
+    pub(crate) fn receive(&self, step: &StepTime<'_>) {
+        (self.0)(step);
+    }
+}
+
+impl std::fmt::Debug for Profile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Profile")
+    }
+}
+
+/// A step of a run and how long it took.
+#[derive(Clone, Debug)]
+pub struct StepTime<'a> {
+    /// Path of the node in the model; steps that a physical plan adds bear that of the node they serve.
+    pub path: &'a str,
+    /// The operator, as it ran.
+    pub op: &'static str,
+    /// Types of its operands; `None` is an omitted one.
+    pub inputs: &'a [Option<TensorMeta>],
+    /// Types of its results; `None` is one that nobody reads.
+    pub outputs: &'a [Option<TensorMeta>],
+    /// From the call of its kernel to its end.
+    pub time: Duration,
+}
