@@ -38,19 +38,28 @@ struct Inner {
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
     binding: Option<BindingReport>,
+    nodes: Vec<String>,
 }
 
 impl BuildError {
     /// An error of `kind` that says `message`.
     pub(crate) fn new(kind: BuildErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { inner: Box::new(Inner { kind, message, source: None, binding: None }) }
+        let inner = Inner { kind, message, source: None, binding: None, nodes: Vec::new() };
+        Self { inner: Box::new(inner) }
     }
 
     /// A binding with open questions.
     pub(crate) fn unbound(report: BindingReport) -> Self {
         let mut error = Self::new(BuildErrorKind::Unbound, report.to_string());
         error.inner.binding = Some(report);
+        error
+    }
+
+    /// Operators that are not known here, and the nodes that use them.
+    pub(crate) fn unsupported(message: String, nodes: Vec<String>) -> Self {
+        let mut error = Self::new(BuildErrorKind::Unsupported, message);
+        error.inner.nodes = nodes;
         error
     }
 
@@ -72,6 +81,11 @@ impl BuildError {
     /// The class of the error.
     pub fn kind(&self) -> BuildErrorKind {
         self.inner.kind
+    }
+
+    /// The paths of all nodes whose operators are `Unsupported`.
+    pub fn nodes(&self) -> &[String] {
+        &self.inner.nodes
     }
 
     /// The open questions of an `Unbound` binding, with what was bound.
@@ -100,6 +114,7 @@ impl From<OnnxError> for BuildError {
                 message: error.to_string(),
                 source: Some(Box::new(error)),
                 binding: None,
+                nodes: Vec::new(),
             }),
         }
     }

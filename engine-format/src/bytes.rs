@@ -51,9 +51,17 @@ impl Bytes {
 
     /// The buffer that these bytes are all of, if nothing else shares it.
     pub fn into_buf(self) -> Option<AlignedBuf> {
-        match self.owner {
-            Owner::Buf(buf) if buf.len() == self.len => Arc::into_inner(buf),
-            _ => None,
+        self.try_into_buf().ok()
+    }
+
+    /// As [`Self::into_buf`]; gives the bytes back if something else shares them.
+    pub fn try_into_buf(self) -> Result<AlignedBuf, Self> {
+        let Self { owner, start, len } = self;
+        match owner {
+            Owner::Buf(buf) if buf.len() == len => {
+                Arc::try_unwrap(buf).map_err(|buf| Self { owner: Owner::Buf(buf), start, len })
+            }
+            owner => Err(Self { owner, start, len }),
         }
     }
 
@@ -104,5 +112,23 @@ impl From<Vec<u8>> for Bytes {
     /// Takes over a plain vector; it may be unaligned, see [`crate::Tensor::new`].
     fn from(vec: Vec<u8>) -> Self {
         Self::from_owner(vec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_had_back_by_its_last_owner_alone() {
+        let bytes = Bytes::copy_from(b"abcd");
+        let shared = bytes.clone();
+        let bytes = bytes.try_into_buf().unwrap_err();
+        assert_eq!(&*bytes, b"abcd");
+        drop(shared);
+        assert_eq!(&*bytes.try_into_buf().unwrap(), b"abcd");
+        let part = Bytes::copy_from(b"abcd").slice(1, 2);
+        assert_eq!(&*part.try_into_buf().unwrap_err(), b"bc");
+        assert_eq!(Bytes::from(b"abcd".to_vec()).into_buf().map(|buf| buf.len()), None);
     }
 }

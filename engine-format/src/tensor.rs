@@ -172,6 +172,11 @@ impl Tensor {
         &self.data
     }
 
+    /// The raw bytes, alone.
+    pub fn into_bytes(self) -> Bytes {
+        self.data
+    }
+
     /// The elements as `T`. Bools and compact types are read as [`DType::storage`] says.
     pub fn as_slice<T: Element>(&self) -> Result<&[T], TensorError> {
         let same = T::DTYPE == self.dtype || T::DTYPE == self.dtype.storage();

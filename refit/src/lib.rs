@@ -29,7 +29,7 @@ pub use output::{Progress, write_file};
 pub use report::{FitSummary, MisfitSummary, TakenSummary};
 pub use source::{
     BoxedSource, CastSource, Combined, Conversion, EngineSource, GgufSource, Lora, LoraSource,
-    NpzSource, OnnxSource, SafetensorsSource, ShardedSource, TorchSource, open_source,
+    NpzSource, OnnxSource, SafetensorsSource, ShardedSource, TorchSource, open_bytes, open_source,
     open_sources,
 };
 pub use tensors::TensorFile;

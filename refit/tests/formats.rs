@@ -6,7 +6,7 @@ mod common;
 use common::ramp;
 use engine_format::{DType, Tensor, WeightSource};
 use half::{bf16, f16};
-use refit::{RefitErrorKind, open_source};
+use refit::{RefitErrorKind, open_bytes, open_source};
 use std::path::{Path, PathBuf};
 
 fn file(name: &str) -> PathBuf {
@@ -230,4 +230,23 @@ fn tensors_of_gguf() {
     assert!(
         refused(&[("a", &[1], 0, vec![0; 4]), ("a", &[1], 0, vec![0; 4])]).contains("two tensors")
     );
+}
+
+#[test]
+fn files_in_memory_are_what_they_are_on_disk() {
+    for name in ["stored.npz", "deflated.npz", "state.pt", "protocol5.pt"] {
+        let on_disk = open_source(&file(name)).unwrap();
+        let in_memory = open_bytes(std::fs::read(file(name)).unwrap().into()).unwrap();
+        assert_eq!(in_memory.names(), on_disk.names(), "{name}");
+        for tensor_name in on_disk.names() {
+            let (a, b) = (on_disk.read(&tensor_name), in_memory.read(&tensor_name));
+            assert_eq!(
+                a.map_err(|error| error.why),
+                b.map_err(|error| error.why),
+                "{name}: {tensor_name}"
+            );
+        }
+    }
+    let whole = gguf(&[("a", &[3], 0, vec![0; 12])]);
+    assert_eq!(open_bytes(whole.into()).unwrap().names(), ["a"]);
 }

@@ -207,6 +207,14 @@ fn adapters_that_do_not_fit_are_all_named() {
         let error = refused(&path("configured", &whole, Some(config)), None);
         assert!(error.contains(why) && error.contains("configured"), "{error}");
     }
+    // A folder is the adapter in it.
+    let file = path("folder", &whole, Some(r#"{"r": 2, "lora_alpha": 2}"#));
+    let folder = file.parent().unwrap();
+    assert_eq!(Lora::open(folder, None).unwrap().origin(), file.display().to_string());
+    std::fs::remove_file(&file).unwrap();
+    assert!(
+        refused(folder, None).contains("expected adapter_model.safetensors or adapter_model.bin")
+    );
     let long = [&whole[..], &[("fc.lora_magnitude_vector", ramp(&[4], 1.0))]].concat();
     let lora = vec![Lora::open(&path("long", &long, None), Some(1.0)).unwrap()];
     let error = LoraSource::new(Box::new(base()), lora).err().unwrap().to_string();

@@ -8,7 +8,7 @@ use common::*;
 use engine_format::{DType, EngineFlags, SerializeFlags, Tensor, TensorInfo, WeightSource};
 use engine_onnx::proto;
 use prost::Message;
-use refit::{BoxedSource, RefitError, RefitErrorKind, open_source, open_sources};
+use refit::{BoxedSource, RefitError, RefitErrorKind, open_bytes, open_source, open_sources};
 use std::path::Path;
 
 fn contents(source: &dyn WeightSource) -> Vec<(String, Tensor)> {
@@ -88,7 +88,23 @@ fn every_kind_of_source_brings_the_same_weights() {
         let source = open_source(&at(name)).unwrap();
         assert_eq!(contents(&*source), expected(0.0), "{name}");
         assert!(source.origin().ends_with(name));
+        if !name.ends_with(".json") {
+            let bytes = std::fs::read(at(name)).unwrap();
+            let source = open_bytes(bytes.clone().into()).unwrap();
+            assert_eq!(contents(&*source), expected(0.0), "the bytes of {name}");
+            for cut in [0, 3, 9, bytes.len() / 2, bytes.len() - 1] {
+                assert!(open_bytes(bytes[..cut].to_vec().into()).is_err(), "{name} cut at {cut}");
+            }
+        }
     }
+    // A folder is the checkpoint in it.
+    assert_eq!(contents(&*open_source(folder.path()).unwrap()), expected(0.0));
+    let empty = tempfile::tempdir().unwrap();
+    let error = refused(open_source(empty.path())).to_string();
+    assert!(
+        error.contains("expected model.safetensors.index.json or model.safetensors"),
+        "{error}"
+    );
     let both = open_sources(&[at("one.safetensors"), at("two.safetensors")]).unwrap();
     assert_eq!(contents(&*both), expected(0.0));
 }

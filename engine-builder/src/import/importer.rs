@@ -32,8 +32,8 @@ const MOST_TRIES: usize = 16;
 
 /// Translates a model. Constants are not classified yet.
 pub(crate) fn import(model: &Model, options: &BuildOptions) -> Result<Imported, BuildError> {
-    if let Some(report) = unsupported::report(model) {
-        return Err(BuildError::new(BuildErrorKind::Unsupported, report));
+    if let Some((report, nodes)) = unsupported::report(model) {
+        return Err(BuildError::unsupported(report, nodes));
     }
     let mut importer = Importer::default();
     let error = match importer.model(model, options) {

@@ -18,8 +18,8 @@ struct Unsupported {
     why: String,
 }
 
-/// A message that lists every unsupported operator with its nodes; `None` if there is none.
-pub(super) fn report(model: &Model) -> Option<String> {
+/// A message that lists every unsupported operator with its nodes, and all these nodes; `None` if there is none.
+pub(super) fn report(model: &Model) -> Option<(String, Vec<String>)> {
     let mut found = BTreeMap::<Unsupported, Vec<String>>::new();
     collect(&model.graph, &mut found);
     if found.is_empty() {
@@ -37,7 +37,7 @@ pub(super) fn report(model: &Model) -> Option<String> {
         write!(text, "\n  {domain} {op} (opset {opset}{why}): {}{more}", shown.join(", "))
             .expect("writing to a String does not fail");
     }
-    Some(text)
+    Some((text, found.into_values().flatten().collect()))
 }
 
 fn collect(graph: &Graph, found: &mut BTreeMap<Unsupported, Vec<String>>) {

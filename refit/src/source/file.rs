@@ -1,8 +1,9 @@
-//! A foreign file that is read in parts and may be written to by others at any time.
+//! A foreign file that is read in parts and may be written to by others at any time, or the bytes of one in memory.
 
 use super::positional::read_exact_at;
 use super::{PIECE, unreadable};
 use crate::RefitError;
+use engine_format::Bytes;
 use engine_onnx::open_regular;
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -11,10 +12,16 @@ use std::path::{Path, PathBuf};
 /// A file of a source. It is never mapped, and one that changes after it was opened is an error.
 #[derive(Debug)]
 pub(super) struct SourceFile {
+    /// Names it in messages.
     path: PathBuf,
-    file: File,
-    /// Length and time of the last change when the file was opened.
-    state: State,
+    contents: Contents,
+}
+
+#[derive(Debug)]
+enum Contents {
+    /// With length and time of the last change when the file was opened.
+    File(File, State),
+    Memory(Bytes),
 }
 
 /// What shows that somebody wrote to a file.
@@ -34,11 +41,19 @@ impl SourceFile {
     pub(super) fn open(path: &Path) -> Result<Self, RefitError> {
         let file = open_regular(path).map_err(|error| unreadable(path, &error))?;
         let state = State::of(&file.metadata().map_err(|error| unreadable(path, &error))?);
-        Ok(Self { path: path.to_owned(), file, state })
+        Ok(Self { path: path.to_owned(), contents: Contents::File(file, state) })
+    }
+
+    /// A file whose bytes are in memory, and do not change.
+    pub(super) fn of_bytes(bytes: Bytes) -> Self {
+        Self { path: PathBuf::from("memory"), contents: Contents::Memory(bytes) }
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.state.len
+        match &self.contents {
+            Contents::File(_, state) => state.len,
+            Contents::Memory(bytes) => bytes.len() as u64,
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -51,9 +66,13 @@ impl SourceFile {
 
     /// Fills `bytes` from `offset` on; any number of threads may ask.
     pub(super) fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), String> {
-        read_exact_at(&self.file, offset, bytes).map_err(|error| error.to_string())?;
-        let meta = self.file.metadata().map_err(|error| error.to_string())?;
-        if State::of(&meta) == self.state {
+        let (file, state) = match &self.contents {
+            Contents::File(file, state) => (file, state),
+            Contents::Memory(all) => return copy_at(all, offset, bytes),
+        };
+        read_exact_at(file, offset, bytes).map_err(|error| error.to_string())?;
+        let meta = file.metadata().map_err(|error| error.to_string())?;
+        if State::of(&meta) == *state {
             Ok(())
         } else {
             Err("the file changed while it was read".to_owned())
@@ -94,6 +113,15 @@ impl SourceFile {
     pub(super) fn reader(&self, offset: u64, end: u64) -> FileReader<'_> {
         FileReader { file: self, at: offset, end, buffer: Vec::new(), used: 0 }
     }
+}
+
+/// Fills `out` from `offset` of `all` on.
+fn copy_at(all: &[u8], offset: u64, out: &mut [u8]) -> Result<(), String> {
+    let start = usize::try_from(offset).ok();
+    let found = start.and_then(|start| all.get(start..start.checked_add(out.len())?));
+    let found = found.ok_or_else(|| format!("it ends before {} bytes at {offset}", out.len()))?;
+    out.copy_from_slice(found);
+    Ok(())
 }
 
 /// Reads a part of a [`SourceFile`] from its start to its end.

@@ -88,15 +88,18 @@ impl GgufSource {
     /// # Errors
     /// `Io`, or `InvalidSource`.
     pub fn open(path: &Path) -> Result<Self, RefitError> {
-        let file = SourceFile::open(path)?;
+        Self::of(SourceFile::open(path)?)
+    }
+
+    pub(super) fn of(file: SourceFile) -> Result<Self, RefitError> {
         let mut reader = Header { reader: file.reader(0, file.len()) };
         match reader.tensors(file.len()) {
             Ok(tensors) => Ok(Self { file, tensors }),
             Err(Problem::Io(error)) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
-                Err(unreadable(path, &error))
+                Err(unreadable(file.path(), &error))
             }
-            Err(Problem::Io(_)) => Err(invalid("it is cut short", path)),
-            Err(Problem::Invalid(why)) => Err(invalid(&why, path)),
+            Err(Problem::Io(_)) => Err(invalid("it is cut short", file.path())),
+            Err(Problem::Invalid(why)) => Err(invalid(&why, file.path())),
         }
     }
 

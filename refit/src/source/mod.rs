@@ -28,16 +28,18 @@ pub use sharded::ShardedSource;
 pub use torch::TorchSource;
 
 use crate::{RefitError, RefitErrorKind};
-use engine_format::{Header, WeightSource};
-use engine_onnx::open_regular;
+use engine_format::{Bytes, Engine, Header, WeightSource};
+use engine_onnx::{Model, open_regular};
+use file::SourceFile;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A source of any kind.
 pub type BoxedSource = Box<dyn WeightSource + Send>;
 
 /// Opens the source at `path`: an engine file (recognised by its first bytes), else what its name says, as the table of the
-/// README lists. `FILE:KEY` is a dictionary inside a PyTorch checkpoint, see [`TorchSource::open_at`].
+/// README lists. `FILE:KEY` is a dictionary inside a PyTorch checkpoint, see [`TorchSource::open_at`]. A folder is the checkpoint in it, under
+/// the names that the libraries of Hugging Face write.
 ///
 /// # Errors
 /// `Io`, `InvalidSource` for damage and for a file of no known kind, `InvalidEngine`.
@@ -47,6 +49,7 @@ pub fn open_source(path: &Path) -> Result<BoxedSource, RefitError> {
     {
         return Ok(Box::new(TorchSource::open_at(&file, key)?));
     }
+    let path = &in_folder(path, &CHECKPOINTS)?;
     if is_engine(path)? {
         return Ok(Box::new(EngineSource::open(path)?));
     }
@@ -82,10 +85,60 @@ static KINDS: &[(&str, Open)] = &[
     (".gguf", |path| Ok(Box::new(GgufSource::open(path)?))),
 ];
 
+/// The names of a checkpoint in a folder, what is preferred first.
+const CHECKPOINTS: [&str; 4] = [
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+];
+
+/// The first of these files that is in a folder; a path that is no folder is the file itself.
+fn in_folder(path: &Path, names: &[&str]) -> Result<PathBuf, RefitError> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let mut files = names.iter().map(|name| path.join(name));
+    files.find(|file| file.exists()).ok_or_else(|| {
+        RefitError::source("a folder without weights")
+            .at(path.display())
+            .expected(format_args!("{} in it", names.join(" or ")))
+    })
+}
+
 /// How a file of this name is opened, if it is of one of these kinds.
 fn kind_of(kinds: &[(&str, Open)], name: &str) -> Option<Open> {
     let name = name.to_lowercase();
     kinds.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, open)| *open)
+}
+
+/// Opens the bytes of a file as a source, whose kind is told by how they begin: an engine, a PyTorch checkpoint or an `.npz` (archives),
+/// GGUF, safetensors, or else an ONNX model.
+///
+/// # Errors
+/// Those of [`open_source`].
+pub fn open_bytes(bytes: Bytes) -> Result<BoxedSource, RefitError> {
+    const ORIGIN: &str = "memory";
+    /// A safetensors file begins with the length of its header, which is an object of JSON.
+    const OBJECT: usize = 8;
+    if bytes.starts_with(&Header::MAGIC) {
+        return Ok(Box::new(EngineSource::new(Engine::read(bytes)?, ORIGIN)));
+    }
+    let file = || SourceFile::of_bytes(bytes.clone());
+    if bytes.starts_with(b"PK\x03\x04") {
+        let archive = zip::Archive::of(file())?;
+        return Ok(match archive.has("data.pkl") {
+            true => Box::new(TorchSource::of(file(), None)?),
+            false => Box::new(NpzSource::of(archive)?),
+        });
+    }
+    if bytes.starts_with(b"GGUF") {
+        return Ok(Box::new(GgufSource::of(file())?));
+    }
+    if bytes.get(OBJECT) == Some(&b'{') {
+        return Ok(Box::new(SafetensorsSource::of(file())?));
+    }
+    Ok(Box::new(OnnxSource::new(&Model::parse(bytes, None)?, ORIGIN)))
 }
 
 /// Opens several sources as one. A tensor that two of them bring has to be the same in both.

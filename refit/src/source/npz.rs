@@ -1,6 +1,7 @@
 //! NumPy's `.npz`: a zip archive with one `.npy` file for each array, stored or deflated, in either order of elements and bytes.
 
 use super::PIECE;
+use super::file::SourceFile;
 use super::zip::{Archive, Contents, Member};
 use crate::RefitError;
 use crate::npy::{self, Header, NpyError};
@@ -37,12 +38,16 @@ impl NpzSource {
     /// # Errors
     /// `Io`, or `InvalidSource`.
     pub fn open(path: &Path) -> Result<Self, RefitError> {
-        let archive = Archive::open(path)?;
+        Self::of(Archive::of(SourceFile::open(path)?)?)
+    }
+
+    pub(super) fn of(archive: Archive) -> Result<Self, RefitError> {
         let (mut arrays, mut others) = (BTreeMap::new(), Vec::new());
         for (member_name, member) in archive.members() {
             let name = member_name.strip_suffix(".npy").unwrap_or(member_name).to_owned();
             let found = array(&archive, member).map_err(|why| {
-                RefitError::source(format!("array {member_name:?}: {why}")).at(path.display())
+                RefitError::source(format!("array {member_name:?}: {why}"))
+                    .at(archive.file.path().display())
             })?;
             match found {
                 Found::Array(array) => drop(arrays.insert(name, Ok(array))),

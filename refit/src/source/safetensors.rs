@@ -42,7 +42,10 @@ impl SafetensorsSource {
     /// # Errors
     /// `Io`, or `InvalidSource`.
     pub fn open(path: &Path) -> Result<Self, RefitError> {
-        let file = SourceFile::open(path)?;
+        Self::of(SourceFile::open(path)?)
+    }
+
+    pub(super) fn of(file: SourceFile) -> Result<Self, RefitError> {
         let (metadata, data) = header(&file)?;
         let mut tensors = BTreeMap::new();
         for (name, info) in metadata.tensors() {
@@ -51,7 +54,7 @@ impl SafetensorsSource {
             if size::elements(&[shape.as_slice(), &[WIDEST]].concat()).is_none() {
                 let what =
                     format!("tensor {name:?}: {shape:?} is too large, even without elements");
-                return Err(RefitError::source(what).at(path.display()));
+                return Err(RefitError::source(what).at(file.path().display()));
             }
             let (dtype, offset) = (info.dtype, data + start as u64);
             tensors.insert(name, Entry { dtype, shape, offset, bytes: end - start });

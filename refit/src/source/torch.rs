@@ -42,7 +42,7 @@ impl TorchSource {
     /// `Io`, or `InvalidSource` that says what is wrong: for the pickle with opcode and offset; if several dictionaries may be meant,
     /// which.
     pub fn open(path: &Path) -> Result<Self, RefitError> {
-        Self::read(path, None)
+        Self::of(SourceFile::open(path)?, None)
     }
 
     /// As [`TorchSource::open`], of a dictionary in the file: its key, or several with `/` between them; `.` is the outermost one.
@@ -50,19 +50,20 @@ impl TorchSource {
     /// # Errors
     /// Those of [`TorchSource::open`].
     pub fn open_at(path: &Path, key: &str) -> Result<Self, RefitError> {
-        Self::read(path, Some(key))
+        Self::of(SourceFile::open(path)?, Some(key))
     }
 
-    fn read(path: &Path, key: Option<&str>) -> Result<Self, RefitError> {
-        if is_older_form(path)? {
+    pub(super) fn of(file: SourceFile, key: Option<&str>) -> Result<Self, RefitError> {
+        let path = file.path().to_owned();
+        if is_older_form(&file) {
             let what = "not a PyTorch state dict in a zip archive: the form that was written before PyTorch 1.6; load it with torch.load and save it anew";
             return Err(RefitError::source(what).at(path.display()));
         }
-        let archive = Archive::open(path)?;
+        let archive = Archive::of(file)?;
         let found = state_dict(&archive, key).map_err(|why| {
             RefitError::source(format!("not a PyTorch state dict: {why}")).at(path.display())
         })?;
-        let remarks = remarks(path, &found.1);
+        let remarks = remarks(&path, &found.1);
         let (folder, StateDict { tensors, .. }) = found;
         let entry = |tensor: PickledTensor| {
             let start = check(&archive, &folder, &tensor)?;
@@ -105,11 +106,10 @@ impl TorchSource {
 }
 
 /// Whether a file is a series of pickles, the first of which holds PyTorch's mark, instead of an archive.
-fn is_older_form(path: &Path) -> Result<bool, RefitError> {
+fn is_older_form(file: &SourceFile) -> bool {
     const MARK: [u8; 14] = *b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19";
-    let file = SourceFile::open(path)?;
     let mut start = [0; MARK.len()];
-    Ok(file.len() >= MARK.len() as u64 && file.read_at(0, &mut start).is_ok() && start == MARK)
+    file.len() >= MARK.len() as u64 && file.read_at(0, &mut start).is_ok() && start == MARK
 }
 
 /// The folder that all members lie in, and the pickle in it.

@@ -9,7 +9,6 @@ use flate2::Crc;
 use flate2::read::DeflateDecoder;
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
 
 /// Bytes that the directory may take.
 const MAX_DIRECTORY: u64 = 64 << 20;
@@ -60,15 +59,14 @@ struct Directory {
 }
 
 impl Archive {
-    /// Opens an archive and reads its directory.
+    /// Reads the directory of an archive.
     ///
     /// # Errors
     /// `Io`, or `InvalidSource` that says what is wrong with the archive.
-    pub(super) fn open(path: &Path) -> Result<Self, RefitError> {
-        let file = SourceFile::open(path)?;
+    pub(super) fn of(file: SourceFile) -> Result<Self, RefitError> {
         let members = members(&file).map_err(|why| {
             RefitError::source(format!("not a zip archive that is read here: {why}"))
-                .at(path.display())
+                .at(file.path().display())
         })?;
         Ok(Self { file, members })
     }
@@ -76,6 +74,11 @@ impl Archive {
     /// Members by name.
     pub(super) fn members(&self) -> impl Iterator<Item = (&str, &Member)> {
         self.members.iter().map(|(name, member)| (name.as_str(), member))
+    }
+
+    /// Whether a member has this name, in whatever folder.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.members().any(|(member, _)| member.rsplit('/').next() == Some(name))
     }
 
     pub(super) fn member(&self, name: &str) -> Option<&Member> {

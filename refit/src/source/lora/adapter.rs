@@ -1,7 +1,7 @@
 //! What an adapter file has: matrices for modules, and tensors that were trained beside them.
 
 use super::super::cast::floats;
-use super::super::{BoxedSource, open_source};
+use super::super::{BoxedSource, in_folder, open_source};
 use super::config::Config;
 use super::is_float;
 use crate::RefitError;
@@ -17,6 +17,9 @@ pub struct Lora {
     /// Tensors that take the place of the base's (`modules_to_save`, biases, embeddings): the base's name → the adapter's.
     pub(super) saved: BTreeMap<String, String>,
 }
+
+/// The names of an adapter in a folder, what is preferred first.
+const ADAPTERS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 
 /// What an adapter has for one module.
 #[derive(Debug)]
@@ -42,13 +45,14 @@ struct Found {
 }
 
 impl Lora {
-    /// Opens an adapter, a file of any kind that [`open_source`] opens. Its scale is `scale`, or what `adapter_config.json` beside it says for each module: `alpha / rank`, or with rank
+    /// Opens an adapter, a file of any kind that [`open_source`] opens, or the folder that PEFT wrote it to. Its scale is `scale`, or what `adapter_config.json` beside it says for each module: `alpha / rank`, or with rank
     /// stabilisation `alpha / √rank`.
     ///
     /// # Errors
     /// `Io`, or `InvalidSource`: no scale, a rank that is not the configuration's, a tensor that is no part of an adapter, a kind
     /// of adapter that is not merged here.
     pub fn open(path: &Path, scale: Option<f32>) -> Result<Self, RefitError> {
+        let path = &in_folder(path, &ADAPTERS)?;
         let source = open_source(path)?;
         let config = Config::beside(path)?;
         let failed = |why: String| {
