@@ -292,8 +292,11 @@ pub fn openvino_packages() -> Result<PathBuf, AssetError> {
     packages(&OPENVINO_PACKAGES)
 }
 
-/// The folder of Python packages that pip installs when it is told `wanted`.
-fn packages(wanted: &[&str]) -> Result<PathBuf, AssetError> {
+/// The folder of Python packages that pip installs, on first use, when it is told `wanted`.
+///
+/// # Errors
+/// What pip says.
+pub fn packages(wanted: &[&str]) -> Result<PathBuf, AssetError> {
     let tag = hex(&Sha256::digest(wanted.join(" ")));
     let target = folder().join(format!("python-{}", &tag[..12]));
     let _guard = lock(&tag)?;

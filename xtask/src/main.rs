@@ -10,6 +10,7 @@ mod codegen;
 mod conformance;
 mod demo;
 mod fuzz;
+mod python;
 mod suite;
 mod test;
 mod vulkan;
@@ -58,6 +59,15 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Builds the Python module and runs its tests; asks for a Python with pip, REFIT_PYTHON or python3.
+    Python {
+        /// Builds, installs and tests the wheel instead of a package with the library of the test build.
+        #[arg(long)]
+        release: bool,
+        /// Passed on to pytest.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Lists the GPU adapters that this process sees; ends with 1 if there is none.
     #[command(hide = true)]
     Adapters,
@@ -85,6 +95,7 @@ fn main() -> Result<()> {
         Verb::Bench(arguments) => bench::run(root, &arguments),
         Verb::Codegen { check } => codegen::run(root, check),
         Verb::Fuzz { arguments } => fuzz::run(root, &arguments),
+        Verb::Python { release, arguments } => python::run(root, release, &arguments),
         Verb::Adapters => adapters(),
     }
 }
