@@ -7,7 +7,6 @@ use engine_format::{Engine, FitPolicy, MapSource, SerializeFlags, Tensor, Weight
 use engine_onnx::Model;
 use engine_ops::{Tolerance, compare};
 use engine_runtime::{CpuOptions, Device, LiveModule, Module};
-use std::sync::Arc;
 
 /// A promise that was not kept, or a step on the way that failed.
 #[derive(Debug, thiserror::Error)]
@@ -186,8 +185,8 @@ fn threads(sets: &Sets, inputs: &Tensors) -> Result<(), Broken> {
     const THREADED: &str = "any number of threads gives the same bits";
     let mut first = None;
     for threads in THREADS {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().doing(THREADED)?;
-        let device = Device::cpu_with(CpuOptions { pool: Some(Arc::new(pool)), poison: true });
+        let options = CpuOptions { poison: true, ..CpuOptions::with_threads(threads) };
+        let device = Device::cpu_with(options);
         let module = LiveModule::load(sets.own.clone(), &device).doing(THREADED)?;
         let found = module.run(inputs).doing(THREADED)?.tensors;
         let expected = first.get_or_insert_with(|| found.clone());

@@ -128,6 +128,29 @@ impl<const N: usize> Broadcast<N> {
     }
 }
 
+/// Elements that [`cycle2`] handles at once.
+const CYCLES: usize = 512;
+
+impl Broadcast<2> {
+    /// Where operand `k`, and it alone, starts over along the second axis, as a factor for each channel does over an image in
+    /// blocks of channels: the walk with both axes as one, along which the operand is repeated, and the length of the first.
+    /// The operand that starts over is the second one of that walk. Only for short first axes; others are runs by themselves.
+    fn cycled(&self, k: usize) -> Option<(Self, usize)> {
+        let [inner, next, outer @ ..] = self.axes() else { return None };
+        let starts_over = next.strides[k] == 0 && next.strides[1 - k] == inner.size;
+        if inner.size > CYCLES / 8 || inner.strides != [1, 1] || !starts_over {
+            return None;
+        }
+        let mut walk = self.clone();
+        walk.used -= 1;
+        walk.axes[0] = Axis { size: inner.size * next.size, strides: [1, 0] };
+        for (to, axis) in walk.axes[1..].iter_mut().zip(outer) {
+            *to = Axis { size: axis.size, strides: [axis.strides[1 - k], axis.strides[k]] };
+        }
+        Some((walk, inner.size))
+    }
+}
+
 /// An operand and its shape.
 #[derive(Clone, Copy)]
 pub(crate) struct Shaped<'a, T> {
@@ -163,6 +186,15 @@ fn walk2<A: Element, B: Element, Y: Element>(
     kernel: Run2<'_, A, B, Y>,
 ) -> Result<(), OpError> {
     let walk = Broadcast::new(shape, [a.shape, b.shape])?;
+    if let Some((walk, period)) = walk.cycled(0) {
+        let flipped = |b: &[B], a: &[A], y: &mut [Y]| kernel(a, b, y);
+        cycle2(y, &walk, period, (b.data, a.data), &flipped);
+        return Ok(());
+    }
+    if let Some((walk, period)) = walk.cycled(1) {
+        cycle2(y, &walk, period, (a.data, b.data), kernel);
+        return Ok(());
+    }
     let [sa, sb] = walk.axes[0].strides;
     pieces(y, 1, 1, |start, y| {
         walk.runs(start, start + y.len(), |at, len, [oa, ob]| {
@@ -171,6 +203,30 @@ fn walk2<A: Element, B: Element, Y: Element>(
         });
     });
     Ok(())
+}
+
+/// [`walk2`] where the second operand starts over after every `period` elements; the walk is that of [`Broadcast::cycled`].
+fn cycle2<A: Element, B: Element, Y: Element>(
+    y: &mut [Y],
+    walk: &Broadcast<2>,
+    period: usize,
+    (a, b): (&[A], &[B]),
+    kernel: Run2<'_, A, B, Y>,
+) {
+    let whole = CYCLES / period * period;
+    // Pieces of whole periods, so that every run begins with one.
+    pieces(y, period, 1, |start, y| {
+        walk.runs(start, start + y.len(), |at, len, [oa, ob]| {
+            let mut cycles = [b[ob]; CYCLES];
+            for cycle in cycles[..whole.min(len)].chunks_exact_mut(period) {
+                cycle.copy_from_slice(&b[ob..ob + period]);
+            }
+            let y = y[at - start..at - start + len].chunks_mut(whole);
+            for (a, y) in a[oa..oa + len].chunks(whole).zip(y) {
+                kernel(a, &cycles[..a.len()], y);
+            }
+        });
+    });
 }
 
 struct Zip2<'a, A, B, Y, F> {
@@ -247,6 +303,35 @@ mod tests {
     fn a_channel_bias_keeps_three_axes() {
         let found = sizes(&[2, 3, 4, 5], [&[2, 3, 4, 5], &[3, 1, 1]]);
         assert_eq!(found, [(20, [1, 0]), (3, [20, 1]), (2, [60, 0])]);
+    }
+
+    /// By the definition, one element after the other.
+    fn plain(shape: [usize; 3], [a, b]: [(&[usize], &[f32]); 2]) -> Vec<f32> {
+        let at = |(dims, data): (&[usize], &[f32]), place: [usize; 3]| {
+            let steps = dims.iter().zip(place);
+            data[steps.fold(0, |at, (&dim, place)| at * dim + if dim == 1 { 0 } else { place })]
+        };
+        let [d, h, w] = shape;
+        let places = (0..d * h * w).map(|i| [i / (h * w), i / w % h, i % w]);
+        places.map(|place| at(a, place) - 2.0 * at(b, place)).collect()
+    }
+
+    #[test]
+    fn an_operand_that_starts_over_reads_the_right_elements() {
+        let data: Vec<f32> = (0..200_000).map(|i| (i % 10_007) as f32).collect();
+        for shape in [[5, 700, 16], [3, 41, 7], [2, 3, 64], [2, 900, 65], [1, 2, 2], [4, 1, 16]] {
+            let [d, h, w] = shape;
+            for once in [[d, 1, w], [1, 1, w], [1, h, w]] {
+                let (all, once) = ((&shape[..], &data[..d * h * w]), (&once[..], &data[..]));
+                let once = (once.0, &once.1[..once.0.iter().product()]);
+                for [a, b] in [[all, once], [once, all]] {
+                    let mut y = vec![f32::NAN; d * h * w];
+                    let [x, z] = [a, b].map(|(shape, data)| Shaped { shape, data });
+                    zip2(&shape, &mut y, x, z, |a: f32, b: f32| a - 2.0 * b).unwrap();
+                    assert!(y == plain(shape, [a, b]), "{shape:?}: {:?} and {:?}", a.0, b.0);
+                }
+            }
+        }
     }
 
     #[test]

@@ -261,8 +261,8 @@ impl TensorMut<'_> {
     }
 }
 
-/// One call of a CPU kernel. Kernels parallelise over the rayon pool they are called in; their results do not
-/// depend on how many threads it has.
+/// One call of a CPU kernel. Kernels spread over the threads that [`crate::parallel`] gives where they are called; their
+/// results do not depend on how many there are.
 pub struct CpuCtx<'a> {
     /// Normalised attributes.
     pub attrs: &'a Attrs,

@@ -34,7 +34,7 @@ mod memory;
 mod mersenne;
 mod operand;
 mod ops;
-mod parallel;
+pub mod parallel;
 mod reduction;
 mod small_float;
 mod strided;

@@ -1,9 +1,6 @@
 //! Copies by a table of sources per axis: what Pad and the nearest neighbours of Resize are on the CPU.
 
-use rayon::prelude::*;
-
-/// Elements that one task writes.
-const GRAIN: usize = 16 * 1024;
+use crate::parallel;
 
 /// Fills `to`: along axis `i`, what stands at position `p` of the result stands at `maps[i][p]` of the source, which has
 /// shape `shape`; where any axis says `None`, `fill` stands. A stretch of a row that runs along the source goes over in one
@@ -23,28 +20,26 @@ pub(crate) fn copy<T: Copy + Send + Sync>(
     let first = columns.iter().position(|c| *c == Some(0)).unwrap_or(0);
     let run = columns[first..].iter().enumerate().take_while(|(i, c)| **c == Some(*i)).count();
     let width = columns.len();
-    to.par_chunks_mut(width).with_min_len(GRAIN.div_ceil(width)).enumerate().for_each(
-        |(row, to)| {
-            let mut rest = row;
-            let mut base = Some(0);
-            let mut stride = shape[rows.len()];
-            for (map, size) in rows.iter().zip(shape).rev() {
-                base = base.zip(map[rest % map.len()]).map(|(base, at)| base + at * stride);
-                rest /= map.len();
-                stride *= size;
+    parallel::rows(to, width, 1, |row, to| {
+        let mut rest = row;
+        let mut base = Some(0);
+        let mut stride = shape[rows.len()];
+        for (map, size) in rows.iter().zip(shape).rev() {
+            base = base.zip(map[rest % map.len()]).map(|(base, at)| base + at * stride);
+            rest /= map.len();
+            stride *= size;
+        }
+        let Some(base) = base else {
+            to.fill(fill);
+            return;
+        };
+        let mut single = |range: std::ops::Range<usize>| {
+            for at in range {
+                to[at] = columns[at].map_or(fill, |c| from[base + c]);
             }
-            let Some(base) = base else {
-                to.fill(fill);
-                return;
-            };
-            let mut single = |range: std::ops::Range<usize>| {
-                for at in range {
-                    to[at] = columns[at].map_or(fill, |c| from[base + c]);
-                }
-            };
-            single(0..first);
-            single(first + run..width);
-            to[first..first + run].copy_from_slice(&from[base..base + run]);
-        },
-    );
+        };
+        single(0..first);
+        single(first + run..width);
+        to[first..first + run].copy_from_slice(&from[base..base + run]);
+    });
 }

@@ -2,8 +2,8 @@
 //! An operator says which loops its copy has; this file simplifies them and runs them on both devices.
 
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuLimits, GpuProgram, render, words};
+use crate::parallel;
 use engine_format::DType;
-use rayon::prelude::*;
 
 /// One loop of a copy: how many steps, and how far a step goes on either side, in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,15 +191,13 @@ fn copy<T: Copy + Send + Sync>(from: &[T], at: isize, to: &mut [T], loops: &[Loo
             let step = |(i, to): (usize, &mut [T])| {
                 copy(from, at + i as isize * outer.from, to, inner);
             };
-            if outer.size * each <= GRAIN {
-                to.chunks_mut(outer.to).take(outer.size).enumerate().for_each(step);
-            } else {
-                to.par_chunks_mut(outer.to)
-                    .take(outer.size)
-                    .enumerate()
-                    .with_min_len(GRAIN.div_ceil(each))
-                    .for_each(step);
-            }
+            let at_once = parallel::at_once(each);
+            let pieces = to.chunks_mut(outer.to * at_once).take(outer.size.div_ceil(at_once));
+            parallel::each(pieces.enumerate(), |(piece, to)| {
+                let first = piece * at_once;
+                let steps = to.chunks_mut(outer.to).take(outer.size - first).enumerate();
+                steps.for_each(|(i, to)| step((first + i, to)));
+            });
         }
     }
 }
@@ -218,9 +216,9 @@ fn copy_line<T: Copy + Send + Sync>(from: &[T], at: isize, to: &mut [T], line: L
     if line.size <= GRAIN {
         part(at, to);
     } else {
-        to.par_chunks_mut(GRAIN * line.to)
-            .enumerate()
-            .for_each(|(i, to)| part(at + (i * GRAIN) as isize * line.from, to));
+        parallel::each(to.chunks_mut(GRAIN * line.to).enumerate(), |(i, to)| {
+            part(at + (i * GRAIN) as isize * line.from, to);
+        });
     }
 }
 
@@ -248,7 +246,7 @@ fn transpose<T: Copy + Send + Sync>(
     if rows.size * columns.size <= GRAIN {
         to.chunks_mut(TILE * rows.to).enumerate().for_each(band);
     } else {
-        to.par_chunks_mut(TILE * rows.to).enumerate().for_each(band);
+        parallel::each(to.chunks_mut(TILE * rows.to).enumerate(), band);
     }
 }
 

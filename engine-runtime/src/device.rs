@@ -8,6 +8,7 @@ use crate::limits::MemoryLimits;
 use crate::plan::program::Program;
 use crate::runner::{Loaded, Runner};
 use crate::threads;
+use engine_ops::parallel;
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
@@ -132,14 +133,24 @@ enum Kind {
 }
 
 impl Device {
-    /// The CPU with rayon's global pool.
+    /// The CPU with the threads that all devices share which were given none.
     pub fn cpu() -> Self {
         Self::cpu_with(CpuOptions::default())
     }
 
-    /// The CPU with the caller's threads.
+    /// The CPU with threads of the caller's choice.
     pub fn cpu_with(options: CpuOptions) -> Self {
         Self::of(Kind::Cpu(options))
+    }
+
+    /// The same device with so many threads of its own for the kernels of runs, the one that runs included. A GPU has the
+    /// steps that it leaves to the CPU done on the threads that all devices share.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        if let Kind::Cpu(options) = &mut self.kind {
+            options.pool = CpuOptions::with_threads(threads).pool;
+        }
+        self
     }
 
     /// Opens what is asked for. `auto` falls back to the CPU; nothing else does. If that is because a GPU did not open,
@@ -195,9 +206,9 @@ impl Device {
         self.limits
     }
 
-    /// The same device with these threads for refits: they read, digest and prepare new weights while the module goes on
-    /// running on its own. Devices that are given none share a pool of half as many threads as the machine has. The first
-    /// weights of a module that cannot run yet are prepared on the threads of runs, of which it needs none.
+    /// The same device with these threads for refits: they read, digest and prepare weights, while the module goes on running on
+    /// its own. Devices that are given none share a pool of half as many threads as the machine has; the first weights of a
+    /// module that cannot run yet are then prepared on the threads of runs, of which it needs none.
     #[must_use]
     pub fn with_refit_pool(mut self, pool: Arc<rayon::ThreadPool>) -> Self {
         self.refit_pool = Some(pool);
@@ -223,12 +234,14 @@ impl Device {
         matches!(self.kind, Kind::Gpu(_))
     }
 
-    /// Does `work`, which prepares weights, on the threads of refits if a module serves meanwhile, else on those of runs.
+    /// Does `work`, which prepares weights, on the threads of refits if a module serves meanwhile or the caller gave some, else
+    /// on those of runs.
     pub(crate) fn preparing<R: Send>(&self, serves: bool, work: impl FnOnce() -> R + Send) -> R {
-        match (&self.kind, serves) {
-            (_, true) => threads::refitting(self.refit_pool.as_deref(), work),
-            (Kind::Cpu(CpuOptions { pool: Some(pool), .. }), false) => pool.install(work),
-            (_, false) => work(),
+        match (self.refit_pool.as_deref(), serves) {
+            (None, false) => {
+                parallel::with(self.cpu_options().pool.unwrap_or_else(threads::shared), work)
+            }
+            (pool, _) => threads::refitting(pool, work),
         }
     }
 
@@ -253,7 +266,8 @@ impl Device {
     ) -> Result<Box<dyn Runner>, RunError> {
         Ok(match &self.kind {
             Kind::Cpu(options) => {
-                let backend = Arc::new(CpuBackend::new(options.clone()));
+                let pool = Some(options.pool.clone().unwrap_or_else(threads::shared));
+                let backend = Arc::new(CpuBackend::new(CpuOptions { pool, ..options.clone() }));
                 Box::new(Loaded::new(backend, program, constants, self.limits)?)
             }
             Kind::Gpu(gpu) => {

@@ -34,6 +34,7 @@ pub use limits::MemoryLimits;
 pub use module::{LiveModule, Module, PackedModule, Refitted, State};
 pub use options::{Progress, RefitOptions, RunOptions};
 pub use profile::{Profile, StepTime};
+pub use threads::SpinPool;
 pub use value::{Value, Values};
 
 /// The examples of the README, compiled and run.

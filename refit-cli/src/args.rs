@@ -244,6 +244,9 @@ pub struct OnDevice {
     /// auto, cpu, gpu, gpu:N, or part of an adapter's name.
     #[arg(long, value_name = "D", default_value = "auto")]
     pub device: DeviceSelector,
+    /// Threads of runs on the CPU, the variable REFIT_THREADS or one for each processor by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
 }
 
 #[derive(Debug, Args)]

@@ -10,15 +10,13 @@ use crate::source::{Followed, Weights};
 use crate::work::{self, Cancel, Unwatched, Watch};
 use engine_format::{Digest, FitError, Port, check_fit};
 use engine_runtime::{
-    CpuOptions, Device, DeviceSelector, LiveModule, Module as Loaded, Outputs, RunOptions, State,
-    Value, Values,
+    Device, DeviceSelector, LiveModule, Module as Loaded, Outputs, RunOptions, State, Value, Values,
 };
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use pyo3::{IntoPyObjectExt, intern};
-use rayon::ThreadPoolBuilder;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
@@ -190,10 +188,7 @@ fn open(py: Python<'_>, name: &str, threads: Option<usize>) -> PyResult<Device> 
         let what = format!("threads go with the CPU, and the device is {device}");
         return Err(Failure::new(Class::InvalidOptions, what).into());
     }
-    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool
-        .map_err(|error| Failure::new(Class::OutOfMemory, format!("{threads} threads: {error}")))?;
-    Ok(Device::cpu_with(CpuOptions { pool: Some(Arc::new(pool)), ..CpuOptions::default() }))
+    Ok(device.with_threads(threads))
 }
 
 #[pymethods]

@@ -1,8 +1,8 @@
 //! Matrix multiplication of the types that have no tuned kernel.
 
+use crate::parallel;
 use engine_format::Element;
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 /// An element type that can be multiplied and summed.
 pub(crate) trait Term: Element {
@@ -83,7 +83,7 @@ pub(crate) fn multiply<T: Term>(
     if out.is_empty() {
         return;
     }
-    out.par_chunks_mut(n).enumerate().for_each(|(i, out)| {
+    parallel::rows(out, n, k, |i, out| {
         for (strip, out) in out.chunks_mut(STRIP).enumerate() {
             let mut sums = [T::ZERO; STRIP];
             let first = strip * STRIP;

@@ -10,7 +10,7 @@ use crate::kernels::gemm::tile::{Panel, WIDE};
 use crate::kernels::gemm::{BLOCK_K, Epilogue, MatRef, Output, PARALLEL, Piece, pieces};
 use crate::kernels::simd::{Kernels, kernels};
 use crate::kernels::window::Axis;
-use crate::parallel::{aligned, in_slots};
+use crate::parallel::{self, aligned, in_slots};
 use std::ops::Range;
 
 /// Elements of a task's lines: half of a second-level cache of a megabyte.
@@ -132,7 +132,7 @@ impl Direct<'_> {
 
     /// Bytes of scratch that [`Self::run`] wants: the list, and a slot for each thread that can have work.
     pub(crate) fn scratch(&self) -> usize {
-        let (kernels, threads) = (kernels(), rayon::current_num_threads());
+        let (kernels, threads) = (kernels(), parallel::threads());
         let cut = self.cut(kernels, threads);
         let slots = cut.tasks(self).clamp(1, threads);
         (self.list(&cut) + slots * self.slot(kernels, &cut)) * size_of::<f32>() + 64
@@ -157,7 +157,7 @@ impl Direct<'_> {
             return;
         }
         let kernels = kernels();
-        let cut = self.cut(kernels, rayon::current_num_threads());
+        let cut = self.cut(kernels, parallel::threads());
         let (list, slots) = aligned(scratch).split_at_mut(self.list(&cut));
         let offsets: &mut [u32] = bytemuck::cast_slice_mut(list);
         self.fill_offsets(&cut, offsets);

@@ -9,10 +9,9 @@ mod pack;
 pub(crate) mod tile;
 
 use crate::kernels::simd::{Kernels, kernels};
-use crate::parallel::{aligned, in_slots};
+use crate::parallel::{self, aligned, in_slots};
 pub use pack::{MatRef, PackB, Slivers};
 pub(crate) use pack::{Piece, pieces, turn};
-use rayon::prelude::*;
 use std::ops::Range;
 use tile::{Dots, Panel, WIDE};
 
@@ -87,7 +86,7 @@ impl<'a> PackedB<'a> {
         let width = kernels().cols;
         assert_eq!(out.len(), Self::len(k, n), "a packed {k} × {n} operand has another length");
         if k > 0 {
-            out.par_chunks_mut(k * width).enumerate().for_each(|(s, sliver)| {
+            parallel::rows(out, k * width, 1, |s, sliver| {
                 pack::pack_b(b, width, (0, k), s * width..n.min((s + 1) * width), sliver);
             });
         }
@@ -147,7 +146,7 @@ impl Gemm {
     /// Bytes of scratch that [`Gemm::run`] wants: a slot for each thread that can have work. With less (one slot at
     /// least) it uses fewer threads.
     pub fn scratch(&self) -> usize {
-        let (kernels, threads) = (kernels(), rayon::current_num_threads());
+        let (kernels, threads) = (kernels(), parallel::threads());
         let slots = |mode| {
             let cut = Cut::new(self, kernels, mode, threads);
             cut.tasks(self).clamp(1, threads) * self.slot(kernels, mode, &cut)
@@ -195,7 +194,7 @@ impl Gemm {
         }
         let (a, b) = operands(0);
         let mode = self.mode(kernels, &a, &b);
-        let cut = Cut::new(self, kernels, mode, rayon::current_num_threads());
+        let cut = Cut::new(self, kernels, mode, parallel::threads());
         let call = Call { gemm: self, kernels, mode, cut, out: Output::new(out), epilogue };
         let (scratch, slot) = (aligned(scratch), self.slot(kernels, mode, &cut));
         assert!(scratch.len() >= slot, "{} elements of scratch for {self:?}", scratch.len());

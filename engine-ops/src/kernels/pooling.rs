@@ -1,13 +1,13 @@
 //! Reducing the windows of a pool, many neighbouring outputs at once.
 
 use crate::kernels::window::{Axis, volume};
+use crate::parallel;
 use crate::wide::{Loop, wide};
 use engine_format::Element;
-use rayon::prelude::*;
 
 /// Outputs that are reduced at once.
 const STRIP: usize = 64;
-/// Elements of the output per rayon task, about, of windows of few taps.
+/// Elements of the output per task, about, of windows of few taps.
 const TASK: usize = 4096;
 /// Taps of a small window.
 const SMALL: usize = 16;
@@ -26,7 +26,7 @@ pub(crate) fn reduce<T: Element, A: Copy + Send + Sync>(
     }
     let taps = volume(axes, |axis| axis.kernel.min(axis.input.max(1)));
     let at_once = (TASK / w.output.saturating_mul(taps.div_ceil(SMALL)).max(1)).max(1);
-    y.par_chunks_mut(w.output * at_once).enumerate().for_each(|(chunk, y)| {
+    parallel::each(y.chunks_mut(w.output * at_once).enumerate(), |(chunk, y)| {
         wide(Rows { axes, x, y, first: chunk * at_once, init, step: &step, finish: &finish });
     });
 }
@@ -95,12 +95,23 @@ fn strip<T: Copy, A: Copy>(
     }
 }
 
+/// Elements of the widest register there is.
+const REGISTER: usize = 16;
+
 /// Takes elements that are `stride` apart into one sum each. Loops and pairs that the compiler turns into vectors.
 #[inline(always)]
 fn take_in<T: Copy, A: Copy>(sums: &mut [A], line: &[T], stride: usize, step: &impl Fn(A, T) -> A) {
     match stride {
         1 => {
-            for (sum, &x) in sums.iter_mut().zip(line) {
+            // Few outputs of many taps, as the mean of an image in blocks has them: a register at a time.
+            let (registers, rest) = sums.as_chunks_mut::<REGISTER>();
+            let (lines, _) = line.as_chunks::<REGISTER>();
+            for (sums, line) in registers.iter_mut().zip(lines) {
+                for (sum, &x) in sums.iter_mut().zip(line) {
+                    *sum = step(*sum, x);
+                }
+            }
+            for (sum, &x) in rest.iter_mut().zip(&line[registers.len() * REGISTER..]) {
                 *sum = step(*sum, x);
             }
         }

@@ -8,11 +8,11 @@ use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::gemm::{Gemm, MatRef};
 use crate::ops::PRELUDE;
+use crate::parallel;
 use crate::reduction::{Folded, fold_slice};
 use crate::wide::{Loop, wide};
 use crate::{AttrDef, OpDef, OpError, Operand, Tolerance, approx};
 use engine_format::{Attr, DType, Dim, Tensor};
-use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
 pub static ATTENTION: OpDef = OpDef {
@@ -156,7 +156,7 @@ fn scratch(shapes: &CpuShapes<'_>) -> usize {
         return 0;
     };
     let plan = Plan::new(&q.shape, &k.shape, &v.shape);
-    plan.slot_bytes() * plan.tasks().clamp(1, rayon::current_num_threads())
+    plan.slot_bytes() * plan.tasks().clamp(1, parallel::threads())
 }
 
 fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
@@ -189,7 +189,7 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     };
     match plan.tasks() {
         1 => drain(&mut ctx.scratch[..plan.slot_bytes()]),
-        _ => ctx.scratch.par_chunks_exact_mut(plan.slot_bytes()).for_each(drain),
+        _ => parallel::each(ctx.scratch.chunks_exact_mut(plan.slot_bytes()), drain),
     }
     Ok(())
 }

@@ -12,10 +12,10 @@ use crate::kernels::direct::{Direct, Operands, fills_registers};
 use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
 use crate::kernels::im2col::Im2col;
 use crate::kernels::window::{Axis, Window, three, volume};
+use crate::parallel;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 /// Types that are convolved.
 const TYPES: &[DType] = &[DType::F32, DType::F64, DType::F16, DType::BF16, DType::I32];
@@ -135,6 +135,8 @@ struct Plan {
 /// How the CPU computes a convolution; follows from shapes alone.
 #[derive(PartialEq)]
 enum Way {
+    /// The window is the whole image: images are rows of a matrix and filters columns of one.
+    Whole,
     /// The input is the matrix.
     Pointwise,
     /// Input lines are copied once and read at an offset for each tap.
@@ -169,7 +171,14 @@ impl Plan {
 
     fn way(&self) -> Way {
         let still = |a: &Axis| a.kernel == 1 && a.stride == 1 && a.input == a.output;
+        let whole = |a: &Axis| {
+            a.output == 1
+                && a.kernel == a.input
+                && a.before == 0
+                && (a.kernel == 1 || a.dilation == 1)
+        };
         match self.axes.iter().all(still) {
+            _ if self.groups == 1 && self.axes.iter().all(whole) => Way::Whole,
             true => Way::Pointwise,
             false if self.filters <= FEW_FILTERS => Way::Direct,
             false if fills_registers(&self.axes[2]) => Way::Direct,
@@ -177,14 +186,16 @@ impl Plan {
         }
     }
 
+    /// One product where the window is the whole image: images times filters.
+    fn whole(&self) -> Gemm {
+        let k = self.channels * self.taps();
+        Gemm { batch: 1, m: self.images, n: self.filters, k }
+    }
+
     /// A product for each group of each image: filters times outputs.
     fn gemm(&self) -> Gemm {
-        Gemm {
-            batch: self.images * self.groups,
-            m: self.filters,
-            n: self.outputs(),
-            k: self.channels * self.taps(),
-        }
+        let k = self.channels * self.taps();
+        Gemm { batch: self.images * self.groups, m: self.filters, n: self.outputs(), k }
     }
 
     /// The same without unrolling.
@@ -215,6 +226,7 @@ fn scratch(shapes: &CpuShapes<'_>) -> usize {
     match Plan::new(shapes.attrs, &x.shape, &w.shape) {
         Ok(plan) if x.dtype == DType::F32 => match plan.way() {
             Way::Direct => plan.direct().scratch(),
+            Way::Whole => plan.whole().scratch(),
             Way::Pointwise | Way::Unroll => plan.gemm().scratch(),
         },
         _ => 0,
@@ -249,6 +261,20 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let epilogue = (bias.is_some() || chain.is_some()).then_some(&finish as Epilogue<'_>);
     let filters = |i| MatRef::rows(plan.weights(w, i), gemm.k);
     match way {
+        Way::Whole => {
+            let gemm = plan.whole();
+            let operands = |_| (MatRef::rows(x, gemm.k), MatRef::rows(w, gemm.k).t());
+            let finish = |_: usize, row: usize, col: usize, run: &mut [f32]| {
+                if let Some(bias) = bias {
+                    run.iter_mut().zip(&bias[col..]).for_each(|(y, bias)| *y += bias);
+                }
+                if let Some(chain) = &chain {
+                    chain.apply(row * gemm.n + col, run);
+                }
+            };
+            let epilogue = epilogue.map(|_| &finish as Epilogue<'_>);
+            gemm.run(operands, out, ctx.scratch, epilogue);
+        }
         Way::Pointwise => {
             let operands = |i| (filters(i), MatRef::rows(plan.image(x, i), gemm.n));
             gemm.run(operands, out, ctx.scratch, epilogue);
@@ -269,7 +295,7 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
 fn plain<T: Term>(plan: &Plan, x: &[T], w: &[T], bias: Option<&[T]>, out: &mut [T]) {
     let outputs = plan.outputs();
     let [d, h, width] = &plan.axes;
-    out.par_iter_mut().enumerate().for_each(|(at, y)| {
+    parallel::rows(out, 1, plan.channels.saturating_mul(plan.taps()), |at, y| {
         let (filter, p) = (at / outputs, at % outputs);
         let (product, own) = (filter / plan.filters, filter % plan.filters);
         let image = plan.image(x, product);
@@ -288,7 +314,7 @@ fn plain<T: Term>(plan: &Plan, x: &[T], w: &[T], bias: Option<&[T]>, out: &mut [
             }
         }
         let bias = bias.map(|b| b[filter % (plan.groups * plan.filters)]);
-        *y = T::finish(T::scale(sum, 1.0, 1.0, bias));
+        y[0] = T::finish(T::scale(sum, 1.0, 1.0, bias));
     });
 }
 
@@ -399,6 +425,10 @@ fn fused_cases() -> Vec<Case> {
             .input(None)
             .input(Some(ramp(&[33, 1, 1])))
             .attr("stages", stages(&["Mul", "HardSwish"])),
+        conv("one position, a residual", &[3, 40, 1, 1], &[33, 40, 1, 1])
+            .input(Some(ramp(&[33])))
+            .input(Some(ramp(&[3, 33, 1, 1])))
+            .attr("stages", stages(&["Add", "HardSwish"])),
         conv("image, held between bounds", &[1, 3, 20, 21], &[16, 3, 3, 3])
             .input(Some(ramp(&[16])))
             .input(Some(ramp(&[])))
@@ -512,6 +542,17 @@ fn cases() -> Vec<Case> {
             .attr("strides", ints(&[2, 1])),
         conv("padding wider than the input", &[1, 2, 2], &[9, 2, 5]).attr("pads", ints(&[6, 4])),
         conv("no images", &[0, 3, 5, 5], &[16, 3, 3, 3]),
+        conv("the window is the whole image", &[11, 6, 4, 5], &[10, 6, 4, 5])
+            .input(Some(ramp(&[10]))),
+        Case::new(
+            "one position, worked by hand",
+            vec![
+                Tensor::from_slice(&[2, 2, 1, 1], &[1.0f32, 2.0, 3.0, 4.0]),
+                Tensor::from_slice(&[3, 2, 1, 1], &[1.0f32, 0.0, 0.0, 1.0, 1.0, -1.0]),
+                Tensor::from_slice(&[3], &[10.0f32, 20.0, 30.0]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(&[2, 3, 1, 1], &[11.0f32, 22.0, 29.0, 13.0, 24.0, 29.0])]),
         Case::new(
             "doubles",
             vec![

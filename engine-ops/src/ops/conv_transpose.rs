@@ -9,10 +9,10 @@ use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::Term;
 use crate::kernels::window::{Axis, three, volume};
 use crate::ops::conv::{axis_params, groups, operand_types};
+use crate::parallel;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{Attr, Attrs, Dim, Tensor};
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 pub static CONV_TRANSPOSE: OpDef = OpDef {
     name: "ConvTranspose",
@@ -280,7 +280,7 @@ fn spread<T: Term>(
         return;
     }
     let planes = d.input * h.input;
-    out.par_chunks_mut(width.input).enumerate().for_each(|(row, y)| {
+    parallel::rows(out, width.input, plan.channels.saturating_mul(taps), |row, y| {
         let (filter, at) = (row / planes, row % planes);
         let (product, own) = (filter / plan.filters, filter % plan.filters);
         let channel = filter % (plan.groups * plan.filters);

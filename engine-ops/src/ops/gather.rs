@@ -6,9 +6,9 @@ use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, position_wgsl, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::memory::{collected, try_collected};
+use crate::parallel;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
 use engine_format::{Attr, DType, Dim, Tensor};
-use rayon::prelude::*;
 use std::borrow::Cow;
 
 /// Gather.
@@ -27,9 +27,6 @@ pub static GATHER: OpDef = OpDef {
     cases,
     ..OpDef::BASE
 };
-
-/// Words that one task copies.
-const GRAIN: usize = 16 * 1024;
 
 /// The elements of an index operand, which has one of two types.
 pub(super) fn indices(x: TensorRef<'_>) -> Result<Cow<'_, [i64]>, OpError> {
@@ -94,13 +91,10 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     }
     for_size!(x.dtype, T => {
         let (from, to) = (x.raw::<T>(), y.raw::<T>());
-        to.par_chunks_mut(inner)
-            .with_min_len(GRAIN.div_ceil(inner))
-            .enumerate()
-            .for_each(|(i, to)| {
-                let slice = i / which.len() * size + which[i % which.len()];
-                to.copy_from_slice(&from[slice * inner..][..inner]);
-            });
+        parallel::rows(to, inner, 1, |i, to| {
+            let slice = i / which.len() * size + which[i % which.len()];
+            to.copy_from_slice(&from[slice * inner..][..inner]);
+        });
     });
     Ok(())
 }

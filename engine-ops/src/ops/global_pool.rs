@@ -7,10 +7,10 @@ use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, rend
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::layout::Blocked;
 use crate::ops::pool::{self, AVERAGE_POOL, Greatest, IS_NAN, MAX_POOL};
+use crate::parallel;
 use crate::{Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{Attr, Attrs, DType, Dim, Element, Tensor};
 use half::{bf16, f16};
-use rayon::prelude::*;
 use std::sync::Arc;
 
 pub static GLOBAL_MAX_POOL: OpDef = OpDef {
@@ -80,14 +80,14 @@ fn fold<T: Element, A: Copy + Send + Sync>(
     join: impl Fn(A, A) -> A + Sync,
     finish: impl Fn(A) -> T + Sync,
 ) {
-    y.par_iter_mut().enumerate().for_each(|(i, y)| {
+    parallel::rows(y, 1, size, |i, y| {
         let mut lanes = [init; LANES];
         for run in x[i * size..(i + 1) * size].chunks(LANES) {
             for (lane, &x) in lanes.iter_mut().zip(run) {
                 *lane = step(*lane, x);
             }
         }
-        *y = finish(lanes[1..].iter().fold(lanes[0], |a, &b| join(a, b)));
+        y[0] = finish(lanes[1..].iter().fold(lanes[0], |a, &b| join(a, b)));
     });
 }
 

@@ -4,9 +4,9 @@ use crate::case::Case;
 use crate::cpu::{Cpu, CpuCtx};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::parallel;
 use crate::{OpDef, OpError, Operand, Tolerance};
 use engine_format::{DType, Dim, Tensor};
-use rayon::prelude::*;
 
 /// PairwiseCoupling.
 pub static PAIRWISE_COUPLING: OpDef = OpDef {
@@ -69,9 +69,14 @@ fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let classes = classes_of(pairs).expect("the rule takes numbers of pairs only");
     let rows = r.slice::<f32>();
     let y = ctx.output().slice::<f32>();
-    y.par_chunks_mut(classes).zip(rows.par_chunks(pairs)).for_each(|(y, r)| couple(r, y));
+    parallel::rows(y, classes, classes.saturating_mul(FEW), |i, y| {
+        couple(&rows[i * pairs..][..pairs], y)
+    });
     Ok(())
 }
+
+/// Rounds that few rows take less than, for [`parallel::rows`].
+const FEW: usize = 10;
 
 /// Minimises Σᵢ Σⱼ (rⱼᵢ pᵢ − rᵢⱼ pⱼ)² over p ≥ 0, Σ p = 1, one class at a time.
 fn couple(pairs: &[f32], out: &mut [f32]) {

@@ -9,10 +9,10 @@ use crate::kernels::pooling::reduce;
 use crate::kernels::window::{Axis, Window, three, volume};
 use crate::layout::{Blocked, Takes};
 use crate::ops::conv::{axis_params, window_rounds};
+use crate::parallel;
 use crate::{AttrDef, AttrKind, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{Attr, Attrs, DType, Element, Tensor};
 use half::{bf16, f16};
-use rayon::prelude::*;
 use std::sync::Arc;
 
 pub static MAX_POOL: OpDef = OpDef {
@@ -189,7 +189,7 @@ fn max_and_where<T: Greatest>(ctx: &mut CpuCtx<'_>, axes: &[Axis; 3], x: &[T]) {
     let (y, indices) = (y.slice::<T>(), indices.slice::<i64>());
     let [d, h, w] = axes;
     let (plane, outputs) = (volume(axes, |a| a.input), volume(axes, |a| a.output).max(1));
-    y.par_iter_mut().zip(indices).enumerate().for_each(|(i, (y, index))| {
+    let find = |i: usize, y: &mut T, index: &mut i64| {
         let (image, at) = (i / outputs, i % outputs);
         let at = [at / w.output / h.output, at / w.output % h.output, at % w.output];
         let mut best: Option<(T, usize)> = None;
@@ -211,6 +211,13 @@ fn max_and_where<T: Greatest>(ctx: &mut CpuCtx<'_>, axes: &[Axis; 3], x: &[T]) {
         }
         *y = best.map_or(T::LEAST, |(value, _)| value);
         *index = best.map_or(-1, |(_, index)| index as i64);
+    };
+    let at_once = parallel::at_once(volume(axes, |axis| axis.kernel.min(axis.input.max(1))));
+    let pieces = y.chunks_mut(at_once).zip(indices.chunks_mut(at_once)).enumerate();
+    parallel::each(pieces, |(piece, (y, indices))| {
+        let first = piece * at_once;
+        let results = y.iter_mut().zip(indices).enumerate();
+        results.for_each(|(i, (y, index))| find(first + i, y, index));
     });
 }
 

@@ -6,9 +6,9 @@ use crate::def::AttrsExt;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, words};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::operand::ONE;
+use crate::parallel;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
 use engine_format::{Attr, Tensor};
-use rayon::prelude::*;
 
 /// Trilu.
 pub static TRILU: OpDef = OpDef {
@@ -29,9 +29,6 @@ pub static TRILU: OpDef = OpDef {
     ..OpDef::BASE
 };
 
-/// Elements that one task copies.
-const GRAIN: usize = 16 * 1024;
-
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let x = ctx.facts(0)?;
     Ok(vec![Facts { value: None, ..x.clone() }])
@@ -50,8 +47,8 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     };
     for_size!(x.dtype, T => {
         let (from, to) = (x.raw::<T>(), y.raw::<T>());
-        let rowwise = to.par_chunks_mut(columns).zip(from.par_chunks(columns));
-        rowwise.with_min_len(GRAIN.div_ceil(columns)).enumerate().for_each(|(i, (to, from))| {
+        parallel::rows(to, columns, 1, |i, to| {
+            let from = &from[i * columns..][..columns];
             // The first column on or right of the diagonal; the lower side keeps the diagonal too.
             let row = (i % rows) as i64;
             let edge = row.saturating_add(k).saturating_add(i64::from(!upper));

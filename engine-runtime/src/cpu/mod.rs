@@ -9,11 +9,13 @@ use crate::error::{RunError, RunErrorKind};
 use crate::limits;
 use crate::plan::{Operand, Place, Segment, Slots, Step, assign};
 use crate::profile::StepTime;
+use crate::threads::SpinPool;
 use engine_format::ValueId;
 use engine_format::{AlignedBuf, Bytes, OutOfMemory, Tensor};
 use engine_ops::OpError;
 use engine_ops::cpu::{CpuCtx, CpuShapes, Ready, TensorMeta, TensorMut, TensorRef};
 use engine_ops::form::Form;
+use engine_ops::parallel::{self, Pool};
 use forms::Forms;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -21,15 +23,23 @@ use std::time::Instant;
 /// How the CPU runs kernels.
 #[derive(Clone, Default)]
 pub struct CpuOptions {
-    /// The threads kernels spread over; rayon's global pool if none is given. Results do not depend on it.
-    pub pool: Option<Arc<rayon::ThreadPool>>,
+    /// The threads kernels spread over. Devices that are given none share a [`SpinPool`] with as many threads as the variable
+    /// `REFIT_THREADS` says, or one for each processor. Results do not depend on it.
+    pub pool: Option<Arc<dyn Pool>>,
     /// Fill memory with `0xFF` before a kernel writes to it, so that an element it forgets shows as NaN or −1. For tests.
     pub poison: bool,
 }
 
+impl CpuOptions {
+    /// Threads of its own, so many, the one that runs included.
+    pub fn with_threads(threads: usize) -> Self {
+        Self { pool: Some(Arc::new(SpinPool::new(threads))), ..Self::default() }
+    }
+}
+
 impl std::fmt::Debug for CpuOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let threads = self.pool.as_ref().map(|pool| pool.current_num_threads());
+        let threads = self.pool.as_ref().map(|pool| pool.threads());
         f.debug_struct("CpuOptions")
             .field("threads", &threads)
             .field("poison", &self.poison)
@@ -135,10 +145,10 @@ impl CpuBackend {
         Self { options, arenas: Mutex::default() }
     }
 
-    /// Runs `work` in the pool that was given.
-    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+    /// Does `work` with the help of the pool that was given, or of whoever helps here anyway.
+    pub fn install<R>(&self, work: impl FnOnce() -> R) -> R {
         match &self.options.pool {
-            Some(pool) => pool.install(work),
+            Some(pool) => parallel::with(pool.clone(), work),
             None => work(),
         }
     }

@@ -10,8 +10,10 @@ use crate::backend::{Backend, Constants, Finished, Run};
 use crate::cpu::kernel::{evaluate, node_error, tensor};
 use crate::error::{RunError, RunErrorKind};
 use crate::plan::{Operand, Place, Segment};
+use crate::threads;
 use engine_format::{Bytes, Tensor};
 use engine_ops::cpu::{TensorMeta, TensorRef};
+use engine_ops::parallel;
 use std::sync::Arc;
 use wgpu::{Buffer, CommandEncoder, CommandEncoderDescriptor, SubmissionIndex};
 
@@ -245,10 +247,10 @@ impl Going<'_> {
             .iter()
             .map(|o| o.as_ref().map(|o| self.values.get(o)).transpose())
             .collect::<Result<Vec<_>, _>>()?;
-        let results = evaluate(step.def, &step.attrs, &inputs, &step.output_metas(), draws)
-            .map_err(|why| {
-                node_error(RunErrorKind::Node, step.def, &step.path, &step.input_metas(), &why)
-            })?;
+        let evaluate = || evaluate(step.def, &step.attrs, &inputs, &step.output_metas(), draws);
+        let results = parallel::with(threads::shared(), evaluate).map_err(|why| {
+            node_error(RunErrorKind::Node, step.def, &step.path, &step.input_metas(), &why)
+        })?;
         for (output, result) in step.outputs.iter().zip(results) {
             let (Some(output), Some(result)) = (output, result) else { continue };
             if let Some(buffer) = self.lease.buffer(lowered.homes[output.buffer]) {

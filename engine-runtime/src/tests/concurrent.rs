@@ -5,7 +5,6 @@ use crate::{CpuOptions, Device, Inputs, LiveModule, Module, PackedModule};
 use engine_format::{Attr, Bytes, DType, EngineFlags, SerializeFlags};
 use engine_ops::case::ramp;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Every output is that of the version it says it is of.
@@ -70,8 +69,7 @@ fn the_number_of_threads_does_not_show() {
     let engine = wide();
     let results: Vec<_> = [1, 2, 5]
         .map(|threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let options = CpuOptions { pool: Some(Arc::new(pool)), poison: true };
+            let options = CpuOptions { poison: true, ..CpuOptions::with_threads(threads) };
             let module = LiveModule::load(engine.clone(), &Device::cpu_with(options)).unwrap();
             [1, 67].map(|n| {
                 let inputs = Inputs::from([("x".into(), ramp(&[n, 300]))]);

@@ -7,7 +7,6 @@ use engine_format::{
 };
 use engine_ops::{Tolerance, compare, eval, lookup};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 fn ints(values: &[i64]) -> Attr {
     Attr::Ints(values.to_vec())
@@ -71,8 +70,7 @@ fn x(height: usize) -> Tensor {
 }
 
 fn device(threads: usize) -> Device {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    Device::cpu_with(CpuOptions { pool: Some(Arc::new(pool)), poison: true })
+    Device::cpu_with(CpuOptions { poison: true, ..CpuOptions::with_threads(threads) })
 }
 
 fn outputs(module: &impl Module, height: usize) -> BTreeMap<String, Tensor> {

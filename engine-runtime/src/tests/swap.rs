@@ -174,17 +174,14 @@ fn a_refit_reads_into_memory_of_a_version_that_nothing_goes_back_to() {
 
 #[test]
 fn refits_work_on_threads_of_their_own() {
-    let pool = |name: &'static str| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2);
-        Arc::new(pool.thread_name(move |_| name.to_owned()).build().unwrap())
-    };
-    let options = crate::CpuOptions { pool: Some(pool("runs")), poison: false };
-    let device = Device::cpu_with(options).with_refit_pool(pool("refits"));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2);
+    let pool = pool.thread_name(|_| "refits".to_owned()).build().unwrap();
+    let device = Device::cpu().with_refit_pool(Arc::new(pool));
     let full = model(EngineFlags::REFIT);
     let source = Watched::failing_after(weights(&full, 1), usize::MAX);
     for module in both_on(&full.strip().unwrap(), &device) {
         module.refit(&source, COMPLETE).unwrap();
-        assert_eq!(source.threads(), ["runs"], "nothing runs yet");
+        assert_eq!(source.threads(), ["refits"], "also before anything runs");
         module.refit(&source, COMPLETE).unwrap();
         assert_eq!(source.threads(), ["refits"]);
         module.fork_weights(&source, COMPLETE).unwrap();

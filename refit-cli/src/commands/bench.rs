@@ -1,6 +1,6 @@
 //! `refit bench`: times loading, refitting and running an engine.
 
-use super::{open_device, open_engine, open_weights, print_json, remark_fit};
+use super::{open_engine, open_on, open_weights, print_json, remark_fit};
 use crate::args::{Bench, Weights};
 use crate::failure::Failure;
 use crate::output::say;
@@ -83,7 +83,7 @@ impl Steps {
 }
 
 pub fn run(args: Bench) -> Result<(), Failure> {
-    let device = open_device(&args.device.device)?;
+    let device = open_on(&args.device)?;
     let begun = Instant::now();
     let module = LiveModule::load(open_engine(&args.file)?, &device)?;
     let load_ms = milliseconds(begun);

@@ -1,6 +1,6 @@
 //! One file per command.
 
-use crate::args::{Changes, Command, Weights};
+use crate::args::{Changes, Command, OnDevice, Weights};
 use crate::failure::{Context, Exit, Failure};
 use crate::output::{remark, say};
 use engine_format::{Attr, Block, Engine, Filled, FitReport, Spare, WeightSource, Written};
@@ -113,6 +113,15 @@ fn filled(
 /// Says what a source did not have and what of it was not used.
 fn remark_fit(fit: &FitReport) {
     fit.remarks().into_iter().for_each(|line| remark!("{line}"));
+}
+
+/// Opens a device, with the threads that were asked for.
+fn open_on(on: &OnDevice) -> Result<Device, Failure> {
+    let device = open_device(&on.device)?;
+    Ok(match on.threads {
+        Some(threads) => device.with_threads(threads.into()),
+        None => device,
+    })
 }
 
 /// Opens a device. That `auto` passes over a GPU which does not open is said.

@@ -1,6 +1,6 @@
 //! `refit run`: runs an engine once.
 
-use super::{human, open_device, open_filled, print_json};
+use super::{human, open_filled, open_on, print_json};
 use crate::args::{Path as ModulePath, Run};
 use crate::failure::{Context, Exit, Failure};
 use crate::output::{remark, say};
@@ -46,7 +46,7 @@ struct OutputReport {
 
 pub fn run(args: Run) -> Result<(), Failure> {
     let (engine, fit) = open_filled(&args.file, &args.weights)?;
-    let device = open_device(&args.device.device)?;
+    let device = open_on(&args.device)?;
     let module = load(engine, &device, args.path)?;
     if let engine_runtime::State::NeedsWeights(_) = module.state() {
         // Running names the weights that are missing.

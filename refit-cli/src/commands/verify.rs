@@ -1,6 +1,6 @@
 //! `refit verify`: an engine against the unoptimised graph of its model, or against the probes it carries.
 
-use super::{filled, open_device, open_engine, open_model, open_weights};
+use super::{filled, open_engine, open_model, open_on, open_weights};
 use crate::args::{Verify, Weights};
 use crate::failure::{Exit, Failure};
 use crate::output::say;
@@ -19,7 +19,7 @@ pub fn run(args: Verify) -> Result<(), Failure> {
     let source = open_weights(sources, changes, &|| Ok(engine.clone()))?;
     let source = source.as_deref().map(|s| s as &dyn WeightSource);
     let (engine, _) = filled(&args.file, engine, source, changes)?;
-    let module = LiveModule::load(engine, &open_device(&args.device.device)?)?;
+    let module = LiveModule::load(engine, &open_on(&args.device)?)?;
     match &args.onnx {
         Some(model) => against_model(&module, &open_model(model)?, source, &args.file),
         None => against_probes(&module, &args.file),

@@ -9,7 +9,6 @@ use engine_onnx::Model;
 use engine_runtime::{CpuOptions, Device, LiveModule, Module, Values};
 use miette::{IntoDiagnostic, Result, WrapErr, ensure, miette};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -69,9 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         timed.push(Timed { name, path: path.clone(), inputs: None });
     }
     ensure!(!timed.is_empty(), "no model has {:?} in its name", arguments.only);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().into_diagnostic()?;
-    let options = CpuOptions { pool: Some(Arc::new(pool)), ..CpuOptions::default() };
-    let device = Device::cpu_with(options);
+    let device = Device::cpu_with(CpuOptions::with_threads(THREADS));
     println!(
         "one run in ms, median of {} turns; {THREADS} threads; {} kernels; {} build\n",
         arguments.rounds,

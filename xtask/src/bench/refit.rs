@@ -80,7 +80,7 @@ fn measure(subject: &Subject<'_>, folder: &Path, arguments: &Arguments) -> Resul
     let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
     let threads = arguments.threads.unwrap_or_else(available);
     let pool = Arc::new(ThreadPoolBuilder::new().num_threads(threads).build().into_diagnostic()?);
-    let options = CpuOptions { pool: Some(pool.clone()), ..CpuOptions::default() };
+    let options = CpuOptions::with_threads(threads);
     let device = Device::cpu_with(options).with_refit_pool(pool.clone());
     let files = prepare(subject, folder)?;
     let [all, layer] = files.bytes.map(|bytes| bytes as f64 / 1e6);

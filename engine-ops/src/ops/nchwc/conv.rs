@@ -9,6 +9,7 @@ use crate::kernels::nchwc::{BLOCK, Dense, Depthwise, Epilogue, Shape};
 use crate::kernels::window::{Axis, Window};
 use crate::layout::{self, Blocked, Takes};
 use crate::ops::conv::{FUSED_CONV, groups};
+use crate::parallel;
 use crate::{AttrDef, AttrKind, OpDef, OpError, Operand, Tolerance};
 use engine_format::{AlignedBuf, Attrs, DType, Dim};
 use std::sync::Arc;
@@ -141,7 +142,7 @@ impl Step {
             meta.ok_or_else(|| OpError::new(format!("operand {i} is missing")))
         };
         let shape = shape(shapes.attrs, &operand(0)?.shape, &operand(1)?.shape)?;
-        let threads = rayon::current_num_threads();
+        let threads = parallel::threads();
         let depthwise = shape.channels == 1 && shape.filters == 1 && shape.blocks;
         let algorithm = match depthwise {
             true => Algorithm::Depthwise(Depthwise::new(shape)),

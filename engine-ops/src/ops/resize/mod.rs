@@ -8,10 +8,10 @@ use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorRef};
 use crate::def::{AttrsExt, FLOATS};
 use crate::infer::{Facts, InferCtx, InferError, Known};
 use crate::operand::INTEGERS;
+use crate::parallel;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_size, mapped};
 use engine_format::{Attrs, DType, Dim, Element};
 use half::{bf16, f16};
-use rayon::prelude::*;
 use sampling::{Stretch, Table, Wishes, named_axes, stretches};
 
 /// Resize.
@@ -250,14 +250,11 @@ fn mix(
     Ok(())
 }
 
-/// Elements that one task writes.
-const GRAIN: usize = 16 * 1024;
-
 /// Along the innermost axis, whose outputs have their own weights each.
 fn along(table: &Table, stretch: &Stretch, from: &[f32], to: &mut [f32], outside: f32) {
-    let lines = GRAIN.div_ceil(stretch.to);
-    let from = from.par_chunks(lines * stretch.from);
-    to.par_chunks_mut(lines * stretch.to).zip(from).for_each(|(to, from)| {
+    let lines = parallel::at_once(stretch.to);
+    let from = from.chunks(lines * stretch.from);
+    parallel::each(to.chunks_mut(lines * stretch.to).zip(from), |(to, from)| {
         let lines = to.chunks_exact_mut(stretch.to).zip(from.chunks_exact(stretch.from));
         for (to, from) in lines {
             let weights = table.weights.chunks_exact(table.taps);
@@ -287,8 +284,8 @@ fn across(
     to: &mut [f32],
     outside: f32,
 ) {
-    let rows = GRAIN.div_ceil(inner);
-    to.par_chunks_mut(rows * inner).enumerate().for_each(|(chunk, to)| {
+    let rows = parallel::at_once(inner);
+    parallel::each(to.chunks_mut(rows * inner).enumerate(), |(chunk, to)| {
         for (i, to) in to.chunks_mut(inner).enumerate() {
             let row = chunk * rows + i;
             let (outer, at) = (row / stretch.to, row % stretch.to);

@@ -5,9 +5,9 @@ use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::def::{AttrKind, AttrsExt};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::parallel;
 use crate::{AttrDef, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{DType, Dim, Element};
-use rayon::prelude::*;
 
 mod cases;
 
@@ -236,7 +236,7 @@ fn run<T: Real>(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let rows = x.slice::<T>();
     let y = ctx.output().slice::<T>();
     let nothing = T::of(0);
-    y.par_chunks_mut(ROWS * columns).enumerate().try_for_each(|(chunk, out)| {
+    parallel::try_each(y.chunks_mut(ROWS * columns).enumerate(), |(chunk, out)| {
         out.fill(T::NAN);
         forest.vote(&rows[chunk * ROWS * features..], features, out, columns, join)?;
         out.iter_mut().for_each(|y| *y = if y.is_missing() { nothing } else { *y / trees });
