@@ -192,3 +192,32 @@ def test_tensors_go_in_and_out() -> None:
             result[0] = 1
     transposed = torch.arange(8.0).reshape(4, 2).T
     assert np.array_equal(refit.Module(refit.Engine.build(models.dense()), "cpu")(transposed)["y"].shape, (2, 3))
+
+
+def test_tied_weights_are_one() -> None:
+    class Tied(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = torch.nn.Embedding(7, 4)
+            self.head = torch.nn.Linear(4, 7)
+            self.head.weight = self.embed.weight
+
+        def forward(self, ids: Any) -> Any:
+            return self.head(torch.tanh(self.embed(ids)))
+
+    model, ids = Tied().eval(), torch.tensor([[1, 2, 3]])
+    compiled = refit.torch.compile(model, (ids,), device="cpu")
+    assert set(compiled.state_dict()) == set(model.state_dict())
+    with torch.no_grad():
+        model.embed.weight.add_(1)
+        state = model.state_dict()
+        compiled.load_state_dict(state)
+        assert torch.allclose(compiled(ids), model(ids), rtol=1e-4, atol=1e-5)
+        expected, version = compiled(ids), compiled.module.version
+        # Files hold tied weights once, under either name.
+        for name in ("embed.weight", "head.weight"):
+            compiled.load_state_dict({key: tensor for key, tensor in state.items() if key != name})
+            assert torch.equal(compiled(ids), expected)
+        with pytest.raises(RuntimeError, match="one tensor"):
+            compiled.load_state_dict({**state, "head.weight": state["head.weight"] + 1})
+        assert compiled.module.version == version

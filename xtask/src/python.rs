@@ -1,6 +1,6 @@
 //! `cargo xtask python`: the Python module, built, and tested in the Python of this machine.
 
-use ::conformance::assets;
+use ::conformance::assets::{self, Asset};
 use miette::{Context, IntoDiagnostic, Result, ensure, miette};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,16 @@ const TOOLS: [&str; 2] = ["pytest==9.2.0", "mypy==2.4.1"];
 
 /// The model of the README's examples. Of its package no more is used.
 const MODEL: [&str; 2] = ["--no-deps", "magika==1.0.3"];
+
+/// What a script of onnxruntime is run with, by both.
+const MODELS: [Asset; 6] = [
+    assets::MAGIKA,
+    assets::YUNET,
+    assets::MINILM_L3,
+    assets::TINYOCR_REC,
+    assets::MULTISTYLE,
+    assets::U2NETP,
+];
 
 /// Builds wheels.
 const BUILDER: [&str; 1] = ["maturin==1.16.0"];
@@ -41,15 +51,16 @@ pub fn run(root: &Path, release: bool, arguments: &[String]) -> Result<()> {
     }
     let cache = folder.join("mypy").display().to_string();
     let source = root.join("refit-python");
-    python(&path, &source, &["mypy", "--strict", "--cache-dir", &cache, "python/refit"])?;
-    python(
-        &path,
-        &source,
-        &["mypy.stubtest", "refit._refit", "--mypy-config-file", "pyproject.toml"],
-    )?;
+    let types = ["mypy", "--strict", "--cache-dir", &cache, "python/refit"];
+    let stubs = ["mypy.stubtest", "refit._refit", "--mypy-config-file", "pyproject.toml"];
+    for check in [&types[..], &stubs] {
+        checked(&mut python(&path, &source, check)?)?;
+    }
     let mut tests = vec!["pytest", "-q", "-p", "no:cacheprovider", "tests"];
     tests.extend(arguments.iter().map(String::as_str));
-    python(&path, &source, &tests)
+    let models = MODELS.iter().map(Asset::path).collect::<Result<Vec<_>, _>>().into_diagnostic()?;
+    let models = std::env::join_paths(models).into_diagnostic()?;
+    checked(python(&path, &source, &tests)?.env("REFIT_MODELS", models))
 }
 
 /// Whether the machine's Python will do.
@@ -70,14 +81,20 @@ fn check_version() -> Result<()> {
     Ok(())
 }
 
-/// Runs a module of Python in `folder`, with these folders of packages.
-fn python(packages: &[PathBuf], folder: &Path, arguments: &[&str]) -> Result<()> {
+/// A module of Python, to be run in `folder` with these folders of packages.
+fn python(packages: &[PathBuf], folder: &Path, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(assets::python());
     command.arg("-m").args(arguments).current_dir(folder);
     command.env("PYTHONPATH", std::env::join_paths(packages).into_diagnostic()?);
     command.env("PYTHONDONTWRITEBYTECODE", "1");
-    let status = command.status().into_diagnostic().wrap_err("starting Python")?;
-    ensure!(status.success(), "python -m {} ended with {status}", arguments[0]);
+    Ok(command)
+}
+
+/// Runs a command; it is to end well.
+fn checked(command: &mut Command) -> Result<()> {
+    let status = command.status().into_diagnostic();
+    let status = status.wrap_err_with(|| format!("starting {command:?}"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
     Ok(())
 }
 
@@ -138,11 +155,15 @@ fn wheel(root: &Path, folder: &Path) -> Result<PathBuf> {
     }
     let source = root.join("refit-python");
     let out = wheels.display().to_string();
-    python(&[builder], &source, &["maturin", "build", "--release", "--locked", "--out", &out])?;
+    let program = builder.join("bin").join(format!("maturin{}", std::env::consts::EXE_SUFFIX));
+    let mut command = Command::new(program);
+    command.args(["build", "--release", "--locked", "--out", &out]).current_dir(&source);
+    checked(&mut command)?;
     let mut files = fs::read_dir(&wheels).into_diagnostic()?;
     let file = files.next().ok_or_else(|| miette!("maturin built no wheel"))?.into_diagnostic()?;
     let (file, target) = (file.path().display().to_string(), site.display().to_string());
     println!("{file}");
-    python(&[], &source, &["pip", "install", "--quiet", "--no-deps", "--target", &target, &file])?;
+    let install = ["pip", "install", "--quiet", "--no-deps", "--target", &target, &file];
+    checked(&mut python(&[], &source, &install)?)?;
     Ok(site)
 }

@@ -71,6 +71,31 @@ class _Interface:
         return pytree.tree_unflatten(leaves, self.results)
 
 
+def _ties(state_dict: Mapping[str, Any]) -> dict[str, str]:
+    """Names that stand for the tensor of another name, by the other name: tied weights, which an engine has once."""
+    firsts: dict[Any, str] = {}
+    ties = {}
+    for name, tensor in state_dict.items():
+        if isinstance(tensor, torch.Tensor) and tensor.numel() > 0:
+            place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+            first = firsts.setdefault(place, name)
+            if first != name:
+                ties[name] = first
+    return ties
+
+
+def _untied(state_dict: Mapping[str, Any], ties: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """A state dict with tied weights once, and what speaks against that."""
+    once, wrong = dict(state_dict), []
+    for name, first in ties.items():
+        if name not in once:
+            continue
+        value = once.pop(name)
+        if not torch.equal(torch.as_tensor(once.setdefault(first, value)), torch.as_tensor(value)):
+            wrong.append(f"{name!r} and {first!r} are one tensor in the compiled module: expected equal values, found others")
+    return once, wrong
+
+
 class RefitModule(nn.Module):
     """An engine as a module of PyTorch.
 
@@ -78,12 +103,15 @@ class RefitModule(nn.Module):
     PyTorch's meaning of `strict`. Tensors of a GPU are copied to the host for a run, and the results back.
     """
 
-    def __init__(self, module: Module, interface: Optional[_Interface] = None, names: Sequence[str] = ()) -> None:
+    def __init__(
+        self, module: Module, interface: Optional[_Interface] = None, state_dict: Optional[Mapping[str, Any]] = None
+    ) -> None:
         super().__init__()
         self.module = module
         self._interface = interface
         # What the compiled module had under these names the engine may have no use for.
-        self._names = frozenset(names)
+        self._names = frozenset(state_dict or ())
+        self._ties = _ties(state_dict or {})
         self._strict = False
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -120,6 +148,9 @@ class RefitModule(nn.Module):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         for name, array in self.module.engine.state_dict().items():
             destination[prefix + name] = _tensor(array)
+        for name, first in self._ties.items():
+            if prefix + first in destination:
+                destination[prefix + name] = destination[prefix + first]
 
     def _load_from_state_dict(
         self,
@@ -133,6 +164,7 @@ class RefitModule(nn.Module):
     ) -> None:
         # PyTorch's own hook, so that it works inside larger modules too.
         own = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
+        own, wrong = _untied(own, self._ties)
         try:
             report = self.module.check(own, partial=True, allow_extra=True)
         except Error as error:
@@ -142,7 +174,7 @@ class RefitModule(nn.Module):
         missing = [name for name in report.kept if name in learned]
         missing += [misfit.name for misfit in report.misfits if misfit.kind == "missing" and misfit.name is not None]
         unexpected = [name for name in report.unused if name not in self._names]
-        wrong = [misfit.message for misfit in report.misfits if misfit.kind != "missing"]
+        wrong += [misfit.message for misfit in report.misfits if misfit.kind != "missing"]
         missing_keys += [prefix + name for name in missing]
         unexpected_keys += [prefix + name for name in unexpected]
         error_msgs += wrong
@@ -219,7 +251,9 @@ def compile(
             interface = _Interface(module.forward, args, kwargs)
             interface.returns(module(*args, **kwargs))
             exported = _Exported(model, args, kwargs, dynamic_shapes)
-            checkpoint = dict(model.state_dict if second is None else model.state_dict())  # type: ignore[operator, arg-type]
+            state = dict(model.state_dict if second is None else model.state_dict())  # type: ignore[operator, arg-type]
+            ties = _ties(state)
+            checkpoint, _ = _untied(state, ties)
             try:
                 engine = Engine.build(exported.path, checkpoint=checkpoint, bind=bind)
             except Unbound:
@@ -232,12 +266,12 @@ def compile(
                     checkpoint=checkpoint,
                     bind=bind,
                     other=other.path,
-                    other_checkpoint=dict(changed.state_dict()),
+                    other_checkpoint=_untied(changed.state_dict(), ties)[0],
                 )
     finally:
         if was_training and isinstance(model, nn.Module):
             model.train()
-    return RefitModule(Module(engine, device, threads=threads), interface, list(checkpoint))
+    return RefitModule(Module(engine, device, threads=threads), interface, state)
 
 
 def refit_module_weights(
@@ -259,6 +293,10 @@ def refit_module_weights(
         weights = {**new_weight_module.state_dict}
     elif isinstance(new_weight_module, nn.Module):
         weights = new_weight_module.state_dict()
+    if isinstance(weights, Mapping):
+        weights, wrong = _untied(weights, compiled_module._ties)
+        if wrong:
+            raise InvalidOptions("; ".join(wrong))
     refitted = copy.deepcopy(compiled_module)
     refitted.module.refit(weights, allow_extra=True)
     if verify_output:
