@@ -3,15 +3,14 @@
 use crate::array;
 use crate::describe;
 use crate::failure::{Class, Failure};
-use crate::input::as_path;
+use crate::input::{as_bytes, as_path, type_name};
 use crate::options::{Changes, GivenModel, bind_map, build_options, file_flags};
 use crate::source::{Weights, path_of};
 use crate::work::{self, Unwatched};
 use engine_builder::{Binding, build_bound, build_with_report};
-use engine_format::{self as format, Bytes, WeightSource, check_fit};
+use engine_format::{self as format, WeightSource, check_fit};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyList};
 use refit::OnnxSource;
 use std::path::PathBuf;
@@ -41,8 +40,7 @@ impl Engine {
         if let Ok(engine) = value.cast::<Self>() {
             return Ok(engine.get().engine.clone());
         }
-        if let Ok(bytes) = value.cast::<PyBytes>() {
-            let bytes = Bytes::from_owner(PyBackedBytes::from(bytes.clone()));
+        if let Some(bytes) = as_bytes(value)? {
             return work::long(py, &Unwatched, move || Ok(format::Engine::read(bytes)?));
         }
         match as_path(value) {
@@ -51,7 +49,7 @@ impl Engine {
                 work::long(py, &Unwatched, move || Ok(refit::open_engine(&path)?))
             }
             None => {
-                let kind = value.get_type();
+                let kind = type_name(value);
                 let what = "an engine is an Engine, the path of an engine file, or its bytes";
                 Err(Failure::new(Class::InvalidOptions, format!("{what}: found {kind}")).into())
             }

@@ -2,14 +2,17 @@
 
 use crate::array::ADDED;
 use crate::dlpack::Foreign;
-use crate::failure::Failure;
-use engine_format::{DType, Form, Port, Tensor, TensorInfo};
+use crate::failure::{Class, Failure};
+use engine_format::{Bytes, DType, Form, Port, Tensor, TensorInfo};
 use engine_runtime::Value;
 use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyCapsule, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{
+    PyByteArray, PyBytes, PyCapsule, PyDict, PyList, PyMemoryView, PyString, PyTuple,
+};
 
 /// A tensor that was given.
 pub(crate) enum Given {
@@ -158,9 +161,7 @@ fn numpy_name(dtype: DType) -> Option<&'static str> {
 }
 
 fn refused(value: &Bound<'_, PyAny>, why: &str) -> Failure {
-    let kind =
-        value.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
-    Failure::input(format!("a value of type {kind} is no tensor: {why}"))
+    Failure::input(format!("a value of type {} is no tensor: {why}", type_name(value)))
 }
 
 /// As [`refused`], for the reason that an exception gives; what ends the program goes on.
@@ -199,6 +200,10 @@ pub(crate) fn value(given: &Bound<'_, PyAny>, port: Option<&Port>) -> PyResult<V
     if given.is_none() && form.is_optional() {
         return Ok(Value::Absent);
     }
+    if let (true, Some(port)) = (given.is_none(), port) {
+        let what = format!("input {:?} is None, and it is not optional", port.name);
+        return Err(Failure::input(what).into());
+    }
     let tensor = |given: &Bound<'_, PyAny>| -> PyResult<Tensor> {
         let taken = Given::take(given, port.map(|port| port.dtype))?;
         let named =
@@ -219,15 +224,36 @@ pub(crate) fn value(given: &Bound<'_, PyAny>, port: Option<&Port>) -> PyResult<V
 pub(crate) fn pairs<'py>(
     mapping: &Bound<'py, PyAny>,
 ) -> PyResult<Vec<(String, Bound<'py, PyAny>)>> {
-    match mapping.cast::<PyDict>() {
-        Ok(dict) => dict.iter().map(|(name, value)| Ok((name.extract()?, value))).collect(),
-        Err(_) => mapping.call_method0("items")?.try_iter()?.map(|pair| pair?.extract()).collect(),
+    if let Ok(dict) = mapping.cast::<PyDict>() {
+        return dict.iter().map(|(name, value)| Ok((name.extract()?, value))).collect();
     }
+    if !is_mapping(mapping)? {
+        let what = format!("expected a mapping of names, found {}", type_name(mapping));
+        return Err(Failure::new(Class::InvalidOptions, what).into());
+    }
+    mapping.call_method0("items")?.try_iter()?.map(|pair| pair?.extract()).collect()
 }
 
 /// Whether a value maps names to something.
 pub(crate) fn is_mapping(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(value.cast::<PyDict>().is_ok() || (value.hasattr("items")? && value.hasattr("keys")?))
+}
+
+/// The name of a value's type, for messages.
+pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string())
+}
+
+/// The contents of a file in memory: `bytes` as they are, a copy of what may change.
+pub(crate) fn as_bytes(value: &Bound<'_, PyAny>) -> PyResult<Option<Bytes>> {
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Ok(Some(Bytes::from_owner(PyBackedBytes::from(bytes.clone()))));
+    }
+    if value.cast::<PyByteArray>().is_err() && value.cast::<PyMemoryView>().is_err() {
+        return Ok(None);
+    }
+    let copy = value.py().get_type::<PyBytes>().call1((value,))?;
+    as_bytes(&copy)
 }
 
 /// Text and paths as text.

@@ -165,9 +165,22 @@ impl Module {
     }
 }
 
+impl Drop for Module {
+    /// In a forked process the threads that it would wait for are not there: what it holds is left to the end of the process.
+    fn drop(&mut self) {
+        if work::is_forked() {
+            let loaded = self.loaded.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(loaded.take());
+        }
+    }
+}
+
 fn port<'a>(ports: &'a [Port], name: &str) -> Option<&'a Port> {
     ports.iter().find(|port| port.name == name)
 }
+
+/// More threads than any machine has processors.
+const MOST_THREADS: usize = 4096;
 
 /// Opens a device; that `auto` passes over a GPU which does not open is a warning.
 fn open(py: Python<'_>, name: &str, threads: Option<usize>) -> PyResult<Device> {
@@ -179,10 +192,9 @@ fn open(py: Python<'_>, name: &str, threads: Option<usize>) -> PyResult<Device> 
         py.import("warnings")?.call_method1("warn", (what, category, 3))?;
     }
     let Some(threads) = threads else { return Ok(device) };
-    if threads == 0 {
-        return Err(
-            Failure::new(Class::InvalidOptions, "threads: expected at least 1, found 0").into()
-        );
+    if !(1..=MOST_THREADS).contains(&threads) {
+        let what = format!("threads: expected 1 to {MOST_THREADS}, found {threads}");
+        return Err(Failure::new(Class::InvalidOptions, what).into());
     }
     if device.is_gpu() {
         let what = format!("threads go with the CPU, and the device is {device}");
@@ -430,9 +442,11 @@ impl Module {
     }
 
     /// Gives up everything; the module raises from then on. The end of a `with` block does the same.
-    fn close(&self, py: Python<'_>) {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        work::started()?;
         let closed = self.loaded.write().unwrap_or_else(PoisonError::into_inner).take();
         py.detach(|| drop(closed));
+        Ok(())
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -440,8 +454,8 @@ impl Module {
     }
 
     #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
-        self.close(py);
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.close(py)
     }
 
     fn __copy__(&self) -> PyResult<Self> {

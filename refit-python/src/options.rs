@@ -1,14 +1,12 @@
 //! Options that several calls take.
 
 use crate::failure::{Class, Failure};
-use crate::input::{as_path, is_mapping, pairs};
+use crate::input::{as_bytes, as_path, is_mapping, pairs, type_name};
 use crate::source::path_of;
 use engine_builder::{BindMap, BuildOptions, RefitMode};
 use engine_format::{EngineFlags, FitPolicy, SerializeFlags};
 use engine_onnx::Model;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyString};
 use std::path::PathBuf;
 
 /// What is done to weights on their way, and how complete they have to be.
@@ -95,9 +93,8 @@ pub(crate) enum GivenModel {
 impl GivenModel {
     /// A path, the bytes of a file, or an `onnx.ModelProto`.
     pub(crate) fn take(value: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if let Ok(bytes) = value.cast::<PyBytes>() {
-            let bytes = PyBackedBytes::from(bytes.clone());
-            return Ok(Self::Bytes(engine_format::Bytes::from_owner(bytes)));
+        if let Some(bytes) = as_bytes(value)? {
+            return Ok(Self::Bytes(bytes));
         }
         if let Some(path) = as_path(value) {
             return Ok(Self::Path(path_of(value.py(), path)?));
@@ -105,7 +102,7 @@ impl GivenModel {
         if value.hasattr("SerializeToString")? {
             return Self::take(&value.call_method0("SerializeToString")?);
         }
-        let kind = value.get_type().name().unwrap_or_else(|_| PyString::new(value.py(), "object"));
+        let kind = type_name(value);
         let what = "a model is a path, the bytes of an ONNX file, or an onnx.ModelProto";
         Err(Failure::new(Class::InvalidOptions, format!("{what}: found {kind}")).into())
     }
@@ -144,7 +141,13 @@ pub(crate) fn build_options(
     optimise: bool,
 ) -> PyResult<BuildOptions> {
     let shapes = shapes.map(pairs).transpose()?.unwrap_or_default();
-    let shapes = shapes.into_iter().map(|(name, shape)| Ok((name, shape.extract()?)));
+    let shapes = shapes.into_iter().map(|(name, shape)| {
+        let sizes = shape.extract().map_err(|_| {
+            let what = format!("shapes: expected a list of sizes for {name:?}, found {shape}");
+            PyErr::from(Failure::new(Class::InvalidOptions, what))
+        });
+        sizes.map(|sizes| (name, sizes))
+    });
     Ok(BuildOptions {
         refit: refit_mode(refit)?,
         refit_only,

@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::failure::{self, Class, Failure};
-use crate::input::{as_path, is_mapping};
+use crate::input::{as_bytes, as_path, is_mapping, type_name};
 use crate::module::Module;
 use crate::options::Changes;
 use crate::state_dict::StateDict;
@@ -10,8 +10,7 @@ use crate::work::{self, Watch};
 use engine_format::{self as format, Bytes, FitPolicy};
 use engine_runtime::{Cancel, Progress, RefitOptions};
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use pyo3::types::{PyList, PyTuple};
 use refit::{BoxedSource, CastSource, EngineSource, Lora, LoraSource};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,8 +31,8 @@ impl Weights {
         if value.is_none() {
             return Ok(Self::Own);
         }
-        if let Ok(bytes) = value.cast::<PyBytes>() {
-            return Ok(Self::Bytes(Bytes::from_owner(PyBackedBytes::from(bytes.clone()))));
+        if let Some(bytes) = as_bytes(value)? {
+            return Ok(Self::Bytes(bytes));
         }
         if let Ok(engine) = value.cast::<Engine>() {
             let source = EngineSource::new(engine.get().engine().clone(), "an engine");
@@ -116,7 +115,7 @@ pub(crate) fn path_of(py: Python<'_>, path: PathBuf) -> PyResult<PathBuf> {
 }
 
 fn not_weights(value: &Bound<'_, PyAny>) -> Failure {
-    let kind = value.get_type().name().unwrap_or_else(|_| PyString::new(value.py(), "object"));
+    let kind = type_name(value);
     Failure::new(
         Class::InvalidOptions,
         format!(

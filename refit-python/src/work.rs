@@ -139,13 +139,22 @@ fn bug(panic: &(dyn std::any::Any + Send)) -> Failure {
     Failure::new(Class::Error, format!("a bug of refit, please report it: {text}"))
 }
 
-/// Threads do not live on in a process that was forked: a call there would wait for them for ever.
-pub(crate) fn started() -> Result<(), Failure> {
+/// The process in which threads were started first; it is this one if there was none before.
+fn process() -> u32 {
     static PROCESS: OnceLock<u32> = OnceLock::new();
-    let process = process::id();
-    match *PROCESS.get_or_init(|| process) == process {
-        true => Ok(()),
-        false => Err(Failure::new(
+    *PROCESS.get_or_init(process::id)
+}
+
+/// Whether this process was forked from the one whose threads work. What waits for them, waits for ever.
+pub(crate) fn is_forked() -> bool {
+    process() != process::id()
+}
+
+/// Threads do not live on in a process that was forked: a call there is refused.
+pub(crate) fn started() -> Result<(), Failure> {
+    match is_forked() {
+        false => Ok(()),
+        true => Err(Failure::new(
             Class::Error,
             "refit was used before this process was forked, and its threads are not here: fork before the first use, or start \
              processes with multiprocessing.get_context(\"spawn\") or \"forkserver\"",

@@ -23,7 +23,9 @@ def test_every_type_goes_in_and_comes_out(dtype: str, count: int) -> None:
     array = (np.arange(count) % 1000).astype(dtype)
     result = through(array, dtype)
     assert result.numpy().dtype == array.dtype and np.array_equal(result, array)
-    assert np.array_equal(np.from_dlpack(result), array)
+    # Older NumPys know no bools in DLPack.
+    if dtype != "bool" or np.lib.NumpyVersion(np.__version__) >= "1.25.0":
+        assert np.array_equal(np.from_dlpack(result), array)
 
 
 def test_an_output_that_is_an_input_is_a_copy_of_it() -> None:

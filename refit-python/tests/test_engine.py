@@ -27,6 +27,12 @@ def test_a_model_is_a_path_bytes_or_a_proto(tmp_path: Path) -> None:
     assert len({engine.version for engine in built}) == 1
 
 
+def test_the_onnx_packages_models_are_taken() -> None:
+    onnx = pytest.importorskip("onnx")
+    proto = onnx.load_from_string(models.dense())
+    assert refit.Engine.build(proto).to_bytes() == refit.Engine.build(models.dense()).to_bytes()
+
+
 def test_strip_then_fill_is_the_full_build(engine: refit.Engine, tmp_path: Path) -> None:
     stripped = engine.strip()
     assert stripped.missing == ["b", "w"] and stripped.version is None
@@ -92,6 +98,9 @@ def test_options_of_a_build() -> None:
         refit.Engine.build(models.dense(), refit="some")  # type: ignore[arg-type]
     with pytest.raises(refit.InvalidOptions, match="checkpoint"):
         refit.Engine.build(models.dense(), bind={"w": "constant"})
+    for shape in ([-1, 4], "ab", 3):
+        with pytest.raises(refit.InvalidOptions, match="shapes"):
+            refit.Engine.build(models.dense(), shapes={"x": shape})  # type: ignore[dict-item]
 
 
 def test_a_checkpoint_gives_weights_its_names(x: np.ndarray) -> None:

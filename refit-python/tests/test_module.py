@@ -33,6 +33,10 @@ def test_wrong_inputs_are_all_named(module: refit.Module, x: np.ndarray) -> None
     with pytest.raises(refit.InvalidInputs) as caught:
         module.run({"x": x.astype(np.int64), "z": x})
     assert len(caught.value.problems) == 2 and isinstance(caught.value, ValueError)
+    with pytest.raises(refit.InvalidInputs, match='"x" is None'):
+        module(None)
+    with pytest.raises(refit.InvalidOptions, match="mapping"):
+        module.run([x])  # type: ignore[arg-type]
     for call in (lambda: module(x, x), lambda: module(x, x=x), lambda: module.run({"x": x}, ["nope"]), module):
         with pytest.raises(refit.InvalidInputs):
             call()
@@ -59,7 +63,7 @@ def test_every_kind_of_weights_is_the_same(module: refit.Module, tmp_path: Path)
         path.write_bytes(models.safetensors({name: weights[name]}))
     onnx, engine = models.dense(1), refit.Engine.build(models.dense(1))
     given = [weights, file, str(file), parts, file.read_bytes(), archive, archive.read_bytes(), np.load(archive), onnx]
-    given += [engine, engine.to_bytes(), refit.Module(engine, "cpu")]
+    given += [engine, engine.to_bytes(), bytearray(engine.to_bytes()), memoryview(onnx), refit.Module(engine, "cpu")]
     versions = set()
     for source in given:
         module.refit(models.weights(0))
@@ -161,6 +165,8 @@ def test_devices_and_threads(engine: refit.Engine, x: np.ndarray) -> None:
         refit.Module(engine, "no such adapter 9000")
     with pytest.raises(refit.InvalidOptions):
         refit.Module(engine, "cpu", threads=0)
+    with pytest.raises(refit.InvalidOptions):
+        refit.Module(engine, "cpu", threads=1_000_000_000)
     results = [refit.Module(engine, "cpu", threads=n)(x)["y"].numpy() for n in (1, 2)]
     assert np.array_equal(*results)
 
@@ -189,3 +195,14 @@ def test_a_folder_is_the_checkpoint_in_it(module: refit.Module, x: np.ndarray, t
     (tmp_path / "model.safetensors").write_bytes(models.safetensors(models.weights(1)))
     module.refit(tmp_path)
     assert close(module(x)["y"], x, 1)
+
+
+@pytest.mark.skipif(len(refit.devices()) < 2, reason="there is no GPU, nor a software adapter with REFIT_SOFTWARE_GPU=1")
+def test_a_gpu_gives_the_same(engine: refit.Engine, x: np.ndarray) -> None:
+    module = refit.Module(engine, "gpu")
+    assert module.device != "cpu" and close(module(x)["y"], x, 0)
+    version = module.refit(models.weights(1))
+    assert close(module(x)["y"], x, 1) and version == refit.Engine.build(models.dense(1)).version
+    assert all(why is None for _, _, why in module.placement())
+    with pytest.raises(refit.InvalidOptions):
+        refit.Module(engine, "gpu", threads=2)

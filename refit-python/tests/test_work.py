@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -115,7 +116,9 @@ def test_progress_is_told_and_what_it_raises_ends_the_refit() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_fork_after_the_first_use_is_refused(module: refit.Module, x: np.ndarray) -> None:
+def test_a_fork_after_the_first_use_is_refused(engine: refit.Engine, x: np.ndarray) -> None:
+    module = refit.Module(engine, "cpu", threads=2)
+    module(x)
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -124,6 +127,9 @@ def test_a_fork_after_the_first_use_is_refused(module: refit.Module, x: np.ndarr
             said = "it ran"
         except refit.Error as error:
             said = str(error)
+        # The child's modules end with it, and wait for no thread.
+        del module
+        gc.collect()
         os.write(write, said.encode())
         os._exit(0)
     os.close(write)

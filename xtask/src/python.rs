@@ -1,5 +1,6 @@
 //! `cargo xtask python`: the Python module, built, and tested in the Python of this machine.
 
+use crate::vulkan;
 use ::conformance::assets::{self, Asset};
 use miette::{Context, IntoDiagnostic, Result, ensure, miette};
 use std::fs;
@@ -60,7 +61,13 @@ pub fn run(root: &Path, release: bool, arguments: &[String]) -> Result<()> {
     tests.extend(arguments.iter().map(String::as_str));
     let models = MODELS.iter().map(Asset::path).collect::<Result<Vec<_>, _>>().into_diagnostic()?;
     let models = std::env::join_paths(models).into_diagnostic()?;
-    checked(python(&path, &source, &tests)?.env("REFIT_MODELS", models))
+    let mut tests = python(&path, &source, &tests)?;
+    tests.env("REFIT_MODELS", models);
+    match vulkan::environment(&root.join("target")) {
+        Ok(environment) => drop(tests.envs(environment)),
+        Err(why) => println!("SKIPPED: the module on a GPU: {why:?}"),
+    }
+    checked(&mut tests)
 }
 
 /// Whether the machine's Python will do.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Mapping, Optional, Sequence, Union, final
 
 
-from refit.types import Adapters, FitReport, Model, Outputs, Port, Progress, StrPath, Weight, Weights
+from refit.types import Adapters, File, FitReport, Model, Outputs, Port, Progress, StrPath, Weight, Weights
 
 __all__ = ["Array", "Cancel", "Engine", "Module", "__version__", "array_from_bytes", "devices"]
 
@@ -72,7 +72,7 @@ class Engine:
         optimise: bool = True,
     ) -> Engine: ...
     @staticmethod
-    def load(file: Union[StrPath, bytes]) -> Engine: ...
+    def load(file: File) -> Engine: ...
     def strip(self) -> Engine: ...
     def fill(
         self,
@@ -121,7 +121,7 @@ class Engine:
 @final
 class Module:
     def __new__(
-        cls, engine: Union[Engine, StrPath, bytes], device: str = "auto", *, threads: Optional[int] = None
+        cls, engine: Union[Engine, File], device: str = "auto", *, threads: Optional[int] = None
     ) -> Module: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Outputs: ...
     def run(

@@ -15,7 +15,7 @@ import numpy as np
 from refit import _refit
 from refit._refit import Cancel, Engine, Module
 from refit.errors import InvalidOptions
-from refit.types import Port, StrPath, Weights
+from refit.types import File, Port, Weights
 
 __version__ = _refit.__version__
 
@@ -348,7 +348,7 @@ class InferenceSession:
 
     def __init__(
         self,
-        path_or_bytes: Union[StrPath, bytes, Engine],
+        path_or_bytes: Union[File, Engine],
         sess_options: Optional[SessionOptions] = None,
         providers: Optional[Sequence[Any]] = None,
         provider_options: Optional[Sequence[dict[Any, Any]]] = None,
@@ -372,11 +372,11 @@ class InferenceSession:
         self.module = Module(engine, device, threads=threads or None)
 
     @staticmethod
-    def _engine(given: Union[StrPath, bytes, Engine], options: SessionOptions) -> Engine:
+    def _engine(given: Union[File, Engine], options: SessionOptions) -> Engine:
         if isinstance(given, Engine):
             return given
-        if isinstance(given, bytes):
-            start = given[:6]
+        if isinstance(given, (bytes, bytearray, memoryview)):
+            start = bytes(given[:6])
         else:
             with open(given, "rb") as file:
                 start = file.read(6)

@@ -5,6 +5,9 @@
     compiled.load_state_dict(torch.load("trained.pt"))
 """
 
+# PyTorch need not be installed where types are checked, and then all of it is unknown.
+# mypy: disable-error-code="import-not-found, misc, no-any-return, unused-ignore"
+
 from __future__ import annotations
 
 import copy
@@ -16,6 +19,7 @@ from typing import Any, Callable, Mapping, Optional, Sequence, Union
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
+from torch.utils import dlpack
 
 from refit._refit import Engine, Module
 from refit.errors import Error, InvalidInputs, InvalidOptions, Unbound
@@ -28,7 +32,7 @@ def _tensor(array: Any) -> Any:
     """A result as PyTorch's tensor, over the same memory."""
     if isinstance(array, list):
         return [_tensor(element) for element in array]
-    return torch.from_dlpack(array) if hasattr(array, "__dlpack__") else array
+    return dlpack.from_dlpack(array) if hasattr(array, "__dlpack__") else array
 
 
 class _Interface:

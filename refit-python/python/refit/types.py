@@ -23,10 +23,13 @@ class HasStateDict(Protocol):
 
 StrPath = Union[str, "os.PathLike[str]"]
 
-Model = Union[StrPath, bytes, SerializesToString]
+File = Union[StrPath, bytes, bytearray, memoryview]
+"""A file: its path, or its contents."""
+
+Model = Union[File, SerializesToString]
 """A model: a path, the bytes of an ONNX file, or an `onnx.ModelProto`."""
 
-Weights = Union[Mapping[str, Any], StrPath, Sequence[StrPath], bytes, "Engine", "Module", HasStateDict]
+Weights = Union[Mapping[str, Any], File, Sequence[StrPath], "Engine", "Module", HasStateDict]
 """Weights: arrays by name, the path of a file or several, the bytes of one, an engine, a module of refit or of PyTorch."""
 
 Adapter = Union[StrPath, tuple[StrPath, float]]
