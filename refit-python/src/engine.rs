@@ -8,7 +8,7 @@ use crate::options::{Changes, GivenModel, bind_map, build_options, file_flags};
 use crate::source::{Weights, path_of};
 use crate::work::{self, Unwatched};
 use engine_builder::{Binding, build_bound, build_with_report};
-use engine_format::{self as format, WeightSource, check_fit};
+use engine_format::{self as format, Bytes, Tensor, Weight, WeightSource, check_fit};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyList};
@@ -235,10 +235,20 @@ impl Engine {
                 format!("the engine is stripped, it lacks the weights: {}", missing.join(", "));
             return Err(Failure::new(Class::MissingWeights, what).list("names", missing).into());
         }
+        let engine = self.engine.clone();
+        let copies = work::long(py, &Unwatched, move || {
+            let weights = engine.parts().weights.iter();
+            let copy = |weight: &Weight| {
+                let tensor = weight.tensor().expect("no weight is missing");
+                let bytes = Bytes::copy_from(tensor.bytes());
+                let copy = Tensor::new(tensor.dtype(), tensor.shape(), bytes);
+                (weight.name.clone(), copy.expect("a copy of a tensor"))
+            };
+            Ok(weights.map(copy).collect::<Vec<_>>())
+        })?;
         let state = PyDict::new(py);
-        for weight in &self.engine.parts().weights {
-            let tensor = weight.tensor().expect("no weight is missing");
-            state.set_item(&weight.name, array::of_tensor(py, tensor)?)?;
+        for (name, copy) in copies {
+            state.set_item(name, array::of_tensor(py, copy)?)?;
         }
         Ok(state)
     }

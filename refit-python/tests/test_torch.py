@@ -221,3 +221,16 @@ def test_tied_weights_are_one() -> None:
         with pytest.raises(RuntimeError, match="one tensor"):
             compiled.load_state_dict({**state, "head.weight": state["head.weight"] + 1})
         assert compiled.module.version == version
+
+
+def test_a_network_is_compiled_as_it_was_initialised() -> None:
+    torch.manual_seed(5)
+    model = torch.nn.TransformerEncoderLayer(24, 4, 48, batch_first=True).eval()
+    x = torch.rand(2, 7, 24)
+    compiled = refit.torch.compile(model, (x,), device="cpu")
+    with torch.no_grad():
+        assert torch.allclose(compiled(x), model(x), rtol=1e-4, atol=1e-5)
+        for tensor in model.state_dict().values():
+            tensor.add_(0.1 * torch.randn(tensor.shape))
+        compiled.load_state_dict(model.state_dict())
+        assert torch.allclose(compiled(x), model(x), rtol=1e-4, atol=1e-5)

@@ -163,14 +163,46 @@ fn wheel(root: &Path, folder: &Path) -> Result<PathBuf> {
     let source = root.join("refit-python");
     let out = wheels.display().to_string();
     let program = builder.join("bin").join(format!("maturin{}", std::env::consts::EXE_SUFFIX));
-    let mut command = Command::new(program);
-    command.args(["build", "--release", "--locked", "--out", &out]).current_dir(&source);
-    checked(&mut command)?;
+    let mut maturin = Command::new(program);
+    maturin.args(["build", "--release", "--locked", "--out", &out]).current_dir(&source);
+    // Panics say where in the sources they are; what is in front of that is this machine's.
+    let remap = |(folder, name): (&PathBuf, &str)| {
+        format!("--remap-path-prefix={}={name}", folder.display())
+    };
+    let folders = own_folders(root)?;
+    let flags = folders.iter().zip(["cargo", "refit"]).map(remap).collect::<Vec<_>>();
+    checked(maturin.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")))?;
     let mut files = fs::read_dir(&wheels).into_diagnostic()?;
     let file = files.next().ok_or_else(|| miette!("maturin built no wheel"))?.into_diagnostic()?;
     let (file, target) = (file.path().display().to_string(), site.display().to_string());
     println!("{file}");
     let install = ["pip", "install", "--quiet", "--no-deps", "--target", &target, &file];
     checked(&mut python(&[], &source, &install)?)?;
+    for folder in folders {
+        names_nowhere(&site, &folder.display().to_string())?;
+    }
     Ok(site)
+}
+
+/// The folders whose names no published file has: of cargo, and of this repository.
+fn own_folders(root: &Path) -> Result<[PathBuf; 2]> {
+    let home = || std::env::home_dir().map(|home| home.join(".cargo"));
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home);
+    let cargo = cargo.ok_or_else(|| miette!("cargo has no home"))?;
+    Ok([cargo, root.to_owned()])
+}
+
+/// Checks that no file under `folder` has this text in it.
+fn names_nowhere(folder: &Path, text: &str) -> Result<()> {
+    for entry in fs::read_dir(folder).into_diagnostic()? {
+        let path = entry.into_diagnostic()?.path();
+        if path.is_dir() {
+            names_nowhere(&path, text)?;
+            continue;
+        }
+        let bytes = fs::read(&path).into_diagnostic()?;
+        let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        ensure!(!found, "{} names {text}, a folder of this machine", path.display());
+    }
+    Ok(())
 }

@@ -263,15 +263,17 @@ def compile(
             except Unbound:
                 if second is None:
                     raise
+                # No two tensors of a model with other weights are equal, as zeros and ones are before a training; and what is equal in
+                # both exports was not made of weights.
                 changed = second(model, 1)
                 other = _Exported(changed, args, kwargs, dynamic_shapes)
                 engine = Engine.build(
-                    exported.path,
-                    checkpoint=checkpoint,
+                    other.path,
+                    checkpoint=_untied(changed.state_dict(), ties)[0],
                     bind=bind,
-                    other=other.path,
-                    other_checkpoint=_untied(changed.state_dict(), ties)[0],
-                )
+                    other=exported.path,
+                    other_checkpoint=checkpoint,
+                ).fill(checkpoint)
     finally:
         if was_training and isinstance(model, nn.Module):
             model.train()
