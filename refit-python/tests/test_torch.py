@@ -234,3 +234,25 @@ def test_a_network_is_compiled_as_it_was_initialised() -> None:
             tensor.add_(0.1 * torch.randn(tensor.shape))
         compiled.load_state_dict(model.state_dict())
         assert torch.allclose(compiled(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_results_have_the_structure_that_the_module_gives_them() -> None:
+    class Odd(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 3)
+            self.register_buffer("count", torch.tensor(3))
+
+        def forward(self, x: Any, unused: Any, flag: bool = True) -> Any:
+            h = self.layer(x)
+            return h, h, None, {"x": x, "more": [h + 1 if flag else h, self.count]}
+
+    model, x, unused = Odd().eval(), torch.rand(2, 4), torch.rand(7)
+    compiled = refit.torch.compile(model, (x, unused), device="cpu")
+    with torch.no_grad():
+        found, expected = compiled(x, unused), model(x, unused)
+    assert found[2] is None and torch.equal(found[3]["x"], x) and found[3]["more"][1] == 3
+    assert torch.equal(found[0], found[1]) and torch.allclose(found[0], expected[0], rtol=1e-5, atol=1e-6)
+    assert torch.allclose(found[3]["more"][0], expected[3]["more"][0], rtol=1e-5, atol=1e-6)
+    with pytest.raises(refit.InvalidInputs, match="part of the program"):
+        compiled(x, unused, False)

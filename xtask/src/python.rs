@@ -179,7 +179,7 @@ fn wheel(root: &Path, folder: &Path) -> Result<PathBuf> {
     let install = ["pip", "install", "--quiet", "--no-deps", "--target", &target, &file];
     checked(&mut python(&[], &source, &install)?)?;
     for folder in folders {
-        names_nowhere(&site, &folder.display().to_string())?;
+        names_nowhere(&site.join("refit"), &folder.display().to_string())?;
     }
     Ok(site)
 }

@@ -43,18 +43,25 @@ class _Interface:
         leaves, self.arguments = self._leaves(args, kwargs)
         self.tensors = [isinstance(leaf, torch.Tensor) for leaf in leaves]
         self.constants = [None if tensor else leaf for tensor, leaf in zip(self.tensors, leaves)]
-        self.results: Optional[pytree.TreeSpec] = None
+        self.results: Any = None
         self.places: list[Any] = []
+        self.names: list[str] = []
 
     def _leaves(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], pytree.TreeSpec]:
         bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
         leaves, spec = pytree.tree_flatten(dict(bound.arguments))
         return list(leaves), spec
 
-    def returns(self, results: Any) -> None:
-        """Takes the structure of results that the PyTorch module gave."""
+    def returns(self, results: Any, names: list[str]) -> None:
+        """Takes the structure of results that the PyTorch module gave, and the names of its tensors in the exported model, where one
+        that is given twice has one name."""
         leaves, self.results = pytree.tree_flatten(results)
         self.places = [torch.Tensor if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        self.names = names
+        if self.places.count(torch.Tensor) != len(names):
+            found = ", ".join(names)
+            raise Error(f"expected as many results as the module gives tensors, {self.places.count(torch.Tensor)}, found {found}")
 
     def inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
         """The tensors among the arguments, in the order of the engine's inputs."""
@@ -66,11 +73,9 @@ class _Interface:
                 raise InvalidInputs(f"an argument that is no tensor is part of the program: expected {constant!r}, found {leaf!r}")
         return [leaf for leaf, tensor in zip(leaves, self.tensors) if tensor]
 
-    def outputs(self, tensors: list[torch.Tensor]) -> Any:
+    def outputs(self, tensors: Mapping[str, Any]) -> Any:
         """The results in the structure that the PyTorch module gives them."""
-        given = iter(tensors)
-        if self.results is None or self.places.count(torch.Tensor) != len(tensors):
-            return tensors[0] if len(tensors) == 1 else tuple(tensors)
+        given = (tensors[name] for name in self.names)
         leaves = [next(given) if place is torch.Tensor else place for place in self.places]
         return pytree.tree_unflatten(leaves, self.results)
 
@@ -130,12 +135,14 @@ class RefitModule(nn.Module):
                 raise InvalidInputs(f"expected {len(ports)} tensors, found {len(tensors)}")
             feeds = dict(zip(ports, tensors))
         device = next((value.device for value in feeds.values() if isinstance(value, torch.Tensor)), None)
-        outputs = [_tensor(value) for value in self.module.run(feeds).values()]
+        outputs = {name: _tensor(value) for name, value in self.module.run(feeds).items()}
         if device is not None and device.type != "cpu":
-            outputs = [value.to(device) if isinstance(value, torch.Tensor) else value for value in outputs]
-        if self._interface is None:
-            return outputs[0] if len(outputs) == 1 else tuple(outputs)
-        return self._interface.outputs(outputs)
+            moved = {name: value.to(device) for name, value in outputs.items() if isinstance(value, torch.Tensor)}
+            outputs.update(moved)
+        if self._interface is not None:
+            return self._interface.outputs(outputs)
+        results = tuple(outputs.values())
+        return results[0] if len(results) == 1 else results
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Refits the engine, all or nothing.
@@ -203,6 +210,7 @@ class _Exported:
         )
         if program is None:
             raise Error("torch.onnx.export gave no model")
+        self.outputs = [str(output.name) for output in program.model.graph.outputs]
         program.save(str(self.path), external_data=True)
 
 
@@ -253,8 +261,9 @@ def compile(
     try:
         with torch.no_grad():
             interface = _Interface(module.forward, args, kwargs)
-            interface.returns(module(*args, **kwargs))
+            results = module(*args, **kwargs)
             exported = _Exported(model, args, kwargs, dynamic_shapes)
+            interface.returns(results, exported.outputs)
             state = dict(model.state_dict if second is None else model.state_dict())  # type: ignore[operator, arg-type]
             ties = _ties(state)
             checkpoint, _ = _untied(state, ties)
