@@ -1,8 +1,8 @@
 //! The Python module `refit`: engines are built, run and refitted from Python.
 //!
-//! The Rust crates do the work; this one translates. What comes in becomes tensors and sources ([`input`], [`source`]), what goes out
-//! arrays ([`array`]) and plain Python objects ([`describe`]), an error one exception of its class ([`failure`]). Every call that may take
-//! long works without Python's lock and ends on Ctrl-C ([`work`]).
+//! The Rust crates do the work; this one translates. What comes in becomes tensors and sources (`input`, `source`), what goes out
+//! arrays (`array`) and plain Python objects (`describe`), an error one exception of its class (`failure`). Every call that may take
+//! long works without Python's lock and ends on Ctrl-C (`work`).
 #![deny(unsafe_code)]
 
 mod array;
