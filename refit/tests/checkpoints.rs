@@ -40,6 +40,7 @@ fn weights_are_found_beside_everything_that_a_training_saves() {
     for (name, at) in [
         ("training.pt", "state_dict"),
         ("protocol5.pt", "state_dict"),
+        ("older_training.pt", "state_dict"),
         ("nested.pt", "checkpoint/model"),
         ("alone.pt", "my_net"),
     ] {
@@ -92,7 +93,11 @@ fn which_of_several_dictionaries_is_said_and_not_guessed() {
 
 #[test]
 fn tensors_of_every_kind() {
-    let source = open_source(&file("kinds.pt")).unwrap();
+    ["kinds.pt", "older_kinds.pt"].into_iter().for_each(are_of_every_kind);
+}
+
+fn are_of_every_kind(name: &str) {
+    let source = open_source(&file(name)).unwrap();
     let base = ramp(&[4, 6], 0.0);
     let row = |i: usize| base.range(0, i..i + 1).reshaped(&[6]).unwrap();
     assert_eq!(tensor(&*source, "attributed"), row(0));

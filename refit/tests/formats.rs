@@ -83,7 +83,7 @@ fn an_array_that_was_changed_does_not_have_its_checksum() {
 
 #[test]
 fn state_dicts_of_pytorch() {
-    for name in ["state.pt", "checkpoint.pth"] {
+    for name in ["state.pt", "checkpoint.pth", "older.pt"] {
         let source = open_source(&file(name)).unwrap();
         let whole = ramp(&[4, 6], 0.0);
         assert_eq!(tensor(&*source, "whole"), whole);
@@ -116,9 +116,6 @@ fn damaged_state_dicts() {
         assert_eq!(error.kind(), RefitErrorKind::InvalidSource);
         error.to_string()
     };
-    // A pickle that is not in an archive, as PyTorch wrote them long ago.
-    let error = refused("old.pt", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.".to_vec());
-    assert!(error.contains("before PyTorch 1.6") && error.contains("save it anew"), "{error}");
     // A tensor whose strides lead out of its storage.
     let whole = std::fs::read(file("module.bin")).unwrap();
     let strides = b"K\x02K\x03\x86";
@@ -128,6 +125,74 @@ fn damaged_state_dicts() {
     let error = refused("strides.pt", changed);
     // The pickle's own checksum comes first.
     assert!(error.contains("checksum of the member"), "{error}");
+}
+
+#[test]
+fn damaged_state_dicts_of_the_older_form() {
+    no_beginning_is_a_file("older.pt");
+    damage_is_survived("older.pt");
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |changed: &[u8]| {
+        let path = folder.path().join("a.pt");
+        std::fs::write(&path, changed).unwrap();
+        let Err(error) = open_source(&path) else { panic!("it is read") };
+        assert_eq!(error.kind(), RefitErrorKind::InvalidSource);
+        error.to_string()
+    };
+    let mark = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.";
+    let series = |object: &[u8], rest: &[u8]| {
+        [mark.as_slice(), b"\x80\x02M\xe9\x03.\x80\x02}.", object, rest].concat()
+    };
+    // `{'w': <a window of 2 elements from element 1 of storage 7, which has 4 of them>}`.
+    let text =
+        |text: &str| [b"X", (text.len() as u32).to_le_bytes().as_slice(), text.as_bytes()].concat();
+    let object = |kind: &str, window: &[u8]| {
+        let storage =
+            [b"((".to_vec(), text("storage"), format!("ctorch\n{kind}\n").into_bytes()].concat();
+        let key =
+            [text("7"), text("cpu"), b"K\x04".to_vec(), window.to_vec(), b"tQ".to_vec()].concat();
+        let tensor = b"K\x00K\x02\x85K\x01\x85tR".to_vec();
+        let rebuild = b"ctorch._utils\n_rebuild_tensor\n".to_vec();
+        [b"\x80\x02}".to_vec(), text("w"), rebuild, storage, key, tensor, b"s.".to_vec()].concat()
+    };
+    let keys = [b"\x80\x02](".to_vec(), text("7"), b"e.".to_vec()].concat();
+    let floats: Vec<u8> = [1.0f32, 2.0, 3.0, 4.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let stored = [keys.clone(), 4u64.to_le_bytes().to_vec(), floats].concat();
+    let window = [b"(".to_vec(), text("8"), b"K\x01K\x02t".to_vec()].concat();
+    let path = folder.path().join("b.pt");
+    for (window, expected) in [(window.clone(), [2.0f32, 3.0]), (b"N".to_vec(), [1.0, 2.0])] {
+        std::fs::write(&path, series(&object("FloatStorage", &window), &stored)).unwrap();
+        let source = open_source(&path).unwrap();
+        assert_eq!(tensor(&*source, "w"), Tensor::from_slice(&[2], &expected));
+    }
+    let outside = [b"(".to_vec(), text("8"), b"K\x03K\x02t".to_vec()].concat();
+    let error = refused(&series(&object("FloatStorage", &outside), &stored));
+    assert!(
+        error.contains("the pickle of the object at offset 25")
+            && error.contains("items of a storage"),
+        "{error}"
+    );
+    // Storages that reach out of the file, belong to nothing, come twice, are of unknown types.
+    let whole = object("FloatStorage", b"N");
+    let error = refused(&series(&whole, &[keys.clone(), u64::MAX.to_le_bytes().to_vec()].concat()));
+    assert!(error.contains("storage \"7\"") && error.contains("reach out of the file"), "{error}");
+    let error = refused(&series(&whole, &keys));
+    assert!(error.contains("reaches out of the file"), "{error}");
+    let other = [b"\x80\x02](".to_vec(), text("9"), b"e.".to_vec()].concat();
+    assert!(refused(&series(&whole, &other)).contains("storage \"9\" belongs to no tensor"));
+    let twice = [b"\x80\x02](".to_vec(), text("7"), text("7"), b"e.".to_vec()].concat();
+    let counts = [&twice[..], &[0; 16]].concat();
+    assert!(refused(&series(&whole, &counts)).contains("storage \"7\" is there twice"));
+    let unknown = object("StrangeStorage", b"N");
+    assert!(refused(&series(&unknown, &stored)).contains("of a type whose size is not known"));
+    let version = [mark.as_slice(), b"\x80\x02M\xe8\x03."].concat();
+    assert!(refused(&version).contains("version 1000, expected 1001"));
+    // A module as a whole: its class comes with its source, and is not executed.
+    let class = [b"\x80\x02(".to_vec(), text("module"), b"cnet\nNet\nNNtQ)\x81.".to_vec()].concat();
+    assert!(
+        refused(&series(&class, b"\x80\x02]."))
+            .contains("an object of net.Net, which is not executed")
+    );
 }
 
 /// A GGUF file of one key-value pair and these tensors: name, sizes as the format lists them, kind, data.

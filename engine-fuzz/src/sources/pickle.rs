@@ -30,6 +30,13 @@ pub fn dictionary(tensors: &[(&str, &str, &[i64], &[i64])]) -> Vec<Vec<u8>> {
     out
 }
 
+/// The pickles around `object` as PyTorch wrote them before it took archives; the last says that storage 0 follows `storages` times.
+pub fn series(object: &[u8], storages: usize) -> Vec<u8> {
+    let mark = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.";
+    let keys = text("0").repeat(storages);
+    [mark.as_slice(), object, b"\x80\x02](", &keys, b"e."].concat()
+}
+
 fn integer(n: i64) -> Vec<u8> {
     match n {
         0..=255 => vec![b'K', n as u8],

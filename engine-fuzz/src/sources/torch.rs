@@ -1,4 +1,4 @@
-//! PyTorch's archives of a pickle and storages.
+//! PyTorch's archives of a pickle and storages, and the series of pickles and storages that it wrote before.
 
 use super::{MOST, open, pickle, zip};
 use crate::choices::Choices;
@@ -7,10 +7,11 @@ use crate::damage::damage;
 /// A state dict, sound but for its sizes, strides and archive.
 pub fn torch(choices: &[u8]) {
     let mut choices = Choices::new(choices);
-    const FILES: [&[u8]; 3] = [
+    const FILES: [&[u8]; 4] = [
         include_bytes!("../../../refit/tests/files/checkpoint.pth"),
         include_bytes!("../../../refit/tests/files/module.bin"),
         include_bytes!("../../../refit/tests/files/state.pt"),
+        include_bytes!("../../../refit/tests/files/older.pt"),
     ];
     if choices.once_in(8) {
         let mut file = choices.pick(&FILES).to_vec();
@@ -50,6 +51,12 @@ pub fn torch(choices: &[u8]) {
     };
     let program = pickle::dictionary(&[("w", STORAGES[which], &shape, &strides)]);
     let data = vec![1; 64 * widths[which]];
+    if choices.once_in(3) {
+        let count = if choices.once_in(8) { choices.number() } else { 64 };
+        let mut file = pickle::series(&program.concat(), choices.below(3));
+        file.extend([count.to_le_bytes().as_slice(), &data].concat());
+        return open(&[("state.pt", &file)]);
+    }
     let order = if choices.once_in(16) { "big" } else { "little" };
     let pickled = program.concat();
     let members: [(&str, &[u8]); 3] = [

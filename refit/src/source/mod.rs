@@ -112,7 +112,7 @@ fn kind_of(kinds: &[(&str, Open)], name: &str) -> Option<Open> {
     kinds.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, open)| *open)
 }
 
-/// Opens the bytes of a file as a source, whose kind is told by how they begin: an engine, a PyTorch checkpoint or an `.npz` (archives),
+/// Opens the bytes of a file as a source, whose kind is told by how they begin: an engine, a PyTorch checkpoint of either form, an `.npz`,
 /// GGUF, safetensors, or else an ONNX model.
 ///
 /// # Errors
@@ -131,6 +131,9 @@ pub fn open_bytes(bytes: Bytes) -> Result<BoxedSource, RefitError> {
             true => Box::new(TorchSource::of(file(), None)?),
             false => Box::new(NpzSource::of(archive)?),
         });
+    }
+    if pickle::is_series(&bytes) {
+        return Ok(Box::new(TorchSource::of(file(), None)?));
     }
     if bytes.starts_with(b"GGUF") {
         return Ok(Box::new(GgufSource::of(file())?));

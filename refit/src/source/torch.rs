@@ -1,7 +1,8 @@
-//! PyTorch's `.pt`, `.pth` and `.bin` files: a zip archive of storages and a pickle that says which tensors lie in them.
+//! PyTorch's `.pt`, `.pth` and `.bin` files: storages, and a pickle that says which tensors lie in them. They are members of a zip archive
+//! or, in files of PyTorch before 1.6, follow the pickle.
 
 use super::file::SourceFile;
-use super::pickle::{self, PickledTensor, StateDict};
+use super::pickle::{self, PickledTensor, Series, StateDict};
 use super::zip::{Archive, Member};
 use crate::RefitError;
 use engine_format::size::byte_len;
@@ -12,14 +13,14 @@ use std::path::{Path, PathBuf};
 /// Bytes that the pickle may take.
 const MAX_PICKLE: u64 = 64 << 20;
 
-/// The tensors of a state dict that `torch.save` wrote (the zip form, since PyTorch 1.6).
+/// The tensors of a state dict that `torch.save` wrote, as a zip archive or as the series of pickles that it wrote before PyTorch 1.6.
 ///
 /// The pickle is read when the file is opened, by an interpreter that knows what dictionaries of tensors need and executes nothing.
 /// Storages are read tensor by tensor; one that several tensors share may be read several times. A tensor of a kind that is not read
 /// here (sparse, quantised) is an error once it is used.
 #[derive(Debug)]
 pub struct TorchSource {
-    archive: Archive,
+    file: SourceFile,
     tensors: BTreeMap<String, Result<Entry, String>>,
     /// What there is to say about the choice of the dictionary.
     remarks: Vec<String>,
@@ -55,32 +56,33 @@ impl TorchSource {
 
     pub(super) fn of(file: SourceFile, key: Option<&str>) -> Result<Self, RefitError> {
         let path = file.path().to_owned();
-        if is_older_form(&file) {
-            let what = "not a PyTorch state dict in a zip archive: the form that was written before PyTorch 1.6; load it with torch.load and save it anew";
-            return Err(RefitError::source(what).at(path.display()));
-        }
-        let archive = Archive::of(file)?;
-        let found = state_dict(&archive, key).map_err(|why| {
+        let refused = |why: String| {
             RefitError::source(format!("not a PyTorch state dict: {why}")).at(path.display())
-        })?;
-        let remarks = remarks(&path, &found.1);
-        let (folder, StateDict { tensors, .. }) = found;
+        };
+        let (file, storages, found) = match is_series(&file).map_err(refused)? {
+            true => {
+                let (storages, found) = series(&file, key).map_err(refused)?;
+                (file, storages, found)
+            }
+            false => {
+                let archive = Archive::of(file)?;
+                let (storages, found) = archived(&archive, key).map_err(refused)?;
+                (archive.file, storages, found)
+            }
+        };
+        let remarks = remarks(&path, &found);
         let entry = |tensor: PickledTensor| {
-            let start = check(&archive, &folder, &tensor)?;
+            let start = check(&storages, &tensor)?;
             Ok(Entry { tensor, start })
         };
-        let tensors = tensors.into_iter().map(|(name, tensor)| (name, tensor.and_then(entry)));
-        let tensors = tensors.collect();
-        Ok(Self { archive, tensors, remarks })
+        let tensors = found.tensors.into_iter();
+        let tensors = tensors.map(|(name, tensor)| (name, tensor.and_then(entry))).collect();
+        Ok(Self { file, tensors, remarks })
     }
 
     fn entry(&self, name: &str) -> Option<Result<&Entry, SourceError>> {
         let entry = self.tensors.get(name)?;
         Some(entry.as_ref().map_err(|why| self.failed(name, why.clone())))
-    }
-
-    fn file(&self) -> &SourceFile {
-        &self.archive.file
     }
 
     fn load(&self, entry: &Entry) -> Result<Tensor, String> {
@@ -90,11 +92,11 @@ impl TorchSource {
         let mut bytes = AlignedBuf::try_zeroed(count * size).map_err(|error| error.to_string())?;
         let from = start + tensor.offset * size as u64;
         if is_contiguous(tensor) {
-            self.file().read_at(from, &mut bytes)?;
+            self.file.read_at(from, &mut bytes)?;
         } else if count > 0 {
             let mut window =
                 vec![0; (span(tensor).expect("checked when it was opened") as usize) * size];
-            self.file().read_at(from, &mut window)?;
+            self.file.read_at(from, &mut window)?;
             gather(tensor, &window, &mut bytes);
         }
         Tensor::new(tensor.dtype, &tensor.shape, bytes.into()).map_err(|error| error.to_string())
@@ -105,11 +107,58 @@ impl TorchSource {
     }
 }
 
-/// Whether a file is a series of pickles, the first of which holds PyTorch's mark, instead of an archive.
-fn is_older_form(file: &SourceFile) -> bool {
-    const MARK: [u8; 14] = *b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19";
-    let mut start = [0; MARK.len()];
-    file.len() >= MARK.len() as u64 && file.read_at(0, &mut start).is_ok() && start == MARK
+/// Where storages lie in a file and how many bytes they have, by key; of one that cannot be read, why.
+type Storages = BTreeMap<String, Result<(u64, u64), String>>;
+
+/// Whether a file is a series of pickles instead of an archive.
+fn is_series(file: &SourceFile) -> Result<bool, String> {
+    Ok(pickle::is_series(&beginning(file, 64)?))
+}
+
+/// The first bytes of a file, at most `cap`.
+fn beginning(file: &SourceFile, cap: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = vec![0; usize::try_from(file.len().min(cap)).map_err(|e| e.to_string())?];
+    file.read_at(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The storages and the state dict of a file that begins with a series of pickles.
+fn series(file: &SourceFile, key: Option<&str>) -> Result<(Storages, StateDict), String> {
+    let series = Series::read(&beginning(file, MAX_PICKLE)?, key)?;
+    let mut storages = Storages::new();
+    let mut at = series.end;
+    for (key, width) in series.storages {
+        let mut count = [0; 8];
+        let start = at + count.len() as u64;
+        if start > file.len() {
+            return Err(format!("storage {key:?} at offset {at} reaches out of the file"));
+        }
+        file.read_at(at, &mut count)?;
+        let count = u64::from_le_bytes(count);
+        let size = count.checked_mul(width);
+        let end = size.and_then(|size| size.checked_add(start)).filter(|&end| end <= file.len());
+        let (Some(size), Some(end)) = (size, end) else {
+            return Err(format!(
+                "storage {key:?} at offset {at} has {count} elements of {width} bytes, which reach out of the file"
+            ));
+        };
+        if storages.insert(key.clone(), Ok((start, size))).is_some() {
+            return Err(format!("storage {key:?} is there twice"));
+        }
+        at = end;
+    }
+    Ok((storages, series.state))
+}
+
+/// The storages and the state dict of an archive.
+fn archived(archive: &Archive, key: Option<&str>) -> Result<(Storages, StateDict), String> {
+    let (folder, found) = state_dict(archive, key)?;
+    let folder = format!("{folder}data/");
+    let storages = archive.members().filter_map(|(name, member)| {
+        let key = name.strip_prefix(&folder)?;
+        Some((key.to_owned(), archive.stored(member).map(|start| (start, member.size))))
+    });
+    Ok((storages.collect(), found))
 }
 
 /// The folder that all members lie in, and the pickle in it.
@@ -178,16 +227,16 @@ fn whole(archive: &Archive, member: &Member, cap: u64) -> Result<Vec<u8>, String
 }
 
 /// Where the storage of a tensor lies, after checking that the storage is there and the tensor inside it.
-fn check(archive: &Archive, folder: &str, tensor: &PickledTensor) -> Result<u64, String> {
-    let storage = archive
-        .member(&format!("{folder}data/{}", tensor.storage))
-        .ok_or_else(|| format!("its storage {:?} is not in the archive", tensor.storage))?;
-    let start = archive.stored(storage)?;
+fn check(storages: &Storages, tensor: &PickledTensor) -> Result<u64, String> {
+    let storage = storages.get(&tensor.storage);
+    let storage =
+        storage.ok_or_else(|| format!("its storage {:?} is not in the file", tensor.storage))?;
+    let (start, bytes) = storage.clone()?;
     let size = tensor.dtype.width() as u64;
-    if storage.size / size != tensor.elements {
+    if bytes / size != tensor.elements {
         return Err(format!(
-            "its storage has {} bytes, the pickle says {} elements of {}",
-            storage.size, tensor.elements, tensor.dtype
+            "its storage has {bytes} bytes, the pickle says {} elements of {}",
+            tensor.elements, tensor.dtype
         ));
     }
     let bytes = byte_len(tensor.dtype, &tensor.shape);
@@ -249,7 +298,7 @@ fn gather(tensor: &PickledTensor, window: &[u8], out: &mut [u8]) {
 
 impl WeightSource for TorchSource {
     fn origin(&self) -> String {
-        self.file().origin()
+        self.file.origin()
     }
 
     fn names(&self) -> Vec<String> {
@@ -284,7 +333,7 @@ impl WeightSource for TorchSource {
         }
         let size = tensor.dtype.width();
         let len = tensor.shape.iter().product::<usize>() * size;
-        let streamed = self.file().stream(start + tensor.offset * size as u64, len, sink);
+        let streamed = self.file.stream(start + tensor.offset * size as u64, len, sink);
         streamed.map_err(|why| self.failed(name, why))?;
         Ok(true)
     }

@@ -23,6 +23,8 @@ state = collections.OrderedDict(
 )
 torch.save(state, folder / "state.pt")
 torch.save({"epoch": 3, "state_dict": state}, folder / "checkpoint.pth")
+# As PyTorch wrote them before 1.6: a series of pickles, then the storages.
+torch.save(state, folder / "older.pt", _use_new_zipfile_serialization=False)
 model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
 with torch.no_grad():
     for i, tensor in enumerate(model.state_dict().values()):
@@ -64,6 +66,7 @@ torch.save({"checkpoint": {"step": 1, "model": weights, "ema": average}, **besid
 torch.save({"my_net": weights, **beside}, folder / "alone.pt")
 torch.save({"generator": weights, "discriminator": average}, folder / "several.pt")
 torch.save(linear, folder / "object.pt")
+torch.save({**beside, "state_dict": weights}, folder / "older_training.pt", pickle_protocol=4, _use_new_zipfile_serialization=False)
 attributed, tagged = torch.nn.Parameter(base[0].clone()), base[1].clone()
 attributed.tag, tagged.tag = "x", 3
 negated = torch.complex(base[0], base[1]).conj().imag
@@ -82,6 +85,7 @@ kinds = dict(
     expanded=torch.ones(1).expand(4, 4),
 )
 torch.save(kinds, folder / "kinds.pt")
+torch.save(kinds, folder / "older_kinds.pt", _use_new_zipfile_serialization=False)
 np.savez(folder / "orders.npz", columns=np.asfortranarray(base.numpy()), big=base.numpy().astype(">f4"), both=np.asfortranarray(np.arange(24).reshape(2, 3, 4).astype(">i2")))
 np.savez(
     folder / "mixed.npz",

@@ -11,20 +11,36 @@ const MAX_DEPTH: usize = 32;
 /// Dictionaries by their index, with the entries whose keys are strings.
 pub(super) type Dicts = Vec<BTreeMap<String, Value>>;
 
-/// Runs a pickle: what it leaves, and the dictionaries that were made.
-pub(super) fn run(bytes: &[u8]) -> Result<(Value, Dicts), String> {
-    let (stack, memo, dicts) = (Vec::new(), BTreeMap::new(), Vec::new());
-    let mut machine = Machine { bytes, at: 0, stack, memo, dicts, made: 0 };
-    let root = machine.run()?;
-    Ok((root, machine.dicts))
+/// What a pickle leaves.
+pub(super) struct Left {
+    pub(super) root: Value,
+    pub(super) dicts: Dicts,
+    /// Lists and sets by their index.
+    pub(super) lists: Vec<Vec<Value>>,
+    /// Bytes for an element of each storage by its key, as the pickle says where it names the storage first; `None` for types whose
+    /// size is not known.
+    pub(super) widths: BTreeMap<Rc<str>, Option<u64>>,
+    /// Bytes that the pickle takes.
+    pub(super) len: usize,
 }
 
+/// Runs the pickle that `bytes` begin with.
+pub(super) fn run(bytes: &[u8]) -> Result<Left, String> {
+    let mut machine = Machine { bytes, ..Machine::default() };
+    let root = machine.run()?;
+    let Machine { dicts, lists, widths, at, .. } = machine;
+    Ok(Left { root, dicts, lists, widths, len: at })
+}
+
+#[derive(Default)]
 struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     stack: Vec<Value>,
     memo: BTreeMap<u64, Value>,
     dicts: Dicts,
+    lists: Vec<Vec<Value>>,
+    widths: BTreeMap<Rc<str>, Option<u64>>,
     made: usize,
 }
 
@@ -36,9 +52,9 @@ impl<'a> Machine<'a> {
             let opcode = self.take(1)?[0];
             if opcode == b'.' {
                 let root = self.pop()?;
-                return match self.stack.is_empty() && self.at == self.bytes.len() {
+                return match self.stack.is_empty() {
                     true => Ok(root),
-                    false => Err(format!("something is left after the end at offset {at}")),
+                    false => Err(format!("something is left on the stack at offset {at}")),
                 };
             }
             self.step(opcode)
@@ -75,11 +91,14 @@ impl<'a> Machine<'a> {
             b'X' => self.text(4),
             0x8c => self.text(1),
             0x8d => self.text(8),
-            b'U' | b'C' => self.bytes(1),
-            b'T' | b'B' => self.bytes(4),
+            // Strings of Python 2, which are text as torch.load takes them.
+            b'U' => self.text(1),
+            b'T' => self.text(4),
+            b'C' => self.bytes(1),
+            b'B' => self.bytes(4),
             0x8e | 0x96 => self.bytes(8),
-            b']' | 0x8f => self.push(Value::List),
-            b'l' | 0x91 => self.marked().and_then(|_| self.push(Value::List)),
+            b']' | 0x8f => self.list(Vec::new()),
+            b'l' | 0x91 => self.marked().and_then(|items| self.list(items)),
             b'}' => self.dict(Vec::new()),
             b'd' => self.marked().and_then(|items| self.dict(items)),
             b')' => self.tuple(Vec::new()),
@@ -121,8 +140,8 @@ impl<'a> Machine<'a> {
                 self.set(vec![key, value])
             }
             b'u' => self.marked().and_then(|items| self.set(items)),
-            b'a' => self.pop().and_then(|_| self.takes_items()),
-            b'e' | 0x90 => self.marked().and_then(|_| self.takes_items()),
+            b'a' => self.pop().and_then(|item| self.append(vec![item])),
+            b'e' | 0x90 => self.marked().and_then(|items| self.append(items)),
             // BUILD gives an object its attributes; `_metadata` of a state dict is one, and is not looked at.
             b'b' => match (self.pop()?, self.stack.last()) {
                 (_, Some(Value::Dict(_) | Value::Opaque(_) | Value::Unread(_))) => Ok(()),
@@ -242,27 +261,62 @@ impl<'a> Machine<'a> {
         self.push(value.clone())
     }
 
-    /// A storage: `('storage', type, key, device, elements)`.
+    /// A storage: `('storage', type, key, device, elements)`, and behind them, in files older than the zip form, nothing or the window
+    /// of a storage that it is, `(key, offset, elements)`. The class of a module comes with its source text.
     fn persistent(&mut self) -> Result<(), String> {
         let found = self.pop()?;
-        if let Value::Tuple(tuple) = &found
-            && let [Value::Str(kind), Value::Global(global), Value::Str(key), _, Value::Int(n)] =
-                tuple.items.as_slice()
-            && &**kind == "storage"
-            && let Ok(elements) = u64::try_from(*n)
-        {
-            let dtype = match global {
-                Global::Storage(dtype) => Some(*dtype),
-                Global::Untyped => None,
-                other => {
-                    let words = Value::Global(other.clone()).words();
-                    return self.push(Value::Unread(format!("a tensor in {words}").into()));
-                }
-            };
-            let storage = Storage { key: key.clone(), dtype, elements };
-            return self.push(Value::Storage(Rc::new(storage)));
+        let Value::Tuple(tuple) = &found else { return Err(no_storage(&found)) };
+        match tuple.items.as_slice() {
+            [Value::Str(kind), class, ..] if &**kind == "module" => self.push(class.clone()),
+            [
+                Value::Str(kind),
+                Value::Global(global),
+                Value::Str(key),
+                _,
+                Value::Int(n),
+                rest @ ..,
+            ] if &**kind == "storage" => {
+                let window = match rest {
+                    [] | [Value::None] => None,
+                    [Value::Tuple(window)] => Some(&**window),
+                    _ => return Err(no_storage(&found)),
+                };
+                let storage =
+                    self.storage(global, key, *n, window).ok_or_else(|| no_storage(&found))?;
+                self.push(storage)
+            }
+            _ => Err(no_storage(&found)),
         }
-        Err(format!("expected the five items of a storage, found {}", found.words()))
+    }
+
+    /// A storage of `elements`, or a window of it.
+    fn storage(
+        &mut self,
+        global: &Global,
+        key: &Rc<str>,
+        elements: i64,
+        window: Option<&Tuple>,
+    ) -> Option<Value> {
+        let elements = u64::try_from(elements).ok()?;
+        let start = match window.map(|window| window.items.as_slice()) {
+            None => 0,
+            Some([_, Value::Int(offset), Value::Int(len)]) => {
+                let (offset, len) = (u64::try_from(*offset).ok()?, u64::try_from(*len).ok()?);
+                offset.checked_add(len).filter(|&end| end <= elements)?;
+                offset
+            }
+            Some(_) => return None,
+        };
+        self.widths.entry(key.clone()).or_insert_with(|| global.width());
+        let dtype = match global {
+            Global::Storage(dtype) => Some(*dtype),
+            Global::Untyped => None,
+            other => {
+                let words = Value::Global(other.clone()).words();
+                return Some(Value::Unread(format!("a tensor in {words}").into()));
+            }
+        };
+        Some(Value::Storage(Rc::new(Storage { key: key.clone(), dtype, elements, start })))
     }
 
     /// What a call gives. Names that mean something here are dictionaries and tensors; of others it is kept that they were to be called.
@@ -338,7 +392,10 @@ impl<'a> Machine<'a> {
             storage: storage.key.to_string(),
             dtype,
             elements,
-            offset: u64::try_from(offset).map_err(|_| "a negative offset")?,
+            offset: u64::try_from(offset)
+                .ok()
+                .and_then(|offset| offset.checked_add(storage.start))
+                .ok_or("a negative offset")?,
             shape: numbers(shape)?.into_iter().map(|n| n as usize).collect(),
             strides: numbers(strides)?,
         })))
@@ -364,12 +421,25 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn takes_items(&self) -> Result<(), String> {
-        match self.stack.last() {
-            Some(Value::List | Value::Opaque(_)) => Ok(()),
-            other => Err(format!("items for {}", words(other))),
-        }
+    /// A new list.
+    fn list(&mut self, items: Vec<Value>) -> Result<(), String> {
+        self.lists.push(items);
+        self.push(Value::List(self.lists.len() - 1))
     }
+
+    /// Adds items to the list on top; those of an object are not looked at.
+    fn append(&mut self, items: Vec<Value>) -> Result<(), String> {
+        match self.stack.last() {
+            Some(&Value::List(list)) => self.lists[list].extend(items),
+            Some(Value::Opaque(_)) => {}
+            other => return Err(format!("items for {}", words(other))),
+        }
+        Ok(())
+    }
+}
+
+fn no_storage(found: &Value) -> String {
+    format!("expected the items of a storage, found {}", found.words())
 }
 
 fn words(value: Option<&Value>) -> String {

@@ -6,9 +6,11 @@
 //! `pickletools`; names: `torch.save`.
 
 mod machine;
+mod series;
 mod state_dict;
 mod value;
 
+pub(super) use series::{Series, is_series};
 pub(super) use value::PickledTensor;
 
 use std::collections::BTreeMap;
@@ -29,8 +31,11 @@ pub(super) struct StateDict {
 /// # Errors
 /// The opcode that is not known, with its offset; what is malformed; that no dictionary has tensors, or several and nothing says which.
 pub(super) fn state_dict(bytes: &[u8], key: Option<&str>) -> Result<StateDict, String> {
-    let (root, dicts) = machine::run(bytes)?;
-    state_dict::find(&root, &dicts, key)
+    let left = machine::run(bytes)?;
+    match left.len == bytes.len() {
+        true => state_dict::find(&left.root, &left.dicts, key),
+        false => Err(format!("something is left after the end at offset {}", left.len)),
+    }
 }
 
 #[cfg(test)]
@@ -99,7 +104,7 @@ mod tests {
         assert!(refused(b"ctorch\nFloatStorage\n)R.").contains("a call of Storage(F32) with"));
         let function = b"(X\x07\0\0\0storageccollections\nOrderedDict\nX\x01\0\0\x000NK\x01tQ.";
         assert!(refused(function).contains("it holds a tensor in a name"), "{}", refused(function));
-        assert!(refused(b"(NNNNNtQ.").contains("five items of a storage"));
+        assert!(refused(b"(NNNNNtQ.").contains("the items of a storage"));
         assert!(refused(b"}}.").contains("something is left"));
         let deep = [b")".as_slice(), &[0x85; 100], b"."].concat();
         assert!(refused(&deep).contains("a tuple of nothing"), "{}", refused(&deep));

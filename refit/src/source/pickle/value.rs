@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// A tensor: a window onto a storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PickledTensor {
-    /// Key of the storage in the archive.
+    /// Key of the storage in the file.
     pub(crate) storage: String,
     pub(crate) dtype: DType,
     /// Elements of the storage, as the pickle says.
@@ -81,7 +81,28 @@ static GLOBALS: &[(&str, &str, Global)] = &[
     ("torch", "float8_e8m0fnu", Global::DType(DType::F8E8M0)),
 ];
 
+/// Bytes of an element of storages whose tensors are not read.
+static WIDTHS: &[(&str, u64)] = &[
+    ("torch.ComplexFloatStorage", 8),
+    ("torch.ComplexDoubleStorage", 16),
+    ("torch.QInt8Storage", 1),
+    ("torch.QUInt8Storage", 1),
+    ("torch.QInt32Storage", 4),
+    ("torch.QUInt4x2Storage", 1),
+    ("torch.QUInt2x4Storage", 1),
+];
+
 impl Global {
+    /// Bytes of an element of a storage of this type; `None` for what is none, or not known.
+    pub(super) fn width(&self) -> Option<u64> {
+        match self {
+            Self::Storage(dtype) => Some(dtype.width() as u64),
+            Self::Untyped => Some(1),
+            Self::Unknown(name) => WIDTHS.iter().find(|(n, _)| **n == **name).map(|(_, w)| *w),
+            _ => None,
+        }
+    }
+
     pub(super) fn of(module: &str, name: &str) -> Self {
         let row = GLOBALS.iter().find(|(m, n, _)| *m == module && *n == name);
         row.map_or_else(
@@ -106,8 +127,8 @@ pub(super) enum Value {
     Int(i64),
     Str(Rc<str>),
     Tuple(Rc<Tuple>),
-    /// Lists and sets hold nothing that is looked at.
-    List,
+    /// Index of a list or a set.
+    List(usize),
     /// Index of a dictionary; a memo and a stack may share one that is filled later.
     Dict(usize),
     Global(Global),
@@ -131,6 +152,8 @@ pub(super) struct Storage {
     /// `None` for bytes, of which the tensor says what they are.
     pub(super) dtype: Option<DType>,
     pub(super) elements: u64,
+    /// The element with which a window of it begins.
+    pub(super) start: u64,
 }
 
 impl Value {
@@ -149,7 +172,7 @@ impl Value {
             Value::Int(_) => "an integer",
             Value::Str(_) => "a string",
             Value::Tuple(_) => "a tuple",
-            Value::List => "a list",
+            Value::List(_) => "a list",
             Value::Dict(_) => "a dictionary",
             Value::Global(Global::Unknown(name)) => name,
             Value::Global(_) => "a name",
