@@ -5,7 +5,7 @@ use crate::classify::Sources;
 use crate::error::BuildError;
 use crate::graph::{Constant, ConstantClass, FRESH, Graph, empty_types, for_each_use};
 use crate::import::attrs::element_number;
-use crate::options::RefitMode;
+use crate::options::{BuildOptions, RefitMode};
 use engine_format::{
     Alias, Attr, Attrs, Block, Bytes, Digest, Dim, Engine, EngineFlags, EngineParts, Form, Literal,
     Node, Port, SourceLiteral, Tensor, ValueId, Weight, WeightClass, WeightData,
@@ -23,10 +23,10 @@ pub(crate) fn assemble(
     graph: Graph,
     sources: &Sources,
     bound: &Bound,
-    refit: RefitMode,
+    options: &BuildOptions,
     refit_only: &[Pattern],
 ) -> Result<Engine, BuildError> {
-    let flags = match refit {
+    let mut flags = match options.refit {
         RefitMode::All if refit_only.is_empty() => EngineFlags::REFIT,
         RefitMode::All => EngineFlags::REFIT_INDIVIDUAL,
         RefitMode::Identical => EngineFlags::REFIT_IDENTICAL,
@@ -39,6 +39,8 @@ pub(crate) fn assemble(
     let literals = literals(&graph, &mut numbers);
     let mut weights = weights(&graph, sources, bound, flags, &mut numbers);
     mark_refittable(&mut weights, flags, refit_only)?;
+    flags.set(EngineFlags::EXCLUDE_WEIGHTS, options.strip);
+    weights.iter_mut().for_each(|weight| store(weight, sources, flags));
     let prepare_outputs = prepared_values(&graph);
     let prepare = numbers.nodes(&graph, &graph.prepare);
     let execute = numbers.nodes(&graph, &graph.execute);
@@ -191,21 +193,32 @@ fn weights(
             }
             None => continue,
         };
-        let tensor = owned(&constant.tensor);
         table.push(Weight {
             name: name.clone(),
             aliases: bound.aliases.get(name).cloned().unwrap_or_default(),
             value,
-            dtype: tensor.dtype(),
-            shape: tensor.shape().to_vec(),
+            dtype: constant.tensor.dtype(),
+            shape: constant.tensor.shape().to_vec(),
             class: if *parameter { WeightClass::Parameter } else { WeightClass::Weight },
             pinned: pinned.as_ref().or(read).cloned(),
             refittable: !flags.is_empty(),
-            digest: Some(Digest::of(tensor.bytes())),
-            data: WeightData::Stored(tensor.bytes().clone()),
+            digest: None,
+            data: WeightData::Missing,
         });
     }
     table
+}
+
+/// Gives a row of the table its bytes and their digest, as far as an engine of these flags has them.
+fn store(weight: &mut Weight, sources: &Sources, flags: EngineFlags) {
+    let tensor = &sources[&weight.name].tensor;
+    if !flags.contains(EngineFlags::EXCLUDE_WEIGHTS) || !weight.is_strippable() {
+        let own = owned(tensor);
+        weight.digest = Some(Digest::of(own.bytes()));
+        weight.data = WeightData::Stored(own.bytes().clone());
+    } else if flags.contains(EngineFlags::REFIT_IDENTICAL) {
+        weight.digest = Some(Digest::of(tensor.bytes()));
+    }
 }
 
 /// A copy that outlives the model's files and does not change with them: what is digested is what is used.

@@ -46,6 +46,9 @@ fn compile(
     binding: Option<&Binding<'_>>,
 ) -> Result<(Engine, BuildReport, BindingReport), BuildError> {
     let patterns = patterns(options)?;
+    if options.strip && options.refit == RefitMode::None {
+        return Err(BuildError::options("a frozen engine cannot leave its weights out".to_owned()));
+    }
     let mut imported = import::import(model, options)?;
     let mut classified = classify::classify(&mut imported)?;
     let (mut graph, mut notes, origins) = (imported.graph, imported.notes, imported.origins);
@@ -64,7 +67,7 @@ fn compile(
         classified.trust_names(&graph.pinned);
     }
     let sources = &classified.sources;
-    let engine = assemble::assemble(model, graph, sources, &bound, options.refit, &patterns)?;
+    let engine = assemble::assemble(model, graph, sources, &bound, options, &patterns)?;
     Ok((engine, notes.finish(), bound.report))
 }
 

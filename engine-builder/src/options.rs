@@ -26,6 +26,9 @@ pub struct BuildOptions {
     pub keep_inputs: Vec<String>,
     /// Shapes that inputs always have. A symbol that becomes a number is that number everywhere.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Whether the bytes of refittable weights stay out of the engine, which is as a stripped one then: nothing of theirs is copied, and a
+    /// fill from the model or the checkpoint gives what a build without this gives.
+    pub strip: bool,
     /// Whether to run the passes. Without them the engine runs the graph as it was imported, which is what
     /// optimised engines are compared with.
     pub optimise: bool,
@@ -38,6 +41,7 @@ impl Default for BuildOptions {
             refit_only: Vec::new(),
             keep_inputs: Vec::new(),
             shapes: BTreeMap::new(),
+            strip: false,
             optimise: true,
         }
     }

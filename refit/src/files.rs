@@ -82,12 +82,25 @@ pub fn fill_file(
     options: FillOptions,
     progress: Option<Progress<'_>>,
 ) -> Result<Filled<Written>, RefitError> {
-    let opened = open_engine(engine)?;
-    let mut wish = compression(&opened);
+    fill_engine(&open_engine(engine)?, source, out, options, progress)
+        .map_err(|error| error.at(engine.display()))
+}
+
+/// As [`fill_file`], of an engine in memory.
+///
+/// # Errors
+/// Those of [`fill_file`].
+pub fn fill_engine(
+    engine: &Engine,
+    source: &dyn WeightSource,
+    out: &Path,
+    options: FillOptions,
+    progress: Option<Progress<'_>>,
+) -> Result<Filled<Written>, RefitError> {
+    let mut wish = compression(engine);
     wish.set(SerializeFlags::INCLUDE_REFIT, !options.freeze);
-    write_atomically(out, weight_bytes(&opened), progress, |file| {
-        fill_to(&opened, source, options.policy(), wish, file)
-            .map_err(|error| RefitError::from(error).at(engine.display()))
+    write_atomically(out, weight_bytes(engine), progress, |file| {
+        Ok(fill_to(engine, source, options.policy(), wish, file)?)
     })
 }
 

@@ -23,14 +23,15 @@ pub use diff::{EngineDiff, FlagsDiff, NodeDiff, RetypedWeight, WeightDiff, diff}
 pub use engine_format::MapSource;
 pub use error::{RefitError, RefitErrorKind};
 pub use files::{
-    FillOptions, check_file, extract_file, fill_file, open_engine, strip_file, write_engine,
+    FillOptions, check_file, extract_file, fill_engine, fill_file, open_engine, strip_file,
+    write_engine,
 };
 pub use output::{Progress, write_file};
 pub use report::{FitSummary, MisfitSummary, TakenSummary};
 pub use source::{
     BoxedSource, CastSource, Combined, Conversion, EngineSource, GgufSource, Lora, LoraSource,
-    NpzSource, OnnxSource, SafetensorsSource, ShardedSource, TorchSource, open_bytes, open_source,
-    open_sources,
+    NpzSource, OnnxSource, SafetensorsSource, ShardedSource, TorchSource, map_sources, open_bytes,
+    open_source, open_sources,
 };
 pub use tensors::TensorFile;
 pub use weights::{ReachedNode, WeightSummary, weight_summaries};

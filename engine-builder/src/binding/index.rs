@@ -1,7 +1,9 @@
 //! The checkpoint's tensors by type and digest.
 
+use super::recipe::is_identity;
 use crate::error::{BuildError, BuildErrorKind};
 use engine_format::{DType, Digest, SourceError, Tensor, TensorInfo, WeightSource};
+use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every tensor of a checkpoint, found by contents. Bytes are read once, piece by piece, and not kept.
@@ -14,7 +16,12 @@ pub(super) struct Index<'a> {
     types: BTreeSet<(DType, Vec<usize>)>,
     /// Element types and numbers of elements.
     sizes: BTreeSet<(DType, usize)>,
+    /// What tensors of these begin with: what begins otherwise need not be digested.
+    heads: BTreeSet<(DType, usize, Vec<u8>)>,
 }
+
+/// Bytes of a tensor's beginning that are kept.
+const HEAD: usize = 64;
 
 impl From<SourceError> for BuildError {
     fn from(error: SourceError) -> Self {
@@ -32,12 +39,24 @@ impl<'a> Index<'a> {
             digests: BTreeMap::new(),
             types: BTreeSet::new(),
             sizes: BTreeSet::new(),
+            heads: BTreeSet::new(),
         };
-        for name in source.names() {
-            let Some(info) = source.info(&name) else { continue };
-            let mut hasher = Hasher::default();
-            source.stream(&name, &mut |piece| hasher.add(piece))?;
-            let key = (info.dtype, hasher.finish());
+        let tensors = source.names().into_iter();
+        let tensors = tensors.filter_map(|name| Some((source.info(&name)?, name)));
+        let digest = |(info, name): (TensorInfo, String)| {
+            let (mut hasher, mut head) = (Hasher::default(), Vec::new());
+            source.stream(&name, &mut |piece| {
+                hasher.add(piece);
+                head.extend_from_slice(&piece[..piece.len().min(HEAD - head.len())]);
+            })?;
+            Ok::<_, SourceError>((name, (info.dtype, hasher.finish()), info, head))
+        };
+        let tensors: Vec<_> = tensors.collect();
+        // Tensors differ much in size, so each is a task of its own.
+        let digested: Result<Vec<_>, _> =
+            tensors.into_par_iter().with_max_len(1).map(digest).collect();
+        for (name, key, info, head) in digested? {
+            index.heads.insert((info.dtype, info.shape.iter().product(), head));
             index.digests.insert(name.clone(), key);
             index.by_contents.entry(key).or_default().push(name.clone());
             index.sizes.insert((info.dtype, info.shape.iter().product()));
@@ -99,12 +118,28 @@ impl<'a> Index<'a> {
 
     /// Names of the tensors that have the very elements of `tensor` in its order, in whatever shape.
     pub(super) fn with_elements(&self, tensor: &Tensor) -> Vec<&str> {
+        let present: Vec<usize> = (0..tensor.shape().len()).collect();
+        self.with_permuted(tensor, &present)
+    }
+
+    /// Names of the tensors that have the elements of `tensor` in the order that they have once its axes are permuted.
+    pub(super) fn with_permuted(&self, tensor: &Tensor, order: &[usize]) -> Vec<&str> {
         if !self.has_size(tensor.dtype(), tensor.len()) {
             return Vec::new();
         }
-        let key = (tensor.dtype(), Digest::of(tensor.bytes()));
+        if !self.may_begin_with(&head(tensor, order), tensor) {
+            return Vec::new();
+        }
+        let key = (tensor.dtype(), permuted_digest(tensor, order));
         let names = self.by_contents.get(&key).map_or(&[][..], Vec::as_slice);
         names.iter().map(String::as_str).collect()
+    }
+
+    /// Whether a tensor of as many elements begins so. The line that `head` is of may be shorter than what is kept, and then says less.
+    fn may_begin_with(&self, head: &[u8], tensor: &Tensor) -> bool {
+        let (dtype, len) = (tensor.dtype(), tensor.len());
+        let next = self.heads.range((dtype, len, head.to_vec())..).next();
+        next.is_some_and(|kept| (kept.0, kept.1) == (dtype, len) && kept.2.starts_with(head))
     }
 
     /// Names of the tensors that have the elements of the tensor `name` in its order, its own among them.
@@ -128,6 +163,35 @@ impl<'a> Index<'a> {
             BuildError::new(BuildErrorKind::Checkpoint, what)
         })
     }
+}
+
+/// What a tensor whose axes are permuted begins with, as far as its first line goes.
+fn head(tensor: &Tensor, order: &[usize]) -> Vec<u8> {
+    let line = match order.first() {
+        Some(&first) if !is_identity(order) && !tensor.is_empty() => {
+            tensor.range(first, 0..1).permuted(order)
+        }
+        _ => tensor.clone(),
+    };
+    line.bytes()[..line.bytes().len().min(HEAD)].to_vec()
+}
+
+/// Bytes of a permuted tensor that are in memory at a time.
+const PERMUTED: usize = 8 << 20;
+
+/// The digest of a tensor whose axes are permuted, a few lines of the first one at a time.
+fn permuted_digest(tensor: &Tensor, order: &[usize]) -> Digest {
+    let Some(&first) = order.first().filter(|_| !is_identity(order)) else {
+        return Digest::of(tensor.bytes());
+    };
+    let lines = tensor.shape()[first];
+    let step = (PERMUTED * lines / tensor.bytes().len().max(1)).clamp(1, lines.max(1));
+    let mut hasher = Hasher::default();
+    for start in (0..lines).step_by(step) {
+        let part = tensor.range(first, start..lines.min(start + step));
+        hasher.add(part.permuted(order).bytes());
+    }
+    hasher.finish()
 }
 
 /// Digests a tensor that comes in pieces.

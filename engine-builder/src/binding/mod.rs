@@ -39,6 +39,7 @@ use crate::import::Origins;
 use engine_format::{Alias, Tensor, TensorInfo, ValueId, WeightSource};
 use index::Index;
 use pair::Decision;
+use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use uses::Use;
 
@@ -195,18 +196,18 @@ fn decide(
     index: &Index<'_>,
     map: &BindMap,
 ) -> Result<Vec<Decision>, BuildError> {
-    let mut decisions = Vec::with_capacity(initializers.len());
     let folded = folds::folded_directions(initializers, index);
-    for initializer in initializers {
-        decisions.push(match map.decision(initializer, index)? {
-            Some(decision) => decision,
-            None => {
-                let mut whole = search::whole(index, &initializer.tensor);
-                whole.retain(|recipe| !recipe.tensors().any(|name| folded.contains(name)));
-                pair::decide(initializer, &whole)
-            }
-        });
-    }
+    let decide = |initializer: &Initializer| match map.decision(initializer, index)? {
+        Some(decision) => Ok(decision),
+        None => {
+            let mut whole = search::whole(index, &initializer.tensor);
+            whole.retain(|recipe| !recipe.tensors().any(|name| folded.contains(name)));
+            Ok::<_, BuildError>(pair::decide(initializer, &whole))
+        }
+    };
+    // Initializers differ much in size, so each is a task of its own.
+    let decided = initializers.par_iter().with_max_len(1).map(decide);
+    let mut decisions: Vec<Decision> = decided.collect::<Result<_, _>>()?;
     slices::find(initializers, &mut decisions, index)?;
     joins::find(initializers, &mut decisions, index);
     folds::find(initializers, &mut decisions, index)?;

@@ -228,8 +228,8 @@ fn with_transform(
     let mut fitting = recipes.iter().filter(|recipe| recipe.tensors().eq([tensor]));
     let (first, more) = (fitting.next()?, fitting.next());
     let kept_name = first.keeps_order() && by_name(name, tensor).is_some();
-    let unclear = more.is_some() || is_symmetric(&initializer.tensor);
-    (kept_name || !unclear).then(|| first.clone())
+    let clear = || more.is_none() && !is_symmetric(&initializer.tensor);
+    (kept_name || clear()).then(|| first.clone())
 }
 
 /// Takes back what was decided by a name alone if an equal tensor is left over that may have been merged into it, and what was not

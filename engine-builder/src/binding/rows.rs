@@ -22,6 +22,9 @@ const MOST_RUNS: usize = 64;
 /// Runs of one table beyond which they are indices.
 const FEW_RUNS: usize = 4;
 
+/// Single elements of a table beyond which one of them proves nothing: any number may be among so many.
+const MOST_ELEMENTS: usize = 1 << 16;
+
 /// Looks for what was found in no simpler way: first in tensors that nothing is made of yet, then in all.
 pub(super) fn find(
     initializers: &[Initializer],
@@ -108,7 +111,10 @@ impl Rows {
             let fitting: Vec<Vec<usize>> = perms
                 .filter(|perm| {
                     let shape: Vec<usize> = perm.iter().map(|&axis| info.shape[axis]).collect();
-                    cuts(&shape).contains(&length) && (is_identity(perm) || length > 1)
+                    let says = length > 1
+                        || (is_identity(perm)
+                            && info.shape.iter().product::<usize>() <= MOST_ELEMENTS);
+                    cuts(&shape).contains(&length) && says
                 })
                 .collect();
             if fitting.is_empty() {

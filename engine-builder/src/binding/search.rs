@@ -66,14 +66,12 @@ pub(super) fn whole(index: &Index<'_>, tensor: &Tensor) -> Vec<Recipe> {
         for orders in [present, moved] {
             let (mut same, mut other) = (Vec::new(), Vec::new());
             for order in orders {
-                let form = converted.permuted(&order);
-                for name in index.with_elements(&form) {
-                    let shape = index.info(name).map(|info| info.shape.as_slice());
-                    match shape == Some(form.shape()) {
+                let shape: Vec<usize> = order.iter().map(|&axis| converted.shape()[axis]).collect();
+                for name in index.with_permuted(&converted, &order) {
+                    match index.info(name).is_some_and(|info| info.shape == shape) {
                         true => same.push(Recipe::whole(name, inverse(&order), from)),
                         false => {
-                            let shape = form.shape().to_vec();
-                            other.push(Recipe::reshaped(name, shape, inverse(&order), from));
+                            other.push(Recipe::reshaped(name, shape.clone(), inverse(&order), from))
                         }
                     }
                 }

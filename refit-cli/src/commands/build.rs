@@ -10,7 +10,7 @@ use engine_builder::{
     build_with_report,
 };
 use engine_format::{SerializeFlags, WeightClass, WeightSource};
-use refit::OnnxSource;
+use refit::{BoxedSource, FillOptions, OnnxSource};
 use serde::Serialize;
 use std::path::Path;
 
@@ -42,9 +42,15 @@ pub fn run(args: Build) -> Result<(), Failure> {
         refit_only: args.refit_only,
         keep_inputs: args.keep_input,
         shapes: args.shape.into_iter().collect(),
+        // Weights go from their files to the engine's, piece by piece, unless the engine itself is run or frozen.
+        strip: args.refit != RefitMode::None && args.probe.is_none(),
         optimise: !args.no_optimise,
     };
-    let built = match open_sources(&args.weights)? {
+    let checkpoint = match args.weights.as_slice() {
+        [] => None,
+        paths => Some(refit::map_sources(paths)?),
+    };
+    let built = match &checkpoint {
         None => build_with_report(&model, &options).map(|(engine, report)| (engine, report, None)),
         Some(checkpoint) => {
             checkpoint.remarks().into_iter().for_each(|line| remark!("{line}"));
@@ -52,7 +58,7 @@ pub fn run(args: Build) -> Result<(), Failure> {
             let other = args.other.as_deref().map(OnnxSource::open).transpose()?;
             let other_weights = open_sources(&args.other_weights)?;
             let binding = Binding {
-                checkpoint: &*checkpoint,
+                checkpoint: &**checkpoint,
                 map,
                 pin_unbound: args.pin_unbound,
                 other: other.as_ref().map(|other| other as &dyn WeightSource),
@@ -81,8 +87,18 @@ pub fn run(args: Build) -> Result<(), Failure> {
         Some(Probes { count, seed }) => with_probes(engine, &model, &options, seed..seed + count)?,
         None => engine,
     };
-    let wish = if args.strip { SerializeFlags::EXCLUDE_WEIGHTS } else { SerializeFlags::default() };
-    let written = refit::write_engine(&engine, wish, &args.output, None)?;
+    let written = if args.strip {
+        refit::write_engine(&engine, SerializeFlags::EXCLUDE_WEIGHTS, &args.output, None)?
+    } else if options.strip {
+        let own = || -> BoxedSource {
+            Box::new(OnnxSource::new(&model, args.model.display().to_string()))
+        };
+        let source = checkpoint.unwrap_or_else(own);
+        let filling = FillOptions { allow_extra: true, ..FillOptions::default() };
+        refit::fill_engine(&engine, &*source, &args.output, filling, None)?.made
+    } else {
+        refit::write_engine(&engine, SerializeFlags::default(), &args.output, None)?
+    };
     let parts = engine.parts();
     if args.json {
         return print_json(&Report {

@@ -3,18 +3,29 @@
 use super::positional::read_exact_at;
 use super::{PIECE, unreadable};
 use crate::RefitError;
-use engine_format::Bytes;
-use engine_onnx::open_regular;
+use engine_format::{AlignedBuf, Bytes};
+use engine_onnx::{map_file, open_regular};
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// A file of a source. It is never mapped, and one that changes after it was opened is an error.
+/// How tensors that lie in a file as they are come to memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// As copies, which others cannot change.
+    Read,
+    /// As parts of a mapping of the file, for a call that keeps none of them.
+    Map,
+}
+
+/// A file of a source. One that changes after it was opened is an error where it is read.
 #[derive(Debug)]
 pub(super) struct SourceFile {
     /// Names it in messages.
     path: PathBuf,
     contents: Contents,
+    /// All of it, where tensors may be parts of that.
+    shared: Option<Bytes>,
 }
 
 #[derive(Debug)]
@@ -41,12 +52,21 @@ impl SourceFile {
     pub(super) fn open(path: &Path) -> Result<Self, RefitError> {
         let file = open_regular(path).map_err(|error| unreadable(path, &error))?;
         let state = State::of(&file.metadata().map_err(|error| unreadable(path, &error))?);
-        Ok(Self { path: path.to_owned(), contents: Contents::File(file, state) })
+        Ok(Self { path: path.to_owned(), contents: Contents::File(file, state), shared: None })
+    }
+
+    pub(super) fn with_access(path: &Path, access: Access) -> Result<Self, RefitError> {
+        let file = Self::open(path)?;
+        let shared = match access {
+            Access::Read => None,
+            Access::Map => Some(map_file(path).map_err(|error| unreadable(path, &error))?),
+        };
+        Ok(Self { shared, ..file })
     }
 
     /// A file whose bytes are in memory, and do not change.
     pub(super) fn of_bytes(bytes: Bytes) -> Self {
-        Self { path: PathBuf::from("memory"), contents: Contents::Memory(bytes) }
+        Self { path: PathBuf::from("memory"), contents: Contents::Memory(bytes), shared: None }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -62,6 +82,20 @@ impl SourceFile {
 
     pub(super) fn origin(&self) -> String {
         self.path.display().to_string()
+    }
+
+    /// `len` bytes from `offset` on: a part of what is shared, or a copy.
+    pub(super) fn bytes(&self, offset: u64, len: usize) -> Result<Bytes, String> {
+        if let Some(all) = &self.shared {
+            let start = usize::try_from(offset).map_err(|error| error.to_string())?;
+            return match start.checked_add(len).is_some_and(|end| end <= all.len()) {
+                true => Ok(all.slice(start, len)),
+                false => Err(format!("{len} bytes at offset {offset} reach out of the file")),
+            };
+        }
+        let mut bytes = AlignedBuf::try_zeroed(len).map_err(|error| error.to_string())?;
+        self.read_at(offset, &mut bytes)?;
+        Ok(bytes.into())
     }
 
     /// Fills `bytes` from `offset` on; any number of threads may ask.

@@ -30,7 +30,7 @@ pub use torch::TorchSource;
 use crate::{RefitError, RefitErrorKind};
 use engine_format::{Bytes, Engine, Header, WeightSource};
 use engine_onnx::{Model, open_regular};
-use file::SourceFile;
+use file::{Access, SourceFile};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -44,10 +44,15 @@ pub type BoxedSource = Box<dyn WeightSource + Send>;
 /// # Errors
 /// `Io`, `InvalidSource` for damage and for a file of no known kind, `InvalidEngine`.
 pub fn open_source(path: &Path) -> Result<BoxedSource, RefitError> {
+    open_with(path, Access::Read)
+}
+
+fn open_with(path: &Path, access: Access) -> Result<BoxedSource, RefitError> {
     if !path.exists()
         && let Some((file, key)) = torch::file_and_key(path)
     {
-        return Ok(Box::new(TorchSource::open_at(&file, key)?));
+        let file = SourceFile::with_access(&file, access)?;
+        return Ok(Box::new(TorchSource::of(file, Some(key))?));
     }
     let path = &in_folder(path, &CHECKPOINTS)?;
     if is_engine(path)? {
@@ -55,7 +60,7 @@ pub fn open_source(path: &Path) -> Result<BoxedSource, RefitError> {
     }
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     match kind_of(SHARDS, &name).or_else(|| kind_of(KINDS, &name)) {
-        Some(open) => open(path),
+        Some(open) => open(path, access),
         None => {
             let known = SHARDS.iter().chain(KINDS).map(|(ending, _)| format!("*{ending}"));
             let known: Vec<String> = known.collect();
@@ -67,22 +72,28 @@ pub fn open_source(path: &Path) -> Result<BoxedSource, RefitError> {
 }
 
 /// Opens a source of one kind.
-type Open = fn(&Path) -> Result<BoxedSource, RefitError>;
+type Open = fn(&Path, Access) -> Result<BoxedSource, RefitError>;
 
 /// Kinds of files by the ends of their names: those that a checkpoint may be split into.
 static SHARDS: &[(&str, Open)] = &[
-    (".safetensors", |path| Ok(Box::new(SafetensorsSource::open(path)?))),
-    (".pt", |path| Ok(Box::new(TorchSource::open(path)?))),
-    (".pth", |path| Ok(Box::new(TorchSource::open(path)?))),
-    (".bin", |path| Ok(Box::new(TorchSource::open(path)?))),
+    (".safetensors", |path, access| {
+        Ok(Box::new(SafetensorsSource::of(SourceFile::with_access(path, access)?)?))
+    }),
+    (".pt", torch),
+    (".pth", torch),
+    (".bin", torch),
 ];
+
+fn torch(path: &Path, access: Access) -> Result<BoxedSource, RefitError> {
+    Ok(Box::new(TorchSource::of(SourceFile::with_access(path, access)?, None)?))
+}
 
 /// The other kinds.
 static KINDS: &[(&str, Open)] = &[
-    (".index.json", |path| Ok(Box::new(ShardedSource::open(path)?))),
-    (".onnx", |path| Ok(Box::new(OnnxSource::open(path)?))),
-    (".npz", |path| Ok(Box::new(NpzSource::open(path)?))),
-    (".gguf", |path| Ok(Box::new(GgufSource::open(path)?))),
+    (".index.json", |path, access| Ok(Box::new(ShardedSource::with_access(path, access)?))),
+    (".onnx", |path, _| Ok(Box::new(OnnxSource::open(path)?))),
+    (".npz", |path, _| Ok(Box::new(NpzSource::open(path)?))),
+    (".gguf", |path, _| Ok(Box::new(GgufSource::open(path)?))),
 ];
 
 /// The names of a checkpoint in a folder, what is preferred first.
@@ -149,10 +160,24 @@ pub fn open_bytes(bytes: Bytes) -> Result<BoxedSource, RefitError> {
 /// # Errors
 /// Those of [`open_source`], and `Conflict`.
 pub fn open_sources<P: AsRef<Path>>(paths: &[P]) -> Result<BoxedSource, RefitError> {
+    open_all(paths, Access::Read)
+}
+
+/// As [`open_sources`], for a build: tensors that lie in a safetensors or PyTorch file as they are are parts of a mapping, not copies. So
+/// the files must not change, and no tensor may be kept, beyond the call that the source is for.
+///
+/// # Errors
+/// Those of [`open_sources`].
+pub fn map_sources<P: AsRef<Path>>(paths: &[P]) -> Result<BoxedSource, RefitError> {
+    open_all(paths, Access::Map)
+}
+
+fn open_all<P: AsRef<Path>>(paths: &[P], access: Access) -> Result<BoxedSource, RefitError> {
     if let [path] = paths {
-        return open_source(path.as_ref());
+        return open_with(path.as_ref(), access);
     }
-    let sources = paths.iter().map(|path| open_source(path.as_ref())).collect::<Result<_, _>>()?;
+    let sources = paths.iter().map(|path| open_with(path.as_ref(), access));
+    let sources = sources.collect::<Result<_, _>>()?;
     Ok(Box::new(Combined::new(sources)?))
 }
 

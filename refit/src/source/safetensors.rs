@@ -2,7 +2,7 @@
 
 use super::file::SourceFile;
 use crate::{RefitError, RefitErrorKind};
-use engine_format::{AlignedBuf, DType, SourceError, Tensor, TensorInfo, WeightSource, size};
+use engine_format::{DType, SourceError, Tensor, TensorInfo, WeightSource, size};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use std::collections::BTreeMap;
@@ -65,9 +65,8 @@ impl SafetensorsSource {
     fn load(&self, entry: &Entry) -> Result<Tensor, String> {
         let dtype = dtype_of(entry.dtype)
             .ok_or_else(|| format!("its element type {:?} is not supported", entry.dtype))?;
-        let mut bytes = AlignedBuf::try_zeroed(entry.bytes).map_err(|error| error.to_string())?;
-        self.file.read_at(entry.offset, &mut bytes)?;
-        Tensor::new(dtype, &entry.shape, bytes.into()).map_err(|error| error.to_string())
+        let bytes = self.file.bytes(entry.offset, entry.bytes)?;
+        Tensor::new(dtype, &entry.shape, bytes).map_err(|error| error.to_string())
     }
 
     fn failed(&self, name: &str, why: String) -> SourceError {

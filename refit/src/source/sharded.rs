@@ -1,5 +1,6 @@
 //! A checkpoint in several files with a JSON index: `model.safetensors.index.json`, `pytorch_model.bin.index.json`.
 
+use super::file::Access;
 use super::{BoxedSource, SHARDS, kind_of, unreadable};
 use crate::{RefitError, RefitErrorKind};
 use engine_format::{SourceError, Tensor, TensorInfo, WeightSource};
@@ -31,6 +32,10 @@ impl ShardedSource {
     /// `Io`, or `InvalidSource`: a shard outside the index's folders ([`engine_onnx::contained_path`]), a tensor that is listed and
     /// absent or present and not listed.
     pub fn open(path: &Path) -> Result<Self, RefitError> {
+        Self::with_access(path, Access::Read)
+    }
+
+    pub(crate) fn with_access(path: &Path, access: Access) -> Result<Self, RefitError> {
         let index = read_index(path)?;
         let mut shards = BTreeMap::new();
         for shard in index.weight_map.values().collect::<BTreeSet<_>>() {
@@ -50,7 +55,7 @@ impl ShardedSource {
                 let why = format!("a file of unknown kind, expected {}", known.join(", "));
                 failed(RefitErrorKind::InvalidSource, why)
             })?;
-            shards.insert(shard.clone(), open(&inside)?);
+            shards.insert(shard.clone(), open(&inside, access)?);
         }
         let source = Self { path: path.to_owned(), shards, map: index.weight_map };
         source.check()?;

@@ -89,11 +89,13 @@ impl TorchSource {
         let Entry { tensor, start } = entry;
         let size = tensor.dtype.width();
         let count: usize = tensor.shape.iter().product();
-        let mut bytes = AlignedBuf::try_zeroed(count * size).map_err(|error| error.to_string())?;
         let from = start + tensor.offset * size as u64;
         if is_contiguous(tensor) {
-            self.file.read_at(from, &mut bytes)?;
-        } else if count > 0 {
+            let bytes = self.file.bytes(from, count * size)?;
+            return Tensor::new(tensor.dtype, &tensor.shape, bytes).map_err(|e| e.to_string());
+        }
+        let mut bytes = AlignedBuf::try_zeroed(count * size).map_err(|error| error.to_string())?;
+        if count > 0 {
             let mut window =
                 vec![0; (span(tensor).expect("checked when it was opened") as usize) * size];
             self.file.read_at(from, &mut window)?;
