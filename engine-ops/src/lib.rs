@@ -30,7 +30,7 @@ mod jpeg;
 pub mod kernels;
 pub mod layout;
 mod mapped;
-mod memory;
+pub mod memory;
 mod mersenne;
 mod operand;
 mod ops;

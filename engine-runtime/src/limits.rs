@@ -14,7 +14,8 @@ use std::sync::OnceLock;
 pub struct MemoryLimits {
     /// For one tensor.
     pub tensor: u64,
-    /// For all that one run holds at once: values, results and the scratch memory of kernels, not inputs and weights.
+    /// For all that one run holds at once: values, results and the scratch memory of kernels, not inputs and weights. A list that a kernel
+    /// makes for itself is held to what they leave of it.
     pub run: u64,
 }
 
@@ -55,11 +56,12 @@ impl MemoryLimits {
         )))
     }
 
-    /// Whether a run may hold `bytes` for a segment, besides the values that it takes over.
-    pub(crate) fn check_run(&self, segment: &Segment, bytes: u64) -> Result<(), RunError> {
+    /// Whether a run may hold `bytes` for a segment, besides the values that it takes over. Gives the bytes that are left for what kernels
+    /// ask for while they run.
+    pub(crate) fn check_run(&self, segment: &Segment, bytes: u64) -> Result<u64, RunError> {
         let (bytes, most) = (bytes.saturating_add(carried(segment)), self.run);
-        if bytes <= most {
-            return Ok(());
+        if let Some(left) = most.checked_sub(bytes) {
+            return Ok(left);
         }
         let what = format!("the run takes {bytes} bytes at once, more than its limit of {most}");
         Err(too_large(segment, &what))

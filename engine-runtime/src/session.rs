@@ -12,6 +12,7 @@ use crate::plan::program::Program;
 use crate::plan::walk::{Planned, ResidentMetas, Rest};
 use crate::value::Value;
 use engine_ops::cpu::Draws;
+use engine_ops::memory;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +41,8 @@ struct Stage<B: Backend> {
     segment: Arc<Segment>,
     lowered: B::Lowered,
     rest: Rest,
+    /// Bytes that the limits leave for what kernels ask for while the segment runs.
+    left: u64,
 }
 
 impl<B: Backend> Session<B> {
@@ -107,6 +110,15 @@ impl<B: Backend> Session<B> {
         given: Given<'_>,
         options: &RunOptions,
     ) -> Result<Vec<Value>, RunError> {
+        memory::limited(self.limits.run, || self.run_stages(resident, given, options))
+    }
+
+    fn run_stages(
+        &self,
+        resident: &B::Resident,
+        given: Given<'_>,
+        options: &RunOptions,
+    ) -> Result<Vec<Value>, RunError> {
         options.check()?;
         let keyed = || self.program.keyed(given);
         let plan = || self.program.plan(given, &self.residents, self.limits);
@@ -115,7 +127,7 @@ impl<B: Backend> Session<B> {
         let mut carried = Vec::new();
         let draws = Draws::new(options.seed);
         loop {
-            let finished = self.backend.run(Run {
+            let run = Run {
                 segment: &stage.segment,
                 lowered: &stage.lowered,
                 resident,
@@ -123,7 +135,8 @@ impl<B: Backend> Session<B> {
                 carried: &carried,
                 options,
                 draws: &draws,
-            })?;
+            };
+            let finished = memory::limited(stage.left, || self.backend.run(run))?;
             let rest = match &stage.rest {
                 Rest::Outputs(layout) => return Ok(Value::assemble(finished.host, layout)),
                 Rest::Suspension(rest) => rest,
@@ -177,14 +190,14 @@ impl<B: Backend> Session<B> {
         let Planned { segment, rest } = plan()?;
         let segment = Arc::new(segment);
         let lowered = self.backend.lower(&segment)?;
-        self.limits.check_run(&segment, self.backend.memory(&segment, &lowered))?;
+        let left = self.limits.check_run(&segment, self.backend.memory(&segment, &lowered))?;
         let kept = match &rest {
             Rest::Outputs(_) => 0,
             Rest::Suspension(rest) => rest.cost(),
         };
         let cost = cost(&segment) + self.backend.cost(&lowered) + kept;
         let id = self.made.fetch_add(1, Ordering::Relaxed) + 1;
-        let stage = Arc::new(Stage { id, segment, lowered, rest });
+        let stage = Arc::new(Stage { id, segment, lowered, rest, left });
         let key = Key::new(after, given, &keyed());
         Ok(self.cache().insert(key, stage, cost, given))
     }

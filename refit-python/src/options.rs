@@ -153,6 +153,7 @@ pub(crate) fn build_options(
         refit_only,
         keep_inputs,
         shapes: shapes.collect::<PyResult<_>>()?,
+        strip: false,
         optimise,
     })
 }

@@ -23,8 +23,9 @@ pub(crate) fn evaluate(
     let metas: Vec<Option<TensorMeta>> =
         inputs.iter().map(|t| t.as_ref().map(self::meta)).collect();
     let shapes = CpuShapes { attrs, inputs: &metas, outputs };
-    let memory =
-        |bytes: usize| AlignedBuf::try_zeroed(bytes).map_err(|why| OpError::new(why.to_string()));
+    let memory = |bytes: usize| {
+        AlignedBuf::try_zeroed(bytes).map_err(|why| OpError::out_of_memory(why.to_string()))
+    };
     let kernel = def.ready(&shapes)?;
     let mut scratch = memory(kernel.scratch())?;
     let mut buffers = outputs
@@ -67,7 +68,7 @@ pub(crate) fn tensor(meta: &TensorMeta, bytes: engine_format::Bytes) -> Result<T
     Tensor::new(meta.dtype, &meta.shape, bytes).map_err(|why| OpError::new(why.to_string()))
 }
 
-/// The error of a node: its path, its operator, what it was given, what is wrong.
+/// The error of a node: its path, its operator, what it was given, what is wrong. Where memory is missing that is its kind.
 pub(crate) fn node_error(
     kind: RunErrorKind,
     def: &OpDef,
@@ -88,6 +89,7 @@ pub(crate) fn described_error(
     given: &[Option<String>],
     why: &OpError,
 ) -> RunError {
+    let kind = if why.is_out_of_memory() { RunErrorKind::OutOfMemory } else { kind };
     let given: Vec<&str> = given.iter().map(|text| text.as_deref().unwrap_or("–")).collect();
     let given = given.join(", ");
     RunError::new(kind, format!("node {path:?}, {} v{} of ({given}): {why}", def.name, def.version))

@@ -10,6 +10,7 @@ mod physical;
 mod planning;
 mod random;
 mod results;
+mod sequences;
 mod sizes;
 mod strings;
 mod structures;

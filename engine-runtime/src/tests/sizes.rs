@@ -2,7 +2,7 @@
 
 use super::toy::Toy;
 use crate::layer::{Layer, LayerError};
-use crate::{Device, LiveModule, MemoryLimits, Module, RunError, RunErrorKind};
+use crate::{CpuOptions, Device, LiveModule, MemoryLimits, Module, RunError, RunErrorKind};
 use engine_format::{Attr, Attrs, DType, EngineFlags, Tensor};
 use engine_ops::hostile;
 use engine_ops::{Kind, TABLE};
@@ -53,6 +53,44 @@ fn a_run_over_the_limit_names_its_largest_node() {
     let text = error.to_string();
     for part in ["512 bytes at once", "limit of 300", "f32[8, 8]"] {
         assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+/// What a kernel lists for itself counts too: in a step of a plan, in a node between two segments, and in the caller's pool.
+#[test]
+fn lists_of_kernels_are_held_to_the_limit_of_the_run() {
+    let x = Tensor::from_slice(&[1024], &[1.0f32; 1024]);
+    let halves = x.converted_exactly(DType::F16).unwrap();
+    let at: Vec<i64> = (0..1024).collect();
+    let added = Attrs::from([("reduction".to_owned(), Attr::Str("add".to_owned()))]);
+    let scattered = [halves.clone(), Tensor::from_slice(&[1024], &at), halves];
+    for options in [CpuOptions::default(), CpuOptions::with_threads(2)] {
+        let run = |op: &str, attrs: &Attrs, operands: &[Tensor], limit: u64| {
+            let limits = MemoryLimits { tensor: 1 << 20, run: limit };
+            let device = Device::cpu_with(options.clone()).with_limits(limits);
+            let layer = Layer::new(op, attrs.clone(), &device).unwrap();
+            match layer.run(operands) {
+                Ok(_) => None,
+                Err(LayerError::Run(error)) => {
+                    assert_eq!(error.kind(), RunErrorKind::OutOfMemory);
+                    Some(error.to_string())
+                }
+                Err(other) => panic!("{other}"),
+            }
+        };
+        // The result takes 2048 bytes, the list of its sums in floats twice as many.
+        let scatter = |limit: u64| run("ScatterElements", &added, &scattered, 2048 + limit);
+        assert_eq!(scatter(4096), None);
+        let text = scatter(4095).unwrap();
+        for part in ["ScatterElements", "f16[1024]", "1024 elements of 4 bytes", "4095 bytes"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let places = |limit| run("NonZero", &Attrs::new(), std::slice::from_ref(&x), limit);
+        assert_eq!(places(1 << 20), None);
+        let text = places(512).unwrap();
+        for part in ["NonZero", "f32[1024]", "1024 elements", "512 bytes"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 }
 
