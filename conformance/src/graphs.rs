@@ -186,6 +186,16 @@ pub fn with_weights(onnx: &[u8], weights: &Tensors) -> Vec<u8> {
     model.encode_to_vec()
 }
 
+/// The same model with another value of an initializer.
+pub fn with_initializer(onnx: &[u8], name: &str, tensor: &Tensor) -> Vec<u8> {
+    let mut model = ModelProto::decode(onnx).expect("what becomes of it was read from it before");
+    let graph = model.graph.as_mut().expect("an ONNX file has a graph");
+    for held in graph.initializer.iter_mut().filter(|held| held.name == name) {
+        *held = initializer(name, tensor);
+    }
+    model.encode_to_vec()
+}
+
 /// Changes the constants of `graph`, whose names within the model begin with `scope`.
 fn change(graph: &mut GraphProto, scope: &str, chosen: &dyn Fn(&str) -> bool) {
     for node in &mut graph.node {

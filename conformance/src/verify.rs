@@ -4,8 +4,8 @@ use crate::inputs::{all_tensors, run_seeded};
 use crate::oracle::Tensors;
 use engine_builder::{BindMap, Binding, BuildError, BuildOptions, build, build_bound};
 use engine_format::{
-    Alias, Digest, Engine, FitError, FitPolicy, FormatError, MapSource, Probe, Weight, WeightClass,
-    WeightSource,
+    Alias, Digest, Engine, FitError, FitPolicy, FormatError, MapSource, Probe, SourceError, Weight,
+    WeightClass, WeightSource,
 };
 use engine_onnx::Model;
 use engine_ops::{Agreement, Mismatch, Tolerance, compare};
@@ -69,19 +69,28 @@ pub enum VerifyError {
     },
 }
 
-/// Runs `module` and the unoptimised graph of `model` (on the CPU) over the same seeded inputs and compares every output. `weights`
-/// fill the reference, under the names that the module's engine takes; without them it has the model's own.
+/// Weights that a module's engine was filled with.
+#[derive(Clone, Copy)]
+pub struct Refilled<'a> {
+    /// Under the names that the engine takes.
+    pub weights: &'a dyn WeightSource,
+    /// The engine before: what an exporter calculated of its weights is found in the model that it was built from.
+    pub before: &'a Engine,
+}
+
+/// Runs `module` and the unoptimised graph of `model` (on the CPU) over the same seeded inputs and compares every output. The weights of
+/// `refilled` fill the reference; without them it has the model's own.
 ///
 /// # Errors
 /// Only if something does not run; outputs that differ are in the result.
 pub fn verify(
     module: &dyn Module,
     model: &Model,
-    weights: Option<&dyn WeightSource>,
+    refilled: Option<Refilled<'_>>,
     seed: u64,
 ) -> Result<Vec<Compared>, VerifyError> {
-    let reference = match weights {
-        Some(weights) => filled_reference(model, &module.engine(), weights)?,
+    let reference = match refilled {
+        Some(refilled) => filled_reference(model, &module.engine(), refilled)?,
         None => reference(model, &BuildOptions::default())?,
     };
     let run = run_seeded(&reference, &Values::new(), seed)?;
@@ -95,17 +104,24 @@ fn reference(model: &Model, options: &BuildOptions) -> Result<LiveModule, Verify
     Ok(LiveModule::load(engine, &Device::cpu())?)
 }
 
-/// The unoptimised graph on the CPU with weights from a source that fills `engine`.
+/// The unoptimised graph on the CPU with the weights that fill `engine`.
 fn filled_reference(
     model: &Model,
     engine: &Engine,
-    weights: &dyn WeightSource,
+    Refilled { weights, before }: Refilled<'_>,
 ) -> Result<LiveModule, VerifyError> {
     let options = BuildOptions { optimise: false, ..BuildOptions::default() };
-    let constants = OnnxSource::new(model, "the model");
-    let reference = match is_bound(engine, &constants) {
-        true => bound_again(model, constants, engine, &options)?,
-        false => build(model, &options)?,
+    let constants = || OnnxSource::new(model, "the model");
+    let by_name = !is_bound(engine, &constants());
+    let reference = match by_name && holds_weights(before, engine, &constants())? {
+        true => build(model, &options)?,
+        // The model is that of the weights before, or an export from the new ones, or has others under the names of either.
+        false => bound_by_contents(model, before, &options)
+            .or_else(|_| bound_by_contents(model, engine, &options))
+            .or_else(|_| match by_name {
+                true => Ok(build(model, &options)?),
+                false => bound_again(model, constants(), engine, &options),
+            })?,
     };
     // What a checkpoint does not have (pinned weights, constants of the program) is the model's in the engine too.
     let reference = reference.fill(weights, FitPolicy { partial: true, allow_extra: true })?;
@@ -116,6 +132,47 @@ fn filled_reference(
 fn is_bound(engine: &Engine, constants: &OnnxSource) -> bool {
     let own = |weight: &Weight| constants.info(&weight.name) == Some(weight.info());
     engine.parts().weights.iter().any(|weight| !weight.aliases.is_empty() || !own(weight))
+}
+
+/// Whether every weight that the model has by name is what one of the engines holds, as far as they hold any. Else an exporter may have
+/// given the name of a weight to what it calculated of it.
+fn holds_weights(
+    before: &Engine,
+    engine: &Engine,
+    constants: &OnnxSource,
+) -> Result<bool, VerifyError> {
+    for weight in before.parts().weights.iter().filter(|weight| weight.tensor().is_some()) {
+        let held = constants.read(&weight.name).map_err(FitError::from)?;
+        let after = engine.weight(&weight.name).and_then(Weight::tensor);
+        if held.is_some() && held != weight.tensor() && held != after {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The model with its weights bound to those that `engine` holds.
+fn bound_by_contents(
+    model: &Model,
+    engine: &Engine,
+    options: &BuildOptions,
+) -> Result<Engine, VerifyError> {
+    let checkpoint = weights_of(engine);
+    if !engine.missing().is_empty() {
+        let names = engine.missing().join(", ");
+        let why = format!("the engine does not hold the weights {names}");
+        let origin = checkpoint.origin();
+        return Err(FitError::from(SourceError { name: names, origin, why }).into());
+    }
+    let binding = Binding::to(&checkpoint);
+    Ok(build_bound(model, options, &binding).map_err(VerifyError::Bind)?.0)
+}
+
+/// The weights that an engine holds, as a source.
+fn weights_of(engine: &Engine) -> MapSource {
+    let rows = engine.parts().weights.iter();
+    let rows = rows.filter(|weight| weight.class == WeightClass::Weight);
+    rows.filter_map(|weight| Some((weight.name.clone(), weight.tensor()?))).collect()
 }
 
 /// The model with its weights bound to the names that they have in `engine`, which it filled through aliases. A weight of which
@@ -133,10 +190,7 @@ fn bound_again(
         aliases.contains(name) || engine.weight(name).is_some_and(|weight| weight.info() == *info)
     });
     let original = engine.fill(&constants, FitPolicy { partial: true, allow_extra: true })?;
-    let rows = original.parts().weights.iter();
-    let rows = rows.filter(|weight| weight.class == WeightClass::Weight);
-    let checkpoint: MapSource =
-        rows.filter_map(|weight| Some((weight.name.clone(), weight.tensor()?))).collect();
+    let checkpoint = weights_of(&original);
     let binding = Binding { map: BindMap::of(engine), ..Binding::to(&checkpoint) };
     let (bound, ..) = build_bound(model, options, &binding).map_err(VerifyError::Bind)?;
     Ok(bound)

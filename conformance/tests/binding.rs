@@ -4,7 +4,7 @@
 use conformance::assets::MINILM_L6_CHECKPOINT;
 use conformance::exports::{Exported, export, has_torch};
 use conformance::oracle::{Tensors, onnxruntime};
-use conformance::verify::verify;
+use conformance::verify::{Refilled, verify};
 use engine_builder::{Binding, BindingReport, BuildOptions, build_bound};
 use engine_format::{Engine, FitPolicy, Tensor, WeightSource};
 use engine_onnx::Model;
@@ -56,7 +56,9 @@ fn refits(exported: &Exported, checkpoint: &Path, inputs: &Tensors) -> BindingRe
     agrees(&module, &exported.tuned_onnx(), inputs);
     let model = Model::open(&exported.onnx()).unwrap();
     let same = |source: &dyn WeightSource| {
-        let compared = verify(&module, &model, Some(source), 1).unwrap();
+        let compared =
+            verify(&module, &model, Some(Refilled { weights: source, before: &engine }), 1)
+                .unwrap();
         compared.iter().all(|compared| compared.result.is_ok())
     };
     assert!(same(&*tuned), "the model's own graph with these weights under the checkpoint's names");

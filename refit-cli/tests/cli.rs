@@ -1,7 +1,7 @@
 //! The program's interface, as scripts see it: exit codes, stdout, files.
 #![expect(clippy::unwrap_used, reason = "a test panics with the error")]
 
-use conformance::graphs::{SKETCHES, with_other_weights};
+use conformance::graphs::{SKETCHES, with_initializer, with_other_weights};
 use engine_format::{Bytes, DType, MapSource, Tensor, WeightSource};
 use refit::npy;
 use serde_json::Value;
@@ -572,7 +572,8 @@ fn a_bound_engine_is_verified_with_the_weights_of_its_checkpoint() {
     assert!(said.contains("binding the reference") && said.contains("fc1.weight"), "{said}");
 }
 
-/// A tensor of which the model holds a part is bound by its contents, so the reference needs an engine that still has them.
+/// A tensor of which the model holds a part is bound by its contents, so the reference needs an engine that has them still, as the one
+/// before the refit does.
 #[test]
 fn a_model_with_a_part_of_a_tensor_verifies_the_weights_it_was_bound_to() {
     let bench = Bench::built();
@@ -586,8 +587,56 @@ fn a_model_with_a_part_of_a_tensor_verifies_the_weights_it_was_bound_to() {
     bench.ok(&verify("bound", "ckpt.safetensors"));
     checkpoint.insert("fc2.weight".to_owned(), Tensor::zeros(DType::F32, &[9, 7]));
     bench.write_safetensors("tuned.safetensors", &checkpoint);
-    let said = bench.fails(3, &verify("bound", "tuned.safetensors"));
+    bench.ok(&verify("bound", "tuned.safetensors"));
+    bench.ok(&["fill", "bound", "--weights", "tuned.safetensors", "-o", "filled"]);
+    let said = bench.fails(3, &verify("filled", "tuned.safetensors"));
     assert!(said.contains("not bound fc2.weight f32[9, 5]"), "{said}");
+}
+
+/// What an exporter calculated of a weight: the model that the engine was built from is the reference as well as one that was exported from
+/// the new weights.
+#[test]
+fn an_engine_with_calculated_weights_is_verified_after_a_refit() {
+    let bench = Bench::built();
+    // The model holds the exponential of what the checkpoint holds.
+    let calculated = |model: &str, checkpoint: &str| {
+        let mut tensors = weights(&bench.at(model));
+        let bias = tensors["fc1.bias"].as_slice::<f32>().unwrap();
+        let logs: Vec<f32> = bias.iter().map(|b| -(b.abs() + 0.25).ln()).collect();
+        let values: Vec<f32> = logs.iter().map(|x| x.exp()).collect();
+        let shape = tensors["fc1.bias"].shape().to_vec();
+        let held = Tensor::from_slice(&shape, &values);
+        tensors.insert("fc1.bias".to_owned(), Tensor::from_slice(&shape, &logs));
+        bench.write_safetensors(checkpoint, &tensors);
+        held
+    };
+    std::fs::write(bench.at("other.onnx"), with_other_weights(&sketch("mlp"), &|_| true)).unwrap();
+    bench.ok(&["build", "other.onnx", "-o", "other"]);
+    for (engine, onnx, checkpoint, exported) in [
+        ("full", "model.onnx", "ckpt.safetensors", "exp.onnx"),
+        ("other", "other.onnx", "tuned.safetensors", "exp2.onnx"),
+    ] {
+        let held = calculated(engine, checkpoint);
+        let model = std::fs::read(bench.at(onnx)).unwrap();
+        std::fs::write(bench.at(exported), with_initializer(&model, "fc1.bias", &held)).unwrap();
+    }
+    bench.ok(&["build", "exp.onnx", "--weights", "ckpt.safetensors", "-o", "bound"]);
+    bench.ok(&["fill", "bound", "--weights", "tuned.safetensors", "-o", "filled"]);
+    let against = |file: &'static str, onnx: &'static str, source: Option<&'static str>| {
+        let weights = source.map_or(vec![], |source| vec!["--weights", source]);
+        [vec!["verify", file, "--onnx", onnx, "--device", "cpu"], weights].concat()
+    };
+    // The refitted engine against the export from the new weights, by themselves and through the engine's names.
+    bench.ok(&against("filled", "exp2.onnx", None));
+    bench.ok(&against("filled", "exp2.onnx", Some("tuned.safetensors")));
+    // The engine with the new weights put in, against the model that it was built from and the new one.
+    bench.ok(&against("bound", "exp.onnx", Some("tuned.safetensors")));
+    bench.ok(&against("bound", "exp2.onnx", Some("tuned.safetensors")));
+    let fill = ["fill", "bound", "--weights", "tuned.safetensors", "-o", "filled"];
+    bench.ok(&[&fill[..], &["--verify", "--device", "cpu", "--onnx", "exp.onnx"]].concat());
+    // What was not refitted is another network.
+    bench.fails(1, &against("bound", "exp2.onnx", None));
+    bench.fails(1, &against("filled", "exp.onnx", None));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::build;
 use crate::testing::{Onnx, bools, classes, floats, graph, int, longs, value, words};
 use crate::{BuildErrorKind, BuildOptions, RefitMode};
-use engine_format::{EngineFlags, FitPolicy, MapSource, SerializeFlags, Tensor};
+use engine_format::{Engine, EngineFlags, FitPolicy, MapSource, SerializeFlags, Tensor};
 
 /// One constant of each kind.
 fn kinds(start: f32) -> Onnx {
@@ -555,6 +555,25 @@ fn refit_modes_become_flags_and_marks() {
     assert_eq!(flags(RefitMode::All), EngineFlags::REFIT);
     assert_eq!(flags(RefitMode::Identical), EngineFlags::REFIT_IDENTICAL);
     assert_eq!(flags(RefitMode::None), EngineFlags::empty());
+}
+
+#[test]
+fn a_build_may_leave_the_bytes_of_weights_out() {
+    let model = kinds(0.0).model();
+    let some = BuildOptions { refit_only: vec!["w*".to_owned()], ..BuildOptions::default() };
+    let identical = BuildOptions { refit: RefitMode::Identical, ..BuildOptions::default() };
+    for options in [BuildOptions::default(), some, identical] {
+        let whole = build(&model, &options).unwrap();
+        let stripped = build(&model, &BuildOptions { strip: true, ..options }).unwrap();
+        let expected = whole.strip().unwrap();
+        assert!(!expected.missing().is_empty());
+        assert_eq!(stripped.missing(), expected.missing());
+        let bytes = |engine: &Engine| engine.serialize(SerializeFlags::EXCLUDE_WEIGHTS).unwrap();
+        assert_eq!(bytes(&stripped), bytes(&expected));
+    }
+    let frozen = BuildOptions { refit: RefitMode::None, strip: true, ..BuildOptions::default() };
+    let error = build(&model, &frozen).unwrap_err();
+    assert_eq!(error.kind(), BuildErrorKind::Options);
 }
 
 #[test]

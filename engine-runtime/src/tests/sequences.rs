@@ -148,10 +148,14 @@ fn sizes_that_data_decides_suspend_the_plan() {
     let n = toy.run("SequenceLength", &[all], &[]);
     toy.output("y", n, DType::I64);
     let engine = toy.build();
-    let x = Tensor::from_slice(&[5], &[2.0f32, 0.0, 1.0, 0.0, 0.0]);
+    // More than a plan evaluates itself.
+    let n = 1 << 18;
+    let mut values = vec![0.0f32; n];
+    values[7] = (n / 2 - 1) as f32;
+    let x = Tensor::from_slice(&[n], &values);
     assert!(matches!(plan(&engine, &[x.clone()]).rest, Rest::Suspension(_)));
     assert_eq!(run(&engine, &x).unwrap().tensors["y"].to_i64s().unwrap(), [3]);
-    let zeros = refused(&engine, &Tensor::zeros(DType::F32, &[5]));
+    let zeros = refused(&engine, &Tensor::zeros(DType::F32, &[n]));
     assert!(zeros.contains("the size of the pieces must be at least 1"), "{zeros}");
 }
 

@@ -7,6 +7,7 @@ use super::{
 use crate::args::{Fill, RequiredWeights};
 use crate::failure::{Context, Failure};
 use crate::progress::Progress;
+use conformance::verify::Refilled;
 use engine_format::{EngineFlags, Filled, SerializeFlags, Spare, WeightSource, Written};
 use engine_runtime::{LiveModule, Module};
 use refit::{FillOptions, FitSummary};
@@ -56,10 +57,12 @@ fn verified(
 ) -> Result<Filled<Written>, Failure> {
     let model = open_model(model)?;
     let policy = args.weights.changes.policy();
-    let filled = open_engine(&args.file)?.fill_into(source, policy, &Spare::default());
+    let before = open_engine(&args.file)?;
+    let filled = before.fill_into(source, policy, &Spare::default());
     let Filled { made, fit } = filled.doing(format!("filling {}", args.file.display()))?;
     let module = LiveModule::load(made, &open_device(&args.device)?)?;
-    against_model(&module, &model, Some(source), &args.file)?;
+    let refilled = Refilled { weights: source, before: &before };
+    against_model(&module, &model, Some(refilled), &args.file)?;
     let engine = module.engine();
     let mut wish = SerializeFlags::empty();
     wish.set(SerializeFlags::INCLUDE_REFIT, !args.freeze);

@@ -4,7 +4,7 @@ use super::{filled, open_engine, open_model, open_on, open_weights};
 use crate::args::{Verify, Weights};
 use crate::failure::{Exit, Failure};
 use crate::output::say;
-use conformance::verify::{Checked, Compared, VerifyError, check_probes, verify};
+use conformance::verify::{Checked, Compared, Refilled, VerifyError, check_probes, verify};
 use engine_format::WeightSource;
 use engine_onnx::Model;
 use engine_runtime::{LiveModule, Module, State};
@@ -18,10 +18,13 @@ pub fn run(args: Verify) -> Result<(), Failure> {
     let engine = open_engine(&args.file)?;
     let source = open_weights(sources, changes, &|| Ok(engine.clone()))?;
     let source = source.as_deref().map(|s| s as &dyn WeightSource);
-    let (engine, _) = filled(&args.file, engine, source, changes)?;
+    let (engine, before) = (filled(&args.file, engine.clone(), source, changes)?.0, engine);
     let module = LiveModule::load(engine, &open_on(&args.device)?)?;
     match &args.onnx {
-        Some(model) => against_model(&module, &open_model(model)?, source, &args.file),
+        Some(model) => {
+            let refilled = source.map(|weights| Refilled { weights, before: &before });
+            against_model(&module, &open_model(model)?, refilled, &args.file)
+        }
         None => against_probes(&module, &args.file),
     }
 }
@@ -33,12 +36,12 @@ pub fn run(args: Verify) -> Result<(), Failure> {
 pub(super) fn against_model(
     module: &dyn Module,
     model: &Model,
-    weights: Option<&dyn WeightSource>,
+    refilled: Option<Refilled<'_>>,
     file: &Path,
 ) -> Result<(), Failure> {
     let mut different = 0;
     for seed in SEEDS {
-        different += report(&format!("seed {seed}"), verify(module, model, weights, seed)?);
+        different += report(&format!("seed {seed}"), verify(module, model, refilled, seed)?);
     }
     if different > 0 {
         let what = format!("{different} outputs of {} differ from the model's", file.display());
