@@ -2,12 +2,12 @@
 //! whatever else the machine does shows as a difference between them; the line below is about pairs of runs, one right after the
 //! other, and says how far their ratios are spread.
 
-use conformance::inputs::run_seeded;
 use conformance::sized::SIZED;
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine_builder::{BuildOptions, RefitMode, build};
 use engine_onnx::Model;
 use engine_runtime::{Device, LiveModule, Module, RunOptions, Values};
+use engine_verify::inputs::run_seeded;
 use std::time::Instant;
 
 /// Pairs of runs.

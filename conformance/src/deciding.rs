@@ -2,9 +2,9 @@
 //! regulators. Nothing computed from a weight makes it a part of the program.
 
 use crate::graphs::{Builder, graph, int, ints, value};
-use crate::inputs;
 use engine_format::{DType, Tensor};
 use engine_onnx::proto::data_type;
+use engine_verify::inputs;
 
 /// A model in which weights decide.
 pub struct Deciding {

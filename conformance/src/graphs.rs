@@ -1,6 +1,5 @@
 //! Small hand-made ONNX models, each for one thing that refit must get right, and models with other weights.
 
-use crate::inputs;
 use crate::oracle::Tensors;
 use engine_format::{DType, Tensor};
 use engine_onnx::proto::{
@@ -8,6 +7,7 @@ use engine_onnx::proto::{
     StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
     ValueInfoProto, attribute_type, data_type,
 };
+use engine_verify::inputs;
 use prost::Message;
 
 /// A hand-made model.

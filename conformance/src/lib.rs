@@ -5,7 +5,6 @@ pub mod deciding;
 pub mod exports;
 pub mod generate;
 pub mod graphs;
-pub mod inputs;
 pub mod matrix;
 pub mod models;
 pub mod oracle;
@@ -13,7 +12,6 @@ pub mod proof;
 pub mod sized;
 pub mod soak;
 pub mod suite;
-pub mod verify;
 pub mod zoo;
 
 use engine_runtime::{Device, DeviceSelector};

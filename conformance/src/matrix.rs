@@ -4,9 +4,8 @@
 //! and refitted with others. Outputs are held bit for bit against fresh builds on the same device, and
 //! between devices by tolerance. Nothing in the table depends on the machine: a cell names classes, not values.
 
-use crate::inputs::Freedom;
 use crate::oracle::Tensors;
-use crate::{graphs, inputs, models};
+use crate::{graphs, models};
 use engine_builder::{BuildOptions, RefitMode, build};
 use engine_format::{
     Bytes, Digest, Engine, EngineFlags, FitPolicy, FormatError, FormatErrorKind, MapSource,
@@ -17,6 +16,7 @@ use engine_ops::{Tolerance, compare};
 use engine_runtime::{
     Device, LiveModule, Module, PackedModule, RefitError, RunErrorKind, State, Values,
 };
+use engine_verify::inputs::{self, Freedom};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

@@ -1,8 +1,8 @@
 //! Models of the size and structure of well-known ones with random weights, for measurements that need no download.
 
 use crate::graphs::{Builder, int, ints};
-use crate::inputs;
 use engine_format::{DType, Tensor};
+use engine_verify::inputs;
 
 /// A model of a real one's size.
 pub struct Sized {

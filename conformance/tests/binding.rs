@@ -4,12 +4,12 @@
 use conformance::assets::MINILM_L6_CHECKPOINT;
 use conformance::exports::{Exported, export, has_torch};
 use conformance::oracle::{Tensors, onnxruntime};
-use conformance::verify::{Refilled, verify};
 use engine_builder::{Binding, BindingReport, BuildOptions, build_bound};
 use engine_format::{Engine, FitPolicy, Tensor, WeightSource};
 use engine_onnx::Model;
 use engine_ops::{Tolerance, compare};
 use engine_runtime::{Device, LiveModule, Module};
+use engine_verify::verify::{Refilled, verify};
 use std::path::Path;
 
 /// What exporters and ONNX Runtime make of the order of additions.

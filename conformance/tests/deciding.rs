@@ -3,7 +3,6 @@
 
 use conformance::deciding::{DECIDING, Deciding};
 use conformance::devices;
-use conformance::inputs::{Freedom, Sizes, all_tensors, seeded};
 use conformance::oracle::Tensors;
 use conformance::proof::prove;
 use engine_builder::{BuildOptions, build};
@@ -11,6 +10,7 @@ use engine_format::{Engine, FitPolicy, MapSource, SerializeFlags};
 use engine_onnx::Model;
 use engine_ops::Tolerance;
 use engine_runtime::{LiveModule, Module, PackedModule, Values};
+use engine_verify::inputs::{Freedom, Sizes, all_tensors, seeded};
 use std::collections::BTreeSet;
 
 /// Seeds of the weights.

@@ -3,7 +3,6 @@
 
 use conformance::generate::{image_model, row_model};
 use conformance::graphs::{SKETCHES, with_other_weights};
-use conformance::inputs::{Freedom, Sizes, all_tensors, seeded};
 use conformance::models::MODELS;
 use conformance::oracle::Tensors;
 use conformance::proof::{agree, prove};
@@ -13,6 +12,7 @@ use engine_format::Engine;
 use engine_onnx::Model;
 use engine_ops::Tolerance;
 use engine_runtime::{Device, LiveModule, Module, Values};
+use engine_verify::inputs::{Freedom, Sizes, all_tensors, seeded};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 

@@ -1,7 +1,6 @@
 //! What is done with an engine, wherever it is from.
 
 use crate::choices::Choices;
-use conformance::inputs::{Freedom, Sizes, seeded};
 use engine_format::{
     Attr, Block, Bytes, Dim, Engine, EngineFlags, MapSource, Port, SerializeFlags, Tensor,
 };
@@ -9,6 +8,7 @@ use engine_runtime::{
     Cancel, Device, LiveModule, MemoryLimits, Module, PackedModule, RunError, RunErrorKind,
     RunOptions, Values,
 };
+use engine_verify::inputs::{Freedom, Sizes, seeded};
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -8,7 +8,6 @@ use super::case::Case;
 use super::failure::{Failure, Stage, at};
 use super::value;
 use crate::graphs::with_weights;
-use crate::inputs::all_tensors;
 use crate::oracle::Tensors;
 use crate::proof::prove;
 use engine_builder::{BuildOptions, build};
@@ -16,6 +15,7 @@ use engine_format::{Attr, Block, DType};
 use engine_onnx::Model;
 use engine_ops::lookup;
 use engine_runtime::Device;
+use engine_verify::inputs::all_tensors;
 
 /// Holds a case to the promises and gives back how many weights were replaced for it: none where its inputs are made up or no
 /// tensors, or its results are drawn by chance.

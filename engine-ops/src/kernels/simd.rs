@@ -90,6 +90,24 @@ pub(crate) struct Kernels {
     pub(crate) lanes_of_taps: unsafe fn(&Lanes),
 }
 
+/// The body for every index below a constant, written out. What is indexed by such a number is in registers from the start: a loop
+/// would have to be unrolled for that first, which compilers do or do not depending on how a crate is cut and linked.
+macro_rules! unrolled {
+    ($i:ident < $n:expr => $body:block) => {
+        $crate::kernels::simd::unrolled!($i, $n, $body, [0 1 2 3 4 5 6 7 8 9 10 11])
+    };
+    ($i:ident < 4 and $n:expr => $body:block) => {
+        $crate::kernels::simd::unrolled!($i, $n, $body, [0 1 2 3])
+    };
+    ($i:ident, $n:expr, $body:block, [$($at:literal)*]) => {
+        $(if $at < $n {
+            let $i: usize = $at;
+            $body
+        })*
+    };
+}
+pub(crate) use unrolled;
+
 /// Instantiates the kernels for one instruction set.
 macro_rules! instantiate {
     ($table:ident, $name:literal, $simd:ty $(, $feature:literal)?) => {

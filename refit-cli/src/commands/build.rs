@@ -4,12 +4,12 @@ use super::{human, open_model, open_sources, print_json};
 use crate::args::{Build, Probes, RefitMode};
 use crate::failure::{Exit, Failure};
 use crate::output::{remark, to_stdout};
-use conformance::verify::with_probes;
 use engine_builder::{
     BindMap, Binding, BindingReport, BuildError, BuildErrorKind, BuildOptions, build_bound,
     build_with_report,
 };
 use engine_format::{SerializeFlags, WeightClass, WeightSource};
+use engine_verify::verify::with_probes;
 use refit::{BoxedSource, FillOptions, OnnxSource};
 use serde::Serialize;
 use std::path::Path;

@@ -2,9 +2,9 @@
 
 use super::operators;
 use crate::failure::{Context, Failure};
-use conformance::inputs::{random, run_seeded};
 use engine_format::{Engine, EngineFlags, FitPolicy, MapSource};
 use engine_runtime::{Device, LiveModule, Module, Values};
+use engine_verify::inputs::{random, run_seeded};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;

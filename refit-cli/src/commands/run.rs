@@ -5,11 +5,11 @@ use crate::args::{Path as ModulePath, Run};
 use crate::failure::{Context, Exit, Failure};
 use crate::output::{remark, say};
 use crate::results::{Destination, Place, named_apart};
-use conformance::inputs::run_seeded;
 use engine_format::{Bytes, Engine, Port, SerializeFlags, Tensor};
 use engine_runtime::{
     Device, LiveModule, Module, Outputs, PackedModule, RunOptions, Value, Values,
 };
+use engine_verify::inputs::run_seeded;
 use refit::{FitSummary, npy};
 use serde::Serialize;
 use std::io::Read;

@@ -4,10 +4,10 @@ use super::{filled, open_engine, open_model, open_on, open_weights};
 use crate::args::{Verify, Weights};
 use crate::failure::{Exit, Failure};
 use crate::output::say;
-use conformance::verify::{Checked, Compared, Refilled, VerifyError, check_probes, verify};
 use engine_format::WeightSource;
 use engine_onnx::Model;
 use engine_runtime::{LiveModule, Module, State};
+use engine_verify::verify::{Checked, Compared, Refilled, VerifyError, check_probes, verify};
 use std::path::Path;
 
 /// Seeds of the inputs that are compared.

@@ -1,12 +1,12 @@
 //! `cargo xtask bench models`: how fast models run, beside what users would otherwise take, in one run on one machine.
 
 use super::PAUSE;
-use ::conformance::inputs::{Sizes, all_tensors, run_seeded_at};
 use ::conformance::models::MODELS;
 use ::conformance::oracle::{Peer, Tensors};
 use engine_builder::{BuildOptions, build};
 use engine_onnx::Model;
 use engine_runtime::{CpuOptions, Device, LiveModule, Module, Values};
+use engine_verify::inputs::{Sizes, all_tensors, run_seeded_at};
 use miette::{IntoDiagnostic, Result, WrapErr, ensure, miette};
 use std::path::PathBuf;
 use std::thread::sleep;

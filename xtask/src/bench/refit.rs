@@ -1,13 +1,13 @@
 //! `cargo xtask bench refit`: what a refit costs, held against reading and digesting the same bytes on the same threads.
 
 use super::{Times, first_output, memory, milliseconds, ratio};
-use ::conformance::inputs::{all_tensors, run_seeded};
 use ::conformance::sized::SIZED;
 use clap::Args;
 use engine_builder::{BuildOptions, RefitMode, build};
 use engine_format::{DType, Digest, Engine, FitPolicy, SerializeFlags, Tensor};
 use engine_onnx::Model;
 use engine_runtime::{CpuOptions, Device, Inputs, LiveModule, Module, Values};
+use engine_verify::inputs::{all_tensors, run_seeded};
 use miette::{IntoDiagnostic, Result, miette};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};

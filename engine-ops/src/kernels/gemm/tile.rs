@@ -4,7 +4,7 @@
 //! block of `k` and in the output between blocks. So its bits depend neither on how the output is cut into tiles nor on
 //! how `k` is cut into blocks. [`dots`] is the exception: lanes of partial sums, for operands that lie along `k`.
 
-use crate::kernels::simd::Simd;
+use crate::kernels::simd::{Simd, unrolled};
 
 /// A few rows of the left operand times one tile of columns, over one block of `k`.
 #[derive(Clone, Copy)]
@@ -150,42 +150,38 @@ unsafe fn tile<S: Simd, B: Rows, const R: usize, const W: usize>(
         let zero = S::splat(0.0);
         let mut sums = [[zero; W]; R];
         if !p.first {
-            for (r, row) in sums.iter_mut().enumerate() {
-                for (w, sum) in row.iter_mut().enumerate() {
+            unrolled!(r < R => {
+                unrolled!(w < 4 and W => {
                     let from = c.add(r * p.c_stride + w * S::LANES);
-                    *sum = match cols.saturating_sub(w * S::LANES) {
+                    sums[r][w] = match cols.saturating_sub(w * S::LANES) {
                         0 => zero,
                         n if n < S::LANES => S::load_first(from, n),
                         _ => S::load(from),
                     };
-                }
-            }
+                });
+            });
         }
         let mut a = p.a;
         for k in 0..p.k {
             let b = of.row(b, k);
             let mut columns = [zero; W];
-            for (w, column) in columns.iter_mut().enumerate() {
-                *column = S::load(b.add(w * S::LANES));
-            }
-            for (r, row) in sums.iter_mut().enumerate() {
+            unrolled!(w < 4 and W => { columns[w] = S::load(b.add(w * S::LANES)); });
+            unrolled!(r < R => {
                 let x = S::splat(*a.add(r));
-                for (sum, &column) in row.iter_mut().zip(&columns) {
-                    *sum = S::fma(x, column, *sum);
-                }
-            }
+                unrolled!(w < 4 and W => { sums[r][w] = S::fma(x, columns[w], sums[r][w]); });
+            });
             a = a.add(R);
         }
-        for (r, row) in sums.iter().enumerate() {
-            for (w, &sum) in row.iter().enumerate() {
+        unrolled!(r < R => {
+            unrolled!(w < 4 and W => {
                 let to = c.add(r * p.c_stride + w * S::LANES);
                 match cols.saturating_sub(w * S::LANES) {
                     0 => {}
-                    n if n < S::LANES => S::store_first(to, n, sum),
-                    _ => S::store(to, sum),
+                    n if n < S::LANES => S::store_first(to, n, sums[r][w]),
+                    _ => S::store(to, sums[r][w]),
                 }
-            }
-        }
+            });
+        });
     }
 }
 
@@ -252,22 +248,18 @@ unsafe fn dot_tile<S: Simd, const R: usize, const C: usize>(d: &Dots, i: usize, 
         while at < d.k {
             let rest = d.k - at;
             let mut columns = [S::splat(0.0); C];
-            for (c, column) in columns.iter_mut().enumerate() {
-                *column = part::<S>(b.add(c * d.b_stride + at), rest);
-            }
-            for (r, row) in sums.iter_mut().enumerate() {
+            unrolled!(c < 4 and C => { columns[c] = part::<S>(b.add(c * d.b_stride + at), rest); });
+            unrolled!(r < 4 and R => {
                 let x = part::<S>(a.add(r * d.a_stride + at), rest);
-                for (sum, &column) in row.iter_mut().zip(&columns) {
-                    *sum = S::fma(x, column, *sum);
-                }
-            }
+                unrolled!(c < 4 and C => { sums[r][c] = S::fma(x, columns[c], sums[r][c]); });
+            });
             at += S::LANES;
         }
-        for (r, row) in sums.iter().enumerate() {
-            for (c, &sum) in row.iter().enumerate() {
-                *d.c.add((i + r) * d.c_stride + j + c) = S::sum(sum);
-            }
-        }
+        unrolled!(r < 4 and R => {
+            unrolled!(c < 4 and C => {
+                *d.c.add((i + r) * d.c_stride + j + c) = S::sum(sums[r][c]);
+            });
+        });
     }
 }
 

@@ -4,7 +4,7 @@
 //! bits do not depend on how outputs and terms are cut.
 
 use super::BLOCK;
-use crate::kernels::simd::Simd;
+use crate::kernels::simd::{Simd, unrolled};
 
 /// Terms of a sum that are neighbours in memory: channels of one block at one tap.
 #[derive(Clone, Copy, Debug)]
@@ -91,11 +91,9 @@ unsafe fn sums<S: Simd, const R: usize, const W: usize, const STEP: usize>(t: &T
         };
         let mut sums = [[S::splat(0.0); W]; R];
         if !t.first {
-            for (r, row) in sums.iter_mut().enumerate() {
-                for (w, sum) in row.iter_mut().enumerate() {
-                    *sum = S::load(output(r, w));
-                }
-            }
+            unrolled!(r < R => {
+                unrolled!(w < 4 and W => { sums[r][w] = S::load(output(r, w)); });
+            });
         }
         let mut weights = t.w;
         for i in 0..t.count {
@@ -103,24 +101,20 @@ unsafe fn sums<S: Simd, const R: usize, const W: usize, const STEP: usize>(t: &T
             let x = t.x.add(run.offset);
             for c in 0..run.channels {
                 let mut lanes = [S::splat(0.0); W];
-                for (w, lanes) in lanes.iter_mut().enumerate() {
+                unrolled!(w < 4 and W => {
                     let (block, within) = place(w);
-                    *lanes = S::load(weights.add(block * t.w_block + within));
-                }
-                for (r, row) in sums.iter_mut().enumerate() {
+                    lanes[w] = S::load(weights.add(block * t.w_block + within));
+                });
+                unrolled!(r < R => {
                     let x = S::splat(*x.add(r * step + c));
-                    for (sum, &lanes) in row.iter_mut().zip(&lanes) {
-                        *sum = S::fma(x, lanes, *sum);
-                    }
-                }
+                    unrolled!(w < 4 and W => { sums[r][w] = S::fma(x, lanes[w], sums[r][w]); });
+                });
                 weights = weights.add(BLOCK);
             }
         }
-        for (r, row) in sums.iter().enumerate() {
-            for (w, &sum) in row.iter().enumerate() {
-                S::store(output(r, w), sum);
-            }
-        }
+        unrolled!(r < R => {
+            unrolled!(w < 4 and W => { S::store(output(r, w), sums[r][w]); });
+        });
     }
 }
 
@@ -183,19 +177,19 @@ unsafe fn each<S: Simd, const R: usize, const W: usize>(t: &Lanes, lane: usize) 
             for kw in 0..t.cols.0 {
                 let weights = t.w.add(kh * t.w_row + kw * BLOCK + lane);
                 let x = t.x.add(kh * t.rows.1 + kw * t.cols.1 + lane);
-                for w in 0..W {
+                unrolled!(w < 4 and W => {
                     let weight = S::load(weights.add(w * S::LANES));
-                    for (r, row) in sums.iter_mut().enumerate() {
+                    unrolled!(r < R => {
                         let x = S::load(x.add(r * t.step + w * S::LANES));
-                        row[w] = S::fma(x, weight, row[w]);
-                    }
-                }
+                        sums[r][w] = S::fma(x, weight, sums[r][w]);
+                    });
+                });
             }
         }
-        for (r, row) in sums.iter().enumerate() {
-            for (w, &sum) in row.iter().enumerate() {
-                S::store(t.y.add(r * BLOCK + lane + w * S::LANES), sum);
-            }
-        }
+        unrolled!(r < R => {
+            unrolled!(w < 4 and W => {
+                S::store(t.y.add(r * BLOCK + lane + w * S::LANES), sums[r][w]);
+            });
+        });
     }
 }

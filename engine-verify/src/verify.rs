@@ -1,11 +1,10 @@
 //! An engine against the unoptimised graph of its model, and against the probes it carries.
 
 use crate::inputs::{all_tensors, run_seeded};
-use crate::oracle::Tensors;
 use engine_builder::{BindMap, Binding, BuildError, BuildOptions, build, build_bound};
 use engine_format::{
-    Alias, Digest, Engine, FitError, FitPolicy, FormatError, MapSource, Probe, SourceError, Weight,
-    WeightClass, WeightSource,
+    Alias, Digest, Engine, FitError, FitPolicy, FormatError, MapSource, Probe, SourceError, Tensor,
+    Weight, WeightClass, WeightSource,
 };
 use engine_onnx::Model;
 use engine_ops::{Agreement, Mismatch, Tolerance, compare};
@@ -13,7 +12,7 @@ use engine_runtime::{
     Device, LiveModule, LoadError, Module, Outputs, RunError, RunOptions, Values,
 };
 use refit::OnnxSource;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// |a − b| ≤ 1e-5 + 1e-4·|b|: what optimisation and another device may change.
 pub const TOLERANCE: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
@@ -195,6 +194,9 @@ fn bound_again(
     let (bound, ..) = build_bound(model, options, &binding).map_err(VerifyError::Bind)?;
     Ok(bound)
 }
+
+/// Tensors by name.
+type Tensors = BTreeMap<String, Tensor>;
 
 fn compare_outputs(found: Tensors, expected: Tensors) -> Result<Vec<Compared>, VerifyError> {
     if !found.keys().eq(expected.keys()) {

@@ -1,10 +1,9 @@
 //! Inputs made up from a seed, for runs that are about agreement and not about meaning.
 
-use crate::oracle::Tensors;
 use engine_format::size::byte_len;
 use engine_format::{Bytes, DType, Dim, Port, Tensor};
 use engine_runtime::{
-    MemoryLimits, Module, Outputs, RunError, RunErrorKind, RunOptions, Value, Values,
+    Inputs, MemoryLimits, Module, Outputs, RunError, RunErrorKind, RunOptions, Value, Values,
 };
 use half::{bf16, f16};
 use std::collections::BTreeMap;
@@ -154,7 +153,7 @@ pub fn seeded(
 }
 
 /// The same values as tensors; `None` if one is a sequence or absent.
-pub fn all_tensors(values: Values) -> Option<Tensors> {
+pub fn all_tensors(values: Values) -> Option<Inputs> {
     let tensor = |(name, value)| match value {
         Value::Tensor(tensor) => Some((name, tensor)),
         Value::Sequence(_) | Value::Absent => None,

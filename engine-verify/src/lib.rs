@@ -1,0 +1,8 @@
+//! Holds engines against the models they were built from, and against their own probes.
+//!
+//! [`inputs`] makes up inputs from a seed; [`verify`](mod@verify) runs an engine and its model's unoptimised graph on them and
+//! compares. Front ends use it to check what a user built or filled; `conformance` uses it to check refit itself.
+#![forbid(unsafe_code)]
+
+pub mod inputs;
+pub mod verify;
