@@ -6,7 +6,7 @@ use engine_builder::{BuildOptions, build};
 use engine_format::{Bytes, Engine, SerializeFlags};
 use engine_onnx::Model;
 use engine_ops::{Tolerance, compare};
-use engine_runtime::gpu::Obstacle;
+use engine_runtime::Obstacle;
 use engine_runtime::{Device, LiveModule, Module, PackedModule};
 
 /// Names that begin so, and how far their floats may be from ONNX Runtime's; the first that fits counts. Integers are exact.

@@ -1,8 +1,8 @@
 //! What a device does for a session: keep constants, lower segments, run them.
 
 use crate::error::RunError;
-use crate::gpu::Placement;
 use crate::options::RunOptions;
+use crate::placement::Placement;
 use crate::plan::Segment;
 use engine_format::{Tensor, ValueId};
 use engine_ops::cpu::Draws;

@@ -270,9 +270,7 @@ impl Device {
                 let backend = Arc::new(CpuBackend::new(CpuOptions { pool, ..options.clone() }));
                 Box::new(Loaded::new(backend, program, constants, self.limits)?)
             }
-            Kind::Gpu(gpu) => {
-                Box::new(Loaded::new(Arc::new(gpu.clone()), program, constants, self.limits)?)
-            }
+            Kind::Gpu(gpu) => gpu.runner(program, constants, self.limits)?,
         })
     }
 }

@@ -3,9 +3,9 @@
 use crate::backend::{Backend, Constants};
 use crate::cpu::kernel;
 use crate::error::RunError;
-use crate::gpu::Placement;
 use crate::limits::MemoryLimits;
 use crate::options::RunOptions;
+use crate::placement::Placement;
 use crate::plan::item::Given;
 use crate::plan::program::Program;
 use crate::plan::walk::ResidentMetas;

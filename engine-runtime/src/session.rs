@@ -2,9 +2,9 @@
 
 use crate::backend::{Backend, Run};
 use crate::error::RunError;
-use crate::gpu::{Obstacle, Placement};
 use crate::limits::MemoryLimits;
 use crate::options::RunOptions;
+use crate::placement::{Obstacle, Placement};
 use crate::plan::Segment;
 use crate::plan::cache::{Cache, CacheLimits, Key};
 use crate::plan::item::Given;

@@ -9,7 +9,8 @@ use engine_format::{
     Attr, Attrs, Block, DType, Digest, Dim, Engine, EngineFlags, EngineParts, FitPolicy, Form,
     Literal, MapSource, Node, Port, Tensor, ValueId, Weight, WeightClass, WeightData,
 };
-use engine_runtime::gpu::{GpuOptions, Obstacle};
+use engine_runtime::Obstacle;
+use engine_runtime::gpu::GpuOptions;
 use engine_runtime::{Device, Inputs, LiveModule, Module, PackedModule};
 use std::collections::BTreeMap;
 

@@ -10,7 +10,8 @@ use engine_ops::case::Case;
 use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, Draws, TensorMeta, TensorMut, TensorRef};
 use engine_ops::infer::{Facts, InferCtx};
 use engine_ops::{Kind, OpDef, TABLE, compare};
-use engine_runtime::gpu::{GpuDevice, GpuOptions, Obstacle};
+use engine_runtime::Obstacle;
+use engine_runtime::gpu::{GpuDevice, GpuOptions};
 use support::device;
 
 #[test]

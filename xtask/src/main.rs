@@ -10,6 +10,7 @@ mod codegen;
 mod conformance;
 mod demo;
 mod fuzz;
+mod lean;
 mod python;
 mod suite;
 mod test;
@@ -68,6 +69,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Builds a program that only loads, refits and runs engines on the CPU, and prints its size.
+    Lean,
     /// Lists the GPU adapters that this process sees; ends with 1 if there is none.
     #[command(hide = true)]
     Adapters,
@@ -96,6 +99,7 @@ fn main() -> Result<()> {
         Verb::Codegen { check } => codegen::run(root, check),
         Verb::Fuzz { arguments } => fuzz::run(root, &arguments),
         Verb::Python { release, arguments } => python::run(root, release, &arguments),
+        Verb::Lean => lean::run(root),
         Verb::Adapters => adapters(),
     }
 }

@@ -8,7 +8,7 @@ use engine_builder::{BuildOptions, build};
 use engine_format::{Engine, FitPolicy, MapSource, SerializeFlags};
 use engine_onnx::{AttrValue, Graph, Model};
 use engine_ops::compare;
-use engine_runtime::gpu::Placement;
+use engine_runtime::Placement;
 use engine_runtime::{Device, LiveModule, Module, PackedModule, RunOptions, Value, Values};
 use std::any::Any;
 use std::collections::BTreeSet;

@@ -52,6 +52,13 @@ impl<T: Copy, A: Copy, S: Fn(A, T) -> A, F: Fn(A, [usize; 3]) -> T> Loop for Row
             let row = self.first + r;
             let x = &self.x[row / rows * plane..][..plane];
             let at = [row % rows / h.output, row % h.output];
+            if let (true, Ok(y)) = (w.is_still(), <&mut [T; REGISTER]>::try_from(&mut *y)) {
+                let sums = register(self.axes, x, at, self.init, self.step);
+                for (i, (y, &sum)) in y.iter_mut().zip(&sums).enumerate() {
+                    *y = (self.finish)(sum, [at[0], at[1], i]);
+                }
+                continue;
+            }
             for (s, y) in y.chunks_mut(STRIP).enumerate() {
                 let mut sums = [self.init; STRIP];
                 strip(self.axes, x, at, s * STRIP, &mut sums[..y.len()], self.step);
@@ -61,6 +68,32 @@ impl<T: Copy, A: Copy, S: Fn(A, T) -> A, F: Fn(A, [usize; 3]) -> T> Loop for Row
             }
         }
     }
+}
+
+/// Elements of the widest register there is, and channels of a block.
+const REGISTER: usize = 16;
+
+/// Reduces the windows of the one row of outputs at a position, along which nothing happens: the channels of a block.
+#[inline(always)]
+fn register<T: Copy, A: Copy>(
+    [d, h, _]: &[Axis; 3],
+    x: &[T],
+    at: [usize; 2],
+    init: A,
+    step: &impl Fn(A, T) -> A,
+) -> [A; REGISTER] {
+    let mut sums = [init; REGISTER];
+    let lines = x.as_chunks::<REGISTER>().0;
+    for kd in d.inside(at[0]) {
+        let z = at[0] * d.stride + kd * d.dilation - d.before;
+        for kh in h.inside(at[1]) {
+            let v = at[1] * h.stride + kh * h.dilation - h.before;
+            for (sum, &x) in sums.iter_mut().zip(&lines[z * h.input + v]) {
+                *sum = step(*sum, x);
+            }
+        }
+    }
+    sums
 }
 
 /// Reduces the windows of neighbouring outputs in one row, from output `first` on.
@@ -95,23 +128,12 @@ fn strip<T: Copy, A: Copy>(
     }
 }
 
-/// Elements of the widest register there is.
-const REGISTER: usize = 16;
-
 /// Takes elements that are `stride` apart into one sum each. Loops and pairs that the compiler turns into vectors.
 #[inline(always)]
 fn take_in<T: Copy, A: Copy>(sums: &mut [A], line: &[T], stride: usize, step: &impl Fn(A, T) -> A) {
     match stride {
         1 => {
-            // Few outputs of many taps, as the mean of an image in blocks has them: a register at a time.
-            let (registers, rest) = sums.as_chunks_mut::<REGISTER>();
-            let (lines, _) = line.as_chunks::<REGISTER>();
-            for (sums, line) in registers.iter_mut().zip(lines) {
-                for (sum, &x) in sums.iter_mut().zip(line) {
-                    *sum = step(*sum, x);
-                }
-            }
-            for (sum, &x) in rest.iter_mut().zip(&line[registers.len() * REGISTER..]) {
+            for (sum, &x) in sums.iter_mut().zip(line) {
                 *sum = step(*sum, x);
             }
         }

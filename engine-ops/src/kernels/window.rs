@@ -201,6 +201,11 @@ impl Axis {
         from.min(end)..end
     }
 
+    /// Whether nothing happens along this axis: outputs are inputs.
+    pub(crate) fn is_still(&self) -> bool {
+        self.kernel == 1 && self.stride == 1 && self.before == 0 && self.input == self.output
+    }
+
     /// The taps at an output that are not on padding.
     pub(crate) fn inside(&self, output: usize) -> std::ops::Range<usize> {
         let first = output * self.stride;

@@ -170,14 +170,13 @@ impl Plan {
     }
 
     fn way(&self) -> Way {
-        let still = |a: &Axis| a.kernel == 1 && a.stride == 1 && a.input == a.output;
         let whole = |a: &Axis| {
             a.output == 1
                 && a.kernel == a.input
                 && a.before == 0
                 && (a.kernel == 1 || a.dilation == 1)
         };
-        match self.axes.iter().all(still) {
+        match self.axes.iter().all(Axis::is_still) {
             _ if self.groups == 1 && self.axes.iter().all(whole) => Way::Whole,
             true => Way::Pointwise,
             false if self.filters <= FEW_FILTERS => Way::Direct,

@@ -136,11 +136,13 @@ pub(super) trait Greatest: Element + PartialOrd {
     /// What an empty window gives.
     const LEAST: Self;
 
-    /// Whether this element takes the place of `best`: it is greater, or the first NaN.
+    /// Whether this element takes the place of `best`: it is greater, or the first NaN. Without branches, so that it is done to
+    /// whole registers.
+    #[inline(always)]
     fn beats(self, best: Self) -> bool {
         #[expect(clippy::eq_op, reason = "only NaN differs from itself")]
         let (own, other) = (self != self, best != best);
-        self > best || (own && !other)
+        (self > best) | (own & !other)
     }
 }
 

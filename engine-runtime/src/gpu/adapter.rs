@@ -1,53 +1,9 @@
 //! Which GPUs there are, and which one is taken.
 
+use super::choice::{AdapterSummary, GpuChoice, SOFTWARE_GPU};
 use super::error::{GpuError, GpuErrorKind};
-use std::fmt;
 use std::sync::LazyLock;
 use wgpu::{Adapter, Backends, DeviceType, Instance, InstanceDescriptor, InstanceFlags};
-
-/// Name of the environment variable that lets software adapters count as GPUs when set to `1`.
-pub const SOFTWARE_GPU: &str = "REFIT_SOFTWARE_GPU";
-
-/// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GpuChoice {
-    /// The first eligible adapter: a hardware GPU, or a software one under [`SOFTWARE_GPU`].
-    First,
-    /// The eligible adapter at this position of the list that [`adapters`] gives.
-    Index(usize),
-    /// The first adapter, software ones included, whose name contains this text, whatever its case.
-    Named(String),
-}
-
-impl fmt::Display for GpuChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GpuChoice::First => f.write_str("gpu"),
-            GpuChoice::Index(i) => write!(f, "gpu:{i}"),
-            GpuChoice::Named(name) => f.write_str(name),
-        }
-    }
-}
-
-/// An adapter that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdapterSummary {
-    /// The driver's name for it.
-    pub name: String,
-    /// The graphics interface it is reached through.
-    pub backend: String,
-    /// Whether it computes on the CPU.
-    pub software: bool,
-    /// Driver and version, as the driver says it.
-    pub driver: String,
-}
-
-impl fmt::Display for AdapterSummary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.software { ", software" } else { "" };
-        write!(f, "{} ({}{kind})", self.name, self.backend)
-    }
-}
 
 impl AdapterSummary {
     pub(crate) fn of(info: &wgpu::AdapterInfo) -> Self {
@@ -98,11 +54,6 @@ fn rank(kind: DeviceType) -> u8 {
     }
 }
 
-/// Whether the environment lets software adapters count as GPUs.
-fn software_allowed() -> bool {
-    std::env::var_os(SOFTWARE_GPU).is_some_and(|v| v == "1")
-}
-
 /// The adapter that `choice` names.
 pub(crate) fn choose(choice: &GpuChoice) -> Result<Adapter, GpuError> {
     let mut found = found();
@@ -112,6 +63,11 @@ pub(crate) fn choose(choice: &GpuChoice) -> Result<Adapter, GpuError> {
         Some(i) => Ok(found.swap_remove(i)),
         None => Err(not_found(choice, &all)),
     }
+}
+
+/// Whether the environment lets software adapters count as GPUs.
+fn software_allowed() -> bool {
+    std::env::var_os(SOFTWARE_GPU).is_some_and(|v| v == "1")
 }
 
 /// Position in `all` of the adapter that `choice` names.

@@ -3,13 +3,17 @@
 use super::context::Lease;
 use super::device::GpuDevice;
 use super::error::{GpuError, GpuErrorKind};
-use super::lower::{GpuLowered, Op, Placement};
+use super::lower::{GpuLowered, Op};
 use super::resident::GpuResident;
 use super::transfer::Readback;
 use crate::backend::{Backend, Constants, Finished, Run};
 use crate::cpu::kernel::{evaluate, node_error, tensor};
 use crate::error::{RunError, RunErrorKind};
+use crate::limits::MemoryLimits;
+use crate::placement::Placement;
+use crate::plan::program::Program;
 use crate::plan::{Operand, Place, Segment};
+use crate::runner::{Loaded, Runner};
 use crate::threads;
 use engine_format::{Bytes, Tensor};
 use engine_ops::cpu::{TensorMeta, TensorRef};
@@ -30,6 +34,18 @@ pub struct Carried {
 struct OnDevice {
     buffer: Buffer,
     _lease: Arc<Lease>,
+}
+
+impl GpuDevice {
+    /// A program with its constants here.
+    pub(crate) fn runner(
+        &self,
+        program: Arc<Program>,
+        constants: Constants,
+        limits: MemoryLimits,
+    ) -> Result<Box<dyn Runner>, RunError> {
+        Ok(Box::new(Loaded::new(Arc::new(self.clone()), program, constants, limits)?))
+    }
 }
 
 impl Backend for GpuDevice {

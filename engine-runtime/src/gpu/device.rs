@@ -1,32 +1,13 @@
 //! An opened GPU.
 
-use super::adapter::{self, AdapterSummary, GpuChoice};
+use super::adapter;
+use super::choice::{AdapterSummary, GpuChoice, GpuOptions};
 use super::error::{GpuError, GpuErrorKind};
 use super::pipeline::PipelineCache;
 use engine_ops::gpu::GpuLimits;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use wgpu::{DeviceDescriptor, ErrorFilter, Features, Limits, MemoryHints, PollType};
-
-/// How a GPU is opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GpuOptions {
-    /// Ask for no more than what every WebGPU implementation has, even if the adapter has more.
-    pub baseline: bool,
-    /// Operators that run on the CPU although they have a GPU kernel: to find a wrong kernel by halving, and for tests.
-    pub on_cpu: Vec<String>,
-}
-
-/// Name of the environment variable that sets [`GpuOptions::baseline`] when it is `1`.
-pub const GPU_BASELINE: &str = "REFIT_GPU_BASELINE";
-
-impl GpuOptions {
-    /// The defaults, changed by what the environment asks for.
-    pub fn from_env() -> Self {
-        let baseline = std::env::var_os(GPU_BASELINE).is_some_and(|v| v == "1");
-        Self { baseline, ..Self::default() }
-    }
-}
 
 /// Features that kernels or measurements make use of where the adapter has them; none is ever required.
 const USEFUL: Features = Features::SUBGROUP.union(Features::TIMESTAMP_QUERY);
@@ -52,6 +33,19 @@ struct Inner {
 impl fmt::Debug for GpuDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "GpuDevice({})", self.inner.adapter)
+    }
+}
+
+impl GpuError {
+    /// What wgpu reported while `place` was worked on; validation errors are of `kind`.
+    pub(crate) fn from_wgpu(kind: GpuErrorKind, place: &str, error: &wgpu::Error) -> Self {
+        match error {
+            wgpu::Error::OutOfMemory { .. } => {
+                Self::new(GpuErrorKind::OutOfMemory, place, "the GPU is out of memory")
+            }
+            wgpu::Error::Validation { description, .. }
+            | wgpu::Error::Internal { description, .. } => Self::new(kind, place, description),
+        }
     }
 }
 

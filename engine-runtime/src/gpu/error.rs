@@ -51,17 +51,6 @@ impl GpuError {
         Self(Box::new(Inner { kind, place: place.into(), message: message.into() }))
     }
 
-    /// What wgpu reported while `place` was worked on; validation errors are of `kind`.
-    pub(crate) fn from_wgpu(kind: GpuErrorKind, place: &str, error: &wgpu::Error) -> Self {
-        match error {
-            wgpu::Error::OutOfMemory { .. } => {
-                Self::new(GpuErrorKind::OutOfMemory, place, "the GPU is out of memory")
-            }
-            wgpu::Error::Validation { description, .. }
-            | wgpu::Error::Internal { description, .. } => Self::new(kind, place, description),
-        }
-    }
-
     /// The class of the error.
     pub fn kind(&self) -> GpuErrorKind {
         self.0.kind

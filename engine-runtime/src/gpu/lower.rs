@@ -4,30 +4,19 @@ use super::context::Pool;
 use super::device::GpuDevice;
 use super::error::GpuError;
 use super::launch::LaunchList;
-use super::obstacle::Obstacle;
 use super::pipeline::Trust;
 use super::resident::upload;
 use super::single::Node;
 use super::words::gpu_len;
 use crate::cpu::kernel::node_error;
 use crate::error::{RunError, RunErrorKind};
+use crate::placement::{Obstacle, Placement};
 use crate::plan::{Operand, Place, Segment, Step, assign};
 use engine_ops::cpu::TensorMeta;
 use engine_ops::gpu::{Bind, GpuProgram};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wgpu::Buffer;
-
-/// Where one step of a plan runs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Placement {
-    /// Path of the node in the model.
-    pub path: Arc<str>,
-    /// Name of the operator.
-    pub op: &'static str,
-    /// Why it runs on the CPU; `None` if it runs on the GPU.
-    pub obstacle: Option<Obstacle>,
-}
 
 /// One thing that a run does.
 #[derive(Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use super::{
 use crate::device::Device;
 use crate::error::{LoadError, RefitError, RunError};
 use crate::executor::{Executor, Outputs, Programs};
-use crate::gpu::Placement;
 use crate::options::{RefitOptions, RunOptions};
+use crate::placement::Placement;
 use crate::value::Values;
 use engine_format::{
     Digest, Engine, EngineFlags, Filled, FormatError, Port, SerializeFlags, WeightSource,

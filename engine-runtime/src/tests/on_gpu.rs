@@ -6,7 +6,8 @@ use super::loops::while_small;
 use super::suspend::{choice, twice};
 use super::toy::{Toy, bits, close, floats, live, model, run, weights, x};
 use crate::executor::{Executor, Programs};
-use crate::gpu::{GpuChoice, GpuDevice, GpuOptions, Obstacle, adapters};
+use crate::gpu::{GpuChoice, GpuDevice, GpuOptions, adapters};
+use crate::placement::Obstacle;
 use crate::{Device, Inputs, LiveModule, Module, RunOptions};
 use engine_format::{Attr, DType, Engine, EngineFlags, FitPolicy, Tensor};
 

@@ -112,7 +112,7 @@ fn a_tensor_is_taken_apart_in_one_step_whatever_its_pieces() {
     assert_eq!(result(&pieces(Some(&[1]), true, 0, 4), &x), (vec![1, 2], last));
     // Empty pieces are pieces.
     assert_eq!(result(&pieces(Some(&[0, 5, 0]), false, 1, 2), &x), (vec![0, 2], vec![]));
-    assert_eq!(steps(&pieces(Some(&[2]), true, 1, -1), &[x.clone()]), ["Split"]);
+    assert_eq!(steps(&pieces(Some(&[2]), true, 1, -1), std::slice::from_ref(&x)), ["Split"]);
     assert!(steps(&pieces(Some(&[5]), true, 1, 0), &[x]).is_empty(), "one piece is the tensor");
 }
 
@@ -132,8 +132,8 @@ fn elements_are_joined_in_one_step_along_an_axis_or_a_new_one() {
     assert_eq!(result(&joined(2, 0, 1), &x).0, [2, 1, 2]);
     // One element is the result, seen in another shape.
     assert_eq!(result(&joined(1, 2, 1), &x), (vec![1, 2, 1], vec![0.0, 1.0]));
-    assert_eq!(steps(&joined(1, 2, 1), &[x.clone()]), ["Relu"]);
-    let most = steps(&joined(3, 1, 0), &[x.clone()]);
+    assert_eq!(steps(&joined(1, 2, 1), std::slice::from_ref(&x)), ["Relu"]);
+    let most = steps(&joined(3, 1, 0), std::slice::from_ref(&x));
     assert_eq!(most.iter().filter(|name| **name == "Concat").count(), 1);
     assert!(refused(&joined(2, 3, 1), &x).contains("axis 3"), "{}", refused(&joined(2, 3, 1), &x));
 }
@@ -153,7 +153,7 @@ fn sizes_that_data_decides_suspend_the_plan() {
     let mut values = vec![0.0f32; n];
     values[7] = (n / 2 - 1) as f32;
     let x = Tensor::from_slice(&[n], &values);
-    assert!(matches!(plan(&engine, &[x.clone()]).rest, Rest::Suspension(_)));
+    assert!(matches!(plan(&engine, std::slice::from_ref(&x)).rest, Rest::Suspension(_)));
     assert_eq!(run(&engine, &x).unwrap().tensors["y"].to_i64s().unwrap(), [3]);
     let zeros = refused(&engine, &Tensor::zeros(DType::F32, &[n]));
     assert!(zeros.contains("the size of the pieces must be at least 1"), "{zeros}");

@@ -7,9 +7,9 @@ use super::{
 use crate::args::{Fill, RequiredWeights};
 use crate::failure::{Context, Failure};
 use crate::progress::Progress;
-use conformance::verify::Refilled;
 use engine_format::{EngineFlags, Filled, SerializeFlags, Spare, WeightSource, Written};
 use engine_runtime::{LiveModule, Module};
+use engine_verify::verify::Refilled;
 use refit::{FillOptions, FitSummary};
 use serde::Serialize;
 use std::path::Path;

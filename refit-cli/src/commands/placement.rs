@@ -53,7 +53,7 @@ pub fn report(engine: Engine, device: &Device) -> Result<Report, Failure> {
         planned.entry(line.op.to_owned()).and_modify(|n| *n = n.saturating_sub(1));
     }
     planned.retain(|_, n| *n > 0 && device.is_gpu());
-    let node = |line: engine_runtime::gpu::Placement| NodeReport {
+    let node = |line: engine_runtime::Placement| NodeReport {
         path: line.path.to_string(),
         op: line.op,
         on: if line.obstacle.is_some() { On::Cpu } else { On::Gpu },

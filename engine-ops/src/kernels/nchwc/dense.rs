@@ -14,6 +14,8 @@ const INPUT: usize = 128 * 1024;
 const WEIGHTS: usize = 6 * 1024;
 /// Tasks wanted per thread, so that an uneven end is short.
 const TASKS_PER_THREAD: usize = 3;
+/// Outputs of a block of filters that are finished together: they are still in the first-level cache.
+pub(super) const FINISHED: usize = 1024;
 /// Tiles of a row where positions are no grid but one long line.
 const TILES: usize = 4;
 
@@ -58,9 +60,8 @@ impl Dense {
         let kernels = kernels();
         let still = |a: &Axis| a.before == 0 && a.after == 0;
         let copies = !(shape.blocks && still(&shape.h) && still(&shape.w));
-        let point = |a: &Axis| a.kernel == 1 && a.stride == 1 && a.input == a.output;
         let positions = shape.h.output * shape.w.output;
-        let rows = match !copies && point(&shape.h) && point(&shape.w) {
+        let rows = match !copies && shape.h.is_still() && shape.w.is_still() {
             true => {
                 let count = positions.div_ceil(TILES * kernels.rows).max(1);
                 let len = positions.div_ceil(count).max(1);
@@ -287,8 +288,7 @@ impl Call<'_> {
             // A row of a tile is filled, or is of one block.
             let filters = start..start + if end - start >= tile { tile } else { 1 };
             start = filters.end;
-            self.sums(number, &block.rows, filters.clone(), from);
-            self.finish(number, &block.rows, filters);
+            self.sums(number, &block.rows, filters, from);
         }
     }
 
@@ -298,7 +298,8 @@ impl Call<'_> {
         let group = number % dense.shape.groups;
         let w = &self.w[(group * dense.filter_blocks() + filters.start) * terms..]
             [..filters.len() * terms];
-        for (chunk, term) in &dense.chunks {
+        let mut unfinished = rows.start;
+        for (i, (chunk, term)) in dense.chunks.iter().enumerate() {
             let runs = &dense.runs[chunk.clone()];
             for row in rows.clone() {
                 let base = self.base(rows.start, row);
@@ -320,6 +321,12 @@ impl Call<'_> {
                     // are read in place have no padding; weights and outputs are within their slices, whose sizes were checked;
                     // the outputs are this task's own.
                     unsafe { (self.kernels.tile)(&tile) };
+                }
+                let last = i + 1 == dense.chunks.len();
+                let enough = (row + 1 - unfinished) * dense.rows.len * BLOCK >= FINISHED;
+                if last && (enough || row + 1 == rows.end) {
+                    self.finish(number, &(unfinished..row + 1), filters.clone());
+                    unfinished = row + 1;
                 }
             }
         }

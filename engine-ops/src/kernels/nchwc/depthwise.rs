@@ -1,5 +1,6 @@
 //! Convolution of each channel by itself.
 
+use super::dense::FINISHED;
 use super::tile::Lanes;
 use super::{BLOCK, Channels, Epilogue, Shape, even};
 use crate::kernels::gemm::Output;
@@ -112,14 +113,17 @@ impl Depthwise {
             let w = &w[block * taps..][..taps];
             let call =
                 Call { depthwise: self, x, first_line, w, out: output, first: number * plane };
-            rows.clone().for_each(|row| call.row(row));
-            if let Some(epilogue) = epilogue {
-                let row = width.output * BLOCK;
-                let start = number * plane + band * row;
-                // SAFETY: these outputs are this task's own, and there is one such slice at a time.
-                let run =
-                    unsafe { std::slice::from_raw_parts_mut(output.at(start), rows.len() * row) };
-                epilogue(block, start, run);
+            let row = width.output * BLOCK;
+            let at_once = FINISHED.div_ceil(row);
+            for first in rows.clone().step_by(at_once) {
+                let rows = first..rows.end.min(first + at_once);
+                rows.clone().for_each(|row| call.row(row));
+                if let Some(epilogue) = epilogue {
+                    let (start, len) = (number * plane + first * row, rows.len() * row);
+                    // SAFETY: these outputs are this task's own, and there is one such slice at a time.
+                    let run = unsafe { std::slice::from_raw_parts_mut(output.at(start), len) };
+                    epilogue(block, start, run);
+                }
             }
         });
     }

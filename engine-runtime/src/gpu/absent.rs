@@ -1,0 +1,45 @@
+//! What there is of GPUs in a program that is built without wgpu: the questions, and the answer no.
+
+use super::choice::{AdapterSummary, GpuChoice, GpuOptions};
+use super::error::{GpuError, GpuErrorKind};
+use crate::backend::Constants;
+use crate::error::RunError;
+use crate::limits::MemoryLimits;
+use crate::plan::program::Program;
+use crate::runner::Runner;
+use std::sync::Arc;
+
+/// An opened GPU, of which there is none.
+#[derive(Clone, Debug)]
+pub enum GpuDevice {}
+
+/// Every adapter: none.
+pub fn adapters() -> Vec<AdapterSummary> {
+    Vec::new()
+}
+
+impl GpuDevice {
+    /// Says that this program knows no GPUs.
+    pub fn open(choice: &GpuChoice, _options: GpuOptions) -> Result<Self, GpuError> {
+        let message = "this program was built without GPUs (feature \"gpu\" of engine-runtime)";
+        Err(GpuError::new(
+            GpuErrorKind::NoAdapter,
+            format!("device {:?}", choice.to_string()),
+            message,
+        ))
+    }
+
+    /// The adapter.
+    pub fn adapter(&self) -> &AdapterSummary {
+        match *self {}
+    }
+
+    pub(crate) fn runner(
+        &self,
+        _program: Arc<Program>,
+        _constants: Constants,
+        _limits: MemoryLimits,
+    ) -> Result<Box<dyn Runner>, RunError> {
+        match *self {}
+    }
+}
