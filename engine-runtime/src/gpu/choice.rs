@@ -10,7 +10,7 @@ pub const SOFTWARE_GPU: &str = "REFIT_SOFTWARE_GPU";
 pub enum GpuChoice {
     /// The first eligible adapter: a hardware GPU, or a software one under [`SOFTWARE_GPU`].
     First,
-    /// The eligible adapter at this position of the list that [`adapters`] gives.
+    /// The eligible adapter at this position of the list that [`adapters`](super::adapters) gives.
     Index(usize),
     /// The first adapter, software ones included, whose name contains this text, whatever its case.
     Named(String),
