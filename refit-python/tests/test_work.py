@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -23,12 +23,21 @@ SIZE = 1024
 
 @pytest.fixture(scope="module")
 def long() -> refit.Module:
-    return refit.Module(refit.Engine.build(models.chain(400, SIZE)), "cpu")
+    # On one thread it is long on every machine.
+    return refit.Module(refit.Engine.build(models.chain(400, SIZE)), "cpu", threads=1)
 
 
 @pytest.fixture
 def square() -> np.ndarray:
     return np.ones((SIZE, SIZE), dtype=np.float32)
+
+
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Python's own handler of Ctrl-C: whoever starts the tests in the background has the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def after(seconds: float, call: Callable[[], object]) -> None:
@@ -48,6 +57,7 @@ def test_a_cancel_ends_a_run(long: refit.Module, square: np.ndarray) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_ends_a_run(long: refit.Module, square: np.ndarray) -> None:
     start = time.monotonic()
     after(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
