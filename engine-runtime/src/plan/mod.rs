@@ -27,7 +27,7 @@ pub(crate) mod walk;
 pub use memory::{Slots, assign};
 
 /// Where a value's bytes are while a segment runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
     /// A tensor of [`crate::backend::Run::inputs`]: the module's inputs in port order, then the results of nodes that ran on the
     /// host between segments.

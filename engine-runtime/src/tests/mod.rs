@@ -3,7 +3,7 @@
 mod concurrent;
 mod layers;
 mod loops;
-mod on_gpu;
+pub(crate) mod on_gpu;
 mod options;
 mod paths;
 mod physical;
@@ -17,3 +17,5 @@ mod structures;
 mod suspend;
 mod swap;
 mod toy;
+#[cfg(feature = "gpu")]
+mod warm;

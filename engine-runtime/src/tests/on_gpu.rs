@@ -12,7 +12,7 @@ use crate::{Device, Inputs, LiveModule, Module, RunOptions};
 use engine_format::{Attr, DType, Engine, EngineFlags, FitPolicy, Tensor};
 
 /// The first adapter, software or not, with these operators kept on the CPU.
-pub(super) fn gpu(on_cpu: &[&str]) -> Option<Device> {
+pub(crate) fn opened(on_cpu: &[&str]) -> Option<GpuDevice> {
     let Some(adapter) = adapters().into_iter().next() else {
         let required = std::env::var_os("REFIT_REQUIRE_GPU").is_some_and(|v| v == "1");
         assert!(!required, "REFIT_REQUIRE_GPU=1, but there is no adapter");
@@ -21,11 +21,16 @@ pub(super) fn gpu(on_cpu: &[&str]) -> Option<Device> {
     };
     let on_cpu = on_cpu.iter().map(|op| (*op).to_owned()).collect();
     let options = GpuOptions { on_cpu, ..GpuOptions::default() };
-    Some(Device::gpu(GpuDevice::open(&GpuChoice::Named(adapter.name), options).unwrap()))
+    Some(GpuDevice::open(&GpuChoice::Named(adapter.name), options).unwrap())
+}
+
+/// The same as a device of modules.
+pub(super) fn gpu(on_cpu: &[&str]) -> Option<Device> {
+    opened(on_cpu).map(Device::gpu)
 }
 
 /// Where a value lies when a run suspends depends on which side made it and which side reads it.
-const PLACEMENTS: [&[&str]; 6] =
+pub(super) const PLACEMENTS: [&[&str]; 6] =
     [&[], &["Tanh"], &["Slice"], &["Exp", "Relu"], &["Tanh", "Sigmoid"], &["Concat", "Exp"]];
 
 fn agrees_wherever_operators_run(engine: &Engine, runs: &[Inputs]) {

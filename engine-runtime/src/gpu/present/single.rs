@@ -1,21 +1,22 @@
 //! One node: the program it gets, and running it by itself, which is how operators are tested.
 
 use super::device::GpuDevice;
-use super::error::{GpuError, GpuErrorKind};
 use super::launch::LaunchList;
 use super::notes::Notes;
 use super::obstacle::obstacle;
 use super::pipeline::Trust;
-use super::transfer::Readback;
+use super::scope::Scope;
+use super::transfer::{Readback, Upload};
 use super::words::gpu_len;
 use crate::cpu::kernel::{meta, node_error};
 use crate::error::{RunError, RunErrorKind};
+use crate::gpu::{GpuError, GpuErrorKind};
 use crate::placement::Obstacle;
 use engine_format::{Attrs, Tensor};
 use engine_ops::cpu::{TensorMeta, TensorRef};
 use engine_ops::gpu::{Bind, GpuCtx, GpuProgram};
 use engine_ops::{OpDef, OpError, Role};
-use wgpu::{Buffer, CommandEncoderDescriptor};
+use wgpu::Buffer;
 
 /// One application of an operator to operands of known types.
 pub(crate) struct Node<'a> {
@@ -91,52 +92,57 @@ impl GpuDevice {
         outputs: &[Option<TensorMeta>],
     ) -> Result<Result<Vec<Option<Tensor>>, OpError>, GpuError> {
         let label = program.dispatches.first().map_or("empty program", |d| &d.label);
-        let ins = self.buffers(label, metas)?;
-        for (tensor, buffer) in inputs.iter().zip(&ins) {
-            if let (Some(tensor), Some(buffer)) = (tensor, buffer) {
-                self.write(buffer, TensorRef::from(tensor));
+        self.scoped(GpuErrorKind::Launch, label, |scope| {
+            let ins = buffers(scope, label, metas)?;
+            let outs = buffers(scope, label, outputs)?;
+            let temporary = |&words: &usize| scope.storage(label, words as u64 * 4);
+            let scratch = program.scratch.iter().map(temporary).collect::<Result<Vec<_>, _>>()?;
+            let launches = LaunchList::new(scope, &[(program, trust)])?;
+            let notes = Notes::new(scope, launches.noting().len())?;
+            let resolve = |_, bind| match bind {
+                Bind::In(i) => ins.get(i)?.as_ref(),
+                Bind::Out(i) => outs.get(i)?.as_ref(),
+                Bind::Scratch(i) => scratch.get(i),
+                Bind::Outside => None,
+            };
+            let groups = (0..launches.len())
+                .map(|i| launches.bind(scope, &notes, i, resolve).map(Some))
+                .collect::<Result<Vec<_>, _>>()?;
+            let mut uploads = Vec::new();
+            for (tensor, buffer) in inputs.iter().zip(&ins) {
+                if let (Some(tensor), Some(buffer)) = (tensor, buffer) {
+                    let mut upload = Upload::new(buffer.clone());
+                    upload.write(scope, TensorRef::from(tensor))?;
+                    uploads.push(upload);
+                }
             }
-        }
-        let outs = self.buffers(label, outputs)?;
-        let temporary = |&words: &usize| self.storage(label, words as u64 * 4);
-        let scratch = program.scratch.iter().map(temporary).collect::<Result<Vec<_>, _>>()?;
-        let launches = LaunchList::new(self, &[(program, trust)])?;
-        let notes = Notes::new(self, launches.noting().len())?;
-        let groups = launches.bind(self, &notes, |_, bind| match bind {
-            Bind::In(i) => ins.get(i)?.as_ref(),
-            Bind::Out(i) => outs.get(i)?.as_ref(),
-            Bind::Scratch(i) => scratch.get(i),
-            Bind::Outside => None,
-        })?;
-        let asked = outputs.iter().flatten().cloned();
-        let asked: Vec<TensorMeta> = asked.chain(notes.meta()).collect();
-        let readback = Readback::new(self, &asked)?;
-        let submission = self.scoped(GpuErrorKind::Launch, label, |gpu| {
-            let descriptor = CommandEncoderDescriptor { label: Some(label) };
-            let mut encoder = gpu.create_command_encoder(&descriptor);
-            launches.record(&groups, &mut encoder, launches.program(0));
-            for (i, buffer) in outs.iter().flatten().chain(notes.buffer()).enumerate() {
-                readback.record(&mut encoder, i, buffer);
+            let asked = outputs.iter().flatten().cloned();
+            let asked: Vec<TensorMeta> = asked.chain(notes.meta()).collect();
+            let readback = Readback::new(scope, &asked)?;
+            let submission = scope.submit(|encoder| {
+                uploads.iter_mut().for_each(|upload| upload.record(encoder));
+                launches.record(&groups, encoder, launches.program(0));
+                for (i, buffer) in outs.iter().flatten().chain(notes.buffer()).enumerate() {
+                    readback.record(encoder, i, buffer);
+                }
+            });
+            let mut results = readback.read(scope, submission)?;
+            let noted = notes.buffer().and_then(|_| notes.first(&results.pop()?));
+            if let Some((_, why)) = noted {
+                return Ok(Err(why));
             }
-            self.queue().submit([encoder.finish()])
-        })?;
-        let mut results = readback.read(self, submission)?;
-        let noted = notes.buffer().and_then(|_| notes.first(&results.pop()?));
-        if let Some((_, why)) = noted {
-            return Ok(Err(why));
-        }
-        let mut results = results.into_iter();
-        Ok(Ok(outputs.iter().map(|o| o.as_ref().and_then(|_| results.next())).collect()))
+            let mut results = results.into_iter();
+            Ok(Ok(outputs.iter().map(|o| o.as_ref().and_then(|_| results.next())).collect()))
+        })
     }
+}
 
-    /// A buffer for each tensor. One that is not kept on the GPU gets a buffer that no program binds: binding it is an
-    /// obstacle.
-    fn buffers(
-        &self,
-        label: &str,
-        metas: &[Option<TensorMeta>],
-    ) -> Result<Vec<Option<Buffer>>, GpuError> {
-        let make = |meta: &TensorMeta| gpu_len(meta).map(|bytes| self.storage(label, bytes));
-        metas.iter().map(|m| m.as_ref().and_then(make).transpose()).collect()
-    }
+/// A buffer for each tensor. One that is not kept on the GPU gets none: binding it is an obstacle.
+fn buffers(
+    scope: &Scope<'_>,
+    label: &str,
+    metas: &[Option<TensorMeta>],
+) -> Result<Vec<Option<Buffer>>, GpuError> {
+    let make = |meta: &TensorMeta| gpu_len(meta).map(|bytes| scope.storage(label, bytes));
+    metas.iter().map(|m| m.as_ref().and_then(make).transpose()).collect()
 }

@@ -1,7 +1,7 @@
 //! Compiled shaders, each compiled once per device.
 
 use super::device::GpuDevice;
-use super::error::{GpuError, GpuErrorKind};
+use crate::gpu::{GpuError, GpuErrorKind};
 use engine_ops::gpu::{Bind, Dispatch};
 use engine_ops::{OpDef, lookup};
 use rayon::prelude::*;
@@ -78,11 +78,6 @@ pub(crate) struct PipelineCache {
 }
 
 impl PipelineCache {
-    /// How many shaders were compiled or refused.
-    pub(crate) fn len(&self) -> usize {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
     fn slot(&self, key: &Key) -> Slot {
         // A panic in another thread leaves the map whole: entries are only ever added.
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +104,9 @@ fn pipeline(
 }
 
 fn compile(device: &GpuDevice, label: &str, key: &Key) -> Result<Pipeline, GpuError> {
-    device.scoped(GpuErrorKind::Shader, &format!("shader {label}"), |gpu| {
+    device.scoped(GpuErrorKind::Shader, &format!("shader {label}"), |scope| {
+        scope.counters().pipelines.count();
+        let gpu = scope.wgpu();
         let descriptor = ShaderModuleDescriptor {
             label: Some(label),
             source: ShaderSource::Wgsl(key.wgsl.as_ref().into()),
@@ -143,7 +140,7 @@ fn compile(device: &GpuDevice, label: &str, key: &Key) -> Result<Pipeline, GpuEr
             },
             cache: None,
         });
-        Pipeline { pipeline, layout }
+        Ok(Pipeline { pipeline, layout })
     })
 }
 

@@ -1,13 +1,14 @@
 //! An opened GPU.
 
 use super::adapter;
-use super::choice::{AdapterSummary, GpuChoice, GpuOptions};
-use super::error::{GpuError, GpuErrorKind};
+use super::counts::{Counters, GpuCounts};
 use super::pipeline::PipelineCache;
+use crate::gpu::{AdapterSummary, GpuChoice, GpuOptions};
+use crate::gpu::{GpuError, GpuErrorKind};
 use engine_ops::gpu::GpuLimits;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use wgpu::{DeviceDescriptor, ErrorFilter, Features, Limits, MemoryHints, PollType};
+use wgpu::{DeviceDescriptor, Features, Limits, MemoryHints, PollType};
 
 /// Features that kernels or measurements make use of where the adapter has them; none is ever required.
 const USEFUL: Features = Features::SUBGROUP.union(Features::TIMESTAMP_QUERY);
@@ -25,6 +26,7 @@ struct Inner {
     limits: Limits,
     kernel_limits: GpuLimits,
     pipelines: PipelineCache,
+    counters: Counters,
     on_cpu: Vec<String>,
     /// The first error that no scope caught: a lost device, or a bug.
     fault: Arc<Mutex<Option<GpuError>>>,
@@ -33,19 +35,6 @@ struct Inner {
 impl fmt::Debug for GpuDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "GpuDevice({})", self.inner.adapter)
-    }
-}
-
-impl GpuError {
-    /// What wgpu reported while `place` was worked on; validation errors are of `kind`.
-    pub(crate) fn from_wgpu(kind: GpuErrorKind, place: &str, error: &wgpu::Error) -> Self {
-        match error {
-            wgpu::Error::OutOfMemory { .. } => {
-                Self::new(GpuErrorKind::OutOfMemory, place, "the GPU is out of memory")
-            }
-            wgpu::Error::Validation { description, .. }
-            | wgpu::Error::Internal { description, .. } => Self::new(kind, place, description),
-        }
     }
 }
 
@@ -84,6 +73,7 @@ impl GpuDevice {
                 adapter: summary,
                 limits,
                 pipelines: PipelineCache::default(),
+                counters: Counters::default(),
                 on_cpu: options.on_cpu,
                 fault,
             }),
@@ -111,9 +101,9 @@ impl GpuDevice {
         if self.inner.adapter.driver.contains("llvmpipe") { 32_767 } else { usize::MAX }
     }
 
-    /// How many shaders were compiled so far.
-    pub fn compiled_shaders(&self) -> usize {
-        self.inner.pipelines.len()
+    /// What was made on this device so far.
+    pub fn counts(&self) -> GpuCounts {
+        self.inner.counters.read()
     }
 
     /// Whether operator `name` runs on the CPU by [`GpuOptions::on_cpu`].
@@ -129,28 +119,17 @@ impl GpuDevice {
         &self.inner.queue
     }
 
-    pub(crate) fn pipeline_cache(&self) -> &PipelineCache {
-        &self.inner.pipelines
+    /// The device itself. Objects are made in a [`Scope`](super::scope::Scope).
+    pub(super) fn wgpu(&self) -> &wgpu::Device {
+        &self.inner.device
     }
 
-    /// Runs `work` and turns whatever wgpu reports in it, on this thread, into an error of `kind` at `place`.
-    pub(crate) fn scoped<T>(
-        &self,
-        kind: GpuErrorKind,
-        place: &str,
-        work: impl FnOnce(&wgpu::Device) -> T,
-    ) -> Result<T, GpuError> {
-        let device = &self.inner.device;
-        let memory = device.push_error_scope(ErrorFilter::OutOfMemory);
-        let internal = device.push_error_scope(ErrorFilter::Internal);
-        let validation = device.push_error_scope(ErrorFilter::Validation);
-        let done = work(device);
-        // Innermost first; each is popped whatever the others say.
-        let reported = [validation, internal, memory].map(|scope| pollster::block_on(scope.pop()));
-        match reported.iter().flatten().next() {
-            Some(error) => Err(GpuError::from_wgpu(kind, place, error)),
-            None => self.fault().map_or(Ok(done), Err),
-        }
+    pub(super) fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    pub(crate) fn pipeline_cache(&self) -> &PipelineCache {
+        &self.inner.pipelines
     }
 
     /// Waits until everything submitted up to `submission` is done and its callbacks were called.
@@ -163,7 +142,14 @@ impl GpuDevice {
         self.fault().map_or(Ok(()), Err)
     }
 
-    fn fault(&self) -> Option<GpuError> {
+    /// Has it that the device is at fault.
+    #[cfg(test)]
+    pub(super) fn keep_fault(&self, fault: GpuError) {
+        self.inner.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+    }
+
+    /// What wgpu reported outside all scopes.
+    pub(super) fn fault(&self) -> Option<GpuError> {
         self.inner.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

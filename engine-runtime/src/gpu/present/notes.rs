@@ -1,7 +1,7 @@
 //! What shaders note of indices that lie outside.
 
-use super::device::GpuDevice;
-use super::error::GpuError;
+use super::scope::Scope;
+use crate::gpu::GpuError;
 use engine_format::{DType, Tensor};
 use engine_ops::OpError;
 use engine_ops::cpu::TensorMeta;
@@ -21,9 +21,9 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
-    pub(crate) fn new(device: &GpuDevice, count: usize) -> Result<Self, GpuError> {
+    pub(crate) fn new(scope: &Scope<'_>, count: usize) -> Result<Self, GpuError> {
         let bytes = (count * WORDS * 4) as u64;
-        let buffer = (count > 0).then(|| device.storage("notes", bytes)).transpose()?;
+        let buffer = (count > 0).then(|| scope.storage("notes", bytes)).transpose()?;
         Ok(Self { buffer, count })
     }
 

@@ -1,9 +1,9 @@
 //! Dispatches, compiled and with their parameters uploaded; bound to buffers and recorded any number of times.
 
-use super::device::GpuDevice;
-use super::error::{GpuError, GpuErrorKind};
 use super::notes::Notes;
 use super::pipeline::{Pipeline, Trust, pipelines};
+use super::scope::Scope;
+use crate::gpu::{GpuError, GpuErrorKind};
 use engine_ops::gpu::{Bind, Dispatch, GpuProgram};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -35,7 +35,7 @@ impl LaunchList {
     /// Compiles what is not compiled yet and uploads all parameters as one buffer. Dispatches without workgroups have
     /// nothing to do and are left out.
     pub(crate) fn new(
-        device: &GpuDevice,
+        scope: &Scope<'_>,
         programs: &[(&GpuProgram, Trust)],
     ) -> Result<Self, GpuError> {
         let mut dispatches: Vec<(usize, &Dispatch)> = Vec::new();
@@ -48,8 +48,8 @@ impl LaunchList {
         }
         let list: Vec<(&Dispatch, Trust)> =
             dispatches.iter().map(|&(program, d)| (d, programs[program].1)).collect();
-        let params = Params::write(device, &list)?;
-        let pipelines = pipelines(device, &list)?;
+        let params = Params::write(scope, &list)?;
+        let pipelines = pipelines(scope, &list)?;
         let launches: Vec<Launch> = dispatches
             .into_iter()
             .zip(pipelines)
@@ -82,37 +82,56 @@ impl LaunchList {
         self.params.buffer.as_ref().map_or(0, Buffer::size)
     }
 
-    /// Bind groups over the buffers that `resolve` gives for a program's bindings, but for what programs note, which goes into
-    /// `notes`.
+    /// Number of launches.
+    pub(crate) fn len(&self) -> usize {
+        self.launches.len()
+    }
+
+    /// The program that launch `i` belongs to, and what it binds.
+    pub(crate) fn binds(&self, i: usize) -> (usize, &[Bind]) {
+        let launch = &self.launches[i];
+        (launch.program, &launch.binds)
+    }
+
+    /// The bind group of launch `i` over the buffers that `resolve` gives for what its program binds, but for what the program notes,
+    /// which goes into `notes`.
     pub(crate) fn bind<'b>(
         &self,
-        device: &GpuDevice,
+        scope: &Scope<'_>,
         notes: &'b Notes,
+        i: usize,
         resolve: impl Fn(usize, Bind) -> Option<&'b Buffer>,
-    ) -> Result<Vec<BindGroup>, GpuError> {
-        let whole = |program: usize, bind: Bind| match bind {
-            Bind::Outside => notes.binding(self.noting.binary_search(&program).ok()?),
-            _ => Some(resolve(program, bind)?.as_entire_buffer_binding()),
+    ) -> Result<BindGroup, GpuError> {
+        let launch = &self.launches[i];
+        let whole = |bind: Bind| match bind {
+            Bind::Outside => notes.binding(self.noting.binary_search(&launch.program).ok()?),
+            _ => Some(resolve(launch.program, bind)?.as_entire_buffer_binding()),
         };
-        let group = |(i, launch): (usize, &Launch)| {
-            let buffers: Vec<BufferBinding<'_>> = launch
-                .binds
-                .iter()
-                .map(|&bind| whole(launch.program, bind).ok_or(bind))
-                .collect::<Result<_, _>>()
-                .map_err(|bind| {
-                    let message = format!("binds {bind:?}, which its node does not have");
-                    GpuError::new(GpuErrorKind::Launch, launch.label.as_ref(), message)
-                })?;
-            launch.bind(device, buffers, self.params.binding(i))
-        };
-        self.launches.iter().enumerate().map(group).collect()
+        let buffers = launch.binds.iter().map(|&bind| whole(bind).ok_or(bind));
+        let buffers: Vec<_> = buffers.collect::<Result<_, _>>().map_err(|bind| {
+            let message = format!("binds {bind:?}, which its node does not have");
+            GpuError::new(GpuErrorKind::Launch, launch.label.as_ref(), message)
+        })?;
+        let entries: Vec<BindGroupEntry<'_>> = buffers
+            .into_iter()
+            .chain(self.params.binding(i))
+            .zip(0..)
+            .map(|(buffer, binding)| BindGroupEntry {
+                binding,
+                resource: BindingResource::Buffer(buffer),
+            })
+            .collect();
+        Ok(scope.bind_group(&BindGroupDescriptor {
+            label: Some(&launch.label),
+            layout: &launch.pipeline.layout,
+            entries: &entries,
+        }))
     }
 
     /// Records some of the launches, in order, as one compute pass; wgpu adds the barriers between them.
     pub(crate) fn record(
         &self,
-        groups: &[BindGroup],
+        groups: &[Option<BindGroup>],
         encoder: &mut CommandEncoder,
         which: Range<usize>,
     ) {
@@ -127,35 +146,9 @@ impl LaunchList {
                 current = Some(&launch.pipeline);
             }
             let [x, y, z] = launch.groups;
-            pass.set_bind_group(0, group, &[]);
+            pass.set_bind_group(0, group.as_ref(), &[]);
             pass.dispatch_workgroups(x, y, z);
         }
-    }
-}
-
-impl Launch {
-    fn bind(
-        &self,
-        device: &GpuDevice,
-        buffers: Vec<BufferBinding<'_>>,
-        params: Option<BufferBinding<'_>>,
-    ) -> Result<BindGroup, GpuError> {
-        let entries: Vec<BindGroupEntry<'_>> = buffers
-            .into_iter()
-            .chain(params)
-            .zip(0..)
-            .map(|(buffer, binding)| BindGroupEntry {
-                binding,
-                resource: BindingResource::Buffer(buffer),
-            })
-            .collect();
-        device.scoped(GpuErrorKind::Launch, &self.label, |gpu| {
-            gpu.create_bind_group(&BindGroupDescriptor {
-                label: Some(&self.label),
-                layout: &self.pipeline.layout,
-                entries: &entries,
-            })
-        })
     }
 }
 
@@ -167,8 +160,8 @@ struct Params {
 }
 
 impl Params {
-    fn write(device: &GpuDevice, dispatches: &[(&Dispatch, Trust)]) -> Result<Self, GpuError> {
-        let align = u64::from(device.wgpu_limits().min_uniform_buffer_offset_alignment);
+    fn write(scope: &Scope<'_>, dispatches: &[(&Dispatch, Trust)]) -> Result<Self, GpuError> {
+        let align = u64::from(scope.wgpu_limits().min_uniform_buffer_offset_alignment);
         let mut bytes: Vec<u8> = Vec::new();
         let mut places = Vec::with_capacity(dispatches.len());
         for (dispatch, _) in dispatches {
@@ -184,8 +177,8 @@ impl Params {
             return Ok(Self { buffer: None, places });
         }
         let usage = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
-        let buffer = device.buffer("parameters", bytes.len() as u64, usage)?;
-        device.queue().write_buffer(&buffer, 0, &bytes);
+        let buffer = scope.buffer("parameters", bytes.len() as u64, usage)?;
+        scope.queue().write_buffer(&buffer, 0, &bytes);
         Ok(Self { buffer: Some(buffer), places })
     }
 

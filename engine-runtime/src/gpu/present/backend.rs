@@ -1,14 +1,14 @@
 //! Running segments on a GPU.
 
-use super::context::Lease;
+use super::context::{Context, Lease};
 use super::device::GpuDevice;
-use super::error::{GpuError, GpuErrorKind};
 use super::lower::{GpuLowered, Op};
 use super::resident::GpuResident;
-use super::transfer::Readback;
+use super::scope::Scope;
 use crate::backend::{Backend, Constants, Finished, Run};
 use crate::cpu::kernel::{evaluate, node_error, tensor};
 use crate::error::{RunError, RunErrorKind};
+use crate::gpu::{GpuError, GpuErrorKind};
 use crate::limits::MemoryLimits;
 use crate::placement::Placement;
 use crate::plan::program::Program;
@@ -16,10 +16,10 @@ use crate::plan::{Operand, Place, Segment};
 use crate::runner::{Loaded, Runner};
 use crate::threads;
 use engine_format::{Bytes, Tensor};
-use engine_ops::cpu::{TensorMeta, TensorRef};
+use engine_ops::cpu::TensorMeta;
 use engine_ops::parallel;
 use std::sync::Arc;
-use wgpu::{Buffer, CommandEncoder, CommandEncoderDescriptor, SubmissionIndex};
+use wgpu::{Buffer, CommandEncoder, SubmissionIndex};
 
 /// A value handed from one segment to the next: on the device, on the host, or both.
 #[derive(Clone)]
@@ -80,20 +80,26 @@ impl Backend for GpuDevice {
     }
 
     fn run(&self, run: Run<'_, Self>) -> Result<Finished<Carried>, RunError> {
-        let lease = Lease::take(self, run.segment, run.lowered)?;
-        let carried = on_host(self, &run)?;
-        let host = vec![None; run.segment.buffers.len()];
-        let values = Values { run, carried, host };
-        let mut going = Going { device: self, values, lease, launched: 0, pending: 0 };
-        going.upload()?;
-        going.steps()?;
-        let results = going.results()?;
-        going.finish(results)
+        self.scoped(GpuErrorKind::Launch, "a run", |scope| {
+            let mut lease = Lease::take(scope, run.segment, run.lowered, run.resident)?;
+            let carried = on_host(scope, &run, &mut lease)?;
+            let host = vec![None; run.segment.buffers.len()];
+            let values = Values { run, carried, host };
+            let mut going = Going { scope, values, lease, launched: 0, pending: 0 };
+            going.upload()?;
+            going.steps()?;
+            let results = going.results()?;
+            going.finish(results)
+        })
     }
 }
 
 /// Carried values, those that the host reads brought there.
-fn on_host(device: &GpuDevice, run: &Run<'_, GpuDevice>) -> Result<Vec<Carried>, GpuError> {
+fn on_host(
+    scope: &Scope<'_>,
+    run: &Run<'_, GpuDevice>,
+    lease: &mut Lease,
+) -> Result<Vec<Carried>, GpuError> {
     let mut carried = run.carried.to_vec();
     let wanted: Vec<usize> =
         run.lowered.fetch_carried.iter().copied().filter(|&i| carried[i].host.is_none()).collect();
@@ -101,29 +107,18 @@ fn on_host(device: &GpuDevice, run: &Run<'_, GpuDevice>) -> Result<Vec<Carried>,
         return Ok(carried);
     }
     let metas: Vec<TensorMeta> = wanted.iter().map(|&i| carried[i].meta.clone()).collect();
-    let readback = Readback::new(device, &metas)?;
-    let submission = submit(device, |encoder| {
+    let readback = lease.carried_back(scope, &metas)?;
+    let submission = scope.submit(|encoder| {
         for (part, &i) in wanted.iter().enumerate() {
             if let Some(on_device) = &carried[i].device {
                 readback.record(encoder, part, &on_device.buffer);
             }
         }
-    })?;
-    for (i, tensor) in wanted.into_iter().zip(readback.read(device, submission)?) {
+    });
+    for (i, tensor) in wanted.into_iter().zip(readback.read(scope, submission)?) {
         carried[i].host = Some(tensor);
     }
     Ok(carried)
-}
-
-fn submit(
-    device: &GpuDevice,
-    record: impl FnOnce(&mut CommandEncoder),
-) -> Result<SubmissionIndex, GpuError> {
-    device.scoped(GpuErrorKind::Launch, "a run", |gpu| {
-        let mut encoder = gpu.create_command_encoder(&CommandEncoderDescriptor::default());
-        record(&mut encoder);
-        device.queue().submit([encoder.finish()])
-    })
 }
 
 /// What a run has on the host.
@@ -174,7 +169,7 @@ impl Values<'_> {
 
 /// A run under way.
 struct Going<'a> {
-    device: &'a GpuDevice,
+    scope: &'a Scope<'a>,
     values: Values<'a>,
     lease: Lease,
     /// Launches submitted so far.
@@ -184,26 +179,26 @@ struct Going<'a> {
 }
 
 impl Going<'_> {
-    /// Sends what kernels read from the host and makes the bind groups.
+    /// Sends what kernels read from the host and makes the bind groups that are missing.
     fn upload(&mut self) -> Result<(), GpuError> {
         let Run { segment, lowered, resident, inputs, .. } = self.values.run;
-        for (&i, &bytes) in &lowered.memory.inputs {
-            self.device.write_start(&self.lease.inputs[&i], bytes, &inputs[i]);
+        let carried = &self.values.carried;
+        for (&place, &bytes) in &lowered.memory.given {
+            let tensor = match place {
+                Place::Input(i) => Some(&inputs[i]),
+                Place::Carried(i) if carried[i].device.is_none() => carried[i].host.as_ref(),
+                _ => None,
+            };
+            if let Some(tensor) = tensor {
+                let target = |_: &Context| Some(self.scope.storage("input", bytes));
+                self.lease.send(self.scope, place, tensor, target)?;
+            }
         }
-        let mut bound = vec![None; self.values.carried.len()];
-        for (&i, &bytes) in &lowered.memory.carried {
-            bound[i] = Some(match &self.values.carried[i] {
-                Carried { device: Some(on_device), .. } => on_device.buffer.clone(),
-                Carried { host, .. } => {
-                    let buffer = self.lease.carried_buffer(self.device, i, bytes)?;
-                    if let Some(tensor) = host {
-                        self.device.write_start(&buffer, bytes, tensor);
-                    }
-                    buffer
-                }
-            });
-        }
-        self.lease.bind(self.device, segment, lowered, resident, bound)
+        let on_device = |place: Place| match place {
+            Place::Carried(i) => Some(carried[i].device.as_ref()?.buffer.clone()),
+            _ => None,
+        };
+        self.lease.bind(self.scope, segment, lowered, resident, on_device)
     }
 
     fn steps(&mut self) -> Result<(), RunError> {
@@ -222,33 +217,33 @@ impl Going<'_> {
         Ok(())
     }
 
-    /// Submits the launches that wait, as one compute pass, and the copies of `buffers` to `readback` after them.
-    fn flush(
-        &self,
-        readback: &Readback,
-        buffers: &[Option<&Buffer>],
-    ) -> Result<SubmissionIndex, GpuError> {
-        let waiting = self.launched..self.pending;
-        submit(self.device, |encoder| {
-            if self.launched == 0 {
-                self.lease.notes.clear(encoder);
+    /// Submits what the host wrote, the launches that wait, as one compute pass, and what `read` records after them.
+    fn flush(&mut self, read: impl FnOnce(&Context, &mut CommandEncoder)) -> SubmissionIndex {
+        let launches = &self.values.run.lowered.launches;
+        let (waiting, lease) = (self.launched..self.pending, &mut self.lease);
+        let submission = self.scope.submit(|encoder| {
+            lease.uploads().for_each(|upload| upload.record(encoder));
+            if waiting.start == 0 {
+                lease.notes.clear(encoder);
             }
-            self.values.run.lowered.launches.record(self.lease.groups(), encoder, waiting);
-            for (part, buffer) in buffers.iter().enumerate() {
-                if let Some(buffer) = buffer {
-                    readback.record(encoder, part, buffer);
-                }
-            }
-        })
+            launches.record(lease.groups(), encoder, waiting);
+            read(lease, encoder);
+        });
+        lease.uploads().for_each(|upload| upload.submitted(&submission));
+        self.launched = self.pending;
+        submission
     }
 
     fn fetch(&mut self, which: usize, buffers: &[usize]) -> Result<(), GpuError> {
         let homes = &self.values.run.lowered.homes;
-        let sources: Vec<_> = buffers.iter().map(|&b| self.lease.buffer(homes[b])).collect();
-        let readback = &self.lease.fetches[which];
-        let submission = self.flush(readback, &sources)?;
-        let tensors = readback.read(self.device, submission)?;
-        self.launched = self.pending;
+        let submission = self.flush(|context, encoder| {
+            for (part, &b) in buffers.iter().enumerate() {
+                if let Some(buffer) = context.buffer(homes[b]) {
+                    context.fetches[which].record(encoder, part, buffer);
+                }
+            }
+        });
+        let tensors = self.lease.fetches[which].read(self.scope, submission)?;
         for (&b, tensor) in buffers.iter().zip(tensors) {
             self.values.host[b] = Some(tensor);
         }
@@ -269,35 +264,41 @@ impl Going<'_> {
         })?;
         for (output, result) in step.outputs.iter().zip(results) {
             let (Some(output), Some(result)) = (output, result) else { continue };
-            if let Some(buffer) = self.lease.buffer(lowered.homes[output.buffer]) {
-                self.device.write(buffer, TensorRef::from(&result));
-            }
+            let home = lowered.homes[output.buffer];
+            let target = |context: &Context| Some(Ok(context.buffer(home)?.clone()));
+            self.lease.send(self.scope, Place::Buffer(output.buffer), &result, target)?;
             self.values.host[output.buffer] = Some(result);
         }
         Ok(())
     }
 
     /// Submits the rest and reads the results that are on the device. An index that lies outside is an error then.
-    fn results(&self) -> Result<Vec<Tensor>, RunError> {
+    fn results(&mut self) -> Result<Vec<Tensor>, RunError> {
         self.values.run.options.check()?;
         let Run { segment, lowered, .. } = self.values.run;
-        let notes = &self.lease.notes;
-        let nothing = lowered.results.is_empty() && notes.buffer().is_none();
-        if self.launched == self.pending && nothing {
+        let noting = self.lease.notes.buffer().is_some();
+        let reads = !lowered.results.is_empty() || noting;
+        if self.launched == self.pending && !reads {
             return Ok(Vec::new());
         }
-        let source = |&i: &usize| match segment.host[i].place {
-            Place::Buffer(b) => self.lease.buffer(lowered.homes[b]),
+        let source = |context: &Context, i: usize| match segment.host[i].place {
+            Place::Buffer(b) => context.buffer(lowered.homes[b]).cloned(),
             _ => None,
         };
-        let mut sources: Vec<_> = lowered.results.iter().map(source).collect();
-        sources.extend(notes.buffer().map(Some));
-        let submission = self.flush(&self.lease.results, &sources)?;
-        if sources.is_empty() {
+        let submission = self.flush(|context, encoder| {
+            let results = lowered.results.iter().map(|&i| source(context, i));
+            let notes = context.notes.buffer().map(|notes| Some(notes.clone()));
+            for (part, buffer) in results.chain(notes).enumerate() {
+                if let Some(buffer) = buffer {
+                    context.results.record(encoder, part, &buffer);
+                }
+            }
+        });
+        if !reads {
             return Ok(Vec::new());
         }
-        let mut read = self.lease.results.read(self.device, submission)?;
-        let noted = notes.buffer().and_then(|_| notes.first(&read.pop()?));
+        let mut read = self.lease.results.read(self.scope, submission)?;
+        let noted = read.pop_if(|_| noting).and_then(|read| self.lease.notes.first(&read));
         if let Some((i, why)) = noted {
             let step = &segment.steps[lowered.steps[lowered.launches.noting()[i]]];
             let kind = RunErrorKind::Node;

@@ -1,7 +1,7 @@
 //! Which GPUs there are, and which one is taken.
 
-use super::choice::{AdapterSummary, GpuChoice, SOFTWARE_GPU};
-use super::error::{GpuError, GpuErrorKind};
+use crate::gpu::{AdapterSummary, GpuChoice, SOFTWARE_GPU};
+use crate::gpu::{GpuError, GpuErrorKind};
 use std::sync::LazyLock;
 use wgpu::{Adapter, Backends, DeviceType, Instance, InstanceDescriptor, InstanceFlags};
 

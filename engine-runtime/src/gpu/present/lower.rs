@@ -1,15 +1,17 @@
 //! Segments made ready to run on a GPU: where each step runs, where each value lives, in which order things happen.
 
+use super::bindings::Outer;
 use super::context::Pool;
 use super::device::GpuDevice;
-use super::error::GpuError;
 use super::launch::LaunchList;
 use super::pipeline::Trust;
 use super::resident::upload;
+use super::scope::Scope;
 use super::single::Node;
 use super::words::gpu_len;
 use crate::cpu::kernel::node_error;
 use crate::error::{RunError, RunErrorKind};
+use crate::gpu::{GpuError, GpuErrorKind};
 use crate::placement::{Obstacle, Placement};
 use crate::plan::{Operand, Place, Segment, Step, assign};
 use engine_ops::cpu::TensorMeta;
@@ -47,16 +49,16 @@ pub(crate) struct Memory {
     pub(crate) slots: Vec<u64>,
     pub(crate) own: Vec<u64>,
     pub(crate) scratch: Vec<u64>,
-    /// Of the inputs that kernels read.
-    pub(crate) inputs: BTreeMap<usize, u64>,
-    /// Of the carried values that kernels read.
-    pub(crate) carried: BTreeMap<usize, u64>,
+    /// Of the inputs and carried values that kernels read, where the host has them.
+    pub(crate) given: BTreeMap<Place, u64>,
 }
 
 impl Memory {
+    /// All that a run takes beyond what the runs before it left on the device.
     pub(crate) fn total(&self) -> u64 {
         let lists = self.slots.iter().chain(&self.own).chain(&self.scratch);
-        lists.chain(self.inputs.values()).fold(0, |sum, &bytes| sum.saturating_add(bytes))
+        let inputs = self.given.iter().filter(|(place, _)| matches!(place, Place::Input(_)));
+        lists.chain(inputs.map(|(_, bytes)| bytes)).fold(0, |sum, &bytes| sum.saturating_add(bytes))
     }
 }
 
@@ -92,8 +94,15 @@ impl GpuLowered {
         let programs = placed.iter().enumerate().filter_map(|(i, p)| Some((i, p.program()?)));
         let programs = programs.map(|(i, p)| (i, (p, Trust::of(segment.steps[i].def))));
         let (steps, programs): (Vec<usize>, Vec<_>) = programs.unzip();
-        let launches = LaunchList::new(device, &programs)?;
-        let constants = upload_constants(device, segment, &placed)?;
+        let (launches, constants) = device.scoped(GpuErrorKind::Launch, "a plan", |scope| {
+            let launches = LaunchList::new(scope, &programs)?;
+            Ok::<_, GpuError>((launches, upload_constants(scope, segment, &placed)?))
+        })?;
+        let bound = (0..launches.len()).map(|i| {
+            let (program, binds) = launches.binds(i);
+            (steps[program], binds)
+        });
+        let pool = Arc::new(Pool::new(Outer::all(segment, bound)));
         let placement =
             segment.steps.iter().zip(&placed).filter_map(|(s, p)| p.report(s)).collect();
         let on_device = |o: &Operand| match o.place {
@@ -110,7 +119,7 @@ impl GpuLowered {
             memory,
             constants,
             placement,
-            pool: Arc::default(),
+            pool,
         })
     }
 
@@ -259,20 +268,17 @@ impl Memory {
     fn add_operands(&mut self, segment: &Segment, placed: &[Placed]) {
         for (step, placed) in segment.steps.iter().zip(placed) {
             for operand in placed.bound(step) {
-                let (map, i) = match operand.place {
-                    Place::Input(i) => (&mut self.inputs, i),
-                    Place::Carried(i) => (&mut self.carried, i),
-                    Place::Resident(_) | Place::Constant(_) | Place::Buffer(_) => continue,
-                };
-                let bytes = map.entry(i).or_insert(0);
-                *bytes = (*bytes).max(gpu_len(&operand.meta).unwrap_or(0));
+                if let Place::Input(_) | Place::Carried(_) = operand.place {
+                    let bytes = self.given.entry(operand.place).or_insert(0);
+                    *bytes = (*bytes).max(gpu_len(&operand.meta).unwrap_or(0));
+                }
             }
         }
     }
 }
 
 fn upload_constants(
-    device: &GpuDevice,
+    scope: &Scope<'_>,
     segment: &Segment,
     placed: &[Placed],
 ) -> Result<BTreeMap<usize, Buffer>, GpuError> {
@@ -281,7 +287,7 @@ fn upload_constants(
         for operand in placed.bound(step) {
             if let Place::Constant(i) = operand.place
                 && !constants.contains_key(&i)
-                && let Some(buffer) = upload(device, &segment.constants[i].tensor)?
+                && let Some(buffer) = upload(scope, &segment.constants[i].tensor)?
             {
                 constants.insert(i, buffer);
             }
