@@ -7,8 +7,8 @@ use engine_onnx::proto::{
     OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto,
     TypeProto, ValueInfoProto, attribute_type, data_type,
 };
+use engine_ops::AttrsExt;
 use engine_ops::control::Ties;
-use engine_ops::def::AttrsExt;
 use prost::Message;
 use std::collections::BTreeMap;
 

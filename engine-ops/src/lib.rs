@@ -1,65 +1,45 @@
 //! The operator table.
 //!
-//! Each operator (or family that differs in one expression) is one file under `ops/`: definition, shape
+//! Each operator (or family that differs in one expression) is one file below `ops/`: definition, shape
 //! rule, CPU kernel, cases, with its WGSL beside it. [`TABLE`] lists them; import, planning, both devices,
 //! documentation and conformance read that one list.
+//!
+//! | room | what is there |
+//! |---|---|
+//! | `ops` | the rows, by family |
+//! | `table` | what a row says, and what is asked of the table: inference, demand, evaluation |
+//! | `chain` | elementwise stages that fused rows carry |
+//! | `cpu` | what CPU kernels see, threads, forms, shared kernels |
+//! | `gpu` | what a GPU kernel is, shared WGSL |
+//! | `indexing` | which elements meet which, on both devices |
 //!
 //! This crate knows no GPU library and does no I/O: a GPU kernel is data ([`gpu::GpuProgram`]), and images are decoded from bytes
 //! that are given (feature `images`, on by default).
 
-mod approx;
-mod broadcast;
-pub mod case;
 pub mod chain;
-pub mod control;
-mod convert;
 pub mod cpu;
-pub mod def;
-pub mod demand;
-pub mod dependence;
-pub mod equation;
-mod eval;
-mod fill;
-mod float;
-pub mod form;
+mod error;
 pub mod gpu;
-pub mod hostile;
-pub mod infer;
-#[cfg(feature = "images")]
-mod jpeg;
-pub mod kernels;
-pub mod layout;
-mod mapped;
-pub mod memory;
-mod mersenne;
-mod operand;
+mod indexing;
 mod ops;
-pub mod parallel;
-mod reduction;
-mod small_float;
-mod strided;
-pub mod text;
-mod tolerance;
-mod wide;
+mod table;
 
-pub use def::{AttrDef, AttrKind, Default, Kind, OnnxName, OpDef, OpError};
-pub use eval::eval;
-pub use operand::{Operand, Role, Types};
-pub use ops::{TABLE, onnx_dtype};
-pub use text::Text;
-pub use tolerance::{Agreement, Mismatch, Tolerance, compare};
-
-/// The operator of this name and version.
-pub fn lookup(name: &str, version: u16) -> Option<&'static OpDef> {
-    TABLE.iter().copied().find(|def| def.name == name && def.version == version)
-}
-
-/// The operator that an ONNX node imports as one to one: same operands, attributes, results.
-pub fn lookup_onnx(domain: &str, name: &str, opset: i64) -> Option<&'static OpDef> {
-    let matches =
-        |o: &OnnxName| o.domain == domain && o.name == name && (o.since..=o.until).contains(&opset);
-    TABLE.iter().copied().find(|def| def.onnx.iter().any(matches))
-}
+pub(crate) use cpu::{approx, convert, float, reduction, small_float, wide};
+pub use cpu::{form, kernels, memory, parallel};
+pub use error::OpError;
+pub(crate) use gpu::fill;
+pub use indexing::equation;
+pub(crate) use indexing::{broadcast, mapped, strided};
+pub use ops::{TABLE, lookup, lookup_onnx};
+pub use table::attrs::{AttrDef, AttrKind, AttrsExt, Default};
+pub use table::def::{Blocked, BlockedRule, Kind, OnnxName, OpDef, Takes, Text};
+pub use table::dtypes::onnx_dtype;
+pub use table::eval::eval;
+pub use table::function::Function;
+pub use table::operand::{Operand, Role, Types};
+pub use table::tolerance::{Agreement, Mismatch, Tolerance, compare};
+pub use table::{case, control, demand, dependence, hostile, infer, layout};
+pub(crate) use table::{dtypes, operand, text};
 
 /// The README's examples are compiled and run with the tests.
 #[cfg(doctest)]

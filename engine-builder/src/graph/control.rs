@@ -4,8 +4,8 @@ use super::infer::{FRESH, fresh_shape, join};
 use super::rewrite::blocks;
 use super::{Graph, Typed};
 use engine_format::{Attr, Block, DType, Dim, Form, Node, ValueId};
+use engine_ops::AttrsExt;
 use engine_ops::control::{Arity, Ties};
-use engine_ops::def::AttrsExt;
 use engine_ops::infer::{Facts, Known, axis};
 use engine_ops::{OpError, onnx_dtype};
 

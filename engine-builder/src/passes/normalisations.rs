@@ -9,7 +9,7 @@ use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
 use engine_format::{Attr, Attrs, DType, Node, Tensor, ValueId};
-use engine_ops::def::AttrsExt;
+use engine_ops::AttrsExt;
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)

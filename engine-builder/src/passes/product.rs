@@ -4,7 +4,7 @@ use super::site::{Emit, Site};
 use crate::graph::Graph;
 use crate::report::Notes;
 use engine_format::{Attr, Attrs, DType, Dim, Node, Tensor, ValueId};
-use engine_ops::def::AttrsExt;
+use engine_ops::AttrsExt;
 
 /// Operators that multiply their first operand with a weight, their second.
 pub(super) const PRODUCTS: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];

@@ -6,7 +6,7 @@ use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
 use engine_format::{Attr, Node, ValueId};
-use engine_ops::def::AttrsExt;
+use engine_ops::AttrsExt;
 
 /// Operators that give their operand's bytes under another shape.
 const VIEWS: [&str; 4] = ["Reshape", "Squeeze", "Unsqueeze", "Flatten"];

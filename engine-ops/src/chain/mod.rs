@@ -12,19 +12,11 @@ mod wgsl;
 pub(crate) use cpu::Chain;
 pub(crate) use wgsl::Finish;
 
-use crate::def::AttrsExt;
+use crate::AttrsExt;
 use crate::infer::{Facts, InferCtx, InferError};
-use crate::{AttrDef, AttrKind, Default, OpDef, OpError, Operand, lookup};
+use crate::ops::elementwise::{self, activation};
+use crate::{AttrDef, AttrKind, Default, Function, OpDef, OpError, Operand};
 use engine_format::{Attr, Attrs, DType};
-
-/// An operator as a function of one `f32`, where it is one.
-#[derive(Clone, Copy)]
-pub struct Function {
-    /// Writes the function of every element of the first slice to the second, which is as long, given the parameters.
-    pub block: fn(&[f32], &mut [f32], [f32; 3]),
-    /// The WGSL expression of `x`, `p0`, `p1` and `p2`.
-    pub wgsl: &'static str,
-}
 
 /// A stage with an operand `b`.
 struct Pair {
@@ -118,9 +110,9 @@ const GELU_BY_TANH: &str = "GeluByTanh";
 /// The function of this name and how many parameters it has.
 fn function(name: &str) -> Option<(Function, usize)> {
     if name == GELU_BY_TANH {
-        return Some((crate::ops::GELU_BY_TANH, 0));
+        return Some((activation::GELU_BY_TANH, 0));
     }
-    let def = lookup(name, 1)?;
+    let def = elementwise::ROWS.iter().find(|def| def.name == name)?;
     let floats = def.attrs.iter().filter(|attr| attr.kind == AttrKind::Float).count();
     Some((def.function?, floats))
 }

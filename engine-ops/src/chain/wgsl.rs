@@ -52,10 +52,10 @@ impl Finish {
             }
         }
         if stated[0].is_some() {
-            finish.functions += crate::ops::PRELUDE;
+            finish.functions += crate::gpu::elementwise::PRELUDE;
         }
         if called {
-            finish.functions += crate::ops::FUNCTIONS;
+            finish.functions += crate::ops::elementwise::unary::FUNCTIONS;
         }
         let _ = write!(
             finish.functions,

@@ -9,6 +9,9 @@ use crate::parallel::pieces;
 use crate::{OpDef, OpError, Operand, Tolerance};
 use engine_format::{Attr, DType, Tensor};
 
+/// The rows of this family.
+pub(crate) const ROWS: &[&OpDef] = &[&ELEMENTWISE];
+
 pub static ELEMENTWISE: OpDef = OpDef {
     name: "Elementwise",
     doc: "The stages applied to every element of X, one after another; an operand of a stage broadcasts to X. Written by \

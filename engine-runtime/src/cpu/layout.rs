@@ -8,7 +8,7 @@ use crate::plan::{Buffer, Operand, Output, Place, Segment, Step};
 use engine_format::{Attr, Attrs};
 use engine_ops::OpDef;
 use engine_ops::cpu::{CpuShapes, TensorMeta};
-use engine_ops::layout::{self, Blocked, Takes};
+use engine_ops::{Blocked, Takes, layout};
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -9,8 +9,8 @@ use super::sequence;
 use super::walk::{Frame, Stop, Walk, Wants};
 use crate::error::RunError;
 use engine_format::{Node, Tensor, ValueId};
+use engine_ops::AttrsExt;
 use engine_ops::control::{Arity, Ties, empty_types};
-use engine_ops::def::AttrsExt;
 use engine_ops::infer::axis;
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use super::program::Op;
 use super::walk::{Stop, Walk};
 use crate::error::RunError;
 use engine_format::{Attr, Attrs, DType, Tensor};
-use engine_ops::def::AttrsExt;
+use engine_ops::AttrsExt;
 use engine_ops::infer::axis;
 use engine_ops::{lookup, onnx_dtype};
 use std::sync::Arc;

@@ -1,0 +1,8 @@
+//! How operators run on a GPU: a kernel is data ([`GpuProgram`]), and this is the WGSL that several rows share.
+
+pub(crate) mod elementwise;
+pub(crate) mod fill;
+mod program;
+pub(crate) mod small_float;
+
+pub use program::*;

@@ -1,0 +1,520 @@
+//! Convolution over one, two or three spatial axes.
+
+use crate::case::{Case, ramp};
+use crate::chain::{self, Chain, Finish};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes};
+use crate::fill::filled;
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
+use crate::infer::{Facts, InferCtx, InferError};
+use crate::kernels::blocked::Term;
+use crate::kernels::direct::{Direct, Operands, fills_registers};
+use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
+use crate::kernels::im2col::Im2col;
+use crate::kernels::window::{Axis, Window, three, volume};
+use crate::ops::convolution::window::{ATTRS, axis_params, groups, operand_types, window_rounds};
+use crate::parallel;
+use crate::{Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
+use engine_format::{Attr, Attrs, DType, Dim, Tensor};
+use half::{bf16, f16};
+
+/// Types that are convolved.
+const TYPES: &[DType] = &[DType::F32, DType::F64, DType::F16, DType::BF16, DType::I32];
+
+pub static CONV: OpDef = OpDef {
+    name: "Conv",
+    doc: "`Y[n, o, p] = B[o] + Σ X[n, c, p·stride + t·dilation − before] · W[o, c, t]` over the taps t and the channels c \
+          of o's group; outside the input X is 0. Sums of integers wrap.",
+    onnx: &[OnnxName::since("Conv", 1)],
+    attrs: &ATTRS,
+    inputs: &[
+        Operand::data("X").of(TYPES).shaped("N _ ..."),
+        Operand::data("W").like(0).shaped("M _ ...").learned(),
+        Operand::opt_data("B").like(0).shaped("M").learned(),
+    ],
+    kind: Kind::Compute,
+    infer,
+    blocked: Some(crate::ops::convolution::nchwc::blocked_conv),
+    cpu: Cpu::Kernel { run, scratch },
+    gpu: Some(gpu),
+    tolerance: Tolerance::SUMS,
+    cases,
+    ..OpDef::BASE
+};
+
+pub static FUSED_CONV: OpDef = OpDef {
+    name: "FusedConv",
+    doc: "Conv with stages applied to every output after the bias. Written by the builder's passes, never imported.",
+    onnx: &[],
+    attrs: &[
+        ATTRS[0],
+        ATTRS[1],
+        ATTRS[2],
+        ATTRS[3],
+        ATTRS[4],
+        ATTRS[5],
+        chain::STAGES,
+        chain::SCALARS,
+    ],
+    inputs: &[CONV.inputs[0].of(&[DType::F32]), CONV.inputs[1], CONV.inputs[2], chain::OPERANDS],
+    variadic_input: true,
+    infer: |ctx| chain::infer(ctx, OWN, infer(ctx)?),
+    cases: fused_cases,
+    ..CONV
+};
+
+/// Operands of the convolution itself.
+const OWN: usize = 3;
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let dtype = operand_types(ctx)?;
+    let (x, w) = (ctx.shape(0)?, ctx.shape(1)?);
+    if x.len() < 3 || w.len() != x.len() {
+        let message = format!("X {x:?} and W {w:?}, expected as many dimensions, at least 3");
+        return Err(InferError::invalid(message));
+    }
+    let group = groups(ctx.attrs)?;
+    let channels = &w[1] * &Dim::from(group);
+    if let (Some(found), Some(expected)) = (x[1].known(), channels.known())
+        && found != expected
+    {
+        let message = format!("X has {found} channels, W and {group} groups take {expected}");
+        return Err(InferError::invalid(message));
+    }
+    if w[0].known().is_some_and(|o| o % i64::try_from(group).unwrap_or(i64::MAX) != 0) {
+        let message = format!("{} output channels do not split into {group} groups", w[0]);
+        return Err(InferError::invalid(message));
+    }
+    let window = Window::read(ctx.attrs, x.len() - 2, Some(&w[2..]))?;
+    let mut shape = vec![x[0].clone(), w[0].clone()];
+    for (i, size) in x[2..].iter().enumerate() {
+        shape.push(window.output(i, size)?);
+    }
+    Ok(vec![Facts::new(dtype, shape)])
+}
+
+/// A convolution of concrete shapes.
+struct Plan {
+    images: usize,
+    groups: usize,
+    /// Channels of a group.
+    channels: usize,
+    /// Output channels of a group.
+    filters: usize,
+    axes: [Axis; 3],
+}
+
+/// How the CPU computes a convolution; follows from shapes alone.
+#[derive(PartialEq)]
+enum Way {
+    /// The window is the whole image: images are rows of a matrix and filters columns of one.
+    Whole,
+    /// The input is the matrix.
+    Pointwise,
+    /// Input lines are copied once and read at an offset for each tap.
+    Direct,
+    /// The input is unrolled into a matrix while packing, for rows too short to fill registers.
+    Unroll,
+}
+
+/// Filters of a group up to which unrolling costs more than it saves, however short the rows are.
+const FEW_FILTERS: usize = 3;
+
+impl Plan {
+    fn new(attrs: &Attrs, x: &[usize], w: &[usize]) -> Result<Self, OpError> {
+        let groups = groups(attrs)?;
+        let kernel: Vec<Dim> = w[2..].iter().map(|&k| Dim::from(k)).collect();
+        let window = Window::read(attrs, x.len() - 2, Some(&kernel))?;
+        let axes = three(&window.axes(&x[2..])?)?;
+        Ok(Self { images: x[0], groups, channels: w[1], filters: w[0] / groups, axes })
+    }
+
+    fn outputs(&self) -> usize {
+        volume(&self.axes, |a| a.output)
+    }
+
+    fn inputs(&self) -> usize {
+        volume(&self.axes, |a| a.input)
+    }
+
+    fn taps(&self) -> usize {
+        volume(&self.axes, |a| a.kernel)
+    }
+
+    fn way(&self) -> Way {
+        let whole = |a: &Axis| {
+            a.output == 1
+                && a.kernel == a.input
+                && a.before == 0
+                && (a.kernel == 1 || a.dilation == 1)
+        };
+        match self.axes.iter().all(Axis::is_still) {
+            _ if self.groups == 1 && self.axes.iter().all(whole) => Way::Whole,
+            true => Way::Pointwise,
+            false if self.filters <= FEW_FILTERS => Way::Direct,
+            false if fills_registers(&self.axes[2]) => Way::Direct,
+            false => Way::Unroll,
+        }
+    }
+
+    /// One product where the window is the whole image: images times filters.
+    fn whole(&self) -> Gemm {
+        let k = self.channels * self.taps();
+        Gemm { batch: 1, m: self.images, n: self.filters, k }
+    }
+
+    /// A product for each group of each image: filters times outputs.
+    fn gemm(&self) -> Gemm {
+        let k = self.channels * self.taps();
+        Gemm { batch: self.images * self.groups, m: self.filters, n: self.outputs(), k }
+    }
+
+    /// The same without unrolling.
+    fn direct(&self) -> Direct<'_> {
+        Direct {
+            products: self.images * self.groups,
+            channels: self.channels,
+            filters: self.filters,
+            axes: &self.axes,
+        }
+    }
+
+    /// The input channels of product `i`.
+    fn image<'a, T>(&self, x: &'a [T], i: usize) -> &'a [T] {
+        let size = self.channels * self.inputs();
+        &x[i * size..(i + 1) * size]
+    }
+
+    /// The filters of product `i`.
+    fn weights<'a, T>(&self, w: &'a [T], i: usize) -> &'a [T] {
+        let size = self.filters * self.channels * self.taps();
+        &w[i % self.groups * size..(i % self.groups + 1) * size]
+    }
+}
+
+fn scratch(shapes: &CpuShapes<'_>) -> usize {
+    let (Some(x), Some(w)) = (&shapes.inputs[0], &shapes.inputs[1]) else { return 0 };
+    match Plan::new(shapes.attrs, &x.shape, &w.shape) {
+        Ok(plan) if x.dtype == DType::F32 => match plan.way() {
+            Way::Direct => plan.direct().scratch(),
+            Way::Whole => plan.whole().scratch(),
+            Way::Pointwise | Way::Unroll => plan.gemm().scratch(),
+        },
+        _ => 0,
+    }
+}
+
+fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let (x, w, bias) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
+    let plan = Plan::new(ctx.attrs, x.shape, w.shape)?;
+    if x.dtype != DType::F32 {
+        return for_dtype!(x.dtype, [F64 => f64, F16 => f16, BF16 => bf16, I32 => i32], T => {
+            let bias = bias.map(|b| b.slice::<T>());
+            plain(&plan, x.slice::<T>(), w.slice::<T>(), bias, ctx.output().slice::<T>());
+            Ok(())
+        });
+    }
+    let (x, w, bias) = (x.slice::<f32>(), w.slice::<f32>(), bias.map(|b| b.slice::<f32>()));
+    let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
+    let operands = ctx.inputs.get(OWN..).unwrap_or_default();
+    let chain = Chain::new(ctx.attrs, operands, out.shape)?;
+    let out = out.slice::<f32>();
+    let (gemm, way) = (plan.gemm(), plan.way());
+    let finish = |i: usize, row: usize, col: usize, run: &mut [f32]| {
+        if let Some(bias) = bias {
+            let bias = bias[i % plan.groups * plan.filters + row];
+            run.iter_mut().for_each(|y| *y += bias);
+        }
+        if let Some(chain) = &chain {
+            chain.apply((i * plan.filters + row) * gemm.n + col, run);
+        }
+    };
+    let epilogue = (bias.is_some() || chain.is_some()).then_some(&finish as Epilogue<'_>);
+    let filters = |i| MatRef::rows(plan.weights(w, i), gemm.k);
+    match way {
+        Way::Whole => {
+            let gemm = plan.whole();
+            let operands = |_| (MatRef::rows(x, gemm.k), MatRef::rows(w, gemm.k).t());
+            let finish = |_: usize, row: usize, col: usize, run: &mut [f32]| {
+                if let Some(bias) = bias {
+                    run.iter_mut().zip(&bias[col..]).for_each(|(y, bias)| *y += bias);
+                }
+                if let Some(chain) = &chain {
+                    chain.apply(row * gemm.n + col, run);
+                }
+            };
+            let epilogue = epilogue.map(|_| &finish as Epilogue<'_>);
+            gemm.run(operands, out, ctx.scratch, epilogue);
+        }
+        Way::Pointwise => {
+            let operands = |i| (filters(i), MatRef::rows(plan.image(x, i), gemm.n));
+            gemm.run(operands, out, ctx.scratch, epilogue);
+        }
+        Way::Direct => {
+            let operands = |i| Operands { image: plan.image(x, i), weights: plan.weights(w, i) };
+            plan.direct().run(operands, out, ctx.scratch, epilogue);
+        }
+        Way::Unroll => {
+            let operands = |i| (filters(i), Im2col { data: plan.image(x, i), axes: &plan.axes });
+            gemm.run(operands, out, ctx.scratch, epilogue);
+        }
+    }
+    Ok(())
+}
+
+/// Other types than `f32`: one output at a time.
+fn plain<T: Term>(plan: &Plan, x: &[T], w: &[T], bias: Option<&[T]>, out: &mut [T]) {
+    let outputs = plan.outputs();
+    let [d, h, width] = &plan.axes;
+    parallel::rows(out, 1, plan.channels.saturating_mul(plan.taps()), |at, y| {
+        let (filter, p) = (at / outputs, at % outputs);
+        let (product, own) = (filter / plan.filters, filter % plan.filters);
+        let image = plan.image(x, product);
+        let size = plan.channels * plan.taps();
+        let weights = &plan.weights(w, product)[own * size..(own + 1) * size];
+        let (o, v) = (p / width.output, p % width.output);
+        let (q, r) = (o / h.output, o % h.output);
+        let mut sum = T::ZERO;
+        for (t, &weight) in weights.iter().enumerate() {
+            let (kw, rest) = (t % width.kernel, t / width.kernel);
+            let (kh, rest) = (rest % h.kernel, rest / h.kernel);
+            let (kd, c) = (rest % d.kernel, rest / d.kernel);
+            if let (Some(z), Some(y), Some(x)) = (d.at(q, kd), h.at(r, kh), width.at(v, kw)) {
+                let from = ((c * d.input + z) * h.input + y) * width.input + x;
+                sum = T::add(sum, image[from], weight);
+            }
+        }
+        let bias = bias.map(|b| b[filter % (plan.groups * plan.filters)]);
+        y[0] = T::finish(T::scale(sum, 1.0, 1.0, bias));
+    });
+}
+
+/// Filters of a group up to which the GPU computes outputs one by one: tiles of the matrix product would be mostly empty.
+const GPU_FEW_FILTERS: usize = 8;
+const TILE: usize = 64;
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (x, w, bias) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
+    let Some(element) = wgsl_type(x.dtype) else { return Ok(None) };
+    let plan = Plan::new(ctx.attrs, &x.shape, &w.shape)?;
+    let Gemm { batch, m, n, k } = plan.gemm();
+    // An empty operand must not be bound. The CPU writes a bias, and applies stages to it.
+    if k == 0 && batch * m * n > 0 {
+        let plain = bias.is_none() && !ctx.attrs.contains_key(chain::STAGES.name);
+        return Ok(plain.then(|| filled(ctx, [0; 2])).flatten());
+    }
+    let dense = m > GPU_FEW_FILTERS;
+    let (down, across) = (m.div_ceil(TILE), n.div_ceil(TILE));
+    let mut params: Vec<u32> =
+        [plan.images, plan.groups, plan.channels, plan.filters, n, k, down, across]
+            .map(|v| v as u32)
+            .to_vec();
+    params.extend(axis_params(&plan.axes));
+    let mut binds = vec![Bind::In(0), Bind::In(1)];
+    binds.extend(bias.map(|_| Bind::In(2)));
+    let finish = Finish::new(ctx, &ctx.output().shape, (OWN, binds.len()), element)?;
+    binds.extend(&finish.binds);
+    params.extend(&finish.params);
+    let (output, uniform) = (binds.len().to_string(), (binds.len() + 1).to_string());
+    binds.push(Bind::Out(0));
+    let values = [
+        ("head", include_str!("conv_head.wgsl")),
+        ("bias", if bias.is_some() { BIAS } else { NO_BIAS }),
+        ("chain", &finish.field),
+        ("finish", &finish.functions),
+        ("output", &output),
+        ("uniform", &uniform),
+        ("narrow", narrowing(x.dtype)),
+        ("T", element),
+    ];
+    let (label, text, groups, rounds) = match dense {
+        true => {
+            let groups = ctx.limits.linear(batch * down * across, 1);
+            ("Conv as a product", include_str!("conv.wgsl"), groups, 17 * k.div_ceil(16))
+        }
+        false => {
+            let groups = ctx.limits.linear(batch * m * n, 256);
+            let taps = window_rounds(&plan.axes);
+            (
+                "Conv one by one",
+                include_str!("conv_direct.wgsl"),
+                groups,
+                plan.channels * (1 + taps),
+            )
+        }
+    };
+    Ok(Some(GpuProgram::one(Dispatch {
+        rounds: FEW_ROUNDS + rounds,
+        label: label.into(),
+        wgsl: render(text, &values).into(),
+        binds,
+        params,
+        groups,
+    })))
+}
+
+const NO_BIAS: &str = "fn bias(channel: u32) -> {{T}} { return {{T}}(0); }";
+const BIAS: &str = "@group(0) @binding(2) var<storage, read> b_in: array<{{T}}>;
+fn bias(channel: u32) -> {{T}} { return b_in[channel]; }";
+
+fn fused_cases() -> Vec<Case> {
+    let ints = |values: &[i64]| Attr::Ints(values.to_vec());
+    let stages = |names: &[&str]| Attr::Strs(names.iter().map(|&n| n.to_owned()).collect());
+    let conv = |name, x: &[usize], w: &[usize]| Case::new(name, vec![ramp(x), ramp(w)]);
+    let hand = || {
+        vec![
+            Tensor::from_slice(&[1, 1, 4], &[1.0f32, 2.0, 3.0, f32::NAN]),
+            Tensor::from_slice(&[2, 1, 2], &[1.0f32, -1.0, 2.0, 0.5]),
+        ]
+    };
+    vec![
+        // Sums: −1 −1 NaN and 3 5.5 NaN.
+        Case::new("worked by hand, a residual added", hand())
+            .input(Some(Tensor::from_slice(&[2], &[0.5f32, -4.0])))
+            .input(Some(Tensor::from_slice(&[2, 3], &[2.0f32, 0.0, 1.0, 0.0, 1.0, 2.0])))
+            .attr("stages", stages(&["Add", "Relu"]))
+            .expect(vec![Tensor::from_slice(
+                &[1, 2, 3],
+                &[1.5f32, 0.0, f32::NAN, 0.0, 2.5, f32::NAN],
+            )]),
+        conv("pointwise, no bias, a factor for each channel", &[2, 20, 5, 7], &[33, 20, 1, 1])
+            .input(None)
+            .input(Some(ramp(&[33, 1, 1])))
+            .attr("stages", stages(&["Mul", "HardSwish"])),
+        conv("one position, a residual", &[3, 40, 1, 1], &[33, 40, 1, 1])
+            .input(Some(ramp(&[33])))
+            .input(Some(ramp(&[3, 33, 1, 1])))
+            .attr("stages", stages(&["Add", "HardSwish"])),
+        conv("image, held between bounds", &[1, 3, 20, 21], &[16, 3, 3, 3])
+            .input(Some(ramp(&[16])))
+            .input(Some(ramp(&[])))
+            .input(Some(Tensor::from_slice(&[1], &[6.0f32])))
+            .attr("stages", stages(&["AtLeast", "AtMost"]))
+            .attr("pads", ints(&[1, 1, 1, 1]))
+            .attr("strides", ints(&[2, 2])),
+        conv("depthwise", &[2, 16, 9, 40], &[16, 1, 3, 3])
+            .input(Some(ramp(&[16])))
+            .input(Some(ramp(&[2, 16, 9, 40])))
+            .attr("stages", stages(&["LeakyRelu", "Add"]))
+            .attr("scalars", Attr::Floats(vec![0.25]))
+            .attr("group", Attr::Int(16))
+            .attr("pads", ints(&[1, 1, 1, 1])),
+        conv("groups, more stages", &[2, 12, 8, 8], &[18, 4, 3, 3])
+            .attr("group", Attr::Int(3))
+            .attr("stages", stages(&["Sigmoid", "Tanh", "Gelu"])),
+        conv("no images", &[0, 3, 5, 5], &[16, 3, 3, 3]).attr("stages", stages(&["Relu"])),
+    ]
+}
+
+fn cases() -> Vec<Case> {
+    let integers = |shape: &[usize]| {
+        let values: Vec<i32> =
+            (0..shape.iter().product::<usize>() as i32).map(|i| i * 37 % 511 - 255).collect();
+        Tensor::from_slice(shape, &values)
+    };
+    let conv = |name, x: &[usize], w: &[usize]| Case::new(name, vec![ramp(x), ramp(w)]);
+    let ints = |values: &[i64]| Attr::Ints(values.to_vec());
+    vec![
+        Case::new(
+            "one axis, worked by hand",
+            vec![
+                Tensor::from_slice(&[1, 1, 4], &[1.0f32, 2.0, 3.0, 4.0]),
+                Tensor::from_slice(&[2, 1, 2], &[1.0f32, -1.0, 2.0, 0.5]),
+                Tensor::from_slice(&[2], &[10.0f32, 0.0]),
+            ],
+        )
+        .attr("pads", ints(&[1, 0]))
+        .expect(vec![Tensor::from_slice(&[1, 2, 4], &[9.0f32, 9.0, 9.0, 9.0, 0.5, 3.0, 5.5, 8.0])]),
+        Case::new(
+            "two axes, worked by hand",
+            vec![
+                Tensor::from_slice(
+                    &[1, 1, 3, 3],
+                    &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+                ),
+                Tensor::from_slice(&[1, 1, 2, 2], &[1.0f32, 0.0, 0.0, -1.0]),
+            ],
+        )
+        .attr("pads", ints(&[0, 0, 1, 1]))
+        .attr("strides", ints(&[2, 1]))
+        .expect(vec![Tensor::from_slice(&[1, 1, 2, 3], &[-4.0f32, -4.0, 3.0, 7.0, 8.0, 9.0])]),
+        Case::new(
+            "NaN and infinity survive",
+            vec![
+                Tensor::from_slice(&[1, 1, 3], &[f32::NAN, 1.0, f32::INFINITY]),
+                Tensor::from_slice(&[1, 1, 1], &[2.0f32]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(&[1, 1, 3], &[f32::NAN, 2.0, f32::INFINITY])]),
+        Case::new(
+            "integers",
+            vec![
+                Tensor::from_slice(&[1, 1, 3], &[1i32, -2, 1 << 30]),
+                Tensor::from_slice(&[2, 1, 2], &[3i32, 1, -1, 4]),
+                Tensor::from_slice(&[2], &[10i32, 0]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(&[1, 2, 2], &[11i32, (1 << 30) + 4, -9, 2])]),
+        Case::new(
+            "integers, many filters",
+            vec![integers(&[2, 4, 9, 10]), integers(&[12, 4, 3, 3])],
+        )
+        .attr("pads", ints(&[1, 1, 1, 1])),
+        conv("pointwise", &[2, 20, 5, 7], &[33, 20, 1, 1]).input(Some(ramp(&[33]))),
+        conv("one filter, pointwise", &[1, 20, 6, 7], &[1, 20, 1, 1]),
+        conv("image, strided", &[1, 3, 20, 21], &[16, 3, 3, 3])
+            .input(Some(ramp(&[16])))
+            .attr("pads", ints(&[1, 1, 1, 1]))
+            .attr("strides", ints(&[2, 2])),
+        conv("depthwise", &[2, 16, 9, 40], &[16, 1, 3, 3])
+            .input(Some(ramp(&[16])))
+            .attr("group", Attr::Int(16))
+            .attr("pads", ints(&[1, 1, 1, 1])),
+        conv("depthwise, long rows", &[1, 2, 3, 150], &[2, 1, 3, 5])
+            .attr("group", Attr::Int(2))
+            .attr("pads", ints(&[1, 2, 1, 2])),
+        conv("depthwise, strided and dilated", &[1, 6, 20, 70], &[6, 1, 3, 3])
+            .attr("group", Attr::Int(6))
+            .attr("strides", ints(&[2, 2]))
+            .attr("dilations", ints(&[2, 3]))
+            .attr("pads", ints(&[2, 0, 1, 3])),
+        conv("depthwise with a multiplier", &[1, 4, 6, 6], &[12, 1, 3, 3])
+            .attr("group", Attr::Int(4)),
+        conv("groups", &[2, 12, 8, 8], &[18, 4, 3, 3])
+            .attr("group", Attr::Int(3))
+            .attr("auto_pad", Attr::Str("SAME_UPPER".to_owned())),
+        conv("groups of many filters", &[1, 8, 10, 10], &[40, 4, 3, 3]).attr("group", Attr::Int(2)),
+        conv("frames of a signal", &[1, 1, 300], &[66, 1, 64]).attr("strides", ints(&[32])),
+        conv("sequence", &[1, 30, 41], &[64, 30, 3])
+            .input(Some(ramp(&[64])))
+            .attr("pads", ints(&[1, 1]))
+            .attr("strides", ints(&[2])),
+        conv("tall kernel", &[1, 24, 50, 1], &[72, 24, 5, 1]),
+        conv("three axes", &[1, 3, 5, 6, 7], &[10, 3, 2, 3, 2])
+            .attr("pads", ints(&[0, 1, 0, 1, 1, 1]))
+            .attr("dilations", ints(&[2, 1, 1])),
+        conv("same, lower", &[1, 2, 7, 7], &[10, 2, 4, 4])
+            .attr("auto_pad", Attr::Str("SAME_LOWER".to_owned()))
+            .attr("strides", ints(&[2, 1])),
+        conv("padding wider than the input", &[1, 2, 2], &[9, 2, 5]).attr("pads", ints(&[6, 4])),
+        conv("no images", &[0, 3, 5, 5], &[16, 3, 3, 3]),
+        conv("the window is the whole image", &[11, 6, 4, 5], &[10, 6, 4, 5])
+            .input(Some(ramp(&[10]))),
+        Case::new(
+            "one position, worked by hand",
+            vec![
+                Tensor::from_slice(&[2, 2, 1, 1], &[1.0f32, 2.0, 3.0, 4.0]),
+                Tensor::from_slice(&[3, 2, 1, 1], &[1.0f32, 0.0, 0.0, 1.0, 1.0, -1.0]),
+                Tensor::from_slice(&[3], &[10.0f32, 20.0, 30.0]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(&[2, 3, 1, 1], &[11.0f32, 22.0, 29.0, 13.0, 24.0, 29.0])]),
+        Case::new(
+            "doubles",
+            vec![
+                Tensor::from_slice(&[1, 1, 3], &[1.0f64, 2.0, 3.0]),
+                Tensor::from_slice(&[1, 1, 2], &[0.5f64, 0.25]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(&[1, 1, 2], &[1.0f64, 1.75])]),
+    ]
+}

@@ -1,0 +1,442 @@
+//! Attention without its matrix of scores: a block of queries against a block of keys at a time.
+
+use crate::AttrsExt;
+use crate::case::{Case, ramp};
+use crate::chain::{self, Chain, Finish};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes};
+use crate::gpu::elementwise::PRELUDE;
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
+use crate::infer::{Facts, InferCtx, InferError};
+use crate::kernels::gemm::{Gemm, MatRef};
+use crate::parallel;
+use crate::reduction::{Folded, fold_slice};
+use crate::wide::{Loop, wide};
+use crate::{AttrDef, OpDef, OpError, Operand, Tolerance, approx};
+use engine_format::{Attr, DType, Dim, Tensor};
+use std::sync::{Mutex, PoisonError};
+
+pub static ATTENTION: OpDef = OpDef {
+    name: "Attention",
+    doc: "`softmax(stages(Q·Kᵀ))·V` over the last axis of the scores, which the stages scale and mask; Q, K and V are (batch, \
+          heads, length, size) or (batch, length, size), and several heads of Q may share one of K and V. With `zero_nan`, \
+          shares that are not numbers are zeros, as where a query sees no key. Written by the builder's passes; ONNX's \
+          Attention is composed on import.",
+    attrs: &[chain::STAGES, chain::SCALARS, AttrDef::int(ZERO_NAN, 0)],
+    inputs: &[
+        Operand::data("Q").of(&[DType::F32]),
+        Operand::data("K").like(0),
+        Operand::data("V").like(0),
+        chain::OPERANDS,
+    ],
+    variadic_input: true,
+    infer,
+    cpu: Cpu::Kernel { run, scratch },
+    gpu: Some(gpu),
+    tolerance: Tolerance::SUMS,
+    cases,
+    ..OpDef::BASE
+};
+
+/// Operands before those of the stages.
+const OWN: usize = 3;
+
+/// Attribute: 1 if the shares of a query are zeros where its softmax is not a number.
+const ZERO_NAN: &str = "zero_nan";
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let (q, k, v) = (ctx.shape(0)?, ctx.shape(1)?, ctx.shape(2)?);
+    let wrong = |what: &str| {
+        let message = format!("{what}: Q {q:?}, K {k:?}, V {v:?}");
+        Err(InferError::invalid(message))
+    };
+    if !(3..=4).contains(&q.len()) || k.len() != q.len() || v.len() != q.len() {
+        return wrong("expected three operands of rank 3, or of rank 4");
+    }
+    let differ = |a: &Dim, b: &Dim| matches!((a.known(), b.known()), (Some(a), Some(b)) if a != b);
+    let [.., queries, size] = q else { return wrong("Q has no rows") };
+    let [.., keys, key_size] = k else { return wrong("K has no rows") };
+    let [.., values, width] = v else { return wrong("V has no rows") };
+    if differ(size, key_size)
+        || differ(keys, values)
+        || differ(&q[0], &k[0])
+        || differ(&k[0], &v[0])
+    {
+        return wrong("sizes do not fit");
+    }
+    if let (4, Some(heads), Some(own)) = (q.len(), q[1].known(), k[1].known())
+        && (own == 0 || heads % own != 0 || differ(&k[1], &v[1]))
+    {
+        return wrong("the heads of Q do not divide among those of K and V");
+    }
+    let lead = &q[..q.len() - 2];
+    let scores = Facts::new(ctx.dtype(0)?, [lead, &[queries.clone(), keys.clone()]].concat());
+    chain::infer(ctx, OWN, vec![scores])?;
+    Ok(vec![Facts::new(ctx.dtype(0)?, [lead, &[queries.clone(), width.clone()]].concat())])
+}
+
+/// Queries of one task: enough that packing the keys for each costs little.
+const QUERIES: usize = 128;
+/// Keys whose scores are kept at once.
+const KEYS: usize = 256;
+
+/// An attention of concrete shapes.
+struct Plan {
+    batch: usize,
+    heads: usize,
+    /// Heads of Q that share one of K and V.
+    shared: usize,
+    queries: usize,
+    keys: usize,
+    size: usize,
+    width: usize,
+    /// Shape of the scores, of which the last `rank` dimensions count.
+    scores: [usize; 4],
+    rank: usize,
+}
+
+impl Plan {
+    fn new(q: &[usize], k: &[usize], v: &[usize]) -> Self {
+        let rank = q.len();
+        let (heads, own) = if rank == 4 { (q[1], k[1]) } else { (1, 1) };
+        let mut scores = [1; 4];
+        scores[4 - rank..].copy_from_slice(q);
+        scores[3] = k[rank - 2];
+        Self {
+            batch: q[0],
+            heads,
+            shared: heads / own.max(1),
+            queries: q[rank - 2],
+            keys: k[rank - 2],
+            size: q[rank - 1],
+            width: v[rank - 1],
+            scores,
+            rank,
+        }
+    }
+
+    fn scores(&self) -> &[usize] {
+        &self.scores[4 - self.rank..]
+    }
+
+    /// The head of K and V that head `head` of all batches reads.
+    fn source(&self, head: usize) -> usize {
+        let own = self.heads / self.shared.max(1);
+        head / self.heads * own + head % self.heads / self.shared
+    }
+
+    fn score_product(&self, rows: usize, keys: usize) -> Gemm {
+        Gemm { batch: 1, m: rows, n: keys, k: self.size }
+    }
+
+    fn value_product(&self, rows: usize, keys: usize) -> Gemm {
+        Gemm { batch: 1, m: rows, n: self.width, k: keys }
+    }
+
+    /// Elements of a task's memory: scores, a part of the result, for each query the largest score and the sum; and
+    /// bytes for the products.
+    fn slot(&self) -> (usize, usize) {
+        let (rows, keys) = (self.queries.min(QUERIES), self.keys.min(KEYS));
+        let products = self.score_product(rows, keys).scratch_here();
+        let products = products.max(self.value_product(rows, keys).scratch_here());
+        (rows * (keys + self.width + 2), products.next_multiple_of(64))
+    }
+
+    fn slot_bytes(&self) -> usize {
+        let (elements, products) = self.slot();
+        (elements * size_of::<f32>()).next_multiple_of(64) + products
+    }
+
+    fn tasks(&self) -> usize {
+        self.batch * self.heads * self.queries.div_ceil(QUERIES)
+    }
+}
+
+fn scratch(shapes: &CpuShapes<'_>) -> usize {
+    let [Some(q), Some(k), Some(v)] = [0, 1, 2].map(|i| shapes.inputs[i].as_ref()) else {
+        return 0;
+    };
+    let plan = Plan::new(&q.shape, &k.shape, &v.shape);
+    plan.slot_bytes() * plan.tasks().clamp(1, parallel::threads())
+}
+
+fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let (q, k, v) = (ctx.input(0), ctx.input(1), ctx.input(2));
+    let plan = Plan::new(q.shape, k.shape, v.shape);
+    let chain = Chain::new(ctx.attrs, &ctx.inputs[OWN..], plan.scores())?;
+    let out = ctx.outputs[0].as_mut().expect("the first result is never omitted").slice::<f32>();
+    if out.is_empty() {
+        return Ok(());
+    }
+    let call = Call {
+        plan: &plan,
+        q: q.slice::<f32>(),
+        k: k.slice::<f32>(),
+        v: v.slice::<f32>(),
+        chain: chain.as_ref(),
+        zero_nan: ctx.attrs.int(ZERO_NAN) != 0,
+    };
+    // Each thread takes the next block of queries until there is none.
+    let blocks = out.chunks_mut(plan.queries * plan.width).enumerate().flat_map(|(head, out)| {
+        let blocks = out.chunks_mut(QUERIES * plan.width).enumerate();
+        blocks.map(move |(block, out)| (head, block * QUERIES, out))
+    });
+    let blocks = Mutex::new(blocks);
+    let next = || blocks.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let drain = |slot: &mut [u8]| {
+        while let Some((head, first, out)) = next() {
+            call.block(head, first, out, slot);
+        }
+    };
+    match plan.tasks() {
+        1 => drain(&mut ctx.scratch[..plan.slot_bytes()]),
+        _ => parallel::each(ctx.scratch.chunks_exact_mut(plan.slot_bytes()), drain),
+    }
+    Ok(())
+}
+
+struct Call<'a> {
+    plan: &'a Plan,
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    chain: Option<&'a Chain<'a>>,
+    zero_nan: bool,
+}
+
+/// A query's largest score so far, and the sum of the powers of `e` by that.
+#[derive(Clone, Copy)]
+struct Running {
+    most: f32,
+    sum: f32,
+}
+
+impl Call<'_> {
+    /// The results of queries `first..` of one head. Blocks of keys follow one another in order, so that bits depend on
+    /// shapes alone.
+    fn block(&self, head: usize, first: usize, out: &mut [f32], slot: &mut [u8]) {
+        let Plan { queries, keys, size, width, .. } = *self.plan;
+        let rows = out.len() / width.max(1);
+        let (elements, _) = self.plan.slot();
+        let (own, products) = slot.split_at_mut((elements * 4).next_multiple_of(64));
+        let own: &mut [f32] = &mut bytemuck::cast_slice_mut(own)[..elements];
+        let most_rows = queries.min(QUERIES);
+        let (scores, own) = own.split_at_mut(most_rows * keys.min(KEYS));
+        let (part, running) = own.split_at_mut(most_rows * width);
+        let q = &self.q[(head * queries + first) * size..];
+        let source = self.plan.source(head);
+        running.chunks_exact_mut(2).for_each(|r| r.copy_from_slice(&[f32::NEG_INFINITY, 0.0]));
+        out.fill(0.0);
+        for from in (0..keys).step_by(KEYS) {
+            let n = KEYS.min(keys - from);
+            let k = &self.k[(source * keys + from) * size..];
+            let v = &self.v[(source * keys + from) * width..];
+            let scores = &mut scores[..rows * n];
+            let operands = |_| (MatRef::rows(q, size), MatRef::rows(k, size).t());
+            self.plan.score_product(rows, n).run_here(operands, scores, products);
+            for (row, scores) in scores.chunks_exact_mut(n).enumerate() {
+                if let Some(chain) = self.chain {
+                    chain.apply((head * queries + first + row) * keys + from, scores);
+                }
+                let state = &mut running[2 * row..2 * row + 2];
+                let before = Running { most: state[0], sum: state[1] };
+                let (after, kept) = powers(scores, before);
+                state.copy_from_slice(&[after.most, after.sum]);
+                if kept != 1.0 {
+                    out[row * width..(row + 1) * width].iter_mut().for_each(|y| *y *= kept);
+                }
+            }
+            let part = &mut part[..rows * width];
+            let operands = |_| (MatRef::rows(scores, n), MatRef::rows(v, width));
+            self.plan.value_product(rows, n).run_here(operands, part, products);
+            out.iter_mut().zip(part).for_each(|(y, part)| *y += *part);
+        }
+        if keys == 0 {
+            return;
+        }
+        for (row, out) in out.chunks_exact_mut(width.max(1)).enumerate() {
+            let sum = running[2 * row + 1];
+            match sum > 0.0 || !self.zero_nan {
+                true => out.iter_mut().for_each(|y| *y /= sum),
+                false => self.nothing_of(source, out),
+            }
+        }
+    }
+
+    /// The sum of all values of a head times 0: zeros, but for what is not finite.
+    fn nothing_of(&self, source: usize, out: &mut [f32]) {
+        let len = self.plan.keys * out.len();
+        out.fill(0.0);
+        for v in self.v[source * len..(source + 1) * len].chunks_exact(out.len()) {
+            out.iter_mut().zip(v).for_each(|(y, v)| *y += 0.0 * v);
+        }
+    }
+}
+
+/// Replaces scores by powers of `e` relative to the largest so far; gives the new state and what earlier results are to be
+/// multiplied by. Scores of −∞ alone leave a sum of 0, and so NaN, as a softmax does.
+fn powers(scores: &mut [f32], before: Running) -> (Running, f32) {
+    let more = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
+    let most = fold_slice(scores, Folded { start: before.most, step: more, merge: more });
+    let shift = if most == f32::NEG_INFINITY { 0.0 } else { most };
+    let kept =
+        if before.most == f32::NEG_INFINITY { 0.0 } else { approx::exp(before.most - shift) };
+    wide(Powers { scores, shift });
+    let add = |a: f32, b: f32| a + b;
+    let sum = fold_slice(scores, Folded { start: 0.0, step: add, merge: add });
+    (Running { most, sum: before.sum * kept + sum }, kept)
+}
+
+struct Powers<'a> {
+    scores: &'a mut [f32],
+    shift: f32,
+}
+
+impl Loop for Powers<'_> {
+    #[inline(always)]
+    fn run(self) {
+        for score in self.scores {
+            *score = approx::exp(*score - self.shift);
+        }
+    }
+}
+
+/// Largest size of a head that the shader keeps in workgroup memory.
+const MOST_SIZE: usize = 256;
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (q, k, v) = (ctx.input(0), ctx.input(1), ctx.input(2));
+    let plan = Plan::new(&q.shape, &k.shape, &v.shape);
+    let rows = plan.batch * plan.heads * plan.queries;
+    let empty = rows * plan.width > 0 && (k.is_empty() || v.is_empty());
+    if empty || plan.size.max(plan.width) > MOST_SIZE {
+        return Ok(None);
+    }
+    let finish = Finish::new(ctx, plan.scores(), (OWN, OWN), "f32")?;
+    let mut binds = vec![Bind::In(0), Bind::In(1), Bind::In(2)];
+    binds.extend(&finish.binds);
+    let (output, uniform) = (binds.len().to_string(), (binds.len() + 1).to_string());
+    binds.push(Bind::Out(0));
+    let values = [
+        ("chain", finish.field.as_str()),
+        ("prelude", if finish.functions.contains(PRELUDE) { "" } else { PRELUDE }),
+        ("finish", &finish.functions),
+        ("output", &output),
+        ("uniform", &uniform),
+    ];
+    let Plan { heads, shared, queries, keys, size, width, .. } = plan;
+    let zero_nan = usize::from(ctx.attrs.int(ZERO_NAN) != 0);
+    let mut params: Vec<u32> =
+        [rows, heads, shared, queries, keys, size, width, zero_nan].map(|n| n as u32).to_vec();
+    params.extend(finish.params);
+    let (blocks, columns) = (keys.div_ceil(128), width.div_ceil(128));
+    let block = 16 + size + 129 * columns;
+    let rounds = FEW_ROUNDS + blocks * block + columns * (1 + zero_nan * keys);
+    Ok(Some(GpuProgram::one(Dispatch {
+        rounds,
+        label: "Attention".into(),
+        wgsl: render(include_str!("attention.wgsl"), &values).into(),
+        binds,
+        params,
+        groups: ctx.limits.linear(if width == 0 { 0 } else { rows }, 1),
+    })))
+}
+
+fn cases() -> Vec<Case> {
+    let f = |shape: &[usize], values: &[f32]| Tensor::from_slice(shape, values);
+    let stages = crate::ops::fused::named;
+    let scale = || f(&[], &[0.125]);
+    let never = f32::NEG_INFINITY;
+    vec![
+        // Scores 0 and ln 3, shares 1/4 and 3/4; the second query sees the first key alone, the third none.
+        Case::new(
+            "worked by hand",
+            vec![
+                f(&[1, 3, 1], &[1.0, 5.0, 1.0]),
+                f(&[1, 2, 1], &[0.0, 1.098_612_3]),
+                f(&[1, 2, 2], &[0.0, 8.0, 4.0, -4.0]),
+                f(&[3, 2], &[0.0, 0.0, 0.0, never, never, never]),
+            ],
+        )
+        .attr("stages", Attr::Strs(vec!["Add".to_owned()]))
+        .expect(vec![f(&[1, 3, 2], &[3.0, -1.0, 0.0, 8.0, f32::NAN, f32::NAN])]),
+        // The same, but what the third query sees is nothing: 0 times values, of which one is infinite.
+        Case::new(
+            "shares that are not numbers are zeros",
+            vec![
+                f(&[1, 3, 1], &[1.0, f32::NAN, 1.0]),
+                f(&[1, 2, 1], &[0.0, 1.098_612_3]),
+                f(&[1, 2, 3], &[0.0, 8.0, 1.0, 4.0, -4.0, f32::INFINITY]),
+                f(&[3, 2], &[0.0, 0.0, 0.0, 0.0, never, never]),
+            ],
+        )
+        .attr("stages", Attr::Strs(vec!["Add".to_owned()]))
+        .attr(ZERO_NAN, Attr::Int(1))
+        .expect(vec![f(
+            &[1, 3, 3],
+            &[3.0, -1.0, f32::INFINITY, 0.0, 0.0, f32::NAN, 0.0, 0.0, f32::NAN],
+        )]),
+        // As finite masks leave it, a query that sees nothing sees all alike.
+        Case::new(
+            "masked by the smallest number",
+            vec![
+                f(&[1, 2, 1], &[1.0, 1.0]),
+                f(&[1, 2, 1], &[0.5, 2.0]),
+                f(&[1, 2, 1], &[2.0, 6.0]),
+                f(&[2, 2], &[f32::MIN, 0.0, f32::MIN, f32::MIN]),
+            ],
+        )
+        .attr("stages", Attr::Strs(vec!["Add".to_owned()]))
+        .expect(vec![f(&[1, 2, 1], &[6.0, 4.0])]),
+        Case::new(
+            "an infinite score",
+            vec![
+                f(&[1, 1, 1], &[1.0]),
+                f(&[1, 2, 1], &[f32::INFINITY, 2.0]),
+                f(&[1, 2, 1], &[2.0, 6.0]),
+            ],
+        )
+        .attr("stages", stages(&[]))
+        .expect(vec![f(&[1, 1, 1], &[f32::NAN])]),
+        Case::new("no keys", vec![ramp(&[1, 2, 4]), ramp(&[1, 0, 4]), ramp(&[1, 0, 3])])
+            .attr("stages", stages(&[]))
+            .expect(vec![f(&[1, 2, 3], &[0.0; 6])]),
+        Case::new(
+            "not a number",
+            vec![
+                f(&[1, 1, 1], &[f32::NAN]),
+                f(&[1, 2, 1], &[1.0, 2.0]),
+                f(&[1, 2, 1], &[1.0, 2.0]),
+            ],
+        )
+        .attr("stages", stages(&[]))
+        .expect(vec![f(&[1, 1, 1], &[f32::NAN])]),
+        Case::new(
+            "heads, scaled and masked",
+            vec![ramp(&[2, 3, 10, 16]), ramp(&[2, 3, 12, 16]), ramp(&[2, 3, 12, 8])],
+        )
+        .input(Some(scale()))
+        .input(Some(ramp(&[2, 1, 1, 12])))
+        .attr("stages", stages(&["Mul", "Add"])),
+        Case::new(
+            "blocks of queries and keys, none whole",
+            vec![ramp(&[1, 2, 150, 33]), ramp(&[1, 2, 600, 33]), ramp(&[1, 2, 600, 40])],
+        )
+        .input(Some(f(&[1], &[6.0])))
+        .input(Some(ramp(&[150, 600])))
+        .attr("stages", stages(&["Div", "Add"])),
+        Case::new(
+            "heads that share keys",
+            vec![ramp(&[2, 6, 5, 20]), ramp(&[2, 2, 9, 20]), ramp(&[2, 2, 9, 20])],
+        )
+        .input(Some(scale()))
+        .attr("stages", stages(&["Mul"])),
+        Case::new(
+            "one query",
+            vec![ramp(&[1, 4, 1, 64]), ramp(&[1, 4, 300, 64]), ramp(&[1, 4, 300, 64])],
+        )
+        .input(Some(scale()))
+        .attr("stages", stages(&["Mul"])),
+        Case::new("no batch", vec![ramp(&[0, 4, 8]), ramp(&[0, 4, 8]), ramp(&[0, 4, 8])])
+            .attr("stages", stages(&[])),
+    ]
+}

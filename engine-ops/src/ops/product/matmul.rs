@@ -1,0 +1,473 @@
+//! Matrix products over batches, and the GPU kernel that [`Gemm`](super::gemm) shares.
+
+use crate::AttrsExt;
+use crate::case::{Case, ramp};
+use crate::chain::{self, Chain, Finish};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep, TensorMeta};
+use crate::dtypes::PRODUCTS;
+use crate::fill::filled;
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
+use crate::infer::{Facts, InferCtx, InferError, broadcast};
+use crate::kernels::blocked::{self, Mat, Term};
+use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
+use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
+use engine_format::{Attr, Attrs, DType, Element, Tensor};
+use half::{bf16, f16};
+
+pub static MATMUL: OpDef = OpDef {
+    name: "MatMul",
+    doc: "`Y[…, i, j] = Σₖ A[…, i, k] · B[…, k, j]`; leading dimensions broadcast, an operand of rank 1 is a row on \
+          the left and a column on the right, and that dimension is dropped from the result.",
+    onnx: &[OnnxName::since("MatMul", 1)],
+    inputs: &[Operand::data("A").of(PRODUCTS).learned(), Operand::data("B").like(0).learned()],
+    kind: Kind::Compute,
+    infer,
+    cpu: Cpu::Planned(|shapes| Ok(Box::new(Step::new(shapes)?))),
+    gpu: Some(gpu),
+    tolerance: Tolerance::SUMS,
+    cases,
+    ..OpDef::BASE
+};
+
+pub static FUSED_MATMUL: OpDef = OpDef {
+    name: "FusedMatMul",
+    doc: "MatMul of operands whose last two dimensions are swapped where `transA` and `transB` say so (they then have two \
+          or more), with stages applied to every element of the result. Written by the builder's passes, never imported.",
+    onnx: &[],
+    attrs: &[AttrDef::int("transA", 0), AttrDef::int("transB", 0), chain::STAGES, chain::SCALARS],
+    inputs: &[MATMUL.inputs[0], MATMUL.inputs[1], chain::OPERANDS],
+    variadic_input: true,
+    infer: fused_infer,
+    cases: fused_cases,
+    ..MATMUL
+};
+
+/// Operands of the product itself.
+const OWN: usize = 2;
+
+/// Whether A and B are transposed.
+fn transposed(attrs: &Attrs) -> [bool; 2] {
+    ["transA", "transB"].map(|name| attrs.opt_int(name).is_some_and(|on| on != 0))
+}
+
+fn fused_infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let mut inputs = ctx.inputs.to_vec();
+    for (facts, on) in inputs.iter_mut().zip(transposed(ctx.attrs)) {
+        let Some(Facts { shape: Some(shape), .. }) = facts else { continue };
+        match shape.as_mut_slice() {
+            [.., rows, columns] if on => std::mem::swap(rows, columns),
+            vector if on => {
+                let message =
+                    format!("an operand {vector:?} is to be transposed, expected a matrix");
+                return Err(InferError::invalid(message));
+            }
+            _ => {}
+        }
+    }
+    let plain = InferCtx { attrs: ctx.attrs, inputs: &inputs, outputs: ctx.outputs };
+    chain::infer(ctx, OWN, infer(&plain)?)
+}
+
+fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
+    let dtype = ctx.dtype(0)?;
+    if ctx.dtype(1)? != dtype {
+        let (a, b) = (dtype, ctx.dtype(1)?);
+        return Err(InferError::invalid(format!("operands A and B are {a} and {b}")));
+    }
+    let (a, b) = (ctx.shape(0)?, ctx.shape(1)?);
+    let (Some((a_k, a_rest)), false) = (a.split_last(), b.is_empty()) else {
+        return Err(InferError::invalid("operands of MatMul have at least one dimension"));
+    };
+    let (b_k, n, b_batch) = match b {
+        [.., k, n] => (k, Some(n), &b[..b.len() - 2]),
+        _ => (&b[0], None, &b[..0]),
+    };
+    if let (Some(left), Some(right)) = (a_k.known(), b_k.known())
+        && left != right
+    {
+        return Err(InferError::invalid(format!(
+            "A {a:?} has {left} columns, B {b:?} {right} rows"
+        )));
+    }
+    let (m, a_batch) = match a_rest {
+        [batch @ .., m] => (Some(m), batch),
+        [] => (None, a_rest),
+    };
+    let mut shape = broadcast(&[a_batch, b_batch])?;
+    shape.extend(m.into_iter().chain(n).cloned());
+    Ok(vec![Facts::new(dtype, shape)])
+}
+
+/// A batched product with the steps of both operands, from concrete shapes.
+struct Product {
+    gemm: Gemm,
+    /// Sizes of the batch dimensions with the elements from one item to the next in A and B, 0 where it is broadcast;
+    /// neighbours that step alike are merged.
+    dims: Vec<[usize; 3]>,
+    /// From row to row and from column to column of A.
+    a: [usize; 2],
+    /// Likewise of B.
+    b: [usize; 2],
+}
+
+impl Product {
+    fn new(a: &[usize], b: &[usize], [a_turned, b_turned]: [bool; 2]) -> Self {
+        let (a_batch, m, k) = match a {
+            [batch @ .., k, m] if a_turned => (batch, *m, *k),
+            [batch @ .., m, k] => (batch, *m, *k),
+            _ => (&a[..0], 1, a[0]),
+        };
+        let (b_batch, n) = match b {
+            [batch @ .., n, _] if b_turned => (batch, *n),
+            [batch @ .., _, n] => (batch, *n),
+            _ => (&b[..0], 1),
+        };
+        let steps = |turned, rows, columns| if turned { [1, rows] } else { [columns, 1] };
+        let mut product = Self {
+            gemm: Gemm { batch: 1, m, n, k },
+            dims: Vec::new(),
+            a: steps(a_turned, m, k),
+            b: steps(b_turned, k, n),
+        };
+        let (mut a_step, mut b_step) = (m * k, k * n);
+        for i in 0..a_batch.len().max(b_batch.len()) {
+            let size = |dims: &[usize]| dims.len().checked_sub(i + 1).map_or(1, |at| dims[at]);
+            let (left, right) = (size(a_batch), size(b_batch));
+            let count = if left == 1 { right } else { left };
+            let steps = [if left == 1 { 0 } else { a_step }, if right == 1 { 0 } else { b_step }];
+            (a_step, b_step) = (a_step * left, b_step * right);
+            product.push(count, steps);
+        }
+        // Rows of one right operand for all: one tall product.
+        if let [[count, a_step, 0]] = product.dims[..]
+            && a_step == m * k
+            && !a_turned
+        {
+            product.gemm.m *= count;
+            product.gemm.batch = 1;
+            product.dims.clear();
+        }
+        product
+    }
+
+    /// Adds the next outer dimension.
+    fn push(&mut self, count: usize, [a, b]: [usize; 2]) {
+        self.gemm.batch *= count;
+        match self.dims.last_mut() {
+            _ if count == 1 => {}
+            Some([inner, x, y]) if *x * *inner == a && *y * *inner == b => *inner *= count,
+            _ => self.dims.push([count, a, b]),
+        }
+    }
+
+    /// Where item `i` of the batch begins in A and in B.
+    fn starts(&self, mut i: usize) -> (usize, usize) {
+        let (mut a, mut b) = (0, 0);
+        for [count, a_step, b_step] in &self.dims {
+            a += i % count * a_step;
+            b += i % count * b_step;
+            i /= count;
+        }
+        (a, b)
+    }
+}
+
+/// A product of concrete shapes.
+struct Step {
+    dtype: DType,
+    product: Product,
+    scratch: usize,
+}
+
+impl Step {
+    fn new(shapes: &CpuShapes<'_>) -> Result<Self, OpError> {
+        let [Some(a), Some(b), ..] = shapes.inputs else {
+            return Err(OpError::new("an operand is missing"));
+        };
+        let product = Product::new(&a.shape, &b.shape, transposed(shapes.attrs));
+        let scratch = if a.dtype == DType::F32 { product.gemm.scratch() } else { 0 };
+        Ok(Self { dtype: a.dtype, product, scratch })
+    }
+
+    fn multiply(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+        let (a, b) = (ctx.input(0).slice::<f32>(), ctx.input(1).slice::<f32>());
+        let Self { product, .. } = self;
+        let Gemm { m, n, .. } = product.gemm;
+        let ([a_row, a_col], [b_row, b_col]) = (product.a, product.b);
+        let left = |start| MatRef { data: &a[start..], row: a_row, col: a_col };
+        let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
+        let chain = Chain::new(ctx.attrs, ctx.inputs.get(OWN..).unwrap_or_default(), out.shape)?;
+        let finish = |i: usize, row: usize, col: usize, run: &mut [f32]| {
+            if let Some(chain) = &chain {
+                chain.apply((i * m + row) * n + col, run);
+            }
+        };
+        let epilogue = chain.is_some().then_some(&finish as Epilogue<'_>);
+        let operands = |i| {
+            let (x, y) = product.starts(i);
+            (left(x), MatRef { data: &b[y..], row: b_row, col: b_col })
+        };
+        product.gemm.run(operands, out.slice(), ctx.scratch, epilogue);
+        Ok(())
+    }
+}
+
+impl CpuStep for Step {
+    fn scratch(&self) -> usize {
+        self.scratch
+    }
+
+    fn run(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+        let (a, b) = (ctx.input(0), ctx.input(1));
+        for_dtype!(
+            self.dtype,
+            [F64 => f64, F16 => f16, BF16 => bf16, I32 => i32, I64 => i64, U32 => u32, U64 => u64, F32 => f32],
+            T => {
+                if T::DTYPE == DType::F32 {
+                    return self.multiply(ctx);
+                }
+                plain(&self.product, a.slice::<T>(), b.slice::<T>(), ctx.output().slice::<T>());
+                Ok(())
+            }
+        )
+    }
+}
+
+fn plain<T: Term>(product: &Product, a: &[T], b: &[T], out: &mut [T]) {
+    let Gemm { m, n, k, .. } = product.gemm;
+    if out.is_empty() {
+        return;
+    }
+    for (i, out) in out.chunks_exact_mut(m * n).enumerate() {
+        let (x, y) = product.starts(i);
+        let mat = |data, [row, col]: [usize; 2]| Mat { data, row, col };
+        let (a, b) = (mat(&a[x..], product.a), mat(&b[y..], product.b));
+        blocked::multiply(a, b, (n, k), out, |sum, _, _| T::finish(sum));
+    }
+}
+
+/// What the GPU kernel multiplies. Strides are in elements.
+pub(in crate::ops) struct GpuProduct<'a> {
+    pub(in crate::ops) label: &'static str,
+    pub(in crate::ops) dtype: DType,
+    pub(in crate::ops) gemm: Gemm,
+    /// From row to row and from column to column of A.
+    pub(in crate::ops) a: [usize; 2],
+    /// Likewise of B.
+    pub(in crate::ops) b: [usize; 2],
+    /// Likewise of the addend C, if there is one; 0 where it is broadcast.
+    pub(in crate::ops) c: Option<[usize; 2]>,
+    pub(in crate::ops) alpha: f32,
+    pub(in crate::ops) beta: f32,
+    /// Batch dimensions, innermost first: count, step in A, step in B.
+    pub(in crate::ops) dims: &'a [[usize; 3]],
+}
+
+/// Batch dimensions that the shader has room for, after merging.
+const MAX_DIMS: usize = 6;
+/// Rows and columns of the output that a workgroup computes.
+const TILE: usize = 64;
+
+impl GpuProduct<'_> {
+    /// One dispatch; `None` for types and sizes that are not for the GPU. The operator's own operands are the first `own`.
+    pub(in crate::ops) fn program(
+        &self,
+        ctx: &GpuCtx<'_>,
+        own: usize,
+    ) -> Result<Option<GpuProgram>, OpError> {
+        let Gemm { batch, m, n, k } = self.gemm;
+        let Some(element) = wgsl_type(self.dtype) else { return Ok(None) };
+        if self.dims.len() > MAX_DIMS {
+            return Ok(None);
+        }
+        let (down, across) = (m.div_ceil(TILE), n.div_ceil(TILE));
+        // An empty operand must not be bound. The CPU writes an addend, and applies stages to it.
+        if k == 0 && batch * m * n > 0 {
+            let plain = self.c.is_none() && !ctx.attrs.contains_key(chain::STAGES.name);
+            return Ok(plain.then(|| filled(ctx, [0; 2])).flatten());
+        }
+        let mut binds = vec![Bind::In(0), Bind::In(1)];
+        binds.extend(self.c.map(|_| Bind::In(2)));
+        let finish = Finish::new(ctx, &ctx.output().shape, (own, binds.len()), element)?;
+        binds.extend(&finish.binds);
+        let (output, uniform) = (binds.len().to_string(), (binds.len() + 1).to_string());
+        binds.push(Bind::Out(0));
+        let [c_row, c_col] = self.c.unwrap_or_default();
+        let mut params: Vec<u32> = [batch, m, n, k, down, across, self.dims.len(), 0]
+            .iter()
+            .chain(self.a.iter().chain(&self.b).chain(&[c_row, c_col]))
+            .map(|&v| v as u32)
+            .collect();
+        params.extend([self.alpha.to_bits(), self.beta.to_bits()]);
+        for i in 0..MAX_DIMS {
+            let [count, a, b] = self.dims.get(i).copied().unwrap_or([1, 0, 0]);
+            params.extend([count as u32, a as u32, b as u32, 0]);
+        }
+        params.extend(&finish.params);
+        let addend = if self.c.is_some() { ADDEND } else { NO_ADDEND };
+        let scale =
+            if self.alpha == 1.0 { "sum" } else { "{{T}}(bitcast<f32>(params.alpha)) * sum" };
+        let values = [
+            ("addend", addend),
+            ("scale", scale),
+            ("chain", &finish.field),
+            ("finish", &finish.functions),
+            ("output", &output),
+            ("uniform", &uniform),
+            ("narrow", narrowing(self.dtype)),
+            ("T", element),
+        ];
+        Ok(Some(GpuProgram::one(Dispatch {
+            rounds: FEW_ROUNDS + 17 * k.div_ceil(16),
+            label: self.label.into(),
+            wgsl: render(include_str!("matmul.wgsl"), &values).into(),
+            binds,
+            params,
+            groups: ctx.limits.linear(batch * down * across, 1),
+        })))
+    }
+}
+
+const NO_ADDEND: &str = "fn addend(row: u32, col: u32) -> {{T}} { return {{T}}(0); }";
+const ADDEND: &str = "@group(0) @binding(2) var<storage, read> c_in: array<{{T}}>;
+fn addend(row: u32, col: u32) -> {{T}} {
+    return {{T}}(bitcast<f32>(params.beta)) * c_in[row * params.c_row + col * params.c_col];
+}";
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let (a, b): (&TensorMeta, &TensorMeta) = (ctx.input(0), ctx.input(1));
+    let product = Product::new(&a.shape, &b.shape, transposed(ctx.attrs));
+    let kernel = GpuProduct {
+        label: "MatMul",
+        dtype: a.dtype,
+        gemm: product.gemm,
+        a: product.a,
+        b: product.b,
+        c: None,
+        alpha: 1.0,
+        beta: 0.0,
+        dims: &product.dims,
+    };
+    kernel.program(ctx, OWN)
+}
+
+fn fused_cases() -> Vec<Case> {
+    let stages = |names: &[&str]| Attr::Strs(names.iter().map(|&n| n.to_owned()).collect());
+    let f = |shape: &[usize], values: &[f32]| Tensor::from_slice(shape, values);
+    vec![
+        // The product with the transposed right operand is 1 2; 3 NaN.
+        Case::new(
+            "worked by hand",
+            vec![f(&[2, 1], &[1.0, 3.0]), f(&[2, 1], &[1.0, f32::NAN]), f(&[2], &[-2.0, 1.0])],
+        )
+        .attr("transB", Attr::Int(1))
+        .attr("stages", stages(&["Add", "Relu"]))
+        .expect(vec![f(&[2, 2], &[0.0, f32::NAN, 1.0, f32::NAN])]),
+        Case::new("scaled scores of heads", vec![ramp(&[2, 3, 10, 16]), ramp(&[2, 3, 12, 16])])
+            .input(Some(f(&[], &[0.25])))
+            .input(Some(ramp(&[2, 1, 1, 12])))
+            .attr("transB", Attr::Int(1))
+            .attr("stages", stages(&["Mul", "Add"])),
+        Case::new("a dense layer with a residual", vec![ramp(&[3, 7, 33]), ramp(&[33, 70])])
+            .input(Some(ramp(&[70])))
+            .input(Some(ramp(&[3, 7, 70])))
+            .attr("stages", stages(&["Add", "Gelu", "Add"])),
+        Case::new("both transposed, broadcast", vec![ramp(&[2, 1, 8, 5]), ramp(&[3, 6, 8])])
+            .attr("transA", Attr::Int(1))
+            .attr("transB", Attr::Int(1))
+            .attr("stages", stages(&["Tanh"])),
+        Case::new("a transposed batch on the left", vec![ramp(&[4, 20, 9]), ramp(&[20, 17])])
+            .attr("transA", Attr::Int(1))
+            .attr("stages", stages(&["Sigmoid"])),
+        Case::new("no rows", vec![ramp(&[0, 4]), ramp(&[4, 3])]).attr("stages", stages(&["Relu"])),
+    ]
+}
+
+fn cases() -> Vec<Case> {
+    let ints = |shape: &[usize], values: &[i32]| Tensor::from_slice(shape, values);
+    vec![
+        Case::new(
+            "small, worked by hand",
+            vec![
+                Tensor::from_slice(&[2, 3], &[1.0f32, 2.0, 3.0, -1.0, 0.5, 4.0]),
+                Tensor::from_slice(&[3, 2], &[1.0f32, -1.0, 2.0, 0.0, 0.5, 3.0]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(&[2, 2], &[6.5f32, 8.0, 2.0, 13.0])]),
+        Case::new("integers", vec![ints(&[1, 2], &[3, -4]), ints(&[2, 2], &[1, 2, 5, 7])])
+            .expect(vec![ints(&[1, 2], &[-17, -22])]),
+        Case::new(
+            "rank 1 on both sides",
+            vec![
+                Tensor::from_slice(&[3], &[1.0f32, 2.0, 3.0]),
+                Tensor::from_slice(&[3], &[4.0f32, 5.0, 6.0]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(&[], &[32.0f32])]),
+        Case::new(
+            "NaN and infinity survive",
+            vec![
+                Tensor::from_slice(&[2, 2], &[f32::NAN, 1.0, f32::INFINITY, 1.0]),
+                Tensor::from_slice(&[2, 2], &[1.0f32, 2.0, 3.0, 4.0]),
+            ],
+        )
+        .expect(vec![Tensor::from_slice(
+            &[2, 2],
+            &[f32::NAN, f32::NAN, f32::INFINITY, f32::INFINITY],
+        )]),
+        Case::new("no terms", vec![ramp(&[2, 0]), ramp(&[0, 3])])
+            .expect(vec![Tensor::from_slice(&[2, 3], &[0.0f32; 6])]),
+        Case::new("no rows", vec![ramp(&[0, 4]), ramp(&[4, 3])]),
+        Case::new("row on the left", vec![ramp(&[40]), ramp(&[2, 40, 5])]),
+        Case::new("column on the right", vec![ramp(&[2, 5, 40]), ramp(&[40])]),
+        Case::new("one right operand for a batch", vec![ramp(&[3, 7, 33]), ramp(&[33, 70])]),
+        Case::new("one left operand for a batch", vec![ramp(&[9, 20]), ramp(&[4, 20, 17])]),
+        Case::new("heads", vec![ramp(&[2, 3, 10, 16]), ramp(&[2, 3, 16, 10])]),
+        Case::new("both sides broadcast", vec![ramp(&[2, 1, 5, 8]), ramp(&[1, 3, 8, 6])]),
+        Case::new("uneven broadcast", vec![ramp(&[2, 1, 3, 5, 8]), ramp(&[4, 1, 8, 6])]),
+        Case::new("several tiles, none whole", vec![ramp(&[130, 75]), ramp(&[75, 97])]),
+        Case::new("one row", vec![ramp(&[1, 300]), ramp(&[300, 200])]),
+        Case::new("half precision", vec![halves(&[5, 9]), halves(&[9, 4])]),
+    ]
+}
+
+fn halves(shape: &[usize]) -> Tensor {
+    let values: Vec<f16> = ramp(shape)
+        .as_slice::<f32>()
+        .expect("a ramp is f32")
+        .iter()
+        .map(|&v| f16::from_f32(v))
+        .collect();
+    Tensor::from_slice(shape, &values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine_format::Dim;
+
+    #[test]
+    fn symbolic_batches_and_sequences_pass_through() {
+        let sym = |text: &str| text.parse::<Dim>().unwrap();
+        let facts =
+            |dims: &[&str]| Some(Facts::new(DType::F32, dims.iter().map(|d| sym(d)).collect()));
+        let inputs = [facts(&["batch", "12", "seq", "32"]), facts(&["batch", "12", "32", "seq"])];
+        let attrs = engine_format::Attrs::new();
+        let out = infer(&InferCtx { attrs: &attrs, inputs: &inputs, outputs: 1 }).unwrap();
+        assert_eq!(format!("{:?}", out[0].shape), "Some([batch, 12, seq, seq])");
+
+        let inputs = [facts(&["batch", "5"]), facts(&["6", "3"])];
+        let err = infer(&InferCtx { attrs: &attrs, inputs: &inputs, outputs: 1 }).unwrap_err();
+        assert!(err.to_string().contains("5 columns"), "{err}");
+    }
+
+    #[test]
+    fn merged_batches_start_where_they_should() {
+        let p = Product::new(&[2, 1, 3, 5, 8], &[4, 1, 8, 6], [false; 2]);
+        assert_eq!((p.gemm.batch, p.starts(0)), (24, (0, 0)));
+        // Item (1, 2, 1): A has dims 2 × 1 × 3, B has 4 × 1.
+        assert_eq!(p.starts((4 + 2) * 3 + 1), ((3 + 1) * 40, 2 * 48));
+        let tall = Product::new(&[3, 7, 33], &[33, 70], [false; 2]);
+        assert_eq!(tall.gemm, Gemm { batch: 1, m: 21, n: 70, k: 33 });
+    }
+}
