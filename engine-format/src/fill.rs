@@ -34,6 +34,21 @@ impl Engine {
         policy: FitPolicy,
         spare: &Spare,
     ) -> Result<Filled<Self>, FitError> {
+        self.fill_with(source, policy, spare, &|_, _| {})
+    }
+
+    /// As [`Engine::fill_into`], and calls `changed` with the row in the weight table and the new state of each weight whose bytes are not what
+    /// they were, as soon as it was read, on the thread that read it. The fill may still fail then.
+    ///
+    /// # Errors
+    /// As [`Engine::fill`].
+    pub fn fill_with(
+        &self,
+        source: &dyn WeightSource,
+        policy: FitPolicy,
+        spare: &Spare,
+        changed: &(dyn Fn(usize, &Weight) + Sync),
+    ) -> Result<Filled<Self>, FitError> {
         let Examined { report: fit, from } = examine(self, source, policy)?;
         let named = |(row, from): (usize, Option<Way>)| Some((row, from?));
         let wanted = from.into_iter().enumerate().filter_map(named).collect();
@@ -45,12 +60,14 @@ impl Engine {
                 bytes.into_buf().into_iter().for_each(|buf| spare.put(buf));
                 return Ok(None);
             }
-            Ok::<_, FitError>(Some((row, bytes, digest)))
+            let data = WeightData::Stored(bytes);
+            let filled = Weight { data, digest: Some(digest), ..weight.clone() };
+            changed(row, &filled);
+            Ok::<_, FitError>(Some((row, filled)))
         })?;
         let mut parts = self.parts().clone();
-        for (row, bytes, digest) in taken.into_iter().flatten() {
-            parts.weights[row].data = WeightData::Stored(bytes);
-            parts.weights[row].digest = Some(digest);
+        for (row, filled) in taken.into_iter().flatten() {
+            parts.weights[row] = filled;
         }
         parts.flags.remove(EngineFlags::EXCLUDE_WEIGHTS);
         Ok(Filled { made: self.followed_by(parts)?, fit })

@@ -4,9 +4,9 @@ use crate::error::RunError;
 use crate::options::RunOptions;
 use crate::placement::Placement;
 use crate::plan::Segment;
-use engine_format::{Tensor, ValueId};
+use engine_format::{Bytes, Tensor, ValueId};
 use engine_ops::cpu::Draws;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Constants of a program by value: the weights it reads directly and the prepared values.
@@ -15,7 +15,9 @@ pub type Constants = BTreeMap<ValueId, Tensor>;
 /// A device, as sessions see it. Everything it gives out is immutable or locks for itself, so that runs of one
 /// session may overlap.
 pub trait Backend: Send + Sync + 'static {
-    /// Constants made resident.
+    /// A constant where the device reads it. Clones are one and the same.
+    type Constant: Clone + Send + Sync;
+    /// The constants of one version.
     type Resident: Send + Sync;
     /// A segment made ready to run: kernels chosen, memory planned.
     type Lowered: Send + Sync;
@@ -25,13 +27,36 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether some nodes may run on the device and others on the host, so that it is worth saying which.
     const CHOOSES: bool;
 
-    /// Makes `constants` resident. `previous` is what a refit replaces: a tensor of it that still has the very same
-    /// bytes (the same memory) need not be moved again.
-    fn load(
+    /// Moves a constant to the device. Constants are moved by many threads at once.
+    fn constant(&self, tensor: &Tensor) -> Result<Self::Constant, RunError>;
+
+    /// Moves several.
+    fn moved(
         &self,
-        constants: &Constants,
-        previous: Option<(&Constants, &Self::Resident)>,
+        constants: &[(ValueId, &Tensor)],
+    ) -> Result<BTreeMap<ValueId, Self::Constant>, RunError> {
+        constants.iter().map(|&(id, tensor)| Ok((id, self.constant(tensor)?))).collect()
+    }
+
+    /// A constant which the host has in the memory of `tensor` from now on, with the same bytes.
+    fn relocated(&self, constant: &Self::Constant, tensor: &Tensor) -> Self::Constant;
+
+    /// A constant that keeps no more memory of the host alive than it needs: no engine file of which it is a part.
+    fn compact(&self, constant: &Self::Constant) -> Self::Constant;
+
+    /// The constant as the host has it, if it does.
+    #[cfg(test)]
+    fn on_host(&self, constant: &Self::Constant) -> Option<Tensor>;
+
+    /// All constants of a version. `previous` is the version that it follows, of which it has all constants but those of these values.
+    fn resident(
+        &self,
+        constants: BTreeMap<ValueId, Self::Constant>,
+        previous: Option<(&Self::Resident, &BTreeSet<ValueId>)>,
     ) -> Result<Self::Resident, RunError>;
+
+    /// What a version is made of.
+    fn constants<'r>(&self, resident: &'r Self::Resident) -> &'r BTreeMap<ValueId, Self::Constant>;
 
     /// What runs of a lowered segment would make of `resident` on their way and keep with it, as pieces of work that can be done
     /// sooner or beside them. A piece that is dropped is left to the runs.
@@ -87,8 +112,11 @@ pub struct Finished<C> {
     pub carry: Vec<C>,
 }
 
-/// Whether two tensors are one: the same host memory under the same type.
-pub(crate) fn same(a: &Tensor, b: &Tensor) -> bool {
-    let (x, y) = (a.bytes(), b.bytes());
-    a.dtype() == b.dtype() && x.as_ptr() == y.as_ptr() && x.len() == y.len()
+/// The tensor in memory of its own, if it is a part of something larger.
+pub(crate) fn compact(tensor: &Tensor) -> Tensor {
+    if !tensor.bytes().is_part() {
+        return tensor.clone();
+    }
+    Tensor::new(tensor.dtype(), tensor.shape(), Bytes::copy_from(tensor.bytes()))
+        .expect("a copy has the length of the original")
 }

@@ -1,6 +1,6 @@
 //! A full engine made ready on a device: its `prepare` program run, its `execute` program able to run.
 
-use crate::backend::Constants;
+use crate::backend::{Constants, compact};
 use crate::cpu::{CpuBackend, CpuOptions, Resident};
 use crate::device::Device;
 use crate::error::{LoadError, RunError, RunErrorKind};
@@ -9,10 +9,10 @@ use crate::options::RunOptions;
 use crate::placement::Placement;
 use crate::plan::item::Given;
 use crate::plan::program::{self, Body, Program};
-use crate::runner::{self, Runner};
+use crate::runner::{self, Follower, Runner};
 use crate::session::Session;
 use crate::value::{self, Value, Values};
-use engine_format::{Block, Bytes, Digest, Engine, Port, Tensor, ValueId, Weight};
+use engine_format::{Block, Digest, Engine, Port, Tensor, ValueId, Weight};
 use engine_ops::demand::{Demand, demands};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -50,8 +50,8 @@ impl Programs {
         program::report(problems)?;
         let literals = parts.literals.iter().map(|l| (l.value, l.tensor.clone()));
         let pinned = parts.weights.iter().filter(|w| w.pinned.is_some());
-        // Copies, so that the engine's file is not kept for the sake of a few bytes.
-        let pinned = pinned.filter_map(|w| Some((w.value, copied(&w.tensor()?))));
+        // In memory of their own, so that the engine's file is not kept for the sake of a few bytes.
+        let pinned = pinned.filter_map(|w| Some((w.value, compact(&w.tensor()?))));
         let known: Arc<BTreeMap<_, _>> = Arc::new(literals.chain(pinned).collect());
         let demands = Arc::new(demands(parts.values as usize, &[&parts.prepare, &parts.execute]));
         let mut reads = BTreeSet::new();
@@ -79,35 +79,22 @@ impl Programs {
         }))
     }
 
-    /// The constants of `execute`. Values of `previous` that do not depend on a weight in `changed` are kept; without
-    /// it, everything is prepared.
+    /// The constants of `execute`, or those of them that depend on a weight of `changed`.
     fn prepare(
         &self,
         engine: &Engine,
         device: &Device,
-        previous: Option<(&Constants, &BTreeSet<ValueId>)>,
+        changed: Option<&BTreeSet<ValueId>>,
         options: &RunOptions,
     ) -> Result<Constants, RunError> {
         let weights = &engine.parts().weights;
-        let by_value: BTreeMap<ValueId, &Weight> = weights.iter().map(|w| (w.value, w)).collect();
-        let mut constants = Constants::new();
-        let affected = previous.map(|(_, changed)| affected(&self.prepare, changed));
-        let mut wanted = Vec::new();
-        for &id in &self.residents {
-            let kept = match (&previous, &affected) {
-                (Some((constants, _)), Some(affected)) if !affected.contains(&id) => {
-                    constants.get(&id)
-                }
-                _ => None,
-            };
-            if let Some(weight) = by_value.get(&id) {
-                constants.insert(id, stored(weight));
-            } else if let Some(kept) = kept {
-                constants.insert(id, kept.clone());
-            } else {
-                wanted.push(id);
-            }
-        }
+        let affected = changed.map(|changed| affected(&self.prepare, changed));
+        let is_affected = |id: &ValueId| affected.as_ref().is_none_or(|ids| ids.contains(id));
+        let read: BTreeSet<ValueId> = self.residents.iter().copied().filter(is_affected).collect();
+        let direct = weights.iter().filter(|weight| read.contains(&weight.value));
+        let mut constants: Constants = direct.map(|w| (w.value, stored(w))).collect();
+        let wanted: Vec<ValueId> =
+            read.into_iter().filter(|id| !constants.contains_key(id)).collect();
         if !wanted.is_empty() {
             let prepared = self.run_prepare(weights, device, &wanted, options)?;
             constants.extend(wanted.into_iter().zip(prepared));
@@ -163,12 +150,6 @@ fn stored(weight: &Weight) -> Tensor {
     weight.tensor().expect(FULL)
 }
 
-/// The tensor in memory of its own.
-fn copied(tensor: &Tensor) -> Tensor {
-    Tensor::new(tensor.dtype(), tensor.shape(), Bytes::copy_from(tensor.bytes()))
-        .expect("a copy has the length of the original")
-}
-
 /// Digests of all weights in table order.
 fn digests(engine: &Engine) -> Vec<Digest> {
     engine.parts().weights.iter().map(|weight| weight.digest.expect(FULL)).collect()
@@ -216,48 +197,39 @@ impl Executor {
     /// The same program with the weights of `engine`, which differs in nothing else. Only what depends on weights that
     /// differ is prepared again.
     pub fn refit(&self, engine: &Engine, options: &RunOptions) -> Result<Self, RunError> {
-        let version = engine.version().expect(FULL);
-        let digests = digests(engine);
-        let rows = engine.parts().weights.iter().zip(self.digests.iter().zip(&digests));
-        let changed = rows.filter(|(_, (a, b))| a != b).map(|(weight, _)| weight.value).collect();
-        let previous = Some((self.runner.constants(), &changed));
-        let constants = self.programs.prepare(engine, &self.device, previous, options)?;
-        let runner = self.runner.with(constants)?;
-        let (device, programs) = (self.device.clone(), self.programs.clone());
-        Ok(Self { digests, version, device, programs, runner })
+        self.follow().finish(engine, options)
+    }
+
+    /// Begins a refit whose weights are still being read.
+    pub fn follow(&self) -> Following<'_> {
+        Following { from: self, runner: self.runner.follow() }
     }
 
     /// The same with no constant that keeps more memory alive than its own: an engine file, say.
     pub fn compact(&self) -> Result<Self, RunError> {
-        let own = |(id, tensor): (&ValueId, &Tensor)| match tensor.bytes().is_part() {
-            true => (*id, copied(tensor)),
-            false => (*id, tensor.clone()),
-        };
-        let runner = self.runner.with(self.runner.constants().iter().map(own).collect())?;
-        Ok(Self {
-            digests: self.digests.clone(),
-            version: self.version,
-            device: self.device.clone(),
-            programs: self.programs.clone(),
-            runner,
-        })
+        Ok(self.running(self.runner.compact()?))
     }
 
-    /// The constants that `execute` runs with.
-    #[cfg(test)]
-    pub fn constants(&self) -> &Constants {
-        self.runner.constants()
-    }
-
-    /// A copy that shares nothing that changes.
-    pub fn fork(&self) -> Self {
+    /// The same weights in another runner.
+    fn running(&self, runner: Box<dyn Runner>) -> Self {
         Self {
             digests: self.digests.clone(),
             version: self.version,
             device: self.device.clone(),
             programs: self.programs.clone(),
-            runner: self.runner.fork(),
+            runner,
         }
+    }
+
+    /// A constant that `execute` runs with, as the host has it, if it does.
+    #[cfg(test)]
+    pub fn on_host(&self, id: ValueId) -> Option<Tensor> {
+        self.runner.on_host(id)
+    }
+
+    /// A copy that shares nothing that changes.
+    pub fn fork(&self) -> Self {
+        self.running(self.runner.fork())
     }
 
     pub fn version(&self) -> Digest {
@@ -288,5 +260,36 @@ impl Executor {
             None => ports.iter().collect::<Vec<_>>(),
         };
         value::outputs(&ports, results, self.version)
+    }
+}
+
+/// A refit under way: weights that differ are moved to the device while others are still being read.
+pub(crate) struct Following<'a> {
+    from: &'a Executor,
+    runner: Box<dyn Follower + 'a>,
+}
+
+impl Following<'_> {
+    /// Takes the new state of the weight in `row` of the table, by many threads at once.
+    pub fn take(&self, row: usize, weight: &Weight) {
+        let differs = weight.digest != self.from.digests.get(row).copied();
+        if differs && self.from.programs.residents.contains(&weight.value) {
+            self.runner.take(weight.value, &stored(weight));
+        }
+    }
+
+    /// The executor with all weights of `engine`. Only what depends on weights that differ is prepared again.
+    pub fn finish(self, engine: &Engine, options: &RunOptions) -> Result<Executor, RunError> {
+        let Executor { digests: before, device, programs, .. } = self.from;
+        let (version, digests) = (engine.version().expect(FULL), digests(engine));
+        let weights = &engine.parts().weights;
+        let rows = weights.iter().zip(before.iter().zip(&digests));
+        let changed = rows.filter(|(_, (a, b))| a != b).map(|(weight, _)| weight.value).collect();
+        let constants = programs.prepare(engine, device, Some(&changed), options)?;
+        let same = weights.iter().filter(|w| programs.residents.contains(&w.value));
+        let same = same.filter(|w| !changed.contains(&w.value)).map(|w| (w.value, stored(w)));
+        let runner = self.runner.finish(&constants, &same.collect())?;
+        let (device, programs) = (device.clone(), programs.clone());
+        Ok(Executor { digests, version, device, programs, runner })
     }
 }

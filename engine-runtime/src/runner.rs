@@ -11,7 +11,9 @@ use crate::plan::program::Program;
 use crate::plan::walk::ResidentMetas;
 use crate::session::Session;
 use crate::value::Value;
-use std::sync::Arc;
+use engine_format::{Tensor, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A program that can run, whatever the device.
 pub(crate) trait Runner: Send + Sync {
@@ -29,21 +31,39 @@ pub(crate) trait Runner: Send + Sync {
     /// Where the nodes of the plans made so far run.
     fn placement(&self) -> Vec<Placement>;
 
-    /// The constants it runs with.
-    fn constants(&self) -> &Constants;
+    /// Begins to move the constants of the version that follows this one.
+    fn follow(&self) -> Box<dyn Follower + '_>;
 
-    /// The same program with other constants. This one keeps running with its own.
-    fn with(&self, constants: Constants) -> Result<Box<dyn Runner>, RunError>;
+    /// The same with no constant that keeps more memory of the host alive than its own: an engine file, say.
+    fn compact(&self) -> Result<Box<dyn Runner>, RunError>;
+
+    /// The constant as the host has it, if it does.
+    #[cfg(test)]
+    fn on_host(&self, id: ValueId) -> Option<Tensor>;
 
     /// A runner that shares nothing that changes with this one.
     fn fork(&self) -> Box<dyn Runner>;
+}
+
+/// A version on its way: constants that are other ones than before are moved to the device one by one, by many threads at once, while what
+/// the version consists of is still being read.
+pub(crate) trait Follower: Send + Sync {
+    /// Moves a constant. An error is kept for [`Self::finish`].
+    fn take(&self, id: ValueId, tensor: &Tensor);
+
+    /// The runner of the version, with what was taken and the rest of `changed`; `relocated` are constants that are the same, in memory that
+    /// the host may have them in from now on. The runner before keeps running with its own.
+    fn finish(
+        self: Box<Self>,
+        changed: &Constants,
+        relocated: &Constants,
+    ) -> Result<Box<dyn Runner>, RunError>;
 }
 
 /// A session and the constants of one version.
 pub(crate) struct Loaded<B: Backend> {
     backend: Arc<B>,
     session: Arc<Session<B>>,
-    constants: Arc<Constants>,
     resident: Arc<B::Resident>,
 }
 
@@ -55,10 +75,55 @@ impl<B: Backend> Loaded<B> {
         constants: Constants,
         limits: MemoryLimits,
     ) -> Result<Self, RunError> {
-        let resident = Arc::new(backend.load(&constants, None)?);
+        let all: Vec<_> = constants.iter().map(|(&id, tensor)| (id, tensor)).collect();
+        let moved = backend.moved(&all)?;
+        let resident = Arc::new(backend.resident(moved, None)?);
         let session = Session::new(backend.clone(), program, metas(&constants), limits);
-        let session = Arc::new(session);
-        Ok(Self { backend, session, constants: Arc::new(constants), resident })
+        Ok(Self { backend, session: Arc::new(session), resident })
+    }
+}
+
+/// The version after `from`.
+struct Following<'a, B: Backend> {
+    from: &'a Loaded<B>,
+    taken: Mutex<BTreeMap<ValueId, Result<B::Constant, RunError>>>,
+}
+
+impl<B: Backend> Follower for Following<'_, B> {
+    fn take(&self, id: ValueId, tensor: &Tensor) {
+        let constant = self.from.backend.constant(tensor);
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(id, constant);
+    }
+
+    fn finish(
+        self: Box<Self>,
+        changed: &Constants,
+        relocated: &Constants,
+    ) -> Result<Box<dyn Runner>, RunError> {
+        let Self { from: Loaded { backend, session, resident }, taken } = *self;
+        let taken = taken.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut constants = backend.constants(resident).clone();
+        for (id, tensor) in relocated {
+            if let Some(constant) = constants.get_mut(id) {
+                *constant = backend.relocated(constant, tensor);
+            }
+        }
+        let rest = changed.iter().filter(|(id, _)| !taken.contains_key(id));
+        let rest: Vec<_> = rest.map(|(&id, tensor)| (id, tensor)).collect();
+        constants.extend(backend.moved(&rest)?);
+        for (id, constant) in taken {
+            constants.insert(id, constant?);
+        }
+        let ids = changed.keys().copied().collect();
+        let resident = Arc::new(backend.resident(constants, Some((resident, &ids)))?);
+        // Plans depend on the types of constants, never on their contents.
+        let mut types = session.residents().clone();
+        types.extend(metas(changed));
+        let session = match types == *session.residents() {
+            true => session.clone(),
+            false => Arc::new(session.with_residents(types)),
+        };
+        Ok(Box::new(Loaded { backend: backend.clone(), session, resident }))
     }
 }
 
@@ -83,29 +148,29 @@ impl<B: Backend> Runner for Loaded<B> {
         self.session.placement()
     }
 
-    fn constants(&self) -> &Constants {
-        &self.constants
+    fn follow(&self) -> Box<dyn Follower + '_> {
+        Box::new(Following { from: self, taken: Mutex::default() })
     }
 
-    fn with(&self, constants: Constants) -> Result<Box<dyn Runner>, RunError> {
-        let previous = Some((&*self.constants, &*self.resident));
-        let resident = Arc::new(self.backend.load(&constants, previous)?);
-        let metas = metas(&constants);
-        // Plans depend on the types of constants, never on their contents.
-        let session = if metas == *self.session.residents() {
-            self.session.clone()
-        } else {
-            Arc::new(self.session.with_residents(metas))
-        };
-        let constants = Arc::new(constants);
-        Ok(Box::new(Self { backend: self.backend.clone(), session, constants, resident }))
+    fn compact(&self) -> Result<Box<dyn Runner>, RunError> {
+        let Self { backend, session, resident } = self;
+        let constants = backend.constants(resident).iter();
+        let constants = constants.map(|(&id, constant)| (id, backend.compact(constant)));
+        let none = BTreeSet::new();
+        let resident = backend.resident(constants.collect(), Some((resident, &none)))?;
+        let (backend, session) = (backend.clone(), session.clone());
+        Ok(Box::new(Self { backend, session, resident: Arc::new(resident) }))
+    }
+
+    #[cfg(test)]
+    fn on_host(&self, id: ValueId) -> Option<Tensor> {
+        self.backend.on_host(self.backend.constants(&self.resident).get(&id)?)
     }
 
     fn fork(&self) -> Box<dyn Runner> {
         Box::new(Self {
             backend: self.backend.clone(),
             session: Arc::new(self.session.fork()),
-            constants: self.constants.clone(),
             resident: self.resident.clone(),
         })
     }

@@ -3,12 +3,13 @@
 use crate::sample::{self, MODES};
 use engine_format::{
     Alias, Bytes, DType, Digest, Engine, EngineFlags, FitPolicy, FormatErrorKind, MapSource,
-    Misfit, SerializeFlags, SourceError, Spare, Taken, Tensor, TensorInfo, View, ViewPart,
+    Misfit, SerializeFlags, SourceError, Spare, Taken, Tensor, TensorInfo, View, ViewPart, Weight,
     WeightSource, check_fit, fill_to,
 };
+use std::collections::BTreeMap;
 use std::io::Cursor;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 const EXACT: FitPolicy = FitPolicy { partial: false, allow_extra: false };
 const PARTIAL: FitPolicy = FitPolicy { partial: true, allow_extra: false };
@@ -219,6 +220,35 @@ fn what_the_source_lacks_and_what_is_not_used_is_reported() {
     source.remove("encoder.bias");
     let policy = FitPolicy { partial: true, allow_extra: true };
     assert_eq!(check_fit(&built, &source, policy).unwrap().kept, ["encoder.bias", "epsilon"]);
+}
+
+#[test]
+fn a_fill_says_which_weights_it_changed_while_it_goes_on() {
+    let full = engine(EngineFlags::REFIT);
+    let told = |engine: &Engine, source: &MapSource| {
+        let told = Mutex::new(BTreeMap::new());
+        let changed = |row: usize, weight: &Weight| {
+            told.lock().unwrap().insert(row, (weight.name.clone(), weight.tensor().unwrap()));
+        };
+        let filled = engine.fill_with(source, EXTRA, &Spare::default(), &changed).unwrap().made;
+        let told = told.into_inner().unwrap();
+        for (&row, (name, tensor)) in &told {
+            let weight = &filled.parts().weights[row];
+            assert_eq!((&weight.name, weight.tensor().as_ref()), (name, Some(tensor)));
+        }
+        told.into_values().map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    let own: MapSource =
+        full.parts().weights.iter().map(|w| (w.name.clone(), w.tensor().unwrap())).collect();
+    assert_eq!(told(&full, &own), [""; 0]);
+    let mut one = own.clone();
+    let bias = others().read("encoder.bias").unwrap().unwrap();
+    one.insert("encoder.bias", bias);
+    assert_eq!(told(&full, &one), ["encoder.bias"]);
+    // An engine without its weights has none that could be the same.
+    let lacking = full.strip().unwrap();
+    let all = told(&lacking, &own);
+    assert!(lacking.missing().iter().all(|name| all.contains(name)), "{all:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod forms;
 pub(crate) mod kernel;
 mod layout;
 
-use crate::backend::{Backend, Constants, Finished, Run, same};
+use crate::backend::{Backend, Constants, Finished, Run, compact};
 use crate::error::{RunError, RunErrorKind};
 use crate::limits;
 use crate::plan::{Operand, Place, Segment, Slots, Step, assign};
@@ -17,6 +17,7 @@ use engine_ops::cpu::{CpuCtx, CpuShapes, Ready, TensorMeta, TensorMut, TensorRef
 use engine_ops::form::Form;
 use engine_ops::parallel::{self, Pool};
 use forms::Forms;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -157,22 +158,42 @@ impl CpuBackend {
 impl Backend for CpuBackend {
     const CHOOSES: bool = false;
 
+    type Constant = Tensor;
     type Resident = Resident;
     type Lowered = Lowered;
     type Carried = Tensor;
 
-    fn load(
+    fn constant(&self, tensor: &Tensor) -> Result<Tensor, RunError> {
+        Ok(tensor.clone())
+    }
+
+    fn relocated(&self, _constant: &Tensor, tensor: &Tensor) -> Tensor {
+        tensor.clone()
+    }
+
+    fn compact(&self, constant: &Tensor) -> Tensor {
+        compact(constant)
+    }
+
+    #[cfg(test)]
+    fn on_host(&self, constant: &Tensor) -> Option<Tensor> {
+        Some(constant.clone())
+    }
+
+    fn resident(
         &self,
-        constants: &Constants,
-        previous: Option<(&Constants, &Resident)>,
+        constants: Constants,
+        previous: Option<(&Resident, &BTreeSet<ValueId>)>,
     ) -> Result<Resident, RunError> {
-        let resident = Resident::new(constants.clone());
-        if let Some((before, previous)) = previous {
-            let kept =
-                |id| before.get(&id).zip(constants.get(&id)).is_some_and(|(a, b)| same(a, b));
-            resident.forms.adopt(&previous.forms, kept);
+        let resident = Resident::new(constants);
+        if let Some((previous, changed)) = previous {
+            resident.forms.adopt(&previous.forms, |id| !changed.contains(&id));
         }
         Ok(resident)
+    }
+
+    fn constants<'r>(&self, resident: &'r Resident) -> &'r Constants {
+        &resident.constants
     }
 
     fn forms(&self, lowered: &Lowered, resident: &Arc<Resident>) -> Vec<Box<dyn FnOnce() + Send>> {

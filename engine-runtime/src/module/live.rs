@@ -13,7 +13,7 @@ use crate::options::{RefitOptions, RunOptions};
 use crate::placement::Placement;
 use crate::value::Values;
 use engine_format::{
-    Digest, Engine, EngineFlags, Filled, FormatError, Port, SerializeFlags, WeightSource,
+    Digest, Engine, EngineFlags, Filled, FormatError, Port, SerializeFlags, Weight, WeightSource,
 };
 use rayon::prelude::*;
 use std::fmt;
@@ -109,10 +109,21 @@ impl LiveModule {
     ) -> Result<(Filled<Engine>, Executor), RefitError> {
         self.device.preparing(old.executor.is_some(), || {
             let watched = Watched::new(source, &old.engine, options);
-            let filled = old.engine.fill_into(&watched, options.fit, self.retired.spare());
+            // Weights go to the device while others are read.
+            let following = old.executor.as_ref().map(Executor::follow);
+            let changed = |row: usize, weight: &Weight| {
+                if let Some(following) = &following {
+                    following.take(row, weight);
+                }
+            };
+            let spare = self.retired.spare();
+            let filled = old.engine.fill_with(&watched, options.fit, spare, &changed);
             let filled = filled.map_err(|error| refit_error(error, old.dropped(), options))?;
             watched.finished();
-            let executor = self.ready(old, &filled.made, &options.preparing())?;
+            let executor = match following {
+                Some(following) => following.finish(&filled.made, &options.preparing())?,
+                None => self.ready(old, &filled.made, &options.preparing())?,
+            };
             if options.wait_for_forms {
                 executor.forms().into_par_iter().for_each(|make| make());
             }

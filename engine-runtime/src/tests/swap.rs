@@ -1,5 +1,6 @@
 //! What a module does with its weights while it serves: forks, rollbacks, failures midway, cancelled runs, sources given up.
 
+use super::on_gpu::gpu;
 use super::toy::{Toy, bits, live, model, poisoned, run, weights, x};
 use crate::value::values;
 use crate::{
@@ -34,7 +35,19 @@ fn both(engine: &Engine) -> [Box<dyn Module>; 2] {
 
 /// The outputs of a fresh module with these weights.
 fn fresh(full: &Engine, source: &MapSource) -> Vec<Vec<u8>> {
-    bits(&run(&live(&full.fill(source, COMPLETE).unwrap()), &x(2)))
+    fresh_on(&poisoned(), full, source)
+}
+
+fn fresh_on(device: &Device, full: &Engine, source: &MapSource) -> Vec<Vec<u8>> {
+    let filled = full.fill(source, COMPLETE).unwrap();
+    bits(&run(&LiveModule::load(filled, device).unwrap(), &x(2)))
+}
+
+/// The CPU, and GPUs on which kernels read weights, or nodes that run on the host, or both.
+fn devices() -> Vec<Device> {
+    let placements: [&[&str]; 3] = [&[], &["Concat"], &["Relu"]];
+    let gpus = placements.into_iter().filter_map(gpu);
+    std::iter::once(poisoned()).chain(gpus).collect()
 }
 
 /// One weight of another set.
@@ -88,21 +101,24 @@ impl WeightSource for Watched {
 #[test]
 fn a_source_that_fails_midway_changes_nothing() {
     let full = model(EngineFlags::REFIT);
-    for module in both(&full) {
-        module.refit(&weights(&full, 1), COMPLETE).unwrap();
-        let (state, before) = (module.state(), bits(&run(&*module, &x(2))));
-        for reads in 0..full.parts().weights.len() {
-            let source = Watched::failing_after(weights(&full, 2), reads);
-            let error = module.refit(&source, COMPLETE).unwrap_err().to_string();
-            assert!(error.contains("the disk is gone"), "{error}");
-            let fork = module.fork_weights(&source, COMPLETE);
-            assert!(fork.err().unwrap().to_string().contains("the disk is gone"));
-            assert_eq!(module.state(), state);
-            assert_eq!(bits(&run(&*module, &x(2))), before);
+    for device in devices() {
+        for module in both_on(&full, &device) {
+            module.refit(&weights(&full, 1), COMPLETE).unwrap();
+            let (state, before) = (module.state(), bits(&run(&*module, &x(2))));
+            for reads in 0..full.parts().weights.len() {
+                let source = Watched::failing_after(weights(&full, 2), reads);
+                let error = module.refit(&source, COMPLETE).unwrap_err().to_string();
+                assert!(error.contains("the disk is gone"), "{error}");
+                let fork = module.fork_weights(&source, COMPLETE);
+                assert!(fork.err().unwrap().to_string().contains("the disk is gone"));
+                assert_eq!(module.state(), state);
+                assert_eq!(bits(&run(&*module, &x(2))), before);
+            }
+            // What a rollback goes to is untouched too.
+            module.rollback().unwrap();
+            let expected = fresh_on(&device, &full, &weights(&full, 0));
+            assert_eq!(bits(&run(&*module, &x(2))), expected);
         }
-        // What a rollback goes to is untouched too.
-        module.rollback().unwrap();
-        assert_eq!(bits(&run(&*module, &x(2))), fresh(&full, &weights(&full, 0)));
     }
     for module in both(&full.strip().unwrap()) {
         let source = Watched::failing_after(weights(&full, 2), 2);
@@ -278,11 +294,17 @@ fn a_run_that_is_cancelled_midway_ends_before_the_next_step() {
     }
 }
 
+/// Both modules on every device.
+fn on_all(full: &Engine) -> impl Iterator<Item = (Device, Box<dyn Module>)> {
+    let on = |device: Device| both_on(full, &device).map(|module| (device.clone(), module));
+    devices().into_iter().flat_map(on)
+}
+
 #[test]
 fn without_sources_it_runs_and_takes_whole_refits_only() {
     let full = model(EngineFlags::REFIT);
     let stripped = full.serialize(SerializeFlags::EXCLUDE_WEIGHTS).unwrap();
-    for module in both(&full) {
+    for (device, module) in on_all(&full) {
         module.refit(&weights(&full, 1), COMPLETE).unwrap();
         let (state, before) = (module.state(), bits(&run(&*module, &x(2))));
         module.drop_sources().unwrap();
@@ -311,11 +333,11 @@ fn without_sources_it_runs_and_takes_whole_refits_only() {
         let mut mixed = weights(&full, 1);
         mixed.insert("single", weights(&full, 2).read("single").unwrap().unwrap());
         module.refit(&mixed, COMPLETE).unwrap();
-        assert_eq!(bits(&run(&*module, &x(2))), fresh(&full, &mixed));
+        assert_eq!(bits(&run(&*module, &x(2))), fresh_on(&device, &full, &mixed));
         assert_eq!(module.rollback(), Err(RefitError::NothingToRollBack));
         module.refit(&one(&full, "direct", 3), PARTIAL).unwrap();
         module.rollback().unwrap();
-        assert_eq!(bits(&run(&*module, &x(2))), fresh(&full, &mixed));
+        assert_eq!(bits(&run(&*module, &x(2))), fresh_on(&device, &full, &mixed));
     }
 }
 

@@ -12,6 +12,7 @@ mod memory;
 mod models;
 mod refit;
 mod swap;
+mod upload;
 
 /// What is measured and how.
 #[derive(Args)]
@@ -28,7 +29,7 @@ pub struct Arguments {
 enum Subject {
     /// Runs of real models on the CPU, in turns with ONNX Runtime.
     Models(models::Arguments),
-    /// Refits: all weights, one layer, from a stripped file to the first output; sizes and memory.
+    /// Refits: all weights, one layer, from a stripped file to the first output; sizes and memory; on a GPU beside the best upload.
     Refit(refit::Arguments),
     /// A module that serves while it is refitted.
     Swap(swap::Arguments),

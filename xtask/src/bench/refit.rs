@@ -1,12 +1,14 @@
-//! `cargo xtask bench refit`: what a refit costs, held against reading and digesting the same bytes on the same threads.
+//! `cargo xtask bench refit`: what a refit costs, held against reading and digesting the same bytes on the same threads and, on a GPU, against
+//! the best upload of as many bytes.
 
+use super::upload::Uploads;
 use super::{Times, first_output, memory, milliseconds, ratio};
 use ::conformance::sized::SIZED;
 use clap::Args;
 use engine_builder::{BuildOptions, RefitMode, build};
 use engine_format::{DType, Digest, Engine, FitPolicy, SerializeFlags, Tensor};
 use engine_onnx::Model;
-use engine_runtime::{CpuOptions, Device, Inputs, LiveModule, Module, Values};
+use engine_runtime::{Device, DeviceInfo, DeviceSelector, Inputs, LiveModule, Module, Values};
 use engine_verify::inputs::{all_tensors, run_seeded};
 use miette::{IntoDiagnostic, Result, miette};
 use rayon::prelude::*;
@@ -14,6 +16,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use safetensors::tensor::{Dtype, TensorView};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What to measure with.
 #[derive(Args)]
@@ -27,6 +30,9 @@ pub struct Arguments {
     /// Part of the names of the weights that a partial refit replaces; the largest weight if none bears it.
     #[arg(long, default_value = "layer.3.")]
     layer: String,
+    /// The device: cpu, or a GPU (gpu, gpu:N, part of its name), where refits are held against the best upload too.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceSelector,
     /// Threads, of refits and of what they are held against.
     #[arg(long)]
     threads: Option<usize>,
@@ -80,20 +86,29 @@ fn measure(subject: &Subject<'_>, folder: &Path, arguments: &Arguments) -> Resul
     let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
     let threads = arguments.threads.unwrap_or_else(available);
     let pool = Arc::new(ThreadPoolBuilder::new().num_threads(threads).build().into_diagnostic()?);
-    let options = CpuOptions::with_threads(threads);
-    let device = Device::cpu_with(options).with_refit_pool(pool.clone());
+    let device = Device::open(&arguments.device).into_diagnostic()?;
+    let device = device.with_threads(threads).with_refit_pool(pool.clone());
     let files = prepare(subject, folder)?;
     let [all, layer] = files.bytes.map(|bytes| bytes as f64 / 1e6);
     println!(
-        "{}: {all:.1} MB of weights, {layer:.1} MB in the layer, {threads} threads, medians of {} rounds, {} build",
+        "{}: {all:.1} MB of weights, {layer:.1} MB in the layer, {device}, {threads} threads, medians of {} rounds, {} build",
         subject.name,
         arguments.rounds,
         super::PROFILE
     );
+    if let DeviceInfo::Gpu(adapter) = device.info() {
+        let upload = Uploads::new(&adapter.name, files.bytes[0])?.best(arguments.rounds)?;
+        let (_, all) = times(&files, &device, &pool, arguments.rounds)?;
+        println!(
+            "  refit of all weights      {:>10.2} times the best upload of as many bytes\n",
+            ratio(all, upload)
+        );
+        return Ok(());
+    }
     let stripped = std::fs::metadata(&files.stripped).into_diagnostic()?.len();
     println!("  stripped file             {stripped:>10} bytes");
     memory_of_a_refit(&files, &device)?;
-    let inputs = times(&files, &device, &pool, arguments.rounds)?;
+    let (inputs, _) = times(&files, &device, &pool, arguments.rounds)?;
     let begin = || {
         let module = load(&files.stripped, &device)?;
         refit_from(&module, &files.all[0], false)?;
@@ -220,8 +235,13 @@ fn read_and_digest(path: &Path, pool: &ThreadPool) -> Result<()> {
     pool.install(|| names.into_par_iter().with_max_len(1).try_for_each(digest))
 }
 
-/// Prints what refits take, and gives back the inputs on which the module ran.
-fn times(files: &Files, device: &Device, pool: &ThreadPool, rounds: usize) -> Result<Inputs> {
+/// Prints what refits take, and gives back the inputs on which the module ran and the time of a refit of all weights.
+fn times(
+    files: &Files,
+    device: &Device,
+    pool: &ThreadPool,
+    rounds: usize,
+) -> Result<(Inputs, Duration)> {
     let module = load(&files.full, device)?;
     let inputs = run_seeded(&module, &Values::new(), 1).into_diagnostic()?.inputs;
     let inputs = all_tensors(inputs).expect("models of a size asked for take tensors");
@@ -253,7 +273,7 @@ fn times(files: &Files, device: &Device, pool: &ThreadPool, rounds: usize) -> Re
     against("refit of all weights", &all);
     against("refit of one layer", &layer);
     println!("  a run                     {:>10.2} ms", milliseconds(run.median()));
-    Ok(inputs)
+    Ok((inputs, all[1].median()))
 }
 
 /// Prints how the same model runs frozen and refittable.

@@ -3,7 +3,7 @@
 use super::context::{Context, Lease};
 use super::device::GpuDevice;
 use super::lower::{GpuLowered, Op};
-use super::resident::GpuResident;
+use super::resident::{Constant, GpuResident};
 use super::scope::Scope;
 use crate::backend::{Backend, Constants, Finished, Run};
 use crate::cpu::kernel::{evaluate, node_error, tensor};
@@ -15,9 +15,11 @@ use crate::plan::program::Program;
 use crate::plan::{Operand, Place, Segment};
 use crate::runner::{Loaded, Runner};
 use crate::threads;
-use engine_format::{Bytes, Tensor};
+use engine_format::{Tensor, ValueId};
 use engine_ops::cpu::TensorMeta;
 use engine_ops::parallel;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wgpu::{Buffer, CommandEncoder, SubmissionIndex};
 
@@ -51,16 +53,51 @@ impl GpuDevice {
 impl Backend for GpuDevice {
     const CHOOSES: bool = true;
 
+    type Constant = Arc<Constant>;
     type Resident = GpuResident;
     type Lowered = GpuLowered;
     type Carried = Carried;
 
-    fn load(
+    fn constant(&self, tensor: &Tensor) -> Result<Arc<Constant>, RunError> {
+        Ok(Arc::new(Constant::new(self, tensor)?))
+    }
+
+    fn moved(
         &self,
-        constants: &Constants,
-        previous: Option<(&Constants, &GpuResident)>,
+        constants: &[(ValueId, &Tensor)],
+    ) -> Result<BTreeMap<ValueId, Arc<Constant>>, RunError> {
+        // They differ much in size, so each is a task of its own.
+        let constants = constants.par_iter().with_max_len(1);
+        constants.map(|&(id, tensor)| Ok((id, self.constant(tensor)?))).collect()
+    }
+
+    fn relocated(&self, constant: &Arc<Constant>, tensor: &Tensor) -> Arc<Constant> {
+        constant.relocated(tensor).map_or_else(|| constant.clone(), Arc::new)
+    }
+
+    fn compact(&self, constant: &Arc<Constant>) -> Arc<Constant> {
+        constant.compact().map_or_else(|| constant.clone(), Arc::new)
+    }
+
+    #[cfg(test)]
+    fn on_host(&self, constant: &Arc<Constant>) -> Option<Tensor> {
+        constant.on_host()
+    }
+
+    fn resident(
+        &self,
+        constants: BTreeMap<ValueId, Arc<Constant>>,
+        previous: Option<(&GpuResident, &BTreeSet<ValueId>)>,
     ) -> Result<GpuResident, RunError> {
-        Ok(GpuResident::load(self, constants, previous.map(|(_, resident)| resident))?)
+        // A version that is there is there on the device: what fails on the way fails before the one before it is replaced.
+        if previous.is_none_or(|(_, changed)| !changed.is_empty()) {
+            self.wait(self.queue().submit([]))?;
+        }
+        Ok(GpuResident::new(constants))
+    }
+
+    fn constants<'r>(&self, resident: &'r GpuResident) -> &'r BTreeMap<ValueId, Arc<Constant>> {
+        &resident.constants
     }
 
     fn lower(&self, segment: &Arc<Segment>) -> Result<GpuLowered, RunError> {
@@ -84,7 +121,7 @@ impl Backend for GpuDevice {
             let mut lease = Lease::take(scope, run.segment, run.lowered, run.resident)?;
             let carried = on_host(scope, &run, &mut lease)?;
             let host = vec![None; run.segment.buffers.len()];
-            let values = Values { run, carried, host };
+            let values = Values { scope, run, carried, host };
             let mut going = Going { scope, values, lease, launched: 0, pending: 0 };
             going.upload()?;
             going.steps()?;
@@ -123,6 +160,7 @@ fn on_host(
 
 /// What a run has on the host.
 struct Values<'a> {
+    scope: &'a Scope<'a>,
     run: Run<'a, GpuDevice>,
     carried: Vec<Carried>,
     /// By buffer of the segment: its value, if it is on the host.
@@ -140,15 +178,17 @@ impl Values<'_> {
             let what = format!("internal error: {place:?} is not on the host where it is read");
             RunError::new(RunErrorKind::Device, what)
         };
-        let bytes: &Bytes = match *place {
-            Place::Input(i) => self.run.inputs[i].bytes(),
-            Place::Resident(id) => self.run.resident.host(id).bytes(),
-            Place::Constant(i) => self.run.segment.constants[i].tensor.bytes(),
-            Place::Carried(i) => self.carried[i].host.as_ref().ok_or_else(absent)?.bytes(),
-            Place::Buffer(b) => self.host[b].as_ref().ok_or_else(absent)?.bytes(),
+        let value = match *place {
+            Place::Input(i) => self.run.inputs[i].clone(),
+            Place::Resident(id) => {
+                self.run.resident.constant(id).ok_or_else(absent)?.fetch(self.scope)?
+            }
+            Place::Constant(i) => self.run.segment.constants[i].tensor.clone(),
+            Place::Carried(i) => self.carried[i].host.clone().ok_or_else(absent)?,
+            Place::Buffer(b) => self.host[b].clone().ok_or_else(absent)?,
         };
         // A view has another shape than what it views.
-        tensor(meta, bytes.clone())
+        tensor(meta, value.into_bytes())
             .map_err(|why| RunError::new(RunErrorKind::Node, format!("a value: {why}")))
     }
 

@@ -3,6 +3,7 @@
 use super::adapter;
 use super::counts::{Counters, GpuCounts};
 use super::pipeline::PipelineCache;
+use super::staging::Staging;
 use crate::gpu::{AdapterSummary, GpuChoice, GpuOptions};
 use crate::gpu::{GpuError, GpuErrorKind};
 use engine_ops::gpu::GpuLimits;
@@ -27,6 +28,7 @@ struct Inner {
     kernel_limits: GpuLimits,
     pipelines: PipelineCache,
     counters: Counters,
+    staging: Staging,
     on_cpu: Vec<String>,
     /// The first error that no scope caught: a lost device, or a bug.
     fault: Arc<Mutex<Option<GpuError>>>,
@@ -74,6 +76,7 @@ impl GpuDevice {
                 limits,
                 pipelines: PipelineCache::default(),
                 counters: Counters::default(),
+                staging: Staging::default(),
                 on_cpu: options.on_cpu,
                 fault,
             }),
@@ -122,6 +125,11 @@ impl GpuDevice {
     /// The device itself. Objects are made in a [`Scope`](super::scope::Scope).
     pub(super) fn wgpu(&self) -> &wgpu::Device {
         &self.inner.device
+    }
+
+    /// What constants go through on their way to the device.
+    pub(super) fn staging(&self) -> &Staging {
+        &self.inner.staging
     }
 
     pub(super) fn counters(&self) -> &Counters {

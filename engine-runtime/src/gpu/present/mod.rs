@@ -2,7 +2,7 @@
 //!
 //! Invariants: nothing requires an optional feature; a tensor without elements is never read or written; everything
 //! wgpu reports becomes a [`GpuError`](super::GpuError) that names the shader or the node, never a panic. What makes objects of wgpu
-//! takes a [`Scope`](scope::Scope), one for each load and each run, so that nothing is made outside of one. A run whose shapes and
+//! takes a [`Scope`](scope::Scope), one for each piece of work of a thread: a load, a constant, a run; so that nothing is made outside of one. A run whose shapes and
 //! weights were run before makes none.
 
 mod adapter;
@@ -19,6 +19,7 @@ mod pipeline;
 mod resident;
 mod scope;
 mod single;
+mod staging;
 mod transfer;
 mod words;
 

@@ -3,30 +3,29 @@
 use super::context::Pool;
 use super::device::GpuDevice;
 use super::scope::Scope;
-use super::words::{gpu_len, widen};
-use crate::backend::{Constants, same};
+use super::transfer::Readback;
+use super::words::gpu_len;
+use crate::backend::compact;
+use crate::cpu::kernel::meta;
 use crate::gpu::{GpuError, GpuErrorKind};
 use engine_format::{Tensor, ValueId};
-use engine_ops::cpu::TensorMeta;
+use engine_ops::cpu::{TensorMeta, TensorRef};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use wgpu::Buffer;
 
-/// Bytes that may wait in staging memory before they are sent on: bounds what an upload of all weights holds twice.
-const UPLOAD_BATCH: u64 = 64 << 20;
-
-/// A program's constants: on the device where they can be kept there, and on the host for the nodes that run there. Versions share those
-/// that are the same.
+/// A program's constants. Versions share those that are the same.
 pub struct GpuResident {
     /// Tells one set of constants from another.
     pub(crate) id: u64,
-    constants: BTreeMap<ValueId, Arc<Constant>>,
+    pub(crate) constants: BTreeMap<ValueId, Arc<Constant>>,
 }
 
-/// A constant.
-pub(crate) struct Constant {
-    host: Tensor,
+/// A constant: on the device if it can be kept there, on the host otherwise, and there too once a node that runs there has read it.
+pub struct Constant {
+    meta: TensorMeta,
+    host: Mutex<Option<Tensor>>,
     /// `None` if the type has no word layout or the tensor is larger than a binding.
     buffer: Option<Buffer>,
     /// Where bind groups over it may lie.
@@ -34,45 +33,9 @@ pub(crate) struct Constant {
 }
 
 impl GpuResident {
-    /// Uploads `constants`, except those that `previous` holds already: the very same host memory.
-    pub(crate) fn load(
-        device: &GpuDevice,
-        constants: &Constants,
-        previous: Option<&GpuResident>,
-    ) -> Result<Self, GpuError> {
+    pub(crate) fn new(constants: BTreeMap<ValueId, Arc<Constant>>) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(0);
-        let kept = |id: ValueId, tensor: &Tensor| {
-            let old = previous?.constants.get(&id)?;
-            same(&old.host, tensor).then(|| old.clone())
-        };
-        let constants = device.scoped(GpuErrorKind::Launch, "the weights", |scope| {
-            let mut waiting = 0;
-            let mut all = BTreeMap::new();
-            for (&id, tensor) in constants {
-                let constant = match kept(id, tensor) {
-                    Some(constant) => constant,
-                    None => {
-                        let buffer = upload(scope, tensor)?;
-                        waiting += buffer.as_ref().map_or(0, Buffer::size);
-                        let (host, users) = (tensor.clone(), Mutex::default());
-                        Arc::new(Constant { host, buffer, users })
-                    }
-                };
-                if waiting >= UPLOAD_BATCH {
-                    // An empty submission sends the queued writes; waiting for it frees their staging memory.
-                    device.wait(device.queue().submit([]))?;
-                    waiting = 0;
-                }
-                all.insert(id, constant);
-            }
-            Ok::<_, GpuError>(all)
-        })?;
-        Ok(Self { id: IDS.fetch_add(1, Ordering::Relaxed), constants })
-    }
-
-    /// The constant on the host.
-    pub(crate) fn host(&self, id: ValueId) -> &Tensor {
-        &self.constants[&id].host
+        Self { id: IDS.fetch_add(1, Ordering::Relaxed), constants }
     }
 
     pub(crate) fn constant(&self, id: ValueId) -> Option<&Arc<Constant>> {
@@ -81,6 +44,62 @@ impl GpuResident {
 }
 
 impl Constant {
+    /// Moves a tensor to the device, if it can be kept there.
+    pub(crate) fn new(device: &GpuDevice, tensor: &Tensor) -> Result<Self, GpuError> {
+        let buffer =
+            device.scoped(GpuErrorKind::Launch, "a constant", |scope| upload(scope, tensor))?;
+        Ok(Self::made(tensor, buffer))
+    }
+
+    fn made(tensor: &Tensor, buffer: Option<Buffer>) -> Self {
+        let host = Mutex::new(buffer.is_none().then(|| tensor.clone()));
+        Self { meta: meta(tensor), host, buffer, users: Mutex::default() }
+    }
+
+    /// A constant that is not on the device, in the memory of `tensor`; `None` for one that is there.
+    pub(crate) fn relocated(&self, tensor: &Tensor) -> Option<Self> {
+        self.buffer.is_none().then(|| Self::made(tensor, None))
+    }
+
+    /// The constant on the host, if it is there.
+    #[cfg(test)]
+    pub(crate) fn on_host(&self) -> Option<Tensor> {
+        self.lock().clone()
+    }
+
+    /// Brings the constant to the host if it is not there yet, and keeps it there.
+    pub(crate) fn fetch(&self, scope: &Scope<'_>) -> Result<Tensor, GpuError> {
+        // Locked meanwhile, so that of several runs one brings it.
+        let mut host = self.lock();
+        match (&*host, &self.buffer) {
+            (Some(tensor), _) => Ok(tensor.clone()),
+            (None, Some(buffer)) => {
+                let readback = Readback::new(scope, std::slice::from_ref(&self.meta))?;
+                let submission = scope.submit(|encoder| readback.record(encoder, 0, buffer));
+                let tensor = readback.read(scope, submission)?.swap_remove(0);
+                Ok(host.insert(tensor).clone())
+            }
+            (None, None) => Err(GpuError::new(
+                GpuErrorKind::Launch,
+                "a constant",
+                "internal error: it is neither on the device nor on the host",
+            )),
+        }
+    }
+
+    /// Gives up the copy on the host of what is on the device.
+    pub(crate) fn compact(&self) -> Option<Self> {
+        let mut host = self.lock();
+        if self.buffer.is_some() {
+            *host = None;
+        }
+        host.as_ref().map(|tensor| Self::made(&compact(tensor), None))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Tensor>> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Its memory on the device, if it is kept there.
     pub(crate) fn buffer(&self) -> Option<&Buffer> {
         self.buffer.as_ref()
@@ -106,14 +125,70 @@ impl Drop for Constant {
 
 /// A tensor in a buffer of its own; `None` if it cannot be kept on the device.
 pub(crate) fn upload(scope: &Scope<'_>, tensor: &Tensor) -> Result<Option<Buffer>, GpuError> {
-    let meta = TensorMeta { dtype: tensor.dtype(), shape: tensor.shape().to_vec() };
-    let Some(bytes) = gpu_len(&meta).filter(|&n| n <= scope.max_binding()) else {
+    let Some(bytes) = gpu_len(&meta(tensor)).filter(|&n| n <= scope.max_binding()) else {
         return Ok(None);
     };
     let buffer = scope.storage("constant", bytes)?;
-    if bytes > 0 {
-        let words = widen(tensor.dtype(), tensor.bytes());
-        scope.queue().write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
-    }
+    scope.staging().send(scope, TensorRef::from(tensor), &buffer)?;
     Ok(Some(buffer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::on_gpu::opened;
+    use engine_format::{Bytes, DType};
+
+    /// Bytes without a pattern.
+    fn tensor(dtype: DType, len: usize) -> Tensor {
+        let mut state = len as u32;
+        let bytes: Vec<u8> = (0..len * dtype.width())
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            })
+            .collect();
+        Tensor::new(dtype, &[len], Bytes::copy_from(&bytes)).unwrap()
+    }
+
+    /// Sizes around those at which the way to the device changes, by many threads at once.
+    #[test]
+    fn constants_arrive_whole_and_are_had_back_bit_by_bit() {
+        let Some(gpu) = opened(&[]) else { return };
+        let mega = 1 << 20;
+        let sizes = [0, 1, 3, 16_384, 16_385, mega - 1, mega, mega + 1, 3 * mega + 5];
+        std::thread::scope(|threads| {
+            for dtype in [DType::F32, DType::I64, DType::U8, DType::I16] {
+                let gpu = &gpu;
+                threads.spawn(move || {
+                    for len in sizes {
+                        let tensor = tensor(dtype, len);
+                        let constant = Constant::new(gpu, &tensor).unwrap();
+                        assert!(constant.on_host().is_none(), "it is on the device");
+                        let fetched = gpu
+                            .scoped(GpuErrorKind::Launch, "a test", |scope| constant.fetch(scope));
+                        assert_eq!(fetched.unwrap(), tensor, "{dtype}[{len}]");
+                    }
+                });
+            }
+        });
+        // Staging memory is bounded, and kept.
+        let large = tensor(DType::F32, 20 * mega);
+        for most in [1 + 16, 1] {
+            let before = gpu.counts();
+            assert!(Constant::new(&gpu, &large).unwrap().buffer().is_some());
+            let made = gpu.counts().since(&before).buffers;
+            assert!(made <= most, "{made} buffers, expected up to {most}");
+        }
+    }
+
+    #[test]
+    fn what_the_device_cannot_keep_stays_on_the_host() {
+        let Some(gpu) = opened(&[]) else { return };
+        let tensor = Tensor::from_slice(&[2], &[1.0f64, 2.0]);
+        let constant = Constant::new(&gpu, &tensor).unwrap();
+        assert!(constant.buffer().is_none());
+        assert_eq!(constant.on_host(), Some(tensor.clone()));
+        assert_eq!(constant.compact().unwrap().on_host(), Some(tensor));
+    }
 }

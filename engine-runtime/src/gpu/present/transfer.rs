@@ -14,7 +14,7 @@ use wgpu::{
 };
 
 /// The error of memory that the host should see and does not.
-fn unmapped(why: impl ToString) -> GpuError {
+pub(super) fn unmapped(why: impl ToString) -> GpuError {
     GpuError::new(GpuErrorKind::Lost, "staging memory", why.to_string())
 }
 
