@@ -1,12 +1,14 @@
 //! What a device does for a session: keep constants, lower segments, run them.
 
-use crate::error::RunError;
+use crate::error::{RunError, RunErrorKind};
+use crate::held::DeviceTensor;
 use crate::options::RunOptions;
 use crate::placement::Placement;
 use crate::plan::Segment;
 use engine_format::{Bytes, Tensor, ValueId};
 use engine_ops::cpu::Draws;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 /// Constants of a program by value: the weights it reads directly and the prepared values.
@@ -21,7 +23,7 @@ pub trait Backend: Send + Sync + 'static {
     type Resident: Send + Sync;
     /// A segment made ready to run: kernels chosen, memory planned.
     type Lowered: Send + Sync;
-    /// A value kept on the device between two segments of one run.
+    /// A value kept on the device between two segments of one run, or between two runs.
     type Carried: Send + Sync;
 
     /// Whether some nodes may run on the device and others on the host, so that it is worth saying which.
@@ -68,6 +70,15 @@ pub trait Backend: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// A value that a run leaves on the device, for whoever asked for it.
+    fn leave(&self, carried: Self::Carried) -> Result<DeviceTensor, RunError>;
+
+    /// A value that an earlier run left, for a run that is given it.
+    ///
+    /// # Errors
+    /// `InvalidInputs` if it lies on another device.
+    fn take(&self, value: &DeviceTensor) -> Result<Self::Carried, RunError>;
+
     /// Makes `segment` ready to run. It may be run many times and by several threads at once.
     fn lower(&self, segment: &Arc<Segment>) -> Result<Self::Lowered, RunError>;
 
@@ -110,6 +121,14 @@ pub struct Finished<C> {
     pub host: Vec<Tensor>,
     /// The values of [`Segment::carry`], in its order.
     pub carry: Vec<C>,
+}
+
+/// The error of a value that lies on another device than the one that is given it.
+pub(crate) fn foreign(value: &DeviceTensor, device: &impl fmt::Display) -> RunError {
+    let what = format!(
+        "{value}, expected one that lies on {device} or on the host (DeviceTensor::to_host brings it there)"
+    );
+    RunError::new(RunErrorKind::InvalidInputs, what)
 }
 
 /// The tensor in memory of its own, if it is a part of something larger.

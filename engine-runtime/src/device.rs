@@ -4,6 +4,7 @@ use crate::backend::Constants;
 use crate::cpu::{CpuBackend, CpuOptions};
 use crate::error::RunError;
 use crate::gpu::{self, AdapterSummary, GpuChoice, GpuDevice, GpuError, GpuOptions};
+use crate::held::{DeviceTensor, Held};
 use crate::limits::MemoryLimits;
 use crate::plan::program::Program;
 use crate::runner::{Loaded, Runner};
@@ -232,6 +233,15 @@ impl Device {
     /// Whether this is a GPU.
     pub fn is_gpu(&self) -> bool {
         matches!(self.kind, Kind::Gpu(_))
+    }
+
+    /// Whether a value that a run left is where runs of this device take it as it is.
+    pub(crate) fn holds(&self, value: &DeviceTensor) -> bool {
+        match (value.held(), &self.kind) {
+            (Held::Host(_), _) => true,
+            (Held::Gpu(tensor), Kind::Gpu(gpu)) => tensor.is_on(gpu),
+            (Held::Gpu(_), Kind::Cpu(_)) => false,
+        }
     }
 
     /// Does `work`, which prepares weights, on the threads of refits if a module serves meanwhile or the caller gave some, else

@@ -1,9 +1,10 @@
 //! A full engine made ready on a device: its `prepare` program run, its `execute` program able to run.
 
-use crate::backend::{Constants, compact};
+use crate::backend::{Constants, compact, foreign};
 use crate::cpu::{CpuBackend, CpuOptions, Resident};
 use crate::device::Device;
 use crate::error::{LoadError, RunError, RunErrorKind};
+use crate::held::{DeviceTensor, Held};
 use crate::inputs::{self, Ordered};
 use crate::options::RunOptions;
 use crate::placement::Placement;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 pub struct Outputs {
     /// Results by port name, of ports that are tensors.
     pub tensors: BTreeMap<String, Tensor>,
-    /// Results of the other ports: sequences and optional values.
+    /// The other results: sequences, optional values, and tensors that stay on the device.
     pub structures: Values,
     /// The weights that made them.
     pub version: Digest,
@@ -67,6 +68,7 @@ impl Programs {
             inputs: parts.inputs.iter().map(|port| port.value).collect(),
             known: known.clone(),
             demands: demands.clone(),
+            on_device: BTreeSet::new(),
         });
         Ok(Arc::new(Self {
             inputs: parts.inputs.clone(),
@@ -126,15 +128,17 @@ impl Programs {
             inputs: Vec::new(),
             known: self.known.clone(),
             demands: self.demands.clone(),
+            on_device: BTreeSet::new(),
         };
         let host = CpuOptions { pool: None, ..device.cpu_options() };
         let backend = Arc::new(CpuBackend::new(host));
         let metas = runner::metas(&constants);
         let session = Session::new(backend, Arc::new(program), metas, device.limits());
-        let given = Given { tensors: &[], layout: &[] };
+        let given = Given { tensors: &[], held: &[], layout: &[] };
         let values = session.run(&Resident::new(constants), given, options)?;
         let tensor = |value| match value {
             Value::Tensor(tensor) => Ok(tensor),
+            Value::OnDevice(tensor) => tensor.to_host(),
             Value::Sequence(_) | Value::Absent => {
                 let what = "prepare gives a sequence or an absent value, expected tensors";
                 Err(RunError::new(RunErrorKind::Node, what))
@@ -247,16 +251,30 @@ impl Executor {
         self.runner.forms()
     }
 
+    /// What a value that an earlier run left is taken as: a tensor of the host, if it is one or plans depend on its contents, or `None`, itself.
+    fn taken(&self, port: usize, value: &DeviceTensor) -> Result<Option<Tensor>, RunError> {
+        let Held::Gpu(_) = value.held() else { return value.to_host().map(Some) };
+        if !self.device.holds(value) {
+            return Err(foreign(value, &self.device));
+        }
+        let program = &self.programs.execute;
+        match program.keys(program.inputs[port], value.meta().byte_len()) {
+            true => value.to_host().map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// Checks the inputs and runs.
     pub fn run(&self, inputs: &Values, options: &RunOptions) -> Result<Outputs, RunError> {
-        let Ordered { tensors, layout } = inputs::ordered(&self.programs.inputs, inputs)?;
-        let given = Given { tensors: &tensors, layout: &layout };
+        let taken = |port, value: &DeviceTensor| self.taken(port, value);
+        let ordered = inputs::ordered(&self.programs.inputs, inputs, &taken)?;
+        let Ordered { tensors, held, layout } = &ordered;
+        let given = Given { tensors, held, layout };
         let ports = &self.programs.outputs;
-        let wanted = options.outputs.as_deref().map(|names| value::positions(ports, names));
-        let wanted = wanted.transpose()?;
-        let results = self.runner.run(given, wanted.as_deref(), options)?;
+        let wanted = value::wanted(ports, options)?;
+        let results = self.runner.run(given, wanted.as_ref(), options)?;
         let ports = match &wanted {
-            Some(wanted) => wanted.iter().map(|&i| &ports[i]).collect(),
+            Some(wanted) => wanted.outputs.iter().map(|&i| &ports[i]).collect(),
             None => ports.iter().collect::<Vec<_>>(),
         };
         value::outputs(&ports, results, self.version)

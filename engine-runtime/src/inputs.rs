@@ -1,28 +1,40 @@
 //! Checking what a run is given against the ports.
 
+use crate::cpu::kernel::meta;
 use crate::error::{RunError, RunErrorKind};
+use crate::held::DeviceTensor;
 use crate::plan::item::Layout;
 use crate::value::{Value, Values};
 use engine_format::{Port, Tensor};
+use engine_ops::cpu::TensorMeta;
 use std::collections::BTreeMap;
 
 /// Inputs of a run by name, where all are tensors.
 pub type Inputs = BTreeMap<String, Tensor>;
 
-/// Inputs in port order, as a flat list of tensors.
-#[derive(Debug)]
+/// Inputs in port order, as flat lists of tensors.
+#[derive(Debug, Default)]
 pub(crate) struct Ordered {
     pub tensors: Vec<Tensor>,
+    /// Those that lie on the device.
+    pub held: Vec<DeviceTensor>,
     /// How each input is made up of them.
     pub layout: Vec<Layout>,
 }
 
+/// What a value that an earlier run left is taken as at the port of a position: a tensor of the host, or `None`, itself.
+pub(crate) type Taken<'a> = dyn Fn(usize, &DeviceTensor) -> Result<Option<Tensor>, RunError> + 'a;
+
 /// The inputs in port order, or one error that lists everything wrong with them. An optional input that is not given is absent.
-pub(crate) fn ordered(ports: &[Port], inputs: &Values) -> Result<Ordered, RunError> {
+pub(crate) fn ordered(
+    ports: &[Port],
+    inputs: &Values,
+    taken: &Taken<'_>,
+) -> Result<Ordered, RunError> {
     let mut wrong = Vec::new();
     let mut sizes = BTreeMap::new();
-    let mut ordered = Ordered { tensors: Vec::new(), layout: Vec::new() };
-    for port in ports {
+    let mut ordered = Ordered::default();
+    for (at, port) in ports.iter().enumerate() {
         let value = match inputs.get(&port.name) {
             Some(value) => value,
             None if port.form.is_optional() => &Value::Absent,
@@ -32,8 +44,22 @@ pub(crate) fn ordered(ports: &[Port], inputs: &Values) -> Result<Ordered, RunErr
                 continue;
             }
         };
-        ordered.layout.push(check(port, value, &mut sizes, &mut wrong));
+        let mut layout = check(port, value, &mut sizes, &mut wrong);
         ordered.tensors.extend_from_slice(value.tensors());
+        if let Value::OnDevice(value) = value {
+            match taken(at, value) {
+                Ok(Some(tensor)) => {
+                    layout = Layout::Tensor;
+                    ordered.tensors.push(tensor);
+                }
+                Ok(None) => ordered.held.push(value.clone()),
+                Err(error) if error.kind() == RunErrorKind::InvalidInputs => {
+                    wrong.push(format!("input {:?} is {error}", port.name));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        ordered.layout.push(layout);
     }
     for name in inputs.keys().filter(|name| !ports.iter().any(|port| port.name == **name)) {
         let known: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
@@ -58,14 +84,18 @@ fn check<'a>(
     match value {
         Value::Absent if port.form.is_optional() => return Layout::Absent,
         Value::Tensor(tensor) if !port.form.is_sequence() => {
-            check_tensor(port, &what, tensor, sizes, wrong);
+            check_tensor(port, &what, &meta(tensor), sizes, wrong);
             return Layout::Tensor;
+        }
+        Value::OnDevice(tensor) if !port.form.is_sequence() => {
+            check_tensor(port, &what, &tensor.meta(), sizes, wrong);
+            return Layout::OnDevice;
         }
         Value::Sequence(elements) if port.form.is_sequence() => {
             for (i, element) in elements.iter().enumerate() {
                 // A symbol may stand for another size in each element.
                 let what = format!("element {i} of {what}");
-                check_tensor(port, &what, element, &mut Sizes::new(), wrong);
+                check_tensor(port, &what, &meta(element), &mut Sizes::new(), wrong);
             }
         }
         other => wrong.push(format!("{what} is {other}, expected {}", port_type(port))),
@@ -76,21 +106,21 @@ fn check<'a>(
 fn check_tensor<'a>(
     port: &'a Port,
     what: &str,
-    tensor: &Tensor,
+    tensor: &TensorMeta,
     sizes: &mut Sizes<'a>,
     wrong: &mut Vec<String>,
 ) {
     let name = &port.name;
-    if tensor.dtype() != port.dtype {
-        wrong.push(format!("{what} is {tensor:?}, expected {}", tensor_type(port)));
+    if tensor.dtype != port.dtype {
+        wrong.push(format!("{what} is {tensor}, expected {}", tensor_type(port)));
         return;
     }
     let Some(dims) = &port.shape else { return };
-    if dims.len() != tensor.shape().len() {
-        wrong.push(format!("{what} is {tensor:?}, expected {}", tensor_type(port)));
+    if dims.len() != tensor.shape.len() {
+        wrong.push(format!("{what} is {tensor}, expected {}", tensor_type(port)));
         return;
     }
-    for (axis, (dim, &size)) in dims.iter().zip(tensor.shape()).enumerate() {
+    for (axis, (dim, &size)) in dims.iter().zip(&tensor.shape).enumerate() {
         if let Some(known) = dim.known() {
             if usize::try_from(known) != Ok(size) {
                 wrong.push(format!("axis {axis} of {what} is {size}, expected {known}"));
@@ -136,6 +166,10 @@ mod tests {
             port("mask", 1, DType::I64, &["batch", "seq"]),
             port("image", 2, DType::F32, &["batch", "3"]),
         ]
+    }
+
+    fn ordered(ports: &[Port], given: &Values) -> Result<Ordered, RunError> {
+        super::ordered(ports, given, &|_, value| value.to_host().map(Some))
     }
 
     fn inputs(given: &[(&str, DType, &[usize])]) -> Values {

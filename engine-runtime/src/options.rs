@@ -13,6 +13,10 @@ pub struct RunOptions {
     /// The outputs that are wanted; all of them by default. What only the others need is neither calculated nor read back from
     /// a GPU. Every set of outputs that is asked for has plans of its own.
     pub outputs: Option<Vec<String>>,
+    /// Outputs that stay where the run makes them, as [`Value::OnDevice`](crate::Value::OnDevice): on a GPU they are not read back, and a later run
+    /// there takes them as they are. They stand in [`Outputs::structures`](crate::Outputs::structures). Outputs that are no tensors come to the
+    /// host all the same.
+    pub on_device: Vec<String>,
     /// Where draws by chance begin that have no seed of their own in the model: the same seed gives the same numbers on every
     /// device and any number of threads. Without one they differ from run to run.
     pub seed: Option<u64>,

@@ -7,7 +7,7 @@ use crate::limits::MemoryLimits;
 use crate::options::RunOptions;
 use crate::placement::Placement;
 use crate::plan::item::Given;
-use crate::plan::program::Program;
+use crate::plan::program::{Program, Wanted};
 use crate::plan::walk::ResidentMetas;
 use crate::session::Session;
 use crate::value::Value;
@@ -17,11 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A program that can run, whatever the device.
 pub(crate) trait Runner: Send + Sync {
-    /// Runs over inputs in port order, already checked, and gives all outputs, or those at the positions that are wanted.
+    /// Runs over inputs in port order, already checked, and gives all outputs, or those that are wanted.
     fn run(
         &self,
         inputs: Given<'_>,
-        wanted: Option<&[usize]>,
+        wanted: Option<&Wanted>,
         options: &RunOptions,
     ) -> Result<Vec<Value>, RunError>;
 
@@ -131,7 +131,7 @@ impl<B: Backend> Runner for Loaded<B> {
     fn run(
         &self,
         inputs: Given<'_>,
-        wanted: Option<&[usize]>,
+        wanted: Option<&Wanted>,
         options: &RunOptions,
     ) -> Result<Vec<Value>, RunError> {
         match wanted {

@@ -8,7 +8,7 @@ use crate::placement::{Obstacle, Placement};
 use crate::plan::Segment;
 use crate::plan::cache::{Cache, CacheLimits, Key};
 use crate::plan::item::Given;
-use crate::plan::program::Program;
+use crate::plan::program::{Program, Wanted};
 use crate::plan::walk::{Planned, ResidentMetas, Rest};
 use crate::value::Value;
 use engine_ops::cpu::Draws;
@@ -30,7 +30,7 @@ pub(crate) struct Session<B: Backend> {
     limits: MemoryLimits,
     stages: Mutex<Cache<Stage<B>>>,
     /// Sessions of the same program with only some of its outputs.
-    parts: Mutex<BTreeMap<Vec<usize>, Arc<Self>>>,
+    parts: Mutex<BTreeMap<Wanted, Arc<Self>>>,
     /// Stages made so far; names the next one. 0 stands for the start of the program.
     made: AtomicU64,
 }
@@ -71,8 +71,8 @@ impl<B: Backend> Session<B> {
         &self.residents
     }
 
-    /// The session of the same program with only these of its outputs, by position.
-    pub fn wanting(&self, wanted: &[usize]) -> Arc<Self> {
+    /// The session of the same program with only these of its outputs.
+    pub fn wanting(&self, wanted: &Wanted) -> Arc<Self> {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(part) = parts.get(wanted) {
             return part.clone();
@@ -83,7 +83,7 @@ impl<B: Backend> Session<B> {
         let program = Arc::new(self.program.wanting(wanted));
         let part = Self::new(self.backend.clone(), program, self.residents.clone(), self.limits);
         let part = Arc::new(part);
-        parts.insert(wanted.to_vec(), part.clone());
+        parts.insert(wanted.clone(), part.clone());
         part
     }
 
@@ -124,7 +124,8 @@ impl<B: Backend> Session<B> {
         let plan = || self.program.plan(given, &self.residents, self.limits);
         let mut stage = self.stage(0, given, keyed, plan)?;
         let mut inputs = Cow::Borrowed(given.tensors);
-        let mut carried = Vec::new();
+        let taken = given.held.iter().map(|value| self.backend.take(value));
+        let mut carried = taken.collect::<Result<Vec<_>, _>>()?;
         let draws = Draws::new(options.seed);
         loop {
             let run = Run {
@@ -138,13 +139,22 @@ impl<B: Backend> Session<B> {
             };
             let finished = memory::limited(stage.left, || self.backend.run(run))?;
             let rest = match &stage.rest {
-                Rest::Outputs(layout) => return Ok(Value::assemble(finished.host, layout)),
+                Rest::Outputs(layout) => {
+                    let left = finished.carry.into_iter().map(|value| self.backend.leave(value));
+                    let left = left.collect::<Result<_, _>>()?;
+                    return Ok(Value::assemble(finished.host, left, layout));
+                }
                 Rest::Suspension(rest) => rest,
             };
             let given = rest.absorb(finished.host)?;
             let keyed = || rest.keyed(&self.program, &given);
             let plan = || self.program.resume(rest, &given, &self.residents, self.limits);
-            let next = self.stage(stage.id, Given { tensors: &given, layout: &[] }, keyed, plan)?;
+            let next = self.stage(
+                stage.id,
+                Given { tensors: &given, held: &[], layout: &[] },
+                keyed,
+                plan,
+            )?;
             if rest.joins_inputs() {
                 inputs.to_mut().extend(given);
             }

@@ -2,8 +2,11 @@
 
 use crate::error::{RunError, RunErrorKind};
 use crate::executor::Outputs;
+use crate::held::DeviceTensor;
 use crate::inputs::{Inputs, port_type};
+use crate::options::RunOptions;
 use crate::plan::item::Layout;
+use crate::plan::program::Wanted;
 use engine_format::{Digest, Form, Port, Tensor};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +23,8 @@ pub enum Value {
     Sequence(Vec<Tensor>),
     /// An optional value that is absent.
     Absent,
+    /// A tensor that a run left on its device ([`RunOptions::on_device`](crate::RunOptions::on_device)).
+    OnDevice(DeviceTensor),
 }
 
 impl From<Tensor> for Value {
@@ -34,6 +39,12 @@ impl From<Vec<Tensor>> for Value {
     }
 }
 
+impl From<DeviceTensor> for Value {
+    fn from(tensor: DeviceTensor) -> Self {
+        Value::OnDevice(tensor)
+    }
+}
+
 /// The kind, as errors show it.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,6 +52,7 @@ impl fmt::Display for Value {
             Value::Tensor(tensor) => write!(f, "{tensor:?}"),
             Value::Sequence(elements) => write!(f, "a sequence of {} tensors", elements.len()),
             Value::Absent => f.write_str("absent"),
+            Value::OnDevice(tensor) => tensor.fmt(f),
         }
     }
 }
@@ -50,8 +62,27 @@ pub(crate) fn values(inputs: &Inputs) -> Values {
     inputs.iter().map(|(name, tensor)| (name.clone(), tensor.clone().into())).collect()
 }
 
+/// The outputs that a run is asked for; `None` for all of them, on the host.
+pub(crate) fn wanted(ports: &[Port], options: &RunOptions) -> Result<Option<Wanted>, RunError> {
+    if options.outputs.is_none() && options.on_device.is_empty() {
+        return Ok(None);
+    }
+    let outputs = match &options.outputs {
+        Some(names) => positions(ports, names)?,
+        None => (0..ports.len()).collect(),
+    };
+    let on_device = positions(ports, &options.on_device)?;
+    let unwanted = on_device.iter().filter(|at| !outputs.contains(at));
+    let unwanted: Vec<String> = unwanted.map(|&at| format!("{:?}", ports[at].name)).collect();
+    if !unwanted.is_empty() {
+        let what = "outputs that are to stay on the device are not among the wanted ones";
+        return Err(RunError::new(RunErrorKind::InvalidInputs, what).items(unwanted));
+    }
+    Ok(Some(Wanted { outputs, on_device }))
+}
+
 /// Where the outputs of these names are among `ports`: each once, in the order of the ports.
-pub(crate) fn positions(ports: &[Port], names: &[String]) -> Result<Vec<usize>, RunError> {
+fn positions(ports: &[Port], names: &[String]) -> Result<Vec<usize>, RunError> {
     let known = |name: &&String| ports.iter().any(|port| port.name == **name);
     let unknown: Vec<String> =
         names.iter().filter(|name| !known(name)).map(|name| format!("{name:?}")).collect();
@@ -93,28 +124,44 @@ impl Value {
     /// Whether it may be a value of a port of this form.
     pub fn is_a(&self, form: Form) -> bool {
         match self {
-            Value::Tensor(_) => !form.is_sequence(),
+            Value::Tensor(_) | Value::OnDevice(_) => !form.is_sequence(),
             Value::Sequence(_) => form.is_sequence(),
             Value::Absent => form.is_optional(),
         }
     }
 
-    /// The tensors in it.
+    /// The tensors in it that are on the host.
     pub fn tensors(&self) -> &[Tensor] {
         match self {
             Value::Tensor(tensor) => std::slice::from_ref(tensor),
             Value::Sequence(elements) => elements,
-            Value::Absent => &[],
+            Value::Absent | Value::OnDevice(_) => &[],
         }
     }
 
-    /// The values that `tensors` make up as `layout` says.
-    pub(crate) fn assemble(tensors: Vec<Tensor>, layout: &[Layout]) -> Vec<Self> {
-        let mut tensors = tensors.into_iter();
+    /// The value on the host: itself, unless it lies on a device.
+    ///
+    /// # Errors
+    /// Those of [`DeviceTensor::to_host`].
+    pub fn to_host(self) -> Result<Self, RunError> {
+        match self {
+            Value::OnDevice(tensor) => Ok(Value::Tensor(tensor.to_host()?)),
+            other => Ok(other),
+        }
+    }
+
+    /// The values that `tensors`, and `left` on the device, make up as `layout` says.
+    pub(crate) fn assemble(
+        tensors: Vec<Tensor>,
+        left: Vec<DeviceTensor>,
+        layout: &[Layout],
+    ) -> Vec<Self> {
+        let (mut tensors, mut left) = (tensors.into_iter(), left.into_iter());
         let value = |layout: &Layout| match layout {
             Layout::Absent => Value::Absent,
             Layout::Tensor => Value::Tensor(tensors.next().expect("a layout counts its tensors")),
             Layout::Sequence(_, n) => Value::Sequence(tensors.by_ref().take(*n).collect()),
+            Layout::OnDevice => Value::OnDevice(left.next().expect("a layout counts them")),
         };
         layout.iter().map(value).collect()
     }

@@ -152,11 +152,11 @@ pub fn seeded(
     Ok(made)
 }
 
-/// The same values as tensors; `None` if one is a sequence or absent.
+/// The same values as tensors; `None` if one is a sequence, absent, or not on the host.
 pub fn all_tensors(values: Values) -> Option<Inputs> {
     let tensor = |(name, value)| match value {
         Value::Tensor(tensor) => Some((name, tensor)),
-        Value::Sequence(_) | Value::Absent => None,
+        Value::Sequence(_) | Value::Absent | Value::OnDevice(_) => None,
     };
     values.into_iter().map(tensor).collect()
 }

@@ -1,6 +1,7 @@
 //! Arrays that go out: the bytes of a result, which are nobody else's, seen by NumPy and through DLPack without a copy.
 
 use crate::dlpack::{self, Memory};
+use crate::failure::Failure;
 use engine_format::{AlignedBuf, Bytes, DType, Tensor};
 use engine_runtime::Value;
 use pyo3::exceptions::{PyAttributeError, PyBufferError, PyTypeError, PyValueError};
@@ -40,6 +41,10 @@ pub(crate) fn of_value(py: Python<'_>, value: Value) -> PyResult<Py<PyAny>> {
             PyList::new(py, arrays.collect::<PyResult<Vec<_>>>()?)?.into_py_any(py)
         }
         Value::Absent => Ok(py.None()),
+        Value::OnDevice(tensor) => {
+            let tensor = py.detach(|| tensor.to_host()).map_err(Failure::from)?;
+            of_tensor(py, tensor)
+        }
     }
 }
 

@@ -4,8 +4,9 @@ mod forms;
 pub(crate) mod kernel;
 mod layout;
 
-use crate::backend::{Backend, Constants, Finished, Run, compact};
+use crate::backend::{Backend, Constants, Finished, Run, compact, foreign};
 use crate::error::{RunError, RunErrorKind};
+use crate::held::{DeviceTensor, Held};
 use crate::limits;
 use crate::plan::{Operand, Place, Segment, Slots, Step, assign};
 use crate::profile::StepTime;
@@ -194,6 +195,17 @@ impl Backend for CpuBackend {
 
     fn constants<'r>(&self, resident: &'r Resident) -> &'r Constants {
         &resident.constants
+    }
+
+    fn leave(&self, carried: Tensor) -> Result<DeviceTensor, RunError> {
+        Ok(DeviceTensor::new(Held::Host(carried)))
+    }
+
+    fn take(&self, value: &DeviceTensor) -> Result<Tensor, RunError> {
+        match value.held() {
+            Held::Host(tensor) => Ok(tensor.clone()),
+            Held::Gpu(_) => Err(foreign(value, &"the CPU")),
+        }
     }
 
     fn forms(&self, lowered: &Lowered, resident: &Arc<Resident>) -> Vec<Box<dyn FnOnce() + Send>> {

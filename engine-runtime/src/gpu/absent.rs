@@ -7,6 +7,8 @@ use crate::error::RunError;
 use crate::limits::MemoryLimits;
 use crate::plan::program::Program;
 use crate::runner::Runner;
+use engine_format::Tensor;
+use engine_ops::cpu::TensorMeta;
 use std::sync::Arc;
 
 /// An opened GPU, of which there is none.
@@ -16,6 +18,28 @@ pub enum GpuDevice {}
 /// Every adapter: none.
 pub fn adapters() -> Vec<AdapterSummary> {
     Vec::new()
+}
+
+/// A tensor on a GPU, of which there is none.
+#[derive(Clone, PartialEq)]
+pub(crate) enum GpuTensor {}
+
+impl GpuTensor {
+    pub(crate) fn meta(&self) -> &TensorMeta {
+        match *self {}
+    }
+
+    pub(crate) fn adapter(&self) -> &AdapterSummary {
+        match *self {}
+    }
+
+    pub(crate) fn is_on(&self, _device: &GpuDevice) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn to_host(&self) -> Result<Tensor, GpuError> {
+        match *self {}
+    }
 }
 
 impl GpuDevice {

@@ -13,7 +13,11 @@ mod absent;
 mod present;
 
 #[cfg(not(feature = "gpu"))]
+pub(crate) use absent::GpuTensor;
+#[cfg(not(feature = "gpu"))]
 pub use absent::{GpuDevice, adapters};
+#[cfg(feature = "gpu")]
+pub(crate) use present::GpuTensor;
 #[cfg(feature = "gpu")]
 pub use present::{GpuCounts, GpuDevice, adapters};
 

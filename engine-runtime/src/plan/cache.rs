@@ -2,6 +2,7 @@
 
 use super::item::{Given, Layout};
 use crate::cpu::kernel;
+use crate::held::DeviceTensor;
 use engine_format::Tensor;
 use engine_ops::cpu::TensorMeta;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub(crate) struct Key {
     after: u64,
     layout: Vec<Layout>,
     tensors: Vec<(TensorMeta, Option<Tensor>)>,
+    held: Vec<TensorMeta>,
 }
 
 impl Key {
@@ -34,11 +36,12 @@ impl Key {
     pub fn new(after: u64, given: Given<'_>, keyed: &[bool]) -> Self {
         let item = |(t, keyed): (&Tensor, &bool)| (kernel::meta(t), keyed.then(|| t.clone()));
         let tensors = given.tensors.iter().zip(keyed).map(item).collect();
-        Self { after, layout: given.layout.to_vec(), tensors }
+        let held = given.held.iter().map(DeviceTensor::meta).collect();
+        Self { after, layout: given.layout.to_vec(), tensors, held }
     }
 
     fn matches(&self, after: u64, given: Given<'_>) -> bool {
-        let Given { tensors, layout } = given;
+        let Given { tensors, held, layout } = given;
         let same = |((meta, value), t): (&(TensorMeta, Option<Tensor>), &Tensor)| {
             meta.dtype == t.dtype()
                 && meta.shape == t.shape()
@@ -48,6 +51,8 @@ impl Key {
             && self.layout == layout
             && self.tensors.len() == tensors.len()
             && self.tensors.iter().zip(tensors).all(same)
+            && self.held.len() == held.len()
+            && self.held.iter().zip(held).all(|(meta, held)| held.is_a(meta))
     }
 
     fn bytes(&self) -> usize {
@@ -124,7 +129,7 @@ mod tests {
     }
 
     fn given(tensors: &[Tensor]) -> Given<'_> {
-        Given { tensors, layout: &[Layout::Tensor] }
+        Given { tensors, held: &[], layout: &[Layout::Tensor] }
     }
 
     fn put(cache: &mut Cache<usize>, n: usize, keyed: bool) {
@@ -173,7 +178,7 @@ mod tests {
         put(&mut cache, 1, false);
         let tensors = shaped(1);
         let sequence = [Layout::Sequence(tensors[0].dtype(), 1)];
-        assert!(cache.get(0, Given { tensors: &tensors, layout: &sequence }).is_none());
+        assert!(cache.get(0, Given { tensors: &tensors, held: &[], layout: &sequence }).is_none());
         assert!(cache.get(0, given(&tensors)).is_some());
     }
 }

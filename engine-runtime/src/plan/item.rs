@@ -1,5 +1,6 @@
 //! What the planner knows of a value. Sequences and optional values exist only here: a plan's steps deal in tensors.
 
+use crate::held::DeviceTensor;
 use engine_format::{DType, Tensor, ValueId};
 use engine_ops::cpu::TensorMeta;
 use std::fmt;
@@ -103,7 +104,7 @@ impl fmt::Display for Item {
     }
 }
 
-/// How a value is made up of tensors, which stand in a flat list.
+/// How a value is made up of tensors, which stand in flat lists: those on the host, and those on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// Of one.
@@ -112,15 +113,17 @@ pub(crate) enum Layout {
     Sequence(DType, usize),
     /// Of none.
     Absent,
+    /// A tensor that stays on the device, from run to run, and stands in a list of its own.
+    OnDevice,
 }
 
 impl Layout {
-    /// Number of tensors.
+    /// Number of tensors in the flat list.
     pub fn tensors(self) -> usize {
         match self {
             Layout::Tensor => 1,
             Layout::Sequence(_, n) => n,
-            Layout::Absent => 0,
+            Layout::Absent | Layout::OnDevice => 0,
         }
     }
 }
@@ -130,5 +133,7 @@ impl Layout {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Given<'a> {
     pub tensors: &'a [Tensor],
+    /// Those that lie on the device. A plan knows their types alone; to its first segment they are carried values.
+    pub held: &'a [DeviceTensor],
     pub layout: &'a [Layout],
 }

@@ -38,7 +38,8 @@ pub enum Place {
     Constant(usize),
     /// Written by a step of this segment ([`Segment::buffers`]).
     Buffer(usize),
-    /// Written by an earlier segment of the same run, handed over in the order of its [`Segment::carry`].
+    /// Written by an earlier segment of the same run, handed over in the order of its [`Segment::carry`], or left on the device by an earlier run
+    /// and given to this one.
     Carried(usize),
 }
 
@@ -127,7 +128,7 @@ pub struct Segment {
     pub constants: Vec<Constant>,
     /// Values wanted on the host when the steps have run: the program's outputs, or what [`Self::end`] needs.
     pub host: Vec<Operand>,
-    /// Values the next segment reads, kept on the device. Empty if this is the last one.
+    /// Values kept on the device: those that the next segment reads, or outputs that stay there.
     pub carry: Vec<Operand>,
     /// What comes after the steps.
     pub end: End,

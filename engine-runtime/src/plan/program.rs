@@ -22,6 +22,8 @@ pub(crate) struct Program {
     pub known: Arc<BTreeMap<ValueId, Tensor>>,
     /// What each value decides.
     pub demands: Arc<Vec<Demand>>,
+    /// Positions of the outputs that stay on the device where they are tensors.
+    pub on_device: BTreeSet<usize>,
 }
 
 /// A block.
@@ -49,16 +51,28 @@ pub(crate) struct Op {
     pub bodies: BTreeMap<String, Arc<Body>>,
 }
 
+/// Outputs that a run is asked for, by position.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Wanted {
+    /// In order.
+    pub outputs: Vec<usize>,
+    /// Those of them that stay on the device.
+    pub on_device: Vec<usize>,
+}
+
 impl Program {
-    /// The same program with only these of its outputs, by position, and what leads to them.
-    pub fn wanting(&self, wanted: &[usize]) -> Self {
-        let outputs = wanted.iter().map(|&i| self.body.outputs[i]).collect();
+    /// The same program with only these of its outputs and what leads to them.
+    pub fn wanting(&self, wanted: &Wanted) -> Self {
+        let outputs = wanted.outputs.iter().map(|&i| self.body.outputs[i]).collect();
+        let stays = |(_, position): &(usize, &usize)| wanted.on_device.contains(position);
+        let on_device = wanted.outputs.iter().enumerate().filter(stays).map(|(i, _)| i).collect();
         Self {
             body: Arc::new(self.body.leading_to(outputs)),
             values: self.values,
             inputs: self.inputs.clone(),
             known: self.known.clone(),
             demands: self.demands.clone(),
+            on_device,
         }
     }
 }

@@ -8,6 +8,7 @@ use super::program::{Body, Op, Program};
 use super::segment::Builder;
 use crate::cpu::kernel;
 use crate::error::{RunError, RunErrorKind};
+use crate::held::DeviceTensor;
 use crate::limits::MemoryLimits;
 use engine_format::{Tensor, ValueId};
 use engine_ops::cpu::TensorMeta;
@@ -121,7 +122,8 @@ impl Suspension {
             Wants::Contents(_) | Wants::Turn => vec![true; given.len()],
             Wants::Results => {
                 let outputs = self.op().outputs.iter().zip(given);
-                outputs.map(|(id, t)| id.is_some_and(|id| program.keys(id, t))).collect()
+                let keys = |id, t: &Tensor| program.keys(id, t.bytes().len());
+                outputs.map(|(id, t)| id.is_some_and(|id| keys(id, t))).collect()
             }
         }
     }
@@ -181,16 +183,23 @@ impl Program {
     ) -> Result<Planned, RunError> {
         let mut env = BTreeMap::new();
         let mut vals = given.tensors.iter().enumerate();
+        let mut held = given.held.iter().enumerate();
         for (id, layout) in self.inputs.iter().zip(given.layout) {
             let mut val = |(i, tensor): (usize, &Tensor)| {
                 let mut val = Val::new(Origin::Input(i), kernel::meta(tensor));
-                val.value = self.keys(*id, tensor).then(|| tensor.clone());
+                val.value = self.keys(*id, tensor.bytes().len()).then(|| tensor.clone());
                 val
             };
             let mut own = vals.by_ref().take(layout.tensors()).map(&mut val);
             let item = match *layout {
                 Layout::Absent => Some(Item::Absent),
                 Layout::Tensor => own.next().map(Item::Tensor),
+                Layout::OnDevice => {
+                    let val = |(i, held): (usize, &DeviceTensor)| {
+                        Item::Tensor(Val::new(Origin::Carried(i), held.meta()))
+                    };
+                    held.next().map(val)
+                }
                 Layout::Sequence(dtype, _) => {
                     Some(Item::Sequence(Sequence { dtype, elements: own.collect() }))
                 }
@@ -206,12 +215,12 @@ impl Program {
     pub fn keyed(&self, given: Given<'_>) -> Vec<bool> {
         let ids = self.inputs.iter().zip(given.layout);
         let ids = ids.flat_map(|(&id, layout)| std::iter::repeat_n(id, layout.tensors()));
-        ids.zip(given.tensors).map(|(id, tensor)| self.keys(id, tensor)).collect()
+        ids.zip(given.tensors).map(|(id, tensor)| self.keys(id, tensor.bytes().len())).collect()
     }
 
-    /// Whether plans depend on the contents of a given tensor, not only on its type.
-    fn keys(&self, id: ValueId, tensor: &Tensor) -> bool {
-        self.demands[id.index()].plans() && tensor.bytes().len() <= KEYED_TENSOR
+    /// Whether plans depend on the contents of a given tensor of so many bytes, not only on its type.
+    pub fn keys(&self, id: ValueId, bytes: usize) -> bool {
+        self.demands[id.index()].plans() && bytes <= KEYED_TENSOR
     }
 
     /// Goes on after a suspension with the tensors that [`Suspension::absorb`] gave.
@@ -240,7 +249,7 @@ impl Program {
                     let mut val = Val::new(Origin::Input(state.inputs), kernel::meta(tensor));
                     state.inputs += 1;
                     let Some(id) = id else { continue };
-                    val.value = self.keys(*id, tensor).then(|| tensor.clone());
+                    val.value = self.keys(*id, tensor.bytes().len()).then(|| tensor.clone());
                     state.env.insert(*id, Item::Tensor(val));
                 }
             }
@@ -354,9 +363,21 @@ impl Walk<'_> {
 
     fn finish(self) -> Planned {
         let outputs: Vec<Item> = self.program.body.outputs.iter().map(|v| self.get(*v)).collect();
-        let layout = outputs.iter().map(Item::layout).collect();
-        let host: Vec<Val> = outputs.iter().flat_map(Item::vals).cloned().collect();
-        Planned { segment: self.builder.finish(&host, &[], false), rest: Rest::Outputs(layout) }
+        let (mut host, mut carry, mut layout) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, output) in outputs.into_iter().enumerate() {
+            match output {
+                Item::Tensor(val) if self.program.on_device.contains(&i) => {
+                    layout.push(Layout::OnDevice);
+                    carry.push(val);
+                }
+                other => {
+                    layout.push(other.layout());
+                    host.extend_from_slice(other.vals());
+                }
+            }
+        }
+        let segment = self.builder.finish(&host, &carry, false);
+        Planned { segment, rest: Rest::Outputs(layout) }
     }
 
     fn suspend(mut self, wants: Wants) -> Planned {

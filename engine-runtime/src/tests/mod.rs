@@ -1,6 +1,7 @@
 //! Tests over small engines made by hand.
 
 mod concurrent;
+mod held;
 mod layers;
 mod loops;
 pub(crate) mod on_gpu;

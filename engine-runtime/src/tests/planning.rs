@@ -27,7 +27,7 @@ fn residents(engine: &Engine) -> ResidentMetas {
 fn plan(engine: &Engine, inputs: &[Tensor]) -> Planned {
     let programs = Programs::check(engine).unwrap();
     let layout = vec![Layout::Tensor; inputs.len()];
-    let given = Given { tensors: inputs, layout: &layout };
+    let given = Given { tensors: inputs, held: &[], layout: &layout };
     programs.execute.plan(given, &residents(engine), MemoryLimits::default()).unwrap()
 }
 
@@ -162,12 +162,13 @@ fn a_node_whose_shape_depends_on_data_runs_between_two_segments() {
         inputs: vec![x],
         known: Arc::default(),
         demands: Arc::new(demands(parts.values as usize, &[&parts.execute])),
+        on_device: Default::default(),
     });
     let backend = Arc::new(crate::cpu::CpuBackend::new(poisoned().cpu_options()));
     let session = Session::new(backend, program, BTreeMap::new(), MemoryLimits::default());
     for x in [[-1.0f32, 2.0, -3.0, 4.0], [-1.0, -2.0, -3.0, 4.0], [1.0, 2.0, -3.0, 4.0]] {
         let tensors = [Tensor::from_slice(&[4], &x)];
-        let given = Given { tensors: &tensors, layout: &[Layout::Tensor] };
+        let given = Given { tensors: &tensors, held: &[], layout: &[Layout::Tensor] };
         let y = session.run(&Default::default(), given, &Default::default()).unwrap();
         let bent: Vec<f32> = x.iter().map(|x| x.tanh()).collect();
         let found: Vec<f32> = bent.iter().copied().filter(|&x| x > 0.0).collect();

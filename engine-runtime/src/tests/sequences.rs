@@ -16,7 +16,7 @@ fn ramp(shape: &[usize]) -> Tensor {
 fn plan(engine: &Engine, inputs: &[Tensor]) -> Planned {
     let programs = Programs::check(engine).unwrap();
     let layout = vec![Layout::Tensor; inputs.len()];
-    let given = Given { tensors: inputs, layout: &layout };
+    let given = Given { tensors: inputs, held: &[], layout: &layout };
     programs.execute.plan(given, &ResidentMetas::new(), MemoryLimits::default()).unwrap()
 }
 

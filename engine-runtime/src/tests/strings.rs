@@ -73,7 +73,7 @@ fn strings_pass_through_a_program_on_every_device() {
 fn plans_are_made_for_shapes_of_strings_and_not_for_their_contents() {
     let programs = Programs::check(&numbered()).unwrap();
     let inputs = [texts(&["a", "b"]), Tensor::from_slice(&[2], &[1f32, 2.0])];
-    let given = Given { tensors: &inputs, layout: &[Layout::Tensor, Layout::Tensor] };
+    let given = Given { tensors: &inputs, held: &[], layout: &[Layout::Tensor, Layout::Tensor] };
     assert_eq!(programs.execute.keyed(given), [false, false]);
     let planned =
         programs.execute.plan(given, &ResidentMetas::new(), MemoryLimits::default()).unwrap();

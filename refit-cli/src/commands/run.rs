@@ -134,7 +134,8 @@ fn tensors_of<'a>(port: &Port, outputs: &'a Outputs) -> Vec<(String, &'a Tensor)
             let named = |(i, tensor)| (format!("{}.{i}", port.name), tensor);
             elements.iter().enumerate().map(named).collect()
         }
-        Some(Value::Absent) | None => Vec::new(),
+        // No output was asked to stay on the device.
+        Some(Value::Absent | Value::OnDevice(_)) | None => Vec::new(),
     }
 }
 

@@ -2,13 +2,15 @@
 
 use super::context::{Context, Lease};
 use super::device::GpuDevice;
+use super::held::{GpuTensor, OnDevice};
 use super::lower::{GpuLowered, Op};
 use super::resident::{Constant, GpuResident};
 use super::scope::Scope;
-use crate::backend::{Backend, Constants, Finished, Run};
+use crate::backend::{Backend, Constants, Finished, Run, foreign};
 use crate::cpu::kernel::{evaluate, node_error, tensor};
 use crate::error::{RunError, RunErrorKind};
 use crate::gpu::{GpuError, GpuErrorKind};
+use crate::held::{DeviceTensor, Held};
 use crate::limits::MemoryLimits;
 use crate::placement::Placement;
 use crate::plan::program::Program;
@@ -21,7 +23,7 @@ use engine_ops::parallel;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use wgpu::{Buffer, CommandEncoder, SubmissionIndex};
+use wgpu::{CommandEncoder, SubmissionIndex};
 
 /// A value handed from one segment to the next: on the device, on the host, or both.
 #[derive(Clone)]
@@ -29,13 +31,6 @@ pub struct Carried {
     meta: TensorMeta,
     host: Option<Tensor>,
     device: Option<OnDevice>,
-}
-
-/// A buffer and the context it belongs to, which no other run may use before this value is gone.
-#[derive(Clone)]
-struct OnDevice {
-    buffer: Buffer,
-    _lease: Arc<Lease>,
 }
 
 impl GpuDevice {
@@ -98,6 +93,35 @@ impl Backend for GpuDevice {
 
     fn constants<'r>(&self, resident: &'r GpuResident) -> &'r BTreeMap<ValueId, Arc<Constant>> {
         &resident.constants
+    }
+
+    fn leave(&self, carried: Carried) -> Result<DeviceTensor, RunError> {
+        let Carried { meta, host, device } = carried;
+        match (device, host) {
+            (Some(place), _) => {
+                let device = self.clone();
+                Ok(DeviceTensor::new(Held::Gpu(GpuTensor { device, meta, place })))
+            }
+            (None, Some(tensor)) => Ok(DeviceTensor::new(Held::Host(tensor))),
+            (None, None) => {
+                let what = "internal error: a result is neither on the device nor on the host";
+                Err(RunError::new(RunErrorKind::Device, what))
+            }
+        }
+    }
+
+    fn take(&self, value: &DeviceTensor) -> Result<Carried, RunError> {
+        match value.held() {
+            Held::Gpu(tensor) if tensor.is_on(self) => Ok(Carried {
+                meta: tensor.meta.clone(),
+                host: None,
+                device: Some(tensor.place.clone()),
+            }),
+            Held::Gpu(_) => Err(foreign(value, self.adapter())),
+            Held::Host(tensor) => {
+                Ok(Carried { meta: value.meta(), host: Some(tensor.clone()), device: None })
+            }
+        }
     }
 
     fn lower(&self, segment: &Arc<Segment>) -> Result<GpuLowered, RunError> {
@@ -199,7 +223,7 @@ impl Values<'_> {
             Place::Carried(i) => Ok(Carried { meta, ..self.carried[i].clone() }),
             Place::Buffer(b) if self.host[b].is_none() && !meta.is_empty() => {
                 let buffer = lease.buffer(self.run.lowered.homes[b]).cloned();
-                let device = buffer.map(|buffer| OnDevice { buffer, _lease: lease.clone() });
+                let device = buffer.map(|buffer| OnDevice::new(buffer, lease.clone()));
                 Ok(Carried { meta, host: None, device })
             }
             _ => Ok(Carried { meta, host: Some(self.get(operand)?), device: None }),

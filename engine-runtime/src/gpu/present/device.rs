@@ -83,6 +83,11 @@ impl GpuDevice {
         })
     }
 
+    /// Whether the two are one opened device.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// The adapter.
     pub fn adapter(&self) -> &AdapterSummary {
         &self.inner.adapter
