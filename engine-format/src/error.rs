@@ -1,6 +1,6 @@
 //! The one error of this crate.
 
-use crate::OutOfMemory;
+use crate::{DType, OutOfMemory};
 use std::fmt;
 
 /// The class of a [`FormatError`]; match on this, print the error.
@@ -125,4 +125,51 @@ impl From<OutOfMemory> for FormatError {
     fn from(error: OutOfMemory) -> Self {
         Self::new(FormatErrorKind::OutOfMemory, error.to_string())
     }
+}
+
+/// Why bytes are not the tensor they were said to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TensorError {
+    /// The byte count does not follow from dtype and shape.
+    #[error("a tensor of {dtype} {shape:?} takes {expected} bytes, found {found}")]
+    Length {
+        /// Element type.
+        dtype: DType,
+        /// Dimensions.
+        shape: Vec<usize>,
+        /// Bytes that dtype and shape ask for; `usize::MAX` when that overflows.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// A typed view was asked for another type.
+    #[error("a tensor of {expected} was asked for {found} elements")]
+    DType {
+        /// The tensor's type.
+        expected: DType,
+        /// The type asked for.
+        found: DType,
+    },
+    /// A byte stands for no element: anything but 0 and 1 in a bool tensor.
+    #[error("byte {index} of a {dtype} tensor is {found}, which is no {dtype}")]
+    Element {
+        /// Element type.
+        dtype: DType,
+        /// Position.
+        index: usize,
+        /// The byte.
+        found: u8,
+    },
+    /// Bytes are not the strings they were said to be.
+    #[error("a tensor of string {shape:?}: {what}: expected {expected}, found {found}")]
+    Strings {
+        /// Dimensions.
+        shape: Vec<usize>,
+        /// What is wrong, and where.
+        what: String,
+        /// What it has to be.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
 }

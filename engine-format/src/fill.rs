@@ -1,9 +1,9 @@
 //! Putting weights into an engine: in memory, or straight into a file piece by piece.
 
 use crate::digest::Hasher;
-use crate::engine::stored;
 use crate::fit::{self, Examined, FitError, FitPolicy, FitReport, Misfit, Way};
 use crate::spread;
+use crate::weights::stored;
 use crate::writer::{Pieces, Supply, Written, write_file};
 use crate::{
     Bytes, Digest, Engine, EngineFlags, FormatError, SerializeFlags, Spare, Weight, WeightData,

@@ -35,12 +35,15 @@ mod header;
 pub mod limits;
 mod msgpack;
 mod pack;
+mod parts;
 mod probe;
 mod program;
 mod reader;
 mod rearrange;
 mod rule;
 pub mod size;
+mod source;
+mod spare;
 mod spread;
 mod strings;
 mod tensor;
@@ -50,28 +53,29 @@ mod wire;
 mod writer;
 
 pub use alias::{Alias, View, ViewPart};
-pub use buffer::{AlignedBuf, Spare};
+pub use buffer::AlignedBuf;
 pub use bytes::Bytes;
 pub use digest::Digest;
 pub use dim::Dim;
 pub use dtype::DType;
-pub use engine::{Engine, EngineParts, Port, SourceLiteral};
-pub use error::{FormatError, FormatErrorKind};
+pub use engine::Engine;
+pub use error::{FormatError, FormatErrorKind, TensorError};
 pub use fill::{Filled, fill_to};
 pub use fit::{FitError, FitPolicy, FitReport, Misfit, Taken, check_fit};
 pub use flags::{EngineFlags, SerializeFlags};
 pub use form::Form;
 pub use header::{Header, Section, SectionKind};
+pub use parts::{EngineParts, Port, SourceLiteral};
 pub use probe::Probe;
 pub use program::{Attr, Attrs, Block, Literal, Node, ValueId};
 pub use rearrange::Inexact;
 pub use rule::{WeightsPresence, serialized_flags};
 pub use size::OutOfMemory;
+pub use source::{MapSource, SourceError, TensorInfo, WeightSource};
+pub use spare::Spare;
 pub use strings::decode as decode_strings;
-pub use tensor::{Element, Tensor, TensorError};
-pub use weights::{
-    MapSource, SourceError, TensorInfo, Weight, WeightClass, WeightData, WeightSource,
-};
+pub use tensor::{Element, Tensor};
+pub use weights::{Weight, WeightClass, WeightData};
 pub use writer::Written;
 
 /// The README's example is compiled and run with the tests.

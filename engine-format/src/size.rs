@@ -1,6 +1,9 @@
 //! Sizes on their way to memory: every one that a file, an input or a value decides goes through here.
 
-use crate::{DType, strings};
+use crate::DType;
+
+/// Bytes of the length of a string, as tensors of strings hold it.
+pub(crate) const STRING_LENGTH: usize = size_of::<u32>();
 
 /// Elements of a tensor of this shape; `None` where they do not fit the address space.
 ///
@@ -15,7 +18,7 @@ pub fn elements(shape: &[usize]) -> Option<usize> {
 /// Bytes of a tensor of this type and shape; `None` where they do not fit the address space, by the rule of [`elements`]. Of
 /// strings these are the least that they take.
 pub fn byte_len(dtype: DType, shape: &[usize]) -> Option<usize> {
-    let size = dtype.size().unwrap_or(strings::LENGTH);
+    let size = dtype.size().unwrap_or(STRING_LENGTH);
     let product = shape.iter().try_fold(size, |n, &size| n.checked_mul(size.max(1)))?;
     let fits = isize::try_from(product).is_ok();
     fits.then_some(if shape.contains(&0) { 0 } else { product })

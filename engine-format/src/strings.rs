@@ -2,10 +2,7 @@
 //! UTF-8, one after the other, with nothing between and nothing after them.
 
 use crate::TensorError;
-use crate::size::elements;
-
-/// Bytes of a length.
-pub(crate) const LENGTH: usize = size_of::<u32>();
+use crate::size::{STRING_LENGTH, elements};
 
 /// The encoding of `values`.
 ///
@@ -13,7 +10,7 @@ pub(crate) const LENGTH: usize = size_of::<u32>();
 /// If an element is 4 GiB long or longer.
 pub(crate) fn encode<S: AsRef<str>>(values: &[S]) -> Vec<u8> {
     let bytes: usize = values.iter().map(|s| s.as_ref().len()).sum();
-    let mut out = Vec::with_capacity(values.len() * LENGTH + bytes);
+    let mut out = Vec::with_capacity(values.len() * STRING_LENGTH + bytes);
     for value in values {
         let length = u32::try_from(value.as_ref().len()).expect("a string is shorter than 4 GiB");
         out.extend_from_slice(&length.to_le_bytes());
@@ -40,14 +37,15 @@ pub fn decode<'a>(shape: &[usize], data: &'a [u8]) -> Result<Vec<&'a str>, Tenso
         found,
     };
     let count = elements(shape);
-    let split = count.and_then(|n| n.checked_mul(LENGTH)).and_then(|at| data.split_at_checked(at));
+    let split =
+        count.and_then(|n| n.checked_mul(STRING_LENGTH)).and_then(|at| data.split_at_checked(at));
     let Some((lengths, mut text)) = split else {
         let expected =
             count.map_or_else(|| "fewer elements".to_owned(), |n| format!("{n} lengths"));
         return Err(wrong("bytes".into(), expected, format!("{} bytes", data.len())));
     };
-    let mut out = Vec::with_capacity(lengths.len() / LENGTH);
-    for (i, length) in lengths.chunks_exact(LENGTH).enumerate() {
+    let mut out = Vec::with_capacity(lengths.len() / STRING_LENGTH);
+    for (i, length) in lengths.chunks_exact(STRING_LENGTH).enumerate() {
         let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
         let Some((element, rest)) = text.split_at_checked(length) else {
             let (expected, found) = (format!("{length} bytes"), format!("{} left", text.len()));

@@ -1,7 +1,7 @@
 //! Host tensors: an element type, a shape and shared bytes, always consistent.
 
 use crate::size::byte_len;
-use crate::{AlignedBuf, Bytes, DType, OutOfMemory, strings};
+use crate::{AlignedBuf, Bytes, DType, OutOfMemory, TensorError, strings};
 use half::{bf16, f16};
 use std::fmt;
 
@@ -21,53 +21,6 @@ elements!(
     i8 => I8, i16 => I16, i32 => I32, i64 => I64,
     u8 => U8, u16 => U16, u32 => U32, u64 => U64,
 );
-
-/// Why bytes are not the tensor they were said to be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TensorError {
-    /// The byte count does not follow from dtype and shape.
-    #[error("a tensor of {dtype} {shape:?} takes {expected} bytes, found {found}")]
-    Length {
-        /// Element type.
-        dtype: DType,
-        /// Dimensions.
-        shape: Vec<usize>,
-        /// Bytes that dtype and shape ask for; `usize::MAX` when that overflows.
-        expected: usize,
-        /// Bytes given.
-        found: usize,
-    },
-    /// A typed view was asked for another type.
-    #[error("a tensor of {expected} was asked for {found} elements")]
-    DType {
-        /// The tensor's type.
-        expected: DType,
-        /// The type asked for.
-        found: DType,
-    },
-    /// A byte stands for no element: anything but 0 and 1 in a bool tensor.
-    #[error("byte {index} of a {dtype} tensor is {found}, which is no {dtype}")]
-    Element {
-        /// Element type.
-        dtype: DType,
-        /// Position.
-        index: usize,
-        /// The byte.
-        found: u8,
-    },
-    /// Bytes are not the strings they were said to be.
-    #[error("a tensor of string {shape:?}: {what}: expected {expected}, found {found}")]
-    Strings {
-        /// Dimensions.
-        shape: Vec<usize>,
-        /// What is wrong, and where.
-        what: String,
-        /// What it has to be.
-        expected: String,
-        /// What is there.
-        found: String,
-    },
-}
 
 /// A dense, row-major host tensor. Cloning shares the bytes.
 #[derive(Clone, PartialEq)]

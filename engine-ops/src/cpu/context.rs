@@ -15,7 +15,7 @@ pub enum Cpu {
     Kernel {
         /// The kernel.
         run: fn(&mut CpuCtx<'_>) -> Result<(), OpError>,
-        /// Bytes of scratch it needs for these shapes; asked through [`Ready::scratch`].
+        /// Bytes of scratch it needs for these shapes; asked through [`super::Ready::scratch`].
         scratch: fn(&CpuShapes<'_>) -> usize,
     },
     /// Chooses a kernel for these shapes, once; the ready step runs many times.

@@ -3,12 +3,13 @@
 //! A loop is unrolled as it is walked: every iteration enters the block anew, with the values it begins with in the places of
 //! the block's parameters. What an iteration decides by data ends the segment.
 
+use super::frame::{Exit, Frame, Repeat};
 use super::item::{Item, Sequence, Val};
 use super::program::Op;
 use super::sequence;
-use super::walk::{Frame, Stop, Walk, Wants};
+use super::walk::{Stop, Walk, Wants};
 use crate::error::RunError;
-use engine_format::{Node, Tensor, ValueId};
+use engine_format::{Node, Tensor};
 use engine_ops::AttrsExt;
 use engine_ops::control::{Arity, Ties, empty_types};
 use engine_ops::infer::axis;
@@ -17,63 +18,6 @@ use std::sync::Arc;
 /// A segment is ended between two iterations once it has this many steps, so that a long loop takes no more memory than this
 /// many steps do. The walk through them costs about as much as two hundred submissions, so one more is not felt.
 const LONGEST_SEGMENT: usize = 4096;
-
-/// What follows the last node of a block.
-#[derive(Clone)]
-pub(super) enum Exit {
-    /// The end of the program.
-    Program,
-    /// The node that follows the branch, whose results are called so outside.
-    Branch(Vec<Option<ValueId>>),
-    /// Another iteration, or the node after the loop.
-    Repeat(Box<Repeat>),
-}
-
-/// A Loop or Scan under way.
-#[derive(Clone)]
-pub(super) struct Repeat {
-    op: Arc<Op>,
-    ties: Ties,
-    /// Iterations at most.
-    trips: i64,
-    /// Iterations finished.
-    done: i64,
-    /// The slices of each operand that is cut, in the order in which they are taken.
-    slices: Vec<Vec<Val>>,
-    /// What each iteration gave, for each result that is stacked and that somebody reads.
-    stacked: Vec<Option<Vec<Val>>>,
-}
-
-impl Exit {
-    /// Whether the block may be walked once more from its start.
-    pub fn repeats(&self) -> bool {
-        matches!(self, Exit::Repeat(_))
-    }
-
-    /// Tensors kept beside those of the walk.
-    pub fn vals(&self) -> impl Iterator<Item = &Val> {
-        let repeat = match self {
-            Exit::Repeat(repeat) => Some(repeat),
-            Exit::Program | Exit::Branch(_) => None,
-        };
-        repeat.into_iter().flat_map(|r| r.slices.iter().chain(r.stacked.iter().flatten())).flatten()
-    }
-
-    /// Tensors kept beside those of the walk, to be renamed.
-    pub fn vals_mut(&mut self) -> impl Iterator<Item = &mut Val> {
-        let repeat = match self {
-            Exit::Repeat(repeat) => Some(&mut **repeat),
-            Exit::Program | Exit::Branch(_) => None,
-        };
-        repeat.into_iter().flat_map(Repeat::lists_mut).flatten()
-    }
-}
-
-impl Repeat {
-    fn lists_mut(&mut self) -> impl Iterator<Item = &mut Vec<Val>> {
-        self.slices.iter_mut().chain(self.stacked.iter_mut().flatten())
-    }
-}
 
 /// What is wrong with the blocks of a node, or with the node if the planner does not know it.
 pub(super) fn problem(node: &Node) -> Option<String> {

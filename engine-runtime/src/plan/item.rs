@@ -1,9 +1,11 @@
 //! What the planner knows of a value. Sequences and optional values exist only here: a plan's steps deal in tensors.
 
 use crate::held::DeviceTensor;
-use engine_format::{DType, Tensor, ValueId};
+use engine_format::{Attrs, DType, Tensor, ValueId};
+use engine_ops::OpDef;
 use engine_ops::cpu::TensorMeta;
 use std::fmt;
+use std::sync::Arc;
 
 /// A tensor.
 #[derive(Clone, Debug)]
@@ -136,4 +138,14 @@ pub(crate) struct Given<'a> {
     /// Those that lie on the device. A plan knows their types alone; to its first segment they are carried values.
     pub held: &'a [DeviceTensor],
     pub layout: &'a [Layout],
+}
+
+/// An operator to be applied: a node of the program, or what a node of sequences comes down to.
+pub(crate) struct Call<'a> {
+    pub def: &'static OpDef,
+    pub attrs: &'a Arc<Attrs>,
+    /// The node's path, for errors.
+    pub path: &'a Arc<str>,
+    /// For each result whether anybody asked for it.
+    pub asked: &'a [bool],
 }

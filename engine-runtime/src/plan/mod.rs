@@ -15,7 +15,9 @@ use engine_ops::cpu::TensorMeta;
 use std::sync::Arc;
 
 pub(crate) mod cache;
+mod check;
 mod flow;
+mod frame;
 pub(crate) mod item;
 mod memory;
 mod node;

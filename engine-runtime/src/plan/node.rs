@@ -1,30 +1,19 @@
 //! Planning one application of an operator that has a kernel: folded if all is known, a view, or a step.
 
-use super::item::Val;
+use super::item::{Call, Val};
 use super::segment::Builder;
 use crate::cpu::kernel;
 use crate::error::{RunError, RunErrorKind};
 use crate::limits::MemoryLimits;
-use engine_format::{Attrs, DType, Dim, Tensor};
+use engine_format::{DType, Dim, Tensor};
 use engine_ops::cpu::{Cpu, Draws, TensorMeta};
 use engine_ops::infer::{Facts, InferCtx, InferError, Known};
-use engine_ops::{Kind, OpDef, OpError, Role, eval};
-use std::sync::Arc;
+use engine_ops::{Kind, OpError, Role, eval};
 
 /// Results up to this many bytes are computed while planning, if all operands are known.
 const FOLDED_RESULT: usize = 64 * 1024;
 /// … and no operand is larger than this.
 const FOLDED_OPERAND: usize = 1024 * 1024;
-
-/// An operator to be applied: a node of the program, or what a node of sequences comes down to.
-pub(crate) struct Call<'a> {
-    pub def: &'static OpDef,
-    pub attrs: &'a Arc<Attrs>,
-    /// The node's path, for errors.
-    pub path: &'a Arc<str>,
-    /// For each result whether anybody asked for it.
-    pub asked: &'a [bool],
-}
 
 /// What became of a call.
 pub(super) enum Applied {
@@ -41,7 +30,7 @@ impl Call<'_> {
     ///
     /// # Errors
     /// The operator does not take these operands.
-    pub fn apply(
+    pub(super) fn apply(
         &self,
         inputs: &[Option<Val>],
         builder: &mut Builder,

@@ -1,7 +1,6 @@
 //! Collecting the steps of a segment: what is not needed falls out, what is gets its place.
 
-use super::item::{Origin, Val};
-use super::node::Call;
+use super::item::{Call, Origin, Val};
 use super::{Buffer, Constant, End, Operand, Output, Place, Segment, Step};
 use crate::limits::MemoryLimits;
 use engine_format::ValueId;

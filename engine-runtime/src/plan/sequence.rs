@@ -1,7 +1,7 @@
 //! Planning sequences and optional values: lists of tensors are taken apart and put together while planning.
 
-use super::item::{Item, Sequence, Val};
-use super::node::{Applied, Call};
+use super::item::{Call, Item, Sequence, Val};
+use super::node::Applied;
 use super::program::Op;
 use super::walk::{Stop, Walk};
 use crate::error::RunError;

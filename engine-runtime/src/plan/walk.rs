@@ -1,10 +1,10 @@
 //! The planner: walks a program with concrete facts.
 
 use super::Segment;
-use super::flow::Exit;
-use super::item::{Given, Item, Layout, Origin, Sequence, Val};
-use super::node::{Applied, Call};
-use super::program::{Body, Op, Program};
+use super::frame::{Exit, Frame};
+use super::item::{Call, Given, Item, Layout, Origin, Sequence, Val};
+use super::node::Applied;
+use super::program::{Op, Program};
 use super::segment::Builder;
 use crate::cpu::kernel;
 use crate::error::{RunError, RunErrorKind};
@@ -63,15 +63,6 @@ pub(super) struct State {
     pub frames: Vec<Frame>,
     /// Host tensors given so far.
     inputs: usize,
-}
-
-/// A block being walked.
-#[derive(Clone)]
-pub(super) struct Frame {
-    pub body: Arc<Body>,
-    pub next: usize,
-    /// What follows its last node.
-    pub exit: Exit,
 }
 
 /// Why planning a node went no further.
