@@ -275,7 +275,8 @@ fn source_literals(sources: &Sources) -> Vec<SourceLiteral> {
     sources.iter().filter_map(literal).collect()
 }
 
-/// Constants of the model, and tensors of the checkpoint it was bound to, that the engine has no use for.
+/// Constants of the model, and tensors of the checkpoint it was bound to, that the engine has no use for. A constant that is called as a
+/// weight is, and is not that weight, is one of them.
 fn ignored(model: &Model, weights: &[Weight], sources: &Sources, bound: &Bound) -> Vec<String> {
     let mut names: BTreeSet<String> =
         model.constants().into_iter().map(|constant| constant.name).collect();
@@ -283,7 +284,7 @@ fn ignored(model: &Model, weights: &[Weight], sources: &Sources, bound: &Bound) 
         names.remove(name);
     });
     names.extend(bound.unused.iter().cloned());
-    for weight in weights {
+    for weight in weights.iter().filter(|weight| !bound.renamed.contains(&weight.name)) {
         names.remove(&weight.name);
     }
     let literal = |constant: &Constant| constant.class == ConstantClass::Literal;

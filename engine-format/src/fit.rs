@@ -1,11 +1,12 @@
 //! Whether a source's tensors fit an engine: one report that lists everything.
 
 use crate::digest::Hasher;
+use crate::meaning::{Meaning, Meanings};
 use crate::{
     Alias, Bytes, DType, Digest, Engine, EngineFlags, EngineParts, FormatError, FormatErrorKind,
     SourceError, Tensor, TensorInfo, View, Weight, WeightData, WeightSource,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// How complete and how exact a source has to be.
@@ -45,6 +46,13 @@ pub enum Misfit {
         name: String,
         /// What it is.
         found: TensorInfo,
+    },
+    /// A model file's tensor that is called as a weight is and is not that tensor: the exporter calculated it.
+    Calculated {
+        /// The name.
+        name: String,
+        /// What the weight has to be.
+        expected: TensorInfo,
     },
     /// Another shape.
     Shape {
@@ -100,6 +108,11 @@ impl fmt::Display for Misfit {
             Misfit::Missing { name, expected } => {
                 write!(f, "missing {name:?}: expected {expected}")
             }
+            Misfit::Calculated { name, expected } => write!(
+                f,
+                "missing {name:?}: expected {expected} as the checkpoint has it; what the model file holds under this name is something \
+                 that the exporter made of it"
+            ),
             Misfit::Extra { name, found } => {
                 write!(f, "extra {name:?}: found {found}, which the engine does not know")
             }
@@ -131,6 +144,7 @@ impl Misfit {
             Misfit::Frozen => None,
             Misfit::Missing { name, .. }
             | Misfit::Extra { name, .. }
+            | Misfit::Calculated { name, .. }
             | Misfit::Shape { name, .. }
             | Misfit::DType { name, .. }
             | Misfit::Values { name, .. }
@@ -139,12 +153,18 @@ impl Misfit {
         }
     }
 
+    /// Whether it says that the source does not have a weight.
+    fn is_missing(&self) -> bool {
+        matches!(self, Misfit::Missing { .. } | Misfit::Calculated { .. })
+    }
+
     /// A short word for machines: `missing`, `extra`, `shape`, …
     pub fn kind(&self) -> &'static str {
         match self {
             Misfit::Frozen => "frozen",
             Misfit::Missing { .. } => "missing",
             Misfit::Extra { .. } => "extra",
+            Misfit::Calculated { .. } => "calculated",
             Misfit::Shape { .. } => "shape",
             Misfit::DType { .. } => "dtype",
             Misfit::Values { .. } => "values",
@@ -215,7 +235,7 @@ impl FitReport {
             None
         } else if self.misfits.contains(&Misfit::Frozen) {
             Some(FormatErrorKind::NotRefittable)
-        } else if self.misfits.iter().all(|misfit| matches!(misfit, Misfit::Missing { .. })) {
+        } else if self.misfits.iter().all(Misfit::is_missing) {
             Some(FormatErrorKind::MissingWeights)
         } else {
             Some(FormatErrorKind::UnfitWeights)
@@ -303,18 +323,6 @@ impl fmt::Display for Way {
     }
 }
 
-/// What a name of the source stands for.
-#[derive(Clone, Copy)]
-enum Meaning {
-    /// Index of a weight.
-    Weight(usize),
-    /// Index of a source literal.
-    Literal(usize),
-    /// Part of one or more views.
-    Part,
-    Ignored,
-}
-
 impl Examined {
     pub(crate) fn new(
         engine: &Engine,
@@ -327,19 +335,27 @@ impl Examined {
             examined.report.misfits.push(Misfit::Frozen);
             return Ok(examined);
         }
-        let meanings = meanings(engine, source.is_model());
+        let meanings = Meanings::of(engine);
         let modules: BTreeSet<&str> = taken_names(parts).filter_map(module).collect();
         let mut candidates: Vec<Vec<Way>> = vec![Vec::new(); parts.weights.len()];
         let mut brought = BTreeSet::new();
+        let mut calculated = BTreeSet::new();
         for name in source.names() {
-            match meanings.get(name.as_str()) {
-                Some(&Meaning::Weight(index)) => candidates[index].push(Way::Tensor(name)),
+            match meanings.meaning(&name, source.naming(&name)) {
+                Some(Meaning::Weight(index)) => candidates[index].push(Way::Tensor(name)),
                 Some(Meaning::Part) => {
                     brought.insert(name);
                 }
-                Some(&Meaning::Literal(index)) => {
+                Some(Meaning::Calculated(index)) => {
+                    calculated.insert(index);
+                }
+                Some(Meaning::Literal(index)) => {
                     let expected = &parts.source_literals[index].tensor;
                     examined.literal(name, expected, source)?;
+                }
+                Some(Meaning::Torn) => {
+                    let expected = info(source, &name)?;
+                    examined.report.misfits.push(Misfit::Calculated { name, expected });
                 }
                 Some(Meaning::Ignored) => examined.report.unused.push(name),
                 None if policy.allow_extra => examined.report.unused.push(name),
@@ -356,9 +372,15 @@ impl Examined {
         };
         examined.report.stray =
             examined.report.unused.iter().filter(|name| is_stray(name)).cloned().collect();
-        for (weight, mut ways) in parts.weights.iter().zip(candidates) {
+        for (index, (weight, mut ways)) in parts.weights.iter().zip(candidates).enumerate() {
             ways.extend(examined.views(weight, ways.is_empty(), &brought));
             let absent = ways.is_empty();
+            if absent && calculated.contains(&index) {
+                let (name, expected) = (weight.name.clone(), weight.info());
+                examined.report.misfits.push(Misfit::Calculated { name, expected });
+                examined.from.push(None);
+                continue;
+            }
             let from = examined.weight(engine.flags(), weight, ways, source, policy)?;
             match &from {
                 Some(way) => examined
@@ -502,32 +524,6 @@ fn taken_names(parts: &EngineParts) -> impl Iterator<Item = &str> {
 /// The path of the module that a tensor is of: its name without the last step. A name of one step may be anybody's.
 fn module(name: &str) -> Option<&str> {
     name.rsplit_once('.').map(|(module, _)| module)
-}
-
-/// Every name a source may bring. A name that is part of a view and also a weight's own or ignored means the view in a
-/// model file, and the other in a checkpoint.
-fn meanings(engine: &Engine, is_model: bool) -> BTreeMap<&str, Meaning> {
-    let parts = engine.parts();
-    let weights = parts.weights.iter().enumerate().flat_map(|(index, weight)| {
-        let plain = weight.aliases.iter().filter_map(|alias| match alias {
-            Alias::Name(name) => Some(name),
-            Alias::View(_) => None,
-        });
-        let names = std::iter::once(&weight.name).chain(plain);
-        names.map(move |name| (name.as_str(), Meaning::Weight(index)))
-    });
-    let views = parts.weights.iter().flat_map(|weight| &weight.aliases).flat_map(|alias| {
-        let view = matches!(alias, Alias::View(_)).then_some(alias);
-        view.into_iter().flat_map(Alias::names).map(|name| (name, Meaning::Part))
-    });
-    let views: BTreeMap<&str, Meaning> = views.collect();
-    let literals = parts.source_literals.iter().enumerate();
-    let literals = literals.map(|(index, l)| (l.name.as_str(), Meaning::Literal(index)));
-    let ignored = parts.ignored.iter().map(|name| (name.as_str(), Meaning::Ignored));
-    let others: BTreeMap<&str, Meaning> = weights.chain(literals).chain(ignored).collect();
-    // What comes last prevails.
-    let (first, last) = if is_model { (others, views) } else { (views, others) };
-    first.into_iter().chain(last).collect()
 }
 
 /// Why only the built values of a weight are accepted, and their digest.

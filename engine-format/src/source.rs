@@ -31,6 +31,19 @@ pub struct SourceError {
     pub why: String,
 }
 
+/// Whose word a tensor's name is. Exporters merge equal tensors under one name and keep names for what they changed, so that a name may
+/// mean one thing in the model and another in the checkpoint; an engine knows both meanings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Naming {
+    /// A checkpoint's: the tensor that the framework calls so.
+    Checkpoint,
+    /// A model file's: whatever the exporter wrote under it.
+    Model,
+    /// Both: a model file's tensor that was changed as the checkpoint's of its name would be, by an adapter say. It is of use only
+    /// where the two are the same.
+    Both,
+}
+
 /// Where weights come from: named tensors with types that are known before their bytes
 /// are read. Several threads may read different tensors at once.
 pub trait WeightSource: Sync {
@@ -40,11 +53,9 @@ pub trait WeightSource: Sync {
     /// Every tensor's name, sorted.
     fn names(&self) -> Vec<String>;
 
-    /// Whether the names are those of a model file rather than of a checkpoint. Exporters merge equal tensors under one
-    /// name and keep names for what they changed, so that a name may mean one thing in the model and another in the
-    /// checkpoint; an engine knows both meanings.
-    fn is_model(&self) -> bool {
-        false
+    /// Whose name this is: that of a checkpoint, unless the source knows better.
+    fn naming(&self, _name: &str) -> Naming {
+        Naming::Checkpoint
     }
 
     /// What its reader should know: what else is in the file and not read, how it was understood. One line each.

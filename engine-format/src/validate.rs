@@ -133,7 +133,8 @@ fn check_weights(parts: &EngineParts) -> Result<(), FormatError> {
         return Err(over("number of weights", &"the weight table", limits::WEIGHTS, found));
     }
     check_sorted(parts.weights.iter().map(|weight| weight.name.as_str()), "the weight table")?;
-    let mut names: BTreeSet<&str> = parts.weights.iter().map(|w| w.name.as_str()).collect();
+    let own: BTreeSet<&str> = parts.weights.iter().map(|w| w.name.as_str()).collect();
+    let mut names = own.clone();
     let other_names = parts
         .source_literals
         .iter()
@@ -148,9 +149,10 @@ fn check_weights(parts: &EngineParts) -> Result<(), FormatError> {
             return twice(name, what);
         }
     }
-    check_views(&parts.weights, &names, &twice)?;
+    check_views(&parts.weights, &names, &own, &twice)?;
+    // A weight's own name is ignored where the exporter calculated something and called it so.
     for name in &parts.ignored {
-        if !names.insert(name) {
+        if !names.insert(name) && !own.contains(name.as_str()) {
             return twice(name, "an ignored name");
         }
     }
@@ -185,9 +187,9 @@ fn plain_aliases(weight: &Weight) -> impl Iterator<Item = &String> {
 fn check_views(
     weights: &[Weight],
     names: &BTreeSet<&str>,
+    own: &BTreeSet<&str>,
     twice: &dyn Fn(&str, &str) -> Result<(), FormatError>,
 ) -> Result<(), FormatError> {
-    let own: BTreeSet<&str> = weights.iter().map(|weight| weight.name.as_str()).collect();
     for weight in weights {
         let place = weight_place(weight);
         for alias in &weight.aliases {

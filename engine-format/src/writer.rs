@@ -159,6 +159,10 @@ pub(crate) fn write_file<'a, E: From<FormatError>>(
 
 /// The lowest minor version that has everything the engine uses, so that older readers read what they can.
 pub(crate) fn minor(parts: &EngineParts, probes: &[Probe]) -> u16 {
+    let own = |name: &String| parts.weights.binary_search_by(|w| w.name.cmp(name)).is_ok();
+    if parts.ignored.iter().any(own) {
+        return 3;
+    }
     let reshapes = parts.weights.iter().any(|weight| {
         let view =
             |alias: &Alias| matches!(alias, Alias::View(view) if view.reshapes(&weight.info()));

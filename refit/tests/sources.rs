@@ -5,10 +5,16 @@
 mod common;
 
 use common::*;
-use engine_format::{DType, EngineFlags, SerializeFlags, Tensor, TensorInfo, WeightSource};
+use engine_format::{
+    DType, Engine, EngineFlags, FitPolicy, FormatErrorKind, SerializeFlags, Tensor, TensorInfo,
+    WeightSource,
+};
 use engine_onnx::proto;
 use prost::Message;
-use refit::{BoxedSource, RefitError, RefitErrorKind, open_bytes, open_source, open_sources};
+use refit::{
+    BoxedSource, CastSource, Lora, LoraSource, RefitError, RefitErrorKind, open_bytes, open_source,
+    open_sources,
+};
 use std::path::Path;
 
 fn contents(source: &dyn WeightSource) -> Vec<(String, Tensor)> {
@@ -127,6 +133,72 @@ fn what_two_sources_share_has_to_be_the_same() {
     let text = error.to_string();
     assert!(text.contains("\"layer.bias\"") && text.contains("\"half\""), "{text}");
     assert!(text.contains("a.safetensors") && text.contains("b.safetensors"), "{text}");
+}
+
+/// What an exporter made and called as a weight fills nothing, whichever way a model file comes, and every kind of checkpoint does.
+#[test]
+fn a_model_files_word_for_a_weight_is_not_a_checkpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let engine = {
+        let mut parts = engine(EngineFlags::REFIT, &weights(0.0)).parts().clone();
+        parts.ignored = vec!["layer.weight".to_owned()];
+        Engine::new(parts).unwrap()
+    };
+    let new = weights(1.0);
+    let is_it = |entry: &&(&str, Tensor)| entry.0 == "layer.weight";
+    let it: Vec<_> = new.iter().filter(is_it).cloned().collect();
+    let rest: Vec<_> = new.iter().filter(|entry| !is_it(entry)).cloned().collect();
+    assert_eq!(it.len(), 1);
+    save_safetensors(&new, &at("all.safetensors"));
+    save_safetensors(&it, &at("it.safetensors"));
+    save_safetensors(&rest, &at("rest.safetensors"));
+    save(&common::engine(EngineFlags::REFIT, &new), &at("all.engine"));
+    std::fs::write(at("all.onnx"), onnx(&new)).unwrap();
+    std::fs::write(at("it.onnx"), onnx(&it)).unwrap();
+    std::fs::write(at("rest.onnx"), onnx(&rest)).unwrap();
+    let config = r#"{"r": 1, "lora_alpha": 1, "peft_type": "LORA"}"#;
+    std::fs::create_dir(at("lora")).unwrap();
+    std::fs::write(at("lora/adapter_config.json"), config).unwrap();
+    let [outputs, inputs] = *it[0].1.shape() else { panic!("a matrix") };
+    save_safetensors(
+        &[
+            ("base_model.model.layer.lora_A.weight", ramp(&[1, inputs], 0.5)),
+            ("base_model.model.layer.lora_B.weight", ramp(&[outputs, 1], 0.5)),
+        ],
+        &at("lora/adapter_model.safetensors"),
+    );
+    for (files, fills) in [
+        (&["all.safetensors"][..], true),
+        (&["all.engine"], true),
+        (&["rest.safetensors", "it.safetensors"], true),
+        (&["it.safetensors", "rest.onnx"], true),
+        (&["it.onnx", "it.safetensors", "rest.onnx"], true),
+        (&["all.onnx"], false),
+        (&["it.onnx", "rest.onnx"], false),
+        (&["it.onnx", "rest.safetensors"], false),
+        (&["rest.safetensors", "it.onnx"], false),
+    ] {
+        let paths: Vec<_> = files.iter().map(|name| at(name)).collect();
+        let open = || open_sources(&paths).unwrap();
+        let adapted = || {
+            let lora = Lora::open(&at("lora"), None).unwrap();
+            Box::new(LoraSource::new(open(), vec![lora]).unwrap())
+        };
+        let cast = Box::new(CastSource::new(open(), &engine));
+        for (how, source) in [("plain", open()), ("cast", cast), ("adapted", adapted())] {
+            for policy in [FitPolicy::default(), FitPolicy { partial: true, allow_extra: true }] {
+                match engine.fill(&*source, policy) {
+                    Ok(_) => assert!(fills, "{files:?} {how}"),
+                    Err(error) => {
+                        assert!(!fills, "{files:?} {how}: {error}");
+                        assert_eq!(error.kind(), FormatErrorKind::MissingWeights);
+                        assert!(error.to_string().contains("the exporter made of it"), "{error}");
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// A safetensors file of this header and so many bytes of data.

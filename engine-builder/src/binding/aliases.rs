@@ -21,6 +21,7 @@ pub(super) fn aliases(
     initializers: &[Initializer],
     decisions: &[Decision],
     index: &Index<'_>,
+    ties: &BTreeMap<String, String>,
 ) -> BTreeMap<String, Vec<Alias>> {
     let mut held = BTreeMap::<String, Held>::new();
     for (initializer, decision) in initializers.iter().zip(decisions) {
@@ -41,7 +42,7 @@ pub(super) fn aliases(
             (tensor, views)
         })
         .collect();
-    in_their_simplest_form(views, index)
+    in_their_simplest_form(views, index, ties)
 }
 
 fn hold(
@@ -81,10 +82,11 @@ fn tiled(
 }
 
 /// A view that changes nothing is a plain name, unless the name means something else too: several tensors that were merged, or
-/// another tensor of the checkpoint. The tensor's own name is no alias, unless it is part of another tensor's view.
+/// another tensor of the checkpoint that is not tied to it. The tensor's own name is no alias, unless it is part of another tensor's view.
 fn in_their_simplest_form(
     views: BTreeMap<String, Vec<View>>,
     index: &Index<'_>,
+    ties: &BTreeMap<String, String>,
 ) -> BTreeMap<String, Vec<Alias>> {
     let plain = |tensor: &str, view: &View| match view.parts.as_slice() {
         [part] => index
@@ -99,7 +101,8 @@ fn in_their_simplest_form(
         for view in views {
             for name in view.names() {
                 let own = plain(tensor, view) && name == tensor;
-                let elsewhere = index.info(name).is_some() && !own;
+                let tied = ties.get(name) == Some(tensor);
+                let elsewhere = index.info(name).is_some() && !own && !tied;
                 if !seen.insert(name) || elsewhere || !plain(tensor, view) {
                     shared.insert(name.to_owned());
                 }

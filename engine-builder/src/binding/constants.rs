@@ -139,8 +139,8 @@ pub(super) fn idle(index: &Index<'_>, decisions: &[Decision]) -> impl Fn(&str) -
 }
 
 /// Operands of layers that are read nowhere although the model cannot do without them: zeros or ones beside something bound of their own
-/// module, since an exporter drops what adds nothing and what multiplies by one; and where the exporter rewrites, what is equal to
-/// something bound, since it computes equal things once.
+/// module, since an exporter drops what adds nothing and what multiplies by one; and where the exporter rewrites, layers that are equal to
+/// what is bound, since it computes equal things once.
 pub(super) fn lost(
     decisions: &[Decision],
     index: &Index<'_>,
@@ -210,7 +210,7 @@ fn unread<'a>(
 }
 
 /// The modules that have a bound tensor of their own.
-fn bound_in(decisions: &[Decision]) -> BTreeSet<&str> {
+pub(super) fn bound_in(decisions: &[Decision]) -> BTreeSet<&str> {
     let recipes = decisions.iter().flat_map(Decision::recipes);
     recipes.flat_map(|recipe| recipe.tensors()).map(path::module).collect()
 }

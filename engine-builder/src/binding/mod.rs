@@ -27,6 +27,7 @@ mod search;
 mod slices;
 #[cfg(test)]
 mod tests;
+mod ties;
 mod uses;
 
 pub use map::BindMap;
@@ -40,6 +41,7 @@ use engine_format::{Alias, Tensor, TensorInfo, ValueId, WeightSource};
 use index::Index;
 use pair::Decision;
 use rayon::prelude::*;
+use recipe::Recipe;
 use std::collections::{BTreeMap, BTreeSet};
 use uses::Use;
 
@@ -78,6 +80,8 @@ pub(crate) struct Bound {
     pub(crate) aliases: BTreeMap<String, Vec<Alias>>,
     /// Tensors of the checkpoint that the graph does not use.
     pub(crate) unused: BTreeSet<String>,
+    /// Tensors of the checkpoint that the graph uses, and that no constant of the model is as it is under the same name.
+    pub(crate) renamed: BTreeSet<String>,
     pub(crate) report: BindingReport,
 }
 
@@ -115,19 +119,34 @@ pub(crate) fn bind(
     let mut decisions = decide(&initializers, &index, &binding.map)?;
     constants::settle(&initializers, &mut decisions, &index, binding)?;
     biases::take_away(graph, &mut initializers, &mut decisions);
-    let report = BindingReport {
-        lost: constants::lost(&decisions, &index, origins, &binding.map)?,
-        ..report::report(&initializers, &decisions, &index)
-    };
+    let ties = ties::ties(&decisions, &index, origins, &binding.map)?;
+    let mut report = report::report(&initializers, &decisions, &index);
+    report.unused.retain(|name| !ties.contains_key(name));
+    report.lost = constants::lost(&decisions, &index, origins, &binding.map)?;
+    report.lost.retain(|name| !ties.contains_key(name));
     if !report.unbound.is_empty() || !report.lost.is_empty() {
         return Err(BuildError::unbound(report));
     }
-    let aliases = aliases::aliases(&initializers, &decisions, &index);
+    let mut aliases = aliases::aliases(&initializers, &decisions, &index, &ties);
+    ties::add(&mut aliases, &ties);
+    let renamed = renamed(&initializers, &decisions);
     keep_constants(graph, sources, &initializers, &decisions, &index)?;
     rewrite::rewrite(graph, sources, &initializers, &decisions, &index)?;
     crate::infer_all(graph)?;
     let unused = report.unused.iter().cloned().collect();
-    Ok(Bound { aliases, unused, report })
+    report.tied = ties;
+    Ok(Bound { aliases, unused, renamed, report })
+}
+
+/// The tensors that something is made of, but for those that an initializer of the same name is as they are.
+fn renamed(initializers: &[Initializer], decisions: &[Decision]) -> BTreeSet<String> {
+    let all = decisions.iter().flat_map(Decision::recipes).flat_map(Recipe::tensors);
+    let is_itself = |(initializer, decision): &(&Initializer, &Decision)| {
+        decision.recipes().any(|recipe| recipe.as_is() == Some(&*initializer.name))
+    };
+    let same = initializers.iter().zip(decisions).filter(is_itself);
+    let same: BTreeSet<&str> = same.map(|(initializer, _)| &*initializer.name).collect();
+    all.filter(|name| !same.contains(name)).map(str::to_owned).collect()
 }
 
 /// What nobody learns is part of the program.

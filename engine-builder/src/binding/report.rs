@@ -7,7 +7,7 @@ use super::search::is_weak;
 use super::{Initializer, constants, path, unclaimed};
 use engine_format::TensorInfo;
 use serde::{Serialize, Serializer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// What [`build_bound`](crate::build_bound) found. `Display` writes it for people.
@@ -23,8 +23,11 @@ pub struct BindingReport {
     pub unbound: Vec<Unbound>,
     /// Tensors of the checkpoint that the model does not use; sources may bring them, sorted.
     pub unused: Vec<String>,
-    /// Tensors of zeros or ones that the model does without although it uses their modules: an exporter drops what adds nothing, and a
-    /// refit with other values would go unnoticed. Open questions too.
+    /// Tensors under other names of the checkpoint than the model's, and the bound one that each is tied to: a source may bring either
+    /// name, and both only with the same contents.
+    pub tied: BTreeMap<String, String>,
+    /// Tensors that the model does without although it uses their modules: an exporter drops what adds nothing and computes equal
+    /// things once, and a refit with other values would go unnoticed. Open questions too.
     pub lost: Vec<String>,
     /// Modules of batch norm of which nothing is in the model: an exporter folded them into the weights in front.
     pub folded: Vec<String>,
@@ -248,6 +251,9 @@ impl fmt::Display for BindingReport {
         for unbound in &self.unbound {
             write!(f, "\n  not bound {} {}: {}", unbound.initializer, unbound.info, unbound.why)?;
         }
+        for (name, tensor) in &self.tied {
+            write!(f, "\n  tied {name} = {tensor}")?;
+        }
         if !self.unused.is_empty() {
             write!(f, "\n  not used by the model, accepted from sources: {}", list(&self.unused))?;
         }
@@ -319,8 +325,9 @@ impl fmt::Display for Lost<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} tensors hold only zeros or ones, and the model, which uses their modules, does without them ({}): the exporter drops \
-             what adds nothing, and the values of another checkpoint would have no place. Export without its rewriting, \
+            "{} tensors are of modules that the model uses, and it does without them ({}): the exporter drops zeros and ones, which change \
+             nothing, and calculates once what is equal, so that the values of another checkpoint would have no place. Export \
+             without its rewriting, \
              torch.onnx.export(model.eval(), ..., dynamo=True, optimize=False), or say in a map (--bind) that they are \"none\" of the \
              model's",
             self.0.len(),

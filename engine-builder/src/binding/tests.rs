@@ -4,12 +4,13 @@ use super::{BindMap, Binding, BindingReport, Reason};
 use crate::testing::{Onnx, int, ints, run, tensor, value};
 use crate::{BuildErrorKind, BuildOptions, build, build_bound};
 use engine_format::{
-    Attr, DType, Engine, FitPolicy, MapSource, Node, SerializeFlags, SourceError, Tensor,
+    Attr, DType, Engine, FitPolicy, MapSource, Naming, Node, SerializeFlags, SourceError, Tensor,
     TensorInfo, WeightSource,
 };
 use engine_onnx::Model;
 
 mod calculated;
+mod tied;
 mod untrained;
 
 /// Named tensors of a checkpoint.
@@ -61,8 +62,8 @@ impl WeightSource for ModelFile {
     fn names(&self) -> Vec<String> {
         self.0.names()
     }
-    fn is_model(&self) -> bool {
-        true
+    fn naming(&self, _name: &str) -> Naming {
+        Naming::Model
     }
     fn info(&self, name: &str) -> Option<TensorInfo> {
         self.0.info(name)

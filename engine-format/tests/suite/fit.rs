@@ -3,8 +3,8 @@
 use crate::sample::{self, MODES};
 use engine_format::{
     Alias, Bytes, DType, Digest, Engine, EngineFlags, FitPolicy, FormatErrorKind, MapSource,
-    Misfit, SerializeFlags, SourceError, Spare, Taken, Tensor, TensorInfo, View, ViewPart, Weight,
-    WeightSource, check_fit, fill_to,
+    Misfit, Naming, SerializeFlags, SourceError, Spare, Taken, Tensor, TensorInfo, View, ViewPart,
+    Weight, WeightSource, check_fit, fill_to,
 };
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -462,8 +462,8 @@ impl WeightSource for ModelFile {
     fn names(&self) -> Vec<String> {
         self.0.names()
     }
-    fn is_model(&self) -> bool {
-        true
+    fn naming(&self, _name: &str) -> Naming {
+        Naming::Model
     }
     fn info(&self, name: &str) -> Option<TensorInfo> {
         self.0.info(name)
@@ -516,6 +516,66 @@ fn a_name_of_a_view_never_stands_in_for_a_checkpoints_own() {
     assert_eq!(misfits(&engine, &checkpoint, EXACT), ["missing \"c\": expected f32[2]"]);
     let report = check_fit(&engine, &checkpoint, PARTIAL).unwrap();
     assert_eq!(report.kept, ["c"]);
+}
+
+/// A weight whose name a model file has for something else takes no tensor of a model file, whatever else is asked for, and every
+/// tensor of a checkpoint.
+#[test]
+fn what_a_model_file_calls_as_a_weight_and_is_not_it_fills_nothing() {
+    let mut parts = with_views().parts().clone();
+    parts.weights[3].aliases.clear();
+    parts.ignored = vec!["packed".to_owned()];
+    parts.weights[0].aliases.clear();
+    parts.weights[1].aliases.clear();
+    let engine = Engine::new(parts).unwrap();
+    let header = engine.serialize(SerializeFlags::EXCLUDE_WEIGHTS).unwrap();
+    assert_eq!(engine_format::Header::parse(&header).unwrap().minor, 3);
+    assert_eq!(Engine::read(Bytes::from(header)).unwrap().parts().ignored, engine.parts().ignored);
+    let checkpoint = sample::source(engine.parts());
+    assert_eq!(engine.fill(&checkpoint, EXACT).unwrap().version(), engine.version());
+    let both = FitPolicy { partial: true, allow_extra: true };
+    for (policy, stripped) in [(EXACT, false), (PARTIAL, false), (both, false), (EXACT, true)] {
+        let engine = if stripped { engine.strip().unwrap() } else { engine.clone() };
+        let model = MapSource::from_iter([("packed".to_owned(), sample::floats(&[2], 13))]);
+        let report = check_fit(&engine, &ModelFile(model), policy).unwrap();
+        let found: Vec<&Misfit> =
+            report.misfits.iter().filter(|m| m.name() == Some("packed")).collect();
+        assert!(matches!(found[..], [Misfit::Calculated { .. }]), "{report}");
+        assert_eq!(report.error_kind(), Some(FormatErrorKind::MissingWeights));
+    }
+}
+
+/// An adapter changes what a checkpoint calls so: it is of no use for a model file's tensor that is called so and is another one.
+#[test]
+fn a_tensor_of_both_namings_is_taken_only_where_they_agree() {
+    struct Adapted(MapSource);
+    impl WeightSource for Adapted {
+        fn origin(&self) -> String {
+            "adapted".to_owned()
+        }
+        fn names(&self) -> Vec<String> {
+            self.0.names()
+        }
+        fn naming(&self, name: &str) -> Naming {
+            if name == "a" { Naming::Both } else { Naming::Model }
+        }
+        fn info(&self, name: &str) -> Option<TensorInfo> {
+            self.0.info(name)
+        }
+        fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
+            self.0.read(name)
+        }
+    }
+    // `a` is `c` in the model, and the tensor that was meant is a part of `packed`.
+    let report = check_fit(&with_views(), &Adapted(model_file()), PARTIAL).unwrap();
+    let calculated = |m: &Misfit| matches!(m, Misfit::Calculated { name, .. } if name == "a");
+    assert!(report.misfits.iter().all(calculated) && !report.is_fit(), "{report}");
+    // Where a name means one weight alone, it is taken.
+    let engine = engine(EngineFlags::REFIT);
+    let name = engine.parts().weights[0].name.clone();
+    let all = Adapted(sample::source(engine.parts()));
+    let report = check_fit(&engine, &all, EXACT).unwrap();
+    assert!(report.taken.iter().any(|taken| taken.weight == name), "{report}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A source as a refit reads it: counted, and given up when the refit is cancelled.
 
 use crate::options::RefitOptions;
-use engine_format::{Engine, SourceError, Tensor, TensorInfo, WeightSource};
+use engine_format::{Engine, Naming, SourceError, Tensor, TensorInfo, WeightSource};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Reads `source`, tells the caller's [`Progress`](crate::Progress) how much of it was read, and fails once the caller's
@@ -60,8 +60,8 @@ impl WeightSource for Watched<'_> {
         self.source.names()
     }
 
-    fn is_model(&self) -> bool {
-        self.source.is_model()
+    fn naming(&self, name: &str) -> Naming {
+        self.source.naming(name)
     }
 
     fn remarks(&self) -> Vec<String> {

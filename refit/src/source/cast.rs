@@ -2,7 +2,7 @@
 
 use super::BoxedSource;
 use engine_format::{
-    Alias, AlignedBuf, DType, Engine, SourceError, Tensor, TensorInfo, WeightSource,
+    Alias, AlignedBuf, DType, Engine, Naming, SourceError, Tensor, TensorInfo, WeightSource,
 };
 use half::{bf16, f16};
 use std::collections::BTreeMap;
@@ -34,34 +34,49 @@ fn is_convertible(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
 }
 
-/// The element type that an engine expects under each name.
-fn expected(engine: &Engine) -> BTreeMap<&str, DType> {
-    let mut expected = BTreeMap::new();
-    for weight in &engine.parts().weights {
-        for alias in &weight.aliases {
-            match alias {
-                Alias::Name(name) => expected.insert(name.as_str(), weight.dtype),
-                Alias::View(view) => {
-                    view.parts.iter().for_each(|part| {
-                        expected.insert(part.name.as_str(), part.info.dtype);
-                    });
-                    None
+/// The element types that an engine expects under each name: as a part of a view, and as a weight.
+struct Expected<'a> {
+    parts: BTreeMap<&'a str, DType>,
+    weights: BTreeMap<&'a str, DType>,
+}
+
+impl<'a> Expected<'a> {
+    fn of(engine: &'a Engine) -> Self {
+        let (mut parts, mut weights) = (BTreeMap::new(), BTreeMap::new());
+        for weight in &engine.parts().weights {
+            weights.insert(weight.name.as_str(), weight.dtype);
+            for alias in &weight.aliases {
+                match alias {
+                    Alias::Name(name) => {
+                        weights.insert(name.as_str(), weight.dtype);
+                    }
+                    Alias::View(view) => parts.extend(
+                        view.parts.iter().map(|part| (part.name.as_str(), part.info.dtype)),
+                    ),
                 }
-            };
+            }
         }
+        Self { parts, weights }
     }
-    // A weight's own name comes last: it means the weight, whatever else it means in a model file.
-    let own = engine.parts().weights.iter().map(|weight| (weight.name.as_str(), weight.dtype));
-    expected.extend(own);
-    expected
+
+    /// What is expected under a name: a part in a model file and a weight elsewhere, where it is both.
+    fn dtype(&self, name: &str, naming: Naming) -> Option<DType> {
+        let (part, weight) = (self.parts.get(name), self.weights.get(name));
+        let dtype = match naming {
+            Naming::Checkpoint => weight.or(part),
+            Naming::Model | Naming::Both => part.or(weight),
+        };
+        dtype.copied()
+    }
 }
 
 impl CastSource {
     /// `inner` as `engine` expects it.
     pub fn new(inner: BoxedSource, engine: &Engine) -> Self {
-        let expected = expected(engine);
+        let expected = Expected::of(engine);
         let names = inner.names().into_iter().filter_map(|name| {
-            let (from, to) = (inner.info(&name)?.dtype, *expected.get(name.as_str())?);
+            let (from, to) =
+                (inner.info(&name)?.dtype, expected.dtype(&name, inner.naming(&name))?);
             let differ = from != to && is_convertible(from) && is_convertible(to);
             differ.then_some((name, Conversion { from, to }))
         });
@@ -112,8 +127,8 @@ impl WeightSource for CastSource {
         self.inner.names()
     }
 
-    fn is_model(&self) -> bool {
-        self.inner.is_model()
+    fn naming(&self, name: &str) -> Naming {
+        self.inner.naming(name)
     }
 
     fn remarks(&self) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use super::BoxedSource;
 use crate::{RefitError, RefitErrorKind};
-use engine_format::{SourceError, Tensor, TensorInfo, WeightSource};
+use engine_format::{Naming, SourceError, Tensor, TensorInfo, WeightSource};
 use std::collections::BTreeMap;
 
 /// Several sources as one. A tensor that two of them bring is the same in both.
@@ -65,9 +65,14 @@ impl WeightSource for Combined {
         self.owner.keys().cloned().collect()
     }
 
-    /// Only if all are: names of a model and of a checkpoint together mean what they mean in the checkpoint.
-    fn is_model(&self) -> bool {
-        self.sources.iter().all(|source| source.is_model())
+    /// As in the source that brings it. What a checkpoint and a model bring alike is the checkpoint's.
+    fn naming(&self, name: &str) -> Naming {
+        let bring = self.sources.iter().filter(|source| source.info(name).is_some());
+        let namings: Vec<Naming> = bring.map(|source| source.naming(name)).collect();
+        match namings.contains(&Naming::Checkpoint) {
+            true => Naming::Checkpoint,
+            false => namings.first().copied().unwrap_or(Naming::Checkpoint),
+        }
     }
 
     fn remarks(&self) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use super::stream_copies;
 use crate::RefitError;
-use engine_format::{Bytes, SourceError, Tensor, TensorInfo, WeightSource};
+use engine_format::{Bytes, Naming, SourceError, Tensor, TensorInfo, WeightSource};
 use engine_onnx::{Model, TensorData};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -46,8 +46,8 @@ impl WeightSource for OnnxSource {
         self.constants.keys().cloned().collect()
     }
 
-    fn is_model(&self) -> bool {
-        true
+    fn naming(&self, _name: &str) -> Naming {
+        Naming::Model
     }
 
     fn info(&self, name: &str) -> Option<TensorInfo> {

@@ -25,6 +25,7 @@ fn apply(tensor: &Tensor, function: impl Fn(f32) -> f32) -> Tensor {
 }
 
 /// Binds the export of `checkpoint`, of which the exporter calculated something, and holds a refit to the export of the other weights.
+/// That export's own constants fill the engine with these very weights, or not at all.
 pub(super) fn recomputes(
     export: impl Fn(&Checkpoint) -> Onnx,
     checkpoint: &Checkpoint,
@@ -35,8 +36,12 @@ pub(super) fn recomputes(
     let (engine, _, report) = build_bound(&model, &options, &Binding::to(&weights)).unwrap();
     close(&outputs(&engine), &outputs(&build(&model, &options).unwrap()));
     let other = trained_on(checkpoint);
-    let refitted = engine.strip().unwrap().fill(&source(&other), FitPolicy::default()).unwrap();
-    close(&outputs(&refitted), &outputs(&build(&export(&other).model(), &options).unwrap()));
+    let (stripped, fresh) = (engine.strip().unwrap(), export(&other).model());
+    let refitted = stripped.fill(&source(&other), FitPolicy::default()).unwrap();
+    close(&outputs(&refitted), &outputs(&build(&fresh, &options).unwrap()));
+    if let Ok(filled) = stripped.fill(&ModelFile::of(&fresh), FitPolicy::default()) {
+        assert_eq!(filled.version(), refitted.version());
+    }
     report
 }
 
@@ -121,9 +126,73 @@ fn functions_that_exporters_fold() {
     }
 }
 
+/// Exporters may leave a tensor's name to what they made of it, or give it to something else.
+#[test]
+fn what_is_called_as_a_tensor_and_was_calculated_is_not_taken_for_it() {
+    let squared = |table: &Tensor| {
+        let rows = table.as_slice::<f32>().unwrap().chunks(5);
+        let sums: Vec<f32> = rows.map(|row| row.iter().map(|x| x * x).sum()).collect();
+        Tensor::from_slice(&[table.len() / 5], &sums)
+    };
+    let doubled = |t: &Tensor| apply(t, |x| 1.0 + x);
+    let reversed = |t: &Tensor| {
+        let rows: Vec<Tensor> = (0..5).map(|i| t.range(0, 4 - i..5 - i)).collect();
+        Tensor::joined(0, &rows)
+    };
+    let transposed = |t: &Tensor| t.permuted(&[1, 0]);
+    type Made<'a> = &'a dyn Fn(&Tensor) -> Tensor;
+    // Whether the model can fill it, and what is called `fc.weight` in the model.
+    let cases: [(&str, bool, Made<'_>); 4] = [
+        ("a function", false, &doubled),
+        ("rows in another order", false, &reversed),
+        ("squares that were summed", false, &squared),
+        ("other order of axes", true, &transposed),
+    ];
+    for (what, fills, made) in cases {
+        for partial in [false, true] {
+            let checkpoint = vec![("fc.weight", trained(&[5, 5], 1)), ("b", trained(&[5], 2))];
+            let export = |c: &Checkpoint| {
+                Onnx::new(17)
+                    .input("x: f32[5, 5]")
+                    .constant(value("b", of(c, "b")))
+                    .constant(value("fc.weight", &made(of(c, "fc.weight"))))
+                    .node("a = Mul(x, fc.weight)", vec![])
+                    .node("y = Add(a, b)", vec![])
+                    .output("y")
+            };
+            recomputes(export, &checkpoint);
+            let weights = source(&checkpoint);
+            let (engine, ..) = build_bound(
+                &export(&checkpoint).model(),
+                &BuildOptions::default(),
+                &Binding::to(&weights),
+            )
+            .unwrap();
+            let other = trained_on(&checkpoint);
+            let model = ModelFile::of(&export(&other).model());
+            let policy = FitPolicy { partial, allow_extra: true };
+            match engine.fill(&model, policy) {
+                Ok(filled) => {
+                    assert!(fills, "{what}");
+                    let weight = filled.weight("fc.weight").unwrap().tensor().unwrap();
+                    assert_eq!(weight, *of(&other, "fc.weight"), "{what}");
+                }
+                Err(error) => {
+                    assert!(!fills, "{what}: {error}");
+                    assert!(error.to_string().contains("the exporter made of it"), "{error}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_batch_norm_that_was_folded_is_folded_again_at_refit() {
-    for (bias, epsilon) in [(false, 1e-5f32), (true, 1e-5), (true, 1e-3)] {
+    for (bias, epsilon, filter) in [
+        (false, 1e-5f32, "onnx::Conv_1"),
+        (true, 1e-5, "onnx::Conv_1"),
+        (true, 1e-3, "conv.weight"),
+    ] {
         let mut checkpoint = vec![
             ("conv.weight", trained(&[4, 3, 3, 3], 1)),
             ("bn.weight", trained(&[4], 2)),
@@ -148,17 +217,17 @@ fn a_batch_norm_that_was_folded_is_folded_again_at_refit() {
                 let b = if bias { get("conv.bias") } else { vec![0.0; 4] };
                 let shift: Vec<f32> =
                     (0..4).map(|i| (b[i] - mean[i]) * factor[i] + beta[i]).collect();
-                let filter: Vec<f32> = get("conv.weight")
+                let scaled: Vec<f32> = get("conv.weight")
                     .iter()
                     .enumerate()
                     .map(|(i, w)| w * factor[i / 27])
                     .collect();
                 Onnx::new(17)
                     .input("x: f32[1, 3, 5, 5]")
-                    .constant(value("onnx::Conv_1", &Tensor::from_slice(&[4, 3, 3, 3], &filter)))
+                    .constant(value(filter, &Tensor::from_slice(&[4, 3, 3, 3], &scaled)))
                     .constant(value("onnx::Conv_2", &Tensor::from_slice(&[4], &shift)))
                     .node(
-                        "y = Conv(x, onnx::Conv_1, onnx::Conv_2)",
+                        &format!("y = Conv(x, {filter}, onnx::Conv_2)"),
                         vec![ints("kernel_shape", &[3, 3])],
                     )
                     .output("y")

@@ -16,7 +16,7 @@ use super::cast::{floats, tensor_of};
 use crate::{RefitError, RefitErrorKind};
 use adapter::Adapted;
 use delta::Lies;
-use engine_format::{DType, SourceError, Tensor, TensorInfo, WeightSource};
+use engine_format::{DType, Naming, SourceError, Tensor, TensorInfo, WeightSource};
 use std::collections::{BTreeMap, BTreeSet};
 use target::Wanted;
 
@@ -251,8 +251,13 @@ impl WeightSource for LoraSource {
         names.into_iter().collect()
     }
 
-    fn is_model(&self) -> bool {
-        self.base.is_model()
+    /// Adapters are written for a checkpoint's names.
+    fn naming(&self, name: &str) -> Naming {
+        match self.base.naming(name) {
+            _ if self.replaced(name).is_some() => Naming::Checkpoint,
+            Naming::Model if self.changes.contains_key(name) => Naming::Both,
+            naming => naming,
+        }
     }
 
     /// Those of the base, and which tensors an adapter has as a whole.
