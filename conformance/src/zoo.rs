@@ -1,10 +1,12 @@
 //! Real architectures through every way that PyTorch has to export them: bound to their checkpoints, refitted, and proven by mutation.
 //!
 //! `export/zoo.py` holds the architectures as data and says what the framework makes of other weights, and of which tensors it notices a
-//! change. An engine has to do the same: moving a tensor of the checkpoint moves its outputs exactly if it moves the framework's.
+//! change. An engine has to do the same: moving a tensor of the checkpoint moves its outputs exactly if it moves the framework's. And no run
+//! of a tensor's bytes may be in its stripped file.
 
 use crate::assets::{self, AssetError};
 use crate::exports::python;
+use crate::leaks;
 use crate::oracle::Tensors;
 use engine_builder::{Binding, BuildErrorKind, BuildOptions, build_bound};
 use engine_format::{Engine, FitPolicy, MapSource, SerializeFlags, Tensor, WeightSource};
@@ -84,9 +86,13 @@ pub fn judge(folder: &Path, exporter: &str) -> Result<Verdict, Box<dyn std::erro
         Err(_) => return Ok(Verdict::NotExported),
     };
     let stripped = engine.strip()?;
-    Ok(match export.differs(&stripped)? {
-        Some(how) => Verdict::Wrong(how),
-        None => Verdict::Right(stripped.serialize(SerializeFlags::EXCLUDE_WEIGHTS)?.len()),
+    if let Some(how) = export.differs(&stripped)? {
+        return Ok(Verdict::Wrong(how));
+    }
+    let file = stripped.serialize(SerializeFlags::EXCLUDE_WEIGHTS)?;
+    Ok(match leaks::held(&file, &export.before)? {
+        Some(name) => Verdict::Wrong(format!("the stripped file holds some of {name}")),
+        None => Verdict::Right(file.len()),
     })
 }
 

@@ -2,9 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test panics with the error")]
 
 use conformance::graphs::{SKETCHES, with_other_weights};
+use conformance::leaks::unpacked;
 use conformance::{assets, oracle};
 use engine_builder::{BuildOptions, RefitMode, build};
-use engine_format::{DType, Header, SectionKind, SerializeFlags};
+use engine_format::{DType, SerializeFlags};
 use engine_onnx::Model;
 use refit::FillOptions;
 use std::collections::{BTreeSet, HashSet};
@@ -62,19 +63,6 @@ fn magika_strips_to_under_one_percent_and_fills_from_onnx_and_safetensors() {
     }
 }
 
-/// Every byte of an engine file as it means itself: compressed sections unpacked.
-fn unpacked(file: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for section in Header::parse(file).unwrap().sections {
-        let stored = &file[section.offset as usize..][..section.length as usize];
-        match section.kind {
-            SectionKind::Weights => out.extend_from_slice(stored),
-            _ => out.extend(zstd::stream::decode_all(stored).unwrap()),
-        }
-    }
-    out
-}
-
 /// Bytes that are looked for at once. With 16 of int8 weights, a match by chance is out of the question.
 const CHUNK: usize = 16;
 
@@ -97,7 +85,7 @@ fn a_stripped_file_of_an_int8_model_holds_none_of_its_int8_weights() {
 
     let engine = build(&model, &BuildOptions::default()).unwrap();
     let held = |wish| {
-        let file = unpacked(&engine.serialize(wish).unwrap());
+        let file = unpacked(&engine.serialize(wish).unwrap()).unwrap();
         file.windows(CHUNK).filter(|window| chunks.contains(window)).collect::<HashSet<_>>().len()
     };
     assert_eq!(held(SerializeFlags::EXCLUDE_WEIGHTS), 0, "chunks found in the stripped file");

@@ -19,8 +19,32 @@ with zeros and ones. A number is the size of the stripped file in bytes: refitte
 gives, and every float tensor of the checkpoint moves the engine's outputs exactly if it moves PyTorch's. Everything else is \
 refused by name, or not exported (–). Made by `cargo xtask conformance --suite zoo --bless`.\n";
 
-/// Judges every chosen architecture.
+const MODELS: &str = "\n## Real models\n\nModels that people use, without the framework that made them: their file is the checkpoint, and the \
+graph as it is, without binding and without passes, stands for the framework. Of the float tensors so many move the outputs of \
+both, so many of neither, and so many take one value only, which the error says; none moves one alone.\n\n| | move both | move neither | \
+take one value |\n|---|---|---|---|";
+
+/// Moves every float tensor of the real models, and gives the table.
+fn models(case: &str) -> Result<String> {
+    let mut table = MODELS.to_owned();
+    for model in ::conformance::models::MODELS.iter().filter(|model| model.name.contains(case)) {
+        let mutated = model.mutated().map_err(|error| miette!("{}: {error}", model.name))?;
+        println!("{}: {mutated}", model.name);
+        let (moving, still, fixed) = (mutated.moving, mutated.still, mutated.fixed.len());
+        write!(table, "\n| {} | {moving} | {still} | {fixed} |", model.name).into_diagnostic()?;
+    }
+    table.push('\n');
+    Ok(table)
+}
+
+/// Judges every chosen model and architecture; with the group `models` the models alone, which ask for no PyTorch.
 pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
+    let alone = arguments.group == "models";
+    let models =
+        if alone || arguments.group.is_empty() { models(&arguments.case)? } else { String::new() };
+    if alone {
+        return Ok(());
+    }
     ensure!(has_torch(), "the zoo needs a Python with PyTorch");
     let names = architectures().into_diagnostic()?;
     let names = names.into_iter().filter(|name| name.contains(&arguments.case));
@@ -69,6 +93,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
             page.push('\n');
         }
     }
+    page.push_str(&models);
     println!("{page}");
     if arguments.bless {
         std::fs::write(root.join(PAGE), &page).into_diagnostic()?;

@@ -3,8 +3,11 @@
 mod runs;
 
 use crate::assets::{self, Asset};
+use crate::mutation::{Mutated, mutate};
 use crate::oracle::{self, OracleError, Tensors};
+use engine_onnx::Model;
 use engine_ops::Tolerance;
+use engine_verify::inputs::random;
 use std::path::{Path, PathBuf};
 
 /// A model, its runs and its tolerance.
@@ -61,6 +64,22 @@ impl ModelCase {
         runs: fn() -> Result<Vec<Tensors>, OracleError>,
     ) -> Self {
         Self { name, asset, runs, carry: &[], tolerance: TOLERANCE }
+    }
+
+    /// Moves every float tensor of the model, one at a time, and holds the engine to the graph as it is. A state that is handed from run
+    /// to run is one in which something happened: from zeros, what is recurrent moves nothing.
+    ///
+    /// # Errors
+    /// Those of [`mutate`], and what its inputs are made from.
+    pub fn mutated(&self) -> Result<Mutated, Box<dyn std::error::Error>> {
+        let runs = (self.runs)()?;
+        let mut inputs = runs.into_iter().next().ok_or("a model without runs")?;
+        for (_, state) in self.carry {
+            if let Some(tensor) = inputs.get_mut(*state) {
+                *tensor = random(tensor.dtype(), tensor.shape(), 1);
+            }
+        }
+        mutate(&Model::open(&self.asset.path()?)?, &inputs, self.tolerance)
     }
 
     /// ONNX Runtime's outputs of every run.

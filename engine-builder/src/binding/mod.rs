@@ -9,6 +9,7 @@
 
 mod aliases;
 mod biases;
+mod calls;
 mod constants;
 mod expression;
 mod folds;
@@ -232,6 +233,7 @@ fn decide(
     folds::find(initializers, &mut decisions, index)?;
     functions::find(initializers, &mut decisions, index)?;
     rows::find(initializers, &mut decisions, index)?;
+    calls::find(initializers, &mut decisions, index)?;
     let idle = constants::idle(index, &decisions);
     pair::leave_nothing_open(initializers, &mut decisions, idle);
     Ok(decisions)

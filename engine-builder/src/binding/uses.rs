@@ -20,6 +20,8 @@ pub(super) struct Use {
     pub(super) role: (String, usize),
     /// Tensors of the checkpoint that the framework's operator reads, where the exporter says so.
     pub(super) reads: Option<BTreeSet<String>>,
+    /// The framework's operator that gave what is used here, where the exporter says that it was one: `add`.
+    pub(super) calculated: Option<String>,
     /// What is equal to the initializer and was merged with it, and is not what the initializer is called after.
     pub(super) other: Option<Other>,
 }
@@ -55,10 +57,27 @@ impl Use {
             renamed: None,
             role: (place.op.clone(), place.operand),
             reads: origin.map(|origin| mangled.read_by(origin)),
+            calculated: origin.and_then(|origin| calculated(origin, &place)),
             other: origin.filter(|origin| made_up(origin)).map(|_| Other::MadeUp),
             place,
         }
     }
+}
+
+/// The operator that gave an operand of a node that stands for a call of two values, as that call's argument is named after it: `add_4`.
+fn calculated(origin: &Origin, place: &Place) -> Option<String> {
+    let is_same = origin
+        .target
+        .strip_prefix("torch.ops.aten.")?
+        .strip_suffix(".Tensor")?
+        .eq_ignore_ascii_case(&place.op);
+    let [_, _] = &*origin.arguments else { return None };
+    let argument = origin.arguments.get(place.operand).filter(|_| is_same)?;
+    if argument.starts_with("p_") || argument.starts_with("b_") || argument.starts_with("c_") {
+        return None;
+    }
+    let name = argument.rsplit_once('_').filter(|(_, n)| n.bytes().all(|b| b.is_ascii_digit()));
+    Some(name.map_or(argument.as_str(), |(name, _)| name).to_owned())
 }
 
 impl Place {

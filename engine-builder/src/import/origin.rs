@@ -12,6 +12,8 @@ pub(crate) struct Origin {
     pub(crate) module: Vec<String>,
     /// The parameters and buffers that the framework's operator reads, as its graph calls them: `layer1_0_bn1_weight`.
     pub(crate) reads: BTreeSet<String>,
+    /// The values that the call takes in its order, as the framework's graph calls them: `add_4`, `p_layer1_0_bn1_weight`.
+    pub(crate) arguments: Vec<String>,
     /// The framework's operator: `torch.ops.aten.group_norm.default`.
     pub(crate) target: String,
     /// Whether a bias was taken away because it held only zeros.
@@ -36,6 +38,7 @@ impl Origin {
         Some(Self {
             module: module.map(str::to_owned).collect(),
             reads: reads(call),
+            arguments: arguments(call).map(str::to_owned).collect(),
             target: target.map_or_else(String::new, |(target, _)| target.to_owned()),
             lost_bias: rules.is_some_and(|rules| rules.contains("RemoveOptionalBias")),
         })
@@ -44,13 +47,17 @@ impl Origin {
 
 /// The parameters `%p_…` and buffers `%b_…` among the arguments of a call.
 fn reads(call: &str) -> BTreeSet<String> {
-    let operands = call.split('%').skip(1);
-    let named = operands.filter_map(|operand| {
-        let end = operand.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        let name = &operand[..end.unwrap_or(operand.len())];
-        name.strip_prefix("p_").or_else(|| name.strip_prefix("b_"))
-    });
+    let named = arguments(call)
+        .filter_map(|name| name.strip_prefix("p_").or_else(|| name.strip_prefix("b_")));
     named.map(str::to_owned).collect()
+}
+
+/// The names of the values among the arguments of a call, behind that of its own result.
+fn arguments(call: &str) -> impl Iterator<Item = &str> {
+    call.split('%').skip(2).map(|operand| {
+        let end = operand.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        &operand[..end.unwrap_or(operand.len())]
+    })
 }
 
 #[cfg(test)]
@@ -73,6 +80,10 @@ mod tests {
         .collect();
         let origin = Origin::of(&metadata).unwrap();
         assert_eq!(origin.module, ["layer1", "0", "bn1"]);
+        assert_eq!(
+            origin.arguments,
+            ["conv2d_1", "p_layer1_0_bn1_weight", "b_layer1_0_bn1_running_mean"]
+        );
         assert_eq!(
             origin.reads.iter().collect::<Vec<_>>(),
             ["layer1_0_bn1_running_mean", "layer1_0_bn1_weight"]

@@ -302,3 +302,62 @@ fn a_function_of_equal_tensors_is_open() {
     let message = refused(model, &checkpoint);
     assert!(message.contains("mix_key") && message.contains("mix_value"), "{message}");
 }
+
+/// A chain of norms that multiply by a function of their weights, which nobody trained; the exporter merged what is equal.
+fn calculated_by(operator: &str, function: fn(f32) -> f32, c: &Checkpoint) -> Onnx {
+    let made = |name: &str| {
+        let values: Vec<f32> =
+            of(c, name).as_slice::<f32>().unwrap().iter().map(|&x| function(x)).collect();
+        Tensor::from_slice(&[4], &values)
+    };
+    let merged = made("n1.weight") == made("n2.weight");
+    let second = if merged { "first" } else { "second" };
+    let mut onnx = Onnx::new(18).input("x: f32[2, 4]").constant(value("first", &made("n1.weight")));
+    if !merged {
+        onnx = onnx.constant(value("second", &made("n2.weight")));
+    }
+    let says = |onnx: Onnx, module: &str, value: usize| {
+        let call = format!(
+            "%v : call_function[target=torch.ops.aten.mul.Tensor](args = (%w, %{operator}_{value}), kwargs = {{}})"
+        );
+        onnx.says("pkg.torch.onnx.name_scopes", &format!("['', 'm', '{module}', 'v']"))
+            .says("pkg.torch.onnx.fx_node", &call)
+    };
+    let onnx = says(onnx.node("p = Mul(x, first)", vec![]), "m.n1", 4);
+    let onnx = says(onnx.node(&format!("q = Mul(p, {second})"), vec![]), "m.n2", 9);
+    onnx.constant(value("m.fc.bias", of(c, "fc.bias")))
+        .node("y = Add(q, m.fc.bias)", vec![])
+        .output("y")
+}
+
+#[test]
+fn what_is_plain_is_the_function_that_the_exporter_names_of_the_one_tensor_of_the_module() {
+    let checkpoint = |more: &[(&'static str, Tensor)]| {
+        let mut all = vec![
+            ("n1.weight", zeros(&[4])),
+            ("n2.weight", zeros(&[4])),
+            ("fc.bias", trained(&[4], 3)),
+        ];
+        all.extend_from_slice(more);
+        all
+    };
+    type Case = (&'static str, fn(f32) -> f32, &'static str);
+    let cases: [Case; 4] = [
+        ("add", |x| 1.0 + x, "n1.weight | 1+"),
+        ("exp", f32::exp, "n1.weight | exp"),
+        ("rsub", |x| 1.0 - x, "n1.weight | 1-"),
+        ("sigmoid", |x| 1.0 / (1.0 + (-x).exp()), "n1.weight | sigmoid"),
+    ];
+    for (operator, function, label) in cases {
+        let report = recomputes(|c| calculated_by(operator, function, c), &checkpoint(&[]));
+        assert!(report.bound.iter().any(|bound| bound.tensor == label), "{report}");
+    }
+    // An operator that is not known, one whose functions give something else, and a module of two tensors.
+    for (operator, more) in
+        [("clamp", vec![]), ("tanh", vec![]), ("add", vec![("n2.scale", zeros(&[4]))])]
+    {
+        let checkpoint = checkpoint(&more);
+        let message = refused(calculated_by(operator, |x| 1.0 + x, &checkpoint), &checkpoint);
+        assert!(message.contains("not bound first"), "{message}");
+    }
+}
