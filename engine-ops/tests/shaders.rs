@@ -4,7 +4,7 @@
 use engine_format::DType;
 use engine_ops::case::Case;
 use engine_ops::cpu::TensorMeta;
-use engine_ops::gpu::{Bind, Dispatch, GpuCtx, GpuLimits, GpuProgram, wgsl_type, words};
+use engine_ops::gpu::{Bind, Dispatch, GpuCtx, GpuKernel, GpuLimits, GpuProgram, wgsl_type, words};
 use engine_ops::{Kind, OpDef, Role, TABLE, eval};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, Statement, StorageAccess, TypeInner};
@@ -14,6 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 const STORAGE_BUFFERS: usize = 8;
 const WORKGROUP_SIZE: [u32; 3] = [256, 256, 64];
 const UNIFORM_BYTES: usize = 64 << 10;
+
+/// Devices that are made up: the least there is, what phones, software and large GPUs have, and what fits nothing but the baseline's kernels.
+const TARGETS: [GpuLimits; 5] = [
+    GpuLimits::BASELINE,
+    GpuLimits { max_workgroups: 65_535, max_invocations: 512, workgroup_memory: 16_384 },
+    GpuLimits { max_workgroups: 65_535, max_invocations: 1024, workgroup_memory: 32_768 },
+    GpuLimits { max_workgroups: 65_535, max_invocations: 1024, workgroup_memory: 49_152 },
+    GpuLimits { max_workgroups: 1 << 31, max_invocations: 256, workgroup_memory: 16_896 },
+];
 
 /// One case of an operator that has WGSL, with the types of its operands and results.
 struct Subject {
@@ -44,9 +53,15 @@ impl Subject {
         Self { def, case, inputs, outputs }
     }
 
-    /// The program, given what a plan knows: the contents of operands that decide shapes, and `all` contents if the
-    /// operands are literals.
+    /// The program of the kernel that always works, on the baseline.
     fn program(&self, all: bool) -> Option<GpuProgram> {
+        let gpu = self.def.gpu.expect("only operators with a GPU kernel are subjects");
+        self.program_of(gpu, &GpuLimits::BASELINE, all)
+    }
+
+    /// The program of a kernel, given what a plan knows: the contents of operands that decide shapes, and `all` contents if the
+    /// operands are literals.
+    fn program_of(&self, gpu: GpuKernel, limits: &GpuLimits, all: bool) -> Option<GpuProgram> {
         let known = |i: usize| all || self.def.operand(i).is_some_and(|o| o.role == Role::Shape);
         let inputs = self.case.inputs.iter().enumerate();
         let values: Vec<_> = inputs.map(|(i, t)| t.clone().filter(|_| known(i))).collect();
@@ -55,9 +70,8 @@ impl Subject {
             inputs: &self.inputs,
             values: &values,
             outputs: &self.outputs,
-            limits: &GpuLimits::BASELINE,
+            limits,
         };
-        let gpu = self.def.gpu.expect("only operators with a GPU kernel are subjects");
         gpu(&ctx).unwrap_or_else(|e| panic!("{self}: {e}"))
     }
 
@@ -152,18 +166,24 @@ impl Shader {
 }
 
 /// Everything that is wrong with one dispatch.
-fn check(subject: &Subject, program: &GpuProgram, dispatch: &Dispatch, shader: &Shader) {
+fn check(
+    subject: &Subject,
+    limits: &GpuLimits,
+    program: &GpuProgram,
+    dispatch: &Dispatch,
+    shader: &Shader,
+) {
     let at = format!("{subject}, dispatch {:?}", dispatch.label);
-    check_entry_point(&at, shader);
+    check_entry_point(&at, limits, shader);
     check_bindings(&at, subject, dispatch, shader);
     check_buffers(&at, subject, program, dispatch);
     assert!(dispatch.rounds > 0 || !shader.loops(), "{at}: has loops and states no rounds");
     let [x, y, z] = dispatch.groups;
-    let most = GpuLimits::BASELINE.max_workgroups;
+    let most = limits.max_workgroups;
     assert!(x.max(y).max(z) <= most, "{at}: {:?} workgroups", dispatch.groups);
 }
 
-fn check_entry_point(at: &str, shader: &Shader) {
+fn check_entry_point(at: &str, limits: &GpuLimits, shader: &Shader) {
     let [entry] = shader.module.entry_points.as_slice() else {
         panic!("{at}: has {} entry points, expected 1", shader.module.entry_points.len());
     };
@@ -172,7 +192,7 @@ fn check_entry_point(at: &str, shader: &Shader) {
     let size = entry.workgroup_size;
     let invocations = size.iter().product::<u32>();
     let fits = size.iter().zip(WORKGROUP_SIZE).all(|(&s, most)| s <= most);
-    let most = GpuLimits::BASELINE.max_invocations;
+    let most = limits.max_invocations;
     assert!(fits && invocations <= most, "{at}: workgroups of {size:?}");
     let used = shader.info.get_entry_point(0);
     let workgroup: usize = shader
@@ -182,7 +202,7 @@ fn check_entry_point(at: &str, shader: &Shader) {
         .filter(|(handle, g)| g.space == AddressSpace::WorkGroup && !used[*handle].is_empty())
         .map(|(_, g)| shader.size(g))
         .sum();
-    let most = GpuLimits::BASELINE.workgroup_memory as usize;
+    let most = limits.workgroup_memory as usize;
     assert!(workgroup <= most, "{at}: {workgroup} bytes of workgroup memory, at most {most}");
 }
 
@@ -252,8 +272,19 @@ fn check_buffers(at: &str, subject: &Subject, program: &GpuProgram, dispatch: &D
 #[test]
 fn every_program_is_valid_and_binds_what_it_states() {
     let mut shaders: BTreeMap<String, Shader> = BTreeMap::new();
+    let mut candidates = 0;
     for subject in Subject::all() {
-        for program in [false, true].iter().filter_map(|&all| subject.program(all)) {
+        // The row's own kernel, which works on the baseline, and the others on devices that they may be made for.
+        let own = [false, true].iter().filter_map(|&all| subject.program(all));
+        let mut programs: Vec<_> = own.map(|program| (&GpuLimits::BASELINE, program)).collect();
+        for candidate in subject.def.gpu_candidates {
+            for limits in &TARGETS {
+                let program = subject.program_of(candidate.kernel, limits, false);
+                programs.extend(program.map(|program| (limits, program)));
+                candidates += 1;
+            }
+        }
+        for (limits, program) in programs {
             let written: BTreeSet<usize> = program
                 .dispatches
                 .iter()
@@ -269,11 +300,12 @@ fn every_program_is_valid_and_binds_what_it_states() {
                 let shader = shaders.entry(text).or_insert_with_key(|text| {
                     Shader::new(text).unwrap_or_else(|e| panic!("{subject}: {e}\n{text}"))
                 });
-                check(&subject, &program, dispatch, shader);
+                check(&subject, limits, &program, dispatch, shader);
             }
         }
     }
     assert!(shaders.len() > 5, "only {} shaders were looked at", shaders.len());
+    assert!(candidates > 50, "only {candidates} candidates were looked at");
 }
 
 /// A case of f32 data that stays on the CPU although the operator has WGSL is a hole that would show only as a slow model.
@@ -296,7 +328,7 @@ fn a_wrong_binding_is_noticed() {
     dispatch.binds.swap(0, 1);
     let (dispatch, shader) = (dispatch.clone(), Shader::new(&dispatch.wgsl).unwrap());
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        check(&subject, &program, &dispatch, &shader);
+        check(&subject, &GpuLimits::BASELINE, &program, &dispatch, &shader);
     }));
     assert!(outcome.is_err(), "swapped bindings went unnoticed");
 }

@@ -11,7 +11,8 @@ use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, Draws, TensorMeta, TensorMut, Tens
 use engine_ops::infer::{Facts, InferCtx};
 use engine_ops::{Kind, OpDef, TABLE, compare};
 use engine_runtime::Obstacle;
-use engine_runtime::gpu::{GpuDevice, GpuOptions};
+use engine_runtime::gpu::{GpuCandidates, GpuDevice, GpuOptions};
+use std::collections::BTreeSet;
 use support::device;
 
 #[test]
@@ -29,19 +30,58 @@ fn operators_agree_with_the_cpu_under_the_webgpu_baseline() {
     }
 }
 
+/// Each kernel that a row has besides its own, on the cases of the row, whether or not it would be chosen for their sizes.
+#[test]
+fn candidates_agree_with_the_cpu() {
+    let names: BTreeSet<&str> =
+        TABLE.iter().flat_map(|def| def.gpu_candidates).map(|candidate| candidate.name).collect();
+    assert!(!names.is_empty());
+    for name in names {
+        let candidates = GpuCandidates::Always(name.to_owned());
+        let options = GpuOptions { candidates, ..GpuOptions::default() };
+        let Some(device) = device(options) else { return };
+        let rows = |def: &&OpDef| def.gpu_candidates.iter().any(|c| c.name == name);
+        run_rows(&device, TABLE.iter().copied().filter(rows));
+    }
+}
+
+/// What the rule chooses, at sizes for which it chooses otherwise than for small ones, is as right as what always works.
+#[test]
+fn what_is_chosen_for_large_products_is_right() {
+    let open = |candidates| device(GpuOptions { candidates, ..GpuOptions::default() });
+    let (Some(ruled), Some(last)) = (open(GpuCandidates::ByRule), open(GpuCandidates::Last)) else {
+        return;
+    };
+    let conv = |x: &[usize], w: &[usize]| node("Conv", &[], vec![floats(x), floats(w)]);
+    let subjects = [
+        node("MatMul", &[], vec![floats(&[1_500, 19]), floats(&[19, 1_400])]),
+        node("MatMul", &[], vec![floats(&[130, 120, 17]), floats(&[130, 17, 125])]),
+        node("Gemm", &[("transB", Attr::Int(1))], vec![floats(&[1_500, 5]), floats(&[1_400, 5])]),
+        conv(&[2, 3, 96, 97], &[128, 3, 3, 3]),
+    ];
+    for (def, case) in subjects {
+        run_case(&last, def, &case).unwrap().unwrap();
+        run_case(&ruled, def, &case).unwrap().unwrap();
+    }
+}
+
 fn run_table(device: &GpuDevice) {
+    run_rows(device, TABLE.iter().copied());
+}
+
+fn run_rows(device: &GpuDevice, rows: impl Iterator<Item = &'static OpDef>) {
     let mut failures = Vec::new();
     let (mut ran, mut on_cpu) = (0, Vec::new());
     // One operator alone, to work on it.
     let only = std::env::var("REFIT_OP").ok();
-    let wanted = |def: &&&OpDef| {
+    let wanted = |def: &&OpDef| {
         // Views are never copied, control flow never is a step, and what makes its results' shapes from data
         // runs on the host between two segments: none of them reaches a device.
         let step =
             !matches!(def.kind, Kind::View | Kind::Control) && !matches!(def.cpu, Cpu::Dynamic(_));
         step && only.as_ref().is_none_or(|name| name == def.name)
     };
-    for def in TABLE.iter().filter(wanted) {
+    for def in rows.filter(wanted) {
         let numbers = |t: &Option<Tensor>| t.as_ref().is_none_or(|t| t.dtype() != DType::String);
         // Strings stay on the host.
         let on_device = |case: &Case| {

@@ -23,6 +23,17 @@ use std::borrow::Cow;
 /// GPU: it then runs on the CPU with copies.
 pub type GpuKernel = fn(&GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError>;
 
+/// Another kernel of a row, for some shapes and devices: it gives `None` where it does not work, and the row's own kernel always does.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuCandidate {
+    /// What it is called by whoever chooses.
+    pub name: &'static str,
+    /// The kernel.
+    pub kernel: GpuKernel,
+    /// Whether it is the better one where it works, by the shapes and the device alone.
+    pub pays: fn(&GpuCtx<'_>) -> bool,
+}
+
 /// What a GPU kernel's maker sees.
 pub struct GpuCtx<'a> {
     /// Normalised attributes.

@@ -4,7 +4,7 @@ use crate::{
     AttrDef, Default, Function, OpError, Tolerance,
     case::Case,
     cpu::{Cpu, CpuCtx, CpuShapes},
-    gpu::GpuKernel,
+    gpu::{GpuCandidate, GpuKernel},
     infer::{Facts, InferCtx, InferError, InferRule},
     operand::{self, Operand, Role, Types},
 };
@@ -53,6 +53,8 @@ pub struct OpDef {
     pub cpu: Cpu,
     /// The GPU kernel; `None` runs on the CPU with copies.
     pub gpu: Option<GpuKernel>,
+    /// Kernels that are asked before it.
+    pub gpu_candidates: &'static [GpuCandidate],
     /// How far two devices may differ.
     pub tolerance: Tolerance,
     /// Small inputs (and expected outputs) that every runtime is held to.
@@ -81,6 +83,7 @@ impl OpDef {
         blocked: None,
         cpu: Cpu::None,
         gpu: None,
+        gpu_candidates: &[],
         tolerance: Tolerance::EXACT,
         cases: Vec::new,
     };

@@ -51,9 +51,26 @@ impl fmt::Display for AdapterSummary {
 pub struct GpuOptions {
     /// Ask for no more than what every WebGPU implementation has, even if the adapter has more.
     pub baseline: bool,
+    /// Which kernel a node gets for which there are several.
+    pub candidates: GpuCandidates,
     /// Operators that run on the CPU although they have a GPU kernel: to find a wrong kernel by halving, and for tests.
     pub on_cpu: Vec<String>,
 }
+
+/// Which kernel a node gets for which the operator table has several ([`engine_ops::gpu::GpuCandidate`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum GpuCandidates {
+    /// The first that pays for its shapes on the device.
+    #[default]
+    ByRule,
+    /// The one of this name wherever it works: to measure it, and for tests.
+    Always(String),
+    /// The one that works on every device.
+    Last,
+}
+
+/// Name of the environment variable that sets [`GpuOptions::candidates`]: the name of one that is always taken, or `last`.
+pub const GPU_CANDIDATES: &str = "REFIT_GPU_CANDIDATES";
 
 /// Name of the environment variable that sets [`GpuOptions::baseline`] when it is `1`.
 pub const GPU_BASELINE: &str = "REFIT_GPU_BASELINE";
@@ -62,6 +79,11 @@ impl GpuOptions {
     /// The defaults, changed by what the environment asks for.
     pub fn from_env() -> Self {
         let baseline = std::env::var_os(GPU_BASELINE).is_some_and(|v| v == "1");
-        Self { baseline, ..Self::default() }
+        let candidates = match std::env::var(GPU_CANDIDATES) {
+            Ok(last) if last == "last" => GpuCandidates::Last,
+            Ok(name) if !name.is_empty() => GpuCandidates::Always(name),
+            _ => GpuCandidates::ByRule,
+        };
+        Self { baseline, candidates, ..Self::default() }
     }
 }

@@ -21,5 +21,8 @@ pub(crate) use present::GpuTensor;
 #[cfg(feature = "gpu")]
 pub use present::{GpuCounts, GpuDevice, adapters};
 
-pub use choice::{AdapterSummary, GPU_BASELINE, GpuChoice, GpuOptions, SOFTWARE_GPU};
+pub use choice::{
+    AdapterSummary, GPU_BASELINE, GPU_CANDIDATES, GpuCandidates, GpuChoice, GpuOptions,
+    SOFTWARE_GPU,
+};
 pub use error::{GpuError, GpuErrorKind};

@@ -4,6 +4,7 @@ use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
 use crate::fill::filled;
+use crate::gpu::product::{Tile, in_large_tiles};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::Term;
@@ -35,7 +36,8 @@ pub static CONV: OpDef = OpDef {
     infer,
     blocked: Some(crate::ops::convolution::nchwc::blocked_conv),
     cpu: Cpu::Kernel { run, scratch },
-    gpu: Some(gpu),
+    gpu: Some(|ctx| gpu(ctx, Tile::Small)),
+    gpu_candidates: &[in_large_tiles(large, pays)],
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE
@@ -290,9 +292,25 @@ fn plain<T: Term>(plan: &Plan, x: &[T], w: &[T], bias: Option<&[T]>, out: &mut [
 
 /// Filters of a group up to which the GPU computes outputs one by one: tiles of the matrix product would be mostly empty.
 const GPU_FEW_FILTERS: usize = 8;
-const TILE: usize = 64;
 
-fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+/// Products in large tiles; `None` where outputs are computed one by one.
+fn large(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let plan = Plan::new(ctx.attrs, &ctx.input(0).shape, &ctx.input(1).shape)?;
+    match plan.gemm().m > GPU_FEW_FILTERS {
+        true => gpu(ctx, Tile::Large),
+        false => Ok(None),
+    }
+}
+
+fn pays(ctx: &GpuCtx<'_>) -> bool {
+    let plan = Plan::new(ctx.attrs, &ctx.input(0).shape, &ctx.input(1).shape);
+    plan.is_ok_and(|plan| {
+        let Gemm { batch, m, n, .. } = plan.gemm();
+        Tile::Large.pays(batch, m, n)
+    })
+}
+
+fn gpu(ctx: &GpuCtx<'_>, tile: Tile) -> Result<Option<GpuProgram>, OpError> {
     let (x, w, bias) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
     let Some(element) = wgsl_type(x.dtype) else { return Ok(None) };
     let plan = Plan::new(ctx.attrs, &x.shape, &w.shape)?;
@@ -303,7 +321,10 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         return Ok(plain.then(|| filled(ctx, [0; 2])).flatten());
     }
     let dense = m > GPU_FEW_FILTERS;
-    let (down, across) = (m.div_ceil(TILE), n.div_ceil(TILE));
+    if !tile.fits(ctx.limits) {
+        return Ok(None);
+    }
+    let [down, across] = tile.grid(m, n);
     let mut params: Vec<u32> =
         [plan.images, plan.groups, plan.channels, plan.filters, n, k, down, across]
             .map(|v| v as u32)
@@ -316,8 +337,10 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     params.extend(&finish.params);
     let (output, uniform) = (binds.len().to_string(), (binds.len() + 1).to_string());
     binds.push(Bind::Out(0));
+    let product = tile.wgsl();
     let values = [
         ("head", include_str!("conv_head.wgsl")),
+        ("product", product.as_str()),
         ("bias", if bias.is_some() { BIAS } else { NO_BIAS }),
         ("chain", &finish.field),
         ("finish", &finish.functions),

@@ -5,6 +5,7 @@ use crate::case::{Case, ramp};
 use crate::chain::{self, Chain};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep};
 use crate::dtypes::PRODUCTS;
+use crate::gpu::product::{Tile, in_large_tiles};
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::{self, Mat, Term};
@@ -33,7 +34,8 @@ pub static GEMM: OpDef = OpDef {
     kind: Kind::Compute,
     infer,
     cpu: Cpu::Planned(|shapes| Ok(Box::new(Step::new(shapes)?))),
-    gpu: Some(gpu),
+    gpu: Some(|ctx| gpu(ctx, Tile::Small)),
+    gpu_candidates: &[in_large_tiles(|ctx| gpu(ctx, Tile::Large), pays)],
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE
@@ -210,12 +212,21 @@ fn plain<T: Term>(plan: &Plan, a: &[T], b: &[T], c: Option<&[T]>, out: &mut [T])
     blocked::multiply(mat(a, plan.a), mat(b, plan.b), (n, k), out, finish);
 }
 
-fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+fn plan_of(ctx: &GpuCtx<'_>) -> Plan {
     let (a, b, c) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
-    let plan = Plan::new(ctx.attrs, &a.shape, &b.shape, c.map(|c| c.shape.as_slice()));
+    Plan::new(ctx.attrs, &a.shape, &b.shape, c.map(|c| c.shape.as_slice()))
+}
+
+fn pays(ctx: &GpuCtx<'_>) -> bool {
+    let Gemm { batch, m, n, .. } = plan_of(ctx).gemm;
+    Tile::Large.pays(batch, m, n)
+}
+
+fn gpu(ctx: &GpuCtx<'_>, tile: Tile) -> Result<Option<GpuProgram>, OpError> {
+    let plan = plan_of(ctx);
     let kernel = GpuProduct {
         label: "Gemm",
-        dtype: a.dtype,
+        dtype: ctx.input(0).dtype,
         gemm: plan.gemm,
         a: plan.a,
         b: plan.b,
@@ -224,7 +235,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         beta: plan.beta,
         dims: &[],
     };
-    kernel.program(ctx, OWN)
+    kernel.program(ctx, OWN, tile)
 }
 
 fn fused_cases() -> Vec<Case> {

@@ -3,9 +3,10 @@
 use crate::AttrsExt;
 use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
-use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep, TensorMeta};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep};
 use crate::dtypes::PRODUCTS;
 use crate::fill::filled;
+use crate::gpu::product::{Tile, in_large_tiles};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError, broadcast};
 use crate::kernels::blocked::{self, Mat, Term};
@@ -23,7 +24,8 @@ pub static MATMUL: OpDef = OpDef {
     kind: Kind::Compute,
     infer,
     cpu: Cpu::Planned(|shapes| Ok(Box::new(Step::new(shapes)?))),
-    gpu: Some(gpu),
+    gpu: Some(|ctx| gpu(ctx, Tile::Small)),
+    gpu_candidates: &[in_large_tiles(|ctx| gpu(ctx, Tile::Large), pays)],
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE
@@ -265,8 +267,6 @@ pub(in crate::ops) struct GpuProduct<'a> {
 
 /// Batch dimensions that the shader has room for, after merging.
 const MAX_DIMS: usize = 6;
-/// Rows and columns of the output that a workgroup computes.
-const TILE: usize = 64;
 
 impl GpuProduct<'_> {
     /// One dispatch; `None` for types and sizes that are not for the GPU. The operator's own operands are the first `own`.
@@ -274,13 +274,14 @@ impl GpuProduct<'_> {
         &self,
         ctx: &GpuCtx<'_>,
         own: usize,
+        tile: Tile,
     ) -> Result<Option<GpuProgram>, OpError> {
         let Gemm { batch, m, n, k } = self.gemm;
         let Some(element) = wgsl_type(self.dtype) else { return Ok(None) };
-        if self.dims.len() > MAX_DIMS {
+        if self.dims.len() > MAX_DIMS || !tile.fits(ctx.limits) {
             return Ok(None);
         }
-        let (down, across) = (m.div_ceil(TILE), n.div_ceil(TILE));
+        let [down, across] = tile.grid(m, n);
         // An empty operand must not be bound. The CPU writes an addend, and applies stages to it.
         if k == 0 && batch * m * n > 0 {
             let plain = self.c.is_none() && !ctx.attrs.contains_key(chain::STAGES.name);
@@ -307,7 +308,9 @@ impl GpuProduct<'_> {
         let addend = if self.c.is_some() { ADDEND } else { NO_ADDEND };
         let scale =
             if self.alpha == 1.0 { "sum" } else { "{{T}}(bitcast<f32>(params.alpha)) * sum" };
+        let product = tile.wgsl();
         let values = [
+            ("product", product.as_str()),
             ("addend", addend),
             ("scale", scale),
             ("chain", &finish.field),
@@ -334,12 +337,20 @@ fn addend(row: u32, col: u32) -> {{T}} {
     return {{T}}(bitcast<f32>(params.beta)) * c_in[row * params.c_row + col * params.c_col];
 }";
 
-fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
-    let (a, b): (&TensorMeta, &TensorMeta) = (ctx.input(0), ctx.input(1));
-    let product = Product::new(&a.shape, &b.shape, transposed(ctx.attrs));
+fn product_of(ctx: &GpuCtx<'_>) -> Product {
+    Product::new(&ctx.input(0).shape, &ctx.input(1).shape, transposed(ctx.attrs))
+}
+
+fn pays(ctx: &GpuCtx<'_>) -> bool {
+    let Gemm { batch, m, n, .. } = product_of(ctx).gemm;
+    Tile::Large.pays(batch, m, n)
+}
+
+fn gpu(ctx: &GpuCtx<'_>, tile: Tile) -> Result<Option<GpuProgram>, OpError> {
+    let product = product_of(ctx);
     let kernel = GpuProduct {
         label: "MatMul",
-        dtype: a.dtype,
+        dtype: ctx.input(0).dtype,
         gemm: product.gemm,
         a: product.a,
         b: product.b,
@@ -348,7 +359,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         beta: 0.0,
         dims: &product.dims,
     };
-    kernel.program(ctx, OWN)
+    kernel.program(ctx, OWN, tile)
 }
 
 fn fused_cases() -> Vec<Case> {

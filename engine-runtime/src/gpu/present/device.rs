@@ -4,7 +4,7 @@ use super::adapter;
 use super::counts::{Counters, GpuCounts};
 use super::pipeline::PipelineCache;
 use super::staging::Staging;
-use crate::gpu::{AdapterSummary, GpuChoice, GpuOptions};
+use crate::gpu::{AdapterSummary, GpuCandidates, GpuChoice, GpuOptions};
 use crate::gpu::{GpuError, GpuErrorKind};
 use engine_ops::gpu::GpuLimits;
 use std::fmt;
@@ -29,6 +29,7 @@ struct Inner {
     pipelines: PipelineCache,
     counters: Counters,
     staging: Staging,
+    candidates: GpuCandidates,
     on_cpu: Vec<String>,
     /// The first error that no scope caught: a lost device, or a bug.
     fault: Arc<Mutex<Option<GpuError>>>,
@@ -77,6 +78,7 @@ impl GpuDevice {
                 pipelines: PipelineCache::default(),
                 counters: Counters::default(),
                 staging: Staging::default(),
+                candidates: options.candidates,
                 on_cpu: options.on_cpu,
                 fault,
             }),
@@ -117,6 +119,11 @@ impl GpuDevice {
     /// Whether operator `name` runs on the CPU by [`GpuOptions::on_cpu`].
     pub(crate) fn is_kept_off(&self, name: &str) -> bool {
         self.inner.on_cpu.iter().any(|op| op == name)
+    }
+
+    /// Which of several kernels a node gets.
+    pub(super) fn candidates(&self) -> &GpuCandidates {
+        &self.inner.candidates
     }
 
     pub(crate) fn wgpu_limits(&self) -> &Limits {

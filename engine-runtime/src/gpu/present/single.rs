@@ -10,7 +10,7 @@ use super::transfer::{Readback, Upload};
 use super::words::gpu_len;
 use crate::cpu::kernel::{meta, node_error};
 use crate::error::{RunError, RunErrorKind};
-use crate::gpu::{GpuError, GpuErrorKind};
+use crate::gpu::{GpuCandidates, GpuError, GpuErrorKind};
 use crate::placement::Obstacle;
 use engine_format::{Attrs, Tensor};
 use engine_ops::cpu::{TensorMeta, TensorRef};
@@ -41,6 +41,19 @@ impl Node<'_> {
             return Ok(Err(Obstacle::KeptOff));
         }
         let ctx = GpuCtx { attrs, inputs, values, outputs, limits: device.limits() };
+        for candidate in def.gpu_candidates {
+            let taken = match device.candidates() {
+                GpuCandidates::ByRule => (candidate.pays)(&ctx),
+                GpuCandidates::Always(name) => name == candidate.name,
+                GpuCandidates::Last => false,
+            };
+            if taken
+                && let Some(program) = (candidate.kernel)(&ctx)?
+                && obstacle(device, &program, inputs, outputs).is_none()
+            {
+                return Ok(Ok(program));
+            }
+        }
         let Some(program) = kernel(&ctx)? else {
             // A type that is not kept on the GPU is why, whatever else there is.
             let mut metas = inputs.iter().chain(outputs).flatten();
