@@ -12,22 +12,11 @@ use crate::plan::item::Given;
 use crate::plan::program::{self, Body, Program};
 use crate::runner::{self, Follower, Runner};
 use crate::session::Session;
-use crate::value::{self, Value, Values};
+use crate::value::{self, Outputs, Value, Values};
 use engine_format::{Block, Digest, Engine, Port, Tensor, ValueId, Weight};
 use engine_ops::demand::{Demand, demands};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// What a run gives.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Outputs {
-    /// Results by port name, of ports that are tensors.
-    pub tensors: BTreeMap<String, Tensor>,
-    /// The other results: sequences, optional values, and tensors that stay on the device.
-    pub structures: Values,
-    /// The weights that made them.
-    pub version: Digest,
-}
 
 /// The two programs of an engine, checked against the operator table. The same for every set of weights.
 pub(crate) struct Programs {

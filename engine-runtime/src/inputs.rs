@@ -4,13 +4,10 @@ use crate::cpu::kernel::meta;
 use crate::error::{RunError, RunErrorKind};
 use crate::held::DeviceTensor;
 use crate::plan::item::Layout;
-use crate::value::{Value, Values};
+use crate::value::{Value, Values, port_type, tensor_type};
 use engine_format::{Port, Tensor};
 use engine_ops::cpu::TensorMeta;
 use std::collections::BTreeMap;
-
-/// Inputs of a run by name, where all are tensors.
-pub type Inputs = BTreeMap<String, Tensor>;
 
 /// Inputs in port order, as flat lists of tensors.
 #[derive(Debug, Default)]
@@ -133,18 +130,6 @@ fn check_tensor<'a>(
                 ));
             }
         }
-    }
-}
-
-/// A port's type as a person writes it: `f32[batch, 3]`, `sequence(f32[batch, 3])`.
-pub(crate) fn port_type(port: &Port) -> String {
-    port.form.describe(&tensor_type(port))
-}
-
-fn tensor_type(port: &Port) -> String {
-    match &port.shape {
-        Some(dims) => format!("{}{dims:?}", port.dtype),
-        None => format!("{} of any shape", port.dtype),
     }
 }
 

@@ -30,16 +30,14 @@ pub use cancel::Cancel;
 pub use cpu::CpuOptions;
 pub use device::{Device, DeviceError, DeviceInfo, DeviceSelector};
 pub use error::{LoadError, RefitError, RunError, RunErrorKind};
-pub use executor::Outputs;
 pub use held::DeviceTensor;
-pub use inputs::Inputs;
 pub use limits::MemoryLimits;
 pub use module::{LiveModule, Module, PackedModule, Refitted, State};
 pub use options::{Progress, RefitOptions, RunOptions};
 pub use placement::{Obstacle, Placement};
 pub use profile::{Profile, StepTime};
 pub use threads::SpinPool;
-pub use value::{Value, Values};
+pub use value::{Inputs, Outputs, Value, Values};
 
 /// The examples of the README, compiled and run.
 #[cfg(doctest)]

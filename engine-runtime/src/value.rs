@@ -1,9 +1,7 @@
 //! What goes into a run and comes out of it.
 
 use crate::error::{RunError, RunErrorKind};
-use crate::executor::Outputs;
 use crate::held::DeviceTensor;
-use crate::inputs::{Inputs, port_type};
 use crate::options::RunOptions;
 use crate::plan::item::Layout;
 use crate::plan::program::Wanted;
@@ -165,4 +163,31 @@ impl Value {
         };
         layout.iter().map(value).collect()
     }
+}
+
+/// Inputs of a run by name, where all are tensors.
+pub type Inputs = BTreeMap<String, Tensor>;
+
+/// A port's type as a person writes it: `f32[batch, 3]`, `sequence(f32[batch, 3])`.
+pub(crate) fn port_type(port: &Port) -> String {
+    port.form.describe(&tensor_type(port))
+}
+
+/// The type of a port's tensors.
+pub(crate) fn tensor_type(port: &Port) -> String {
+    match &port.shape {
+        Some(dims) => format!("{}{dims:?}", port.dtype),
+        None => format!("{} of any shape", port.dtype),
+    }
+}
+
+/// What a run gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outputs {
+    /// Results by port name, of ports that are tensors.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// The other results: sequences, optional values, and tensors that stay on the device.
+    pub structures: Values,
+    /// The weights that made them.
+    pub version: Digest,
 }

@@ -21,8 +21,8 @@ pub use front::{Conv, ConvOptions, LayerNorm, Linear};
 
 use crate::device::Device;
 use crate::error::{LoadError, RefitError, RunError};
-use crate::inputs::Inputs;
 use crate::module::{LiveModule, Module};
+use crate::value::Inputs;
 use engine_format::{
     Attrs, Block, DType, Digest, Engine, EngineFlags, EngineParts, FitPolicy, Form, FormatError,
     Literal, MapSource, Node, Port, Tensor, ValueId, Weight, WeightClass, WeightData,

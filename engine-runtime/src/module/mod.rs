@@ -14,10 +14,10 @@ pub use packed::PackedModule;
 
 use crate::device::Device;
 use crate::error::{RefitError, RunError, RunErrorKind};
-use crate::executor::Outputs;
-use crate::inputs::Inputs;
 use crate::options::{RefitOptions, RunOptions};
 use crate::placement::Placement;
+use crate::value::Inputs;
+use crate::value::Outputs;
 use crate::value::{self, Values};
 use engine_format::{
     Digest, Engine, EngineFlags, FitError, FitPolicy, FitReport, FormatError, FormatErrorKind,

@@ -7,9 +7,10 @@ use super::{
 };
 use crate::device::Device;
 use crate::error::{LoadError, RefitError, RunError};
-use crate::executor::{Executor, Outputs, Programs};
+use crate::executor::{Executor, Programs};
 use crate::options::{RefitOptions, RunOptions};
 use crate::placement::Placement;
+use crate::value::Outputs;
 use crate::value::Values;
 use engine_format::{
     Bytes, Digest, Engine, EngineFlags, Filled, FormatError, Port, SerializeFlags, Spare,
