@@ -164,7 +164,8 @@ fn forms_change_no_bits() {
         let metas = |tensor: &Option<Tensor>| tensor.as_ref().map(TensorMeta::from);
         let inputs: Vec<_> = case.inputs.iter().map(metas).collect();
         let outputs: Vec<_> = plain.iter().map(|t| Some(TensorMeta::from(t))).collect();
-        let shapes = CpuShapes { attrs: &attrs, inputs: &inputs, outputs: &outputs };
+        let shapes =
+            CpuShapes { attrs: &attrs, inputs: &inputs, values: &case.inputs, outputs: &outputs };
         if shapes.nothing_to_write() {
             continue;
         }

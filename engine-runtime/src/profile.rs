@@ -1,5 +1,6 @@
 //! What a run tells of its steps.
 
+use crate::plan::Step;
 use engine_ops::cpu::TensorMeta;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +33,19 @@ pub struct StepTime<'a> {
     pub path: &'a str,
     /// The operator, as it ran.
     pub op: &'static str,
-    /// Types of its operands; `None` is an omitted one.
-    pub inputs: &'a [Option<TensorMeta>],
-    /// Types of its results; `None` is one that nobody reads.
-    pub outputs: &'a [Option<TensorMeta>],
+    pub(crate) step: &'a Step,
     /// From the call of its kernel to its end.
     pub time: Duration,
+}
+
+impl StepTime<'_> {
+    /// Types of its operands; `None` is an omitted one.
+    pub fn inputs(&self) -> impl Iterator<Item = Option<&TensorMeta>> {
+        self.step.inputs.iter().map(|operand| operand.as_ref().map(|operand| &operand.meta))
+    }
+
+    /// Types of its results; `None` is one that nobody reads.
+    pub fn outputs(&self) -> impl Iterator<Item = Option<&TensorMeta>> {
+        self.step.outputs.iter().map(|output| output.as_ref().map(|output| &output.meta))
+    }
 }

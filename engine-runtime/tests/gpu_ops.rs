@@ -155,7 +155,7 @@ fn on_cpu(
         .collect();
     let asked: Vec<_> = outputs.iter().cloned().map(Some).collect();
     let kernel = def
-        .ready(&CpuShapes { attrs, inputs: &metas, outputs: &asked })
+        .ready(&CpuShapes { attrs, inputs: &metas, values: &case.inputs, outputs: &asked })
         .map_err(|e| format!("CPU kernel: {e}"))?;
     let inputs: Vec<_> = case.inputs.iter().map(|t| t.as_ref().map(TensorRef::from)).collect();
     let mut buffers: Vec<AlignedBuf> =

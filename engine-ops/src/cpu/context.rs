@@ -49,17 +49,60 @@ pub trait CpuStep: Send + Sync {
     fn run(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError>;
 }
 
+/// A step that is a plan and what runs it.
+struct Plan<P> {
+    plan: P,
+    scratch: usize,
+    run: fn(&P, &mut CpuCtx<'_>) -> Result<(), OpError>,
+}
+
+impl<P: Send + Sync> CpuStep for Plan<P> {
+    fn scratch(&self) -> usize {
+        self.scratch
+    }
+
+    fn run(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+        (self.run)(&self.plan, ctx)
+    }
+}
+
+/// The step that follows a plan, with so many bytes of scratch: for [`Cpu::Planned`].
+pub(crate) fn planned<P: Send + Sync + 'static>(
+    plan: P,
+    scratch: usize,
+    run: fn(&P, &mut CpuCtx<'_>) -> Result<(), OpError>,
+) -> Result<Box<dyn CpuStep>, OpError> {
+    Ok(Box::new(Plan { plan, scratch, run }))
+}
+
 /// Types of a node's operands and results, all known.
 pub struct CpuShapes<'a> {
     /// Normalised attributes.
     pub attrs: &'a Attrs,
     /// Operands.
     pub inputs: &'a [Option<TensorMeta>],
+    /// Contents of operands, where they are known. Those of operands with the role `Shape` always are.
+    pub values: &'a [Option<Tensor>],
     /// Results.
     pub outputs: &'a [Option<TensorMeta>],
 }
 
 impl CpuShapes<'_> {
+    /// A required operand.
+    pub fn input(&self, i: usize) -> &TensorMeta {
+        self.inputs[i].as_ref().expect("the table says this operand is required")
+    }
+
+    /// The integers that an operand holds, if it is there.
+    pub(crate) fn ints(&self, i: usize) -> Option<Vec<i64>> {
+        self.values.get(i)?.as_ref()?.to_i64s()
+    }
+
+    /// The first result.
+    pub fn output(&self) -> &TensorMeta {
+        self.outputs[0].as_ref().expect("the first result is never omitted")
+    }
+
     /// Whether all results are empty: then no kernel is called.
     pub fn nothing_to_write(&self) -> bool {
         self.outputs.iter().flatten().all(TensorMeta::is_empty)

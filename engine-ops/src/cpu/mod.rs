@@ -15,6 +15,7 @@ pub(crate) mod small_float;
 pub(crate) mod wide;
 
 pub use crate::table::ready::Ready;
+pub(crate) use context::planned;
 pub use context::{Cpu, CpuCtx, CpuShapes, CpuStep, TensorMeta, TensorMut, TensorRef};
 pub use mersenne::Draws;
 pub(crate) use mersenne::Mersenne;

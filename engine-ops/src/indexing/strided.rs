@@ -1,8 +1,9 @@
 //! Copies between strided layouts: the one mover behind Transpose, Slice, Expand, Tile, Concat, Split and their kin.
 //! An operator says which loops its copy has; this file simplifies them and runs them on both devices.
 
+use crate::cpu::{CpuStep, planned};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuLimits, GpuProgram, render, words};
-use crate::parallel;
+use crate::{OpError, for_size, parallel};
 use engine_format::DType;
 
 /// One loop of a copy: how many steps, and how far a step goes on either side, in elements.
@@ -23,6 +24,27 @@ pub(crate) struct StridedCopy {
     from: isize,
     to: usize,
     loops: Vec<Loop>,
+}
+
+/// Copies of a step: from an operand, to a result.
+pub(crate) type Copies = Vec<(usize, usize, StridedCopy)>;
+
+/// The step that makes copies.
+pub(crate) fn copies(copies: Copies) -> Result<Box<dyn CpuStep>, OpError> {
+    planned(copies, 0, |copies, ctx| {
+        for (from, to, copy) in copies {
+            let (Some(x), Some(y)) = (ctx.opt_input(*from), &mut ctx.outputs[*to]) else {
+                continue;
+            };
+            for_size!(x.dtype, T => copy.run(x.raw::<T>(), y.raw::<T>()));
+        }
+        Ok(())
+    })
+}
+
+/// The step that makes one, from the first operand to the first result.
+pub(crate) fn one(copy: StridedCopy) -> Result<Box<dyn CpuStep>, OpError> {
+    copies(vec![(0, 0, copy)])
 }
 
 /// Elements that are worth a task of their own.

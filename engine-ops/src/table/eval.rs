@@ -67,7 +67,7 @@ fn evaluated(
         .collect();
     let shapes: Vec<_> = inputs.iter().map(|t| t.as_ref().map(TensorMeta::from)).collect();
     let wanted: Vec<_> = metas.iter().cloned().map(Some).collect();
-    let shapes = CpuShapes { attrs, inputs: &shapes, outputs: &wanted };
+    let shapes = CpuShapes { attrs, inputs: &shapes, values: inputs, outputs: &wanted };
     let kernel = def.ready(&shapes)?;
     let mut scratch = memory(kernel.scratch(), &"scratch")?;
     if !shapes.nothing_to_write() {

@@ -22,7 +22,7 @@ pub(crate) fn evaluate(
 ) -> Result<Vec<Option<Tensor>>, OpError> {
     let metas: Vec<Option<TensorMeta>> =
         inputs.iter().map(|t| t.as_ref().map(self::meta)).collect();
-    let shapes = CpuShapes { attrs, inputs: &metas, outputs };
+    let shapes = CpuShapes { attrs, inputs: &metas, values: inputs, outputs };
     let memory = |bytes: usize| {
         AlignedBuf::try_zeroed(bytes).map_err(|why| OpError::out_of_memory(why.to_string()))
     };

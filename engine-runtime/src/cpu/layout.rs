@@ -54,7 +54,8 @@ pub(super) fn physical(segment: &Segment) -> Option<Segment> {
 
 fn blocked(step: &Step) -> Option<Blocked> {
     let (inputs, outputs) = (step.input_metas(), step.output_metas());
-    let shapes = CpuShapes { attrs: &step.attrs, inputs: &inputs, outputs: &outputs };
+    let (attrs, values) = (&step.attrs, &step.input_values());
+    let shapes = CpuShapes { attrs, inputs: &inputs, values, outputs: &outputs };
     layout::blocked(step.def, &step.attrs, &shapes)
 }
 

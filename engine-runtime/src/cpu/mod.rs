@@ -259,7 +259,8 @@ impl Backend for CpuBackend {
 
 fn ready(step: &Step) -> Result<Ready, RunError> {
     let (inputs, outputs) = (step.input_metas(), step.output_metas());
-    let shapes = CpuShapes { attrs: &step.attrs, inputs: &inputs, outputs: &outputs };
+    let (attrs, values) = (&step.attrs, &step.input_values());
+    let shapes = CpuShapes { attrs, inputs: &inputs, values, outputs: &outputs };
     step.def
         .ready(&shapes)
         .map_err(|why| kernel::node_error(RunErrorKind::Node, step.def, &step.path, &inputs, &why))
@@ -282,8 +283,7 @@ fn execute(
             profile.receive(&StepTime {
                 path: &step.path,
                 op: step.def.name,
-                inputs: &step.input_metas(),
-                outputs: &step.output_metas(),
+                step,
                 time: begun.elapsed(),
             });
         }

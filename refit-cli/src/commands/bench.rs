@@ -51,12 +51,10 @@ struct Steps {
 
 impl Steps {
     fn add(&mut self, step: &StepTime<'_>) {
-        let types = |metas: &[Option<TensorMeta>]| {
-            let texts =
-                metas.iter().map(|m| m.as_ref().map_or("–".to_owned(), TensorMeta::to_string));
-            texts.collect::<Vec<_>>().join(" ")
-        };
-        let types = format!("{} → {}", types(step.inputs), types(step.outputs));
+        let text = |meta: Option<&TensorMeta>| meta.map_or("–".to_owned(), TensorMeta::to_string);
+        let inputs: Vec<_> = step.inputs().map(text).collect();
+        let outputs: Vec<_> = step.outputs().map(text).collect();
+        let types = format!("{} → {}", inputs.join(" "), outputs.join(" "));
         let next = self.times.len();
         let at = *self.at.entry((step.op, types, step.path.to_owned())).or_insert(next);
         if at == next {

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
-use crate::cpu::{Cpu, CpuCtx, CpuShapes};
+use crate::cpu::{Cpu, CpuCtx, planned};
 use crate::fill::filled;
 use crate::gpu::product::{Tile, in_large_tiles};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
@@ -35,7 +35,11 @@ pub static CONV: OpDef = OpDef {
     kind: Kind::Compute,
     infer,
     blocked: Some(crate::ops::convolution::nchwc::blocked_conv),
-    cpu: Cpu::Kernel { run, scratch },
+    cpu: Cpu::Planned(|shapes| {
+        let plan = Plan::new(shapes.attrs, &shapes.input(0).shape, &shapes.input(1).shape)?;
+        let scratch = plan.scratch(shapes.input(0).dtype);
+        planned(plan, scratch, run)
+    }),
     gpu: Some(|ctx| gpu(ctx, Tile::Small)),
     gpu_candidates: &[in_large_tiles(large, pays)],
     tolerance: Tolerance::SUMS,
@@ -158,6 +162,16 @@ impl Plan {
         }
     }
 
+    /// Bytes that a run takes over elements of this type.
+    fn scratch(&self, dtype: DType) -> usize {
+        match self.way() {
+            _ if dtype != DType::F32 => 0,
+            Way::Direct => self.direct().scratch(),
+            Way::Whole => self.whole().scratch(),
+            Way::Pointwise | Way::Unroll => self.gemm().scratch(),
+        }
+    }
+
     /// One product where the window is the whole image: images times filters.
     fn whole(&self) -> Gemm {
         let k = self.channels * self.taps();
@@ -193,25 +207,12 @@ impl Plan {
     }
 }
 
-fn scratch(shapes: &CpuShapes<'_>) -> usize {
-    let (Some(x), Some(w)) = (&shapes.inputs[0], &shapes.inputs[1]) else { return 0 };
-    match Plan::new(shapes.attrs, &x.shape, &w.shape) {
-        Ok(plan) if x.dtype == DType::F32 => match plan.way() {
-            Way::Direct => plan.direct().scratch(),
-            Way::Whole => plan.whole().scratch(),
-            Way::Pointwise | Way::Unroll => plan.gemm().scratch(),
-        },
-        _ => 0,
-    }
-}
-
-fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+fn run(plan: &Plan, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let (x, w, bias) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
-    let plan = Plan::new(ctx.attrs, x.shape, w.shape)?;
     if x.dtype != DType::F32 {
         return for_dtype!(x.dtype, [F64 => f64, F16 => f16, BF16 => bf16, I32 => i32], T => {
             let bias = bias.map(|b| b.slice::<T>());
-            plain(&plan, x.slice::<T>(), w.slice::<T>(), bias, ctx.output().slice::<T>());
+            plain(plan, x.slice::<T>(), w.slice::<T>(), bias, ctx.output().slice::<T>());
             Ok(())
         });
     }

@@ -3,7 +3,7 @@
 use crate::AttrsExt;
 use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
-use crate::cpu::{Cpu, CpuCtx};
+use crate::cpu::{Cpu, CpuCtx, planned};
 use crate::dtypes::FLOATS;
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
@@ -37,7 +37,10 @@ pub static CONV_TRANSPOSE: OpDef = OpDef {
     ],
     kind: Kind::Compute,
     infer,
-    cpu: Cpu::kernel(run),
+    cpu: Cpu::Planned(|shapes| {
+        let (x, w) = (shapes.input(0), shapes.input(1));
+        planned(Plan::new(shapes.attrs, &x.shape, &w.shape)?, 0, run)
+    }),
     gpu: Some(gpu),
     tolerance: Tolerance::SUMS,
     cases,
@@ -245,20 +248,19 @@ impl Plan {
     }
 }
 
-fn run(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+fn run(plan: &Plan, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let (x, w, bias) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
-    let plan = Plan::new(ctx.attrs, x.shape, w.shape)?;
     let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
     let operands = ctx.inputs.get(OWN..).unwrap_or_default();
     if let Some(chain) = Chain::new(ctx.attrs, operands, out.shape)? {
         let bias = bias.map(|b| b.slice::<f32>());
         let finish = |start: usize, run: &mut [f32]| chain.apply(start, run);
-        spread(&plan, x.slice(), w.slice(), bias, out.slice(), finish);
+        spread(plan, x.slice(), w.slice(), bias, out.slice(), finish);
         return Ok(());
     }
     for_dtype!(x.dtype, [F32 => f32, F64 => f64, F16 => f16, BF16 => bf16], T => {
         let bias = bias.map(|b| b.slice::<T>());
-        spread(&plan, x.slice::<T>(), w.slice::<T>(), bias, out.slice::<T>(), |_, _| {});
+        spread(plan, x.slice::<T>(), w.slice::<T>(), bias, out.slice::<T>(), |_, _| {});
         Ok(())
     })
 }

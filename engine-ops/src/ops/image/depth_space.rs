@@ -2,11 +2,11 @@
 
 use crate::AttrsExt;
 use crate::case::{Case, ramp};
-use crate::cpu::{Cpu, CpuCtx};
+use crate::cpu::{Cpu, CpuShapes, CpuStep};
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError};
-use crate::strided::{StridedCopy, strides};
-use crate::{AttrDef, AttrKind, Kind, OnnxName, OpDef, OpError, Operand, for_size};
+use crate::strided::{self, StridedCopy, strides};
+use crate::{AttrDef, AttrKind, Kind, OnnxName, OpDef, OpError, Operand};
 use engine_format::{Attr, Attrs, Dim, Tensor};
 
 /// DepthToSpace.
@@ -20,7 +20,7 @@ pub static DEPTH_TO_SPACE: OpDef = OpDef {
     outputs: &["output"],
     kind: Kind::Move,
     infer: |ctx| infer(ctx, [unfolded, folded]),
-    cpu: Cpu::kernel(|ctx| cpu(ctx, unfold)),
+    cpu: Cpu::Planned(|shapes| cpu(shapes, unfold)),
     gpu: Some(|ctx| gpu(ctx, unfold)),
     cases: unfold_cases,
     ..OpDef::BASE
@@ -37,7 +37,7 @@ pub static SPACE_TO_DEPTH: OpDef = OpDef {
     outputs: &["output"],
     kind: Kind::Move,
     infer: |ctx| infer(ctx, [folded, unfolded]),
-    cpu: Cpu::kernel(|ctx| cpu(ctx, fold)),
+    cpu: Cpu::Planned(|shapes| cpu(shapes, fold)),
     gpu: Some(|ctx| gpu(ctx, fold)),
     cases: fold_cases,
     ..OpDef::BASE
@@ -119,11 +119,8 @@ fn plan(plan: Plan, attrs: &Attrs, shape: &[usize]) -> Result<StridedCopy, OpErr
     plan(attrs, shape)
 }
 
-fn cpu(ctx: &mut CpuCtx<'_>, of: Plan) -> Result<(), OpError> {
-    let x = ctx.input(0);
-    let copy = plan(of, ctx.attrs, x.shape)?;
-    for_size!(x.dtype, T => copy.run(x.raw::<T>(), ctx.output().raw::<T>()));
-    Ok(())
+fn cpu(shapes: &CpuShapes<'_>, of: Plan) -> Result<Box<dyn CpuStep>, OpError> {
+    strided::one(plan(of, shapes.attrs, &shapes.input(0).shape)?)
 }
 
 fn gpu(ctx: &GpuCtx<'_>, of: Plan) -> Result<Option<GpuProgram>, OpError> {

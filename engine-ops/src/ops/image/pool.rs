@@ -2,7 +2,7 @@
 
 use crate::AttrsExt;
 use crate::case::{Case, ramp};
-use crate::cpu::{Cpu, CpuCtx, CpuShapes};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes, planned};
 use crate::dtypes::FLOATS;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
@@ -35,7 +35,7 @@ pub static MAX_POOL: OpDef = OpDef {
     kind: Kind::Compute,
     infer,
     blocked: Some(|attrs, shapes| blocked(&MAX_POOL, attrs, shapes)),
-    cpu: Cpu::kernel(max),
+    cpu: Cpu::Planned(|shapes| planned(axes(shapes.attrs, &shapes.input(0).shape)?, 0, max)),
     gpu: Some(|ctx| gpu(ctx, &MAX_WGSL)),
     tolerance: Tolerance::EXACT,
     cases: max_cases,
@@ -60,7 +60,7 @@ pub static AVERAGE_POOL: OpDef = OpDef {
     kind: Kind::Compute,
     infer,
     blocked: Some(|attrs, shapes| blocked(&AVERAGE_POOL, attrs, shapes)),
-    cpu: Cpu::kernel(average),
+    cpu: Cpu::Planned(|shapes| planned(axes(shapes.attrs, &shapes.input(0).shape)?, 0, average)),
     gpu: Some(|ctx| gpu(ctx, &AVERAGE_WGSL)),
     tolerance: Tolerance::SUMS,
     cases: average_cases,
@@ -83,7 +83,7 @@ pub static LP_POOL: OpDef = OpDef {
     inputs: &[Operand::data("X").of(FLOATS)],
     kind: Kind::Compute,
     infer,
-    cpu: Cpu::kernel(norm),
+    cpu: Cpu::Planned(|shapes| planned(axes(shapes.attrs, &shapes.input(0).shape)?, 0, norm)),
     gpu: Some(|ctx| gpu(ctx, &NORM_WGSL)),
     tolerance: Tolerance::SUMS,
     cases: norm_cases,
@@ -157,19 +157,18 @@ greatest!(
     i8 => i8::MIN, i32 => i32::MIN, u8 => u8::MIN,
 );
 
-fn max(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+fn max(axes: &[Axis; 3], ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let x = ctx.input(0);
-    let axes = axes(ctx.attrs, x.shape)?;
     for_dtype!(
         x.dtype,
         [F32 => f32, F64 => f64, F16 => f16, BF16 => bf16, I8 => i8, I32 => i32, U8 => u8],
         T => {
             let x = x.slice::<T>();
             if ctx.outputs.get(1).is_some_and(Option::is_some) {
-                max_and_where::<T>(ctx, &axes, x);
+                max_and_where::<T>(ctx, axes, x);
             } else {
                 let pick = |best: T, x: T| if x.beats(best) { x } else { best };
-                reduce(&axes, (x, ctx.output().slice()), T::LEAST, pick, |best, _| best);
+                reduce(axes, (x, ctx.output().slice()), T::LEAST, pick, |best, _| best);
             }
             Ok(())
         }
@@ -224,9 +223,8 @@ fn max_and_where<T: Greatest>(ctx: &mut CpuCtx<'_>, axes: &[Axis; 3], x: &[T]) {
     });
 }
 
-fn average(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+fn average(axes: &[Axis; 3], ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let x = ctx.input(0);
-    let axes = axes(ctx.attrs, x.shape)?;
     let padding = ctx.attrs.int("count_include_pad") != 0;
     let count = |at: [usize; 3]| {
         let along = |i: usize| match padding {
@@ -239,28 +237,27 @@ fn average(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     match x.dtype {
         DType::F32 => {
             let finish = |sum: f32, at| sum / count(at) as f32;
-            reduce(&axes, (x.slice::<f32>(), y.slice()), 0.0, |s, x| s + x, finish);
+            reduce(axes, (x.slice::<f32>(), y.slice()), 0.0, |s, x| s + x, finish);
         }
         DType::F64 => {
             let finish = |sum: f64, at| sum / count(at) as f64;
-            reduce(&axes, (x.slice::<f64>(), y.slice()), 0.0, |s, x| s + x, finish);
+            reduce(axes, (x.slice::<f64>(), y.slice()), 0.0, |s, x| s + x, finish);
         }
         DType::F16 => {
             let finish = |sum: f32, at| f16::from_f32(sum / count(at) as f32);
-            reduce(&axes, (x.slice::<f16>(), y.slice()), 0.0, |s, x| s + x.to_f32(), finish);
+            reduce(axes, (x.slice::<f16>(), y.slice()), 0.0, |s, x| s + x.to_f32(), finish);
         }
         DType::BF16 => {
             let finish = |sum: f32, at| bf16::from_f32(sum / count(at) as f32);
-            reduce(&axes, (x.slice::<bf16>(), y.slice()), 0.0, |s, x| s + x.to_f32(), finish);
+            reduce(axes, (x.slice::<bf16>(), y.slice()), 0.0, |s, x| s + x.to_f32(), finish);
         }
         other => return Err(OpError::new(format!("operand X is {other}, expected a float type"))),
     }
     Ok(())
 }
 
-fn norm(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+fn norm(axes: &[Axis; 3], ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let x = ctx.input(0);
-    let axes = axes(ctx.attrs, x.shape)?;
     let p = ctx.attrs.int("p") as f64;
     let step = |sum: f64, x: f64| sum + x.abs().powf(p);
     let root = |sum: f64| sum.powf(1.0 / p);
@@ -268,18 +265,18 @@ fn norm(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     match x.dtype {
         DType::F32 => {
             let (step, finish) = (|s, x: f32| step(s, x.into()), |s, _| root(s) as f32);
-            reduce(&axes, (x.slice::<f32>(), y.slice()), 0.0, step, finish);
+            reduce(axes, (x.slice::<f32>(), y.slice()), 0.0, step, finish);
         }
         DType::F64 => {
-            reduce(&axes, (x.slice::<f64>(), y.slice()), 0.0, step, |s, _| root(s));
+            reduce(axes, (x.slice::<f64>(), y.slice()), 0.0, step, |s, _| root(s));
         }
         DType::F16 => {
             let (step, finish) = (|s, x: f16| step(s, x.into()), |s, _| f16::from_f64(root(s)));
-            reduce(&axes, (x.slice::<f16>(), y.slice()), 0.0, step, finish);
+            reduce(axes, (x.slice::<f16>(), y.slice()), 0.0, step, finish);
         }
         DType::BF16 => {
             let (step, finish) = (|s, x: bf16| step(s, x.into()), |s, _| bf16::from_f64(root(s)));
-            reduce(&axes, (x.slice::<bf16>(), y.slice()), 0.0, step, finish);
+            reduce(axes, (x.slice::<bf16>(), y.slice()), 0.0, step, finish);
         }
         other => return Err(OpError::new(format!("operand X is {other}, expected a float type"))),
     }

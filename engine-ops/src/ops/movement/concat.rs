@@ -2,12 +2,12 @@
 
 use crate::AttrsExt;
 use crate::case::{Case, ints, ramp};
-use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta};
+use crate::cpu::{Cpu, CpuShapes, CpuStep, TensorMeta};
 use crate::gpu::{Bind, GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::kernels::nchwc::BLOCK;
-use crate::strided::{Loop, StridedCopy};
-use crate::{AttrDef, AttrKind, Kind, OnnxName, OpDef, OpError, Operand, for_size};
+use crate::strided::{self, Loop, StridedCopy};
+use crate::{AttrDef, AttrKind, Kind, OnnxName, OpDef, OpError, Operand};
 use crate::{Blocked, Takes};
 use engine_format::{Attr, Attrs, Dim, Tensor};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub static CONCAT: OpDef = OpDef {
     kind: Kind::Move,
     infer,
     blocked: Some(blocked),
-    cpu: Cpu::kernel(cpu),
+    cpu: Cpu::Planned(cpu),
     gpu: Some(gpu),
     cases,
     ..OpDef::BASE
@@ -94,18 +94,17 @@ fn part(part: &[usize], whole: &[usize], at: usize, before: usize) -> StridedCop
     )
 }
 
-fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
-    let inputs = ctx.inputs;
-    let at = ctx.attrs.int("axis");
-    let y = ctx.output();
-    let at = axis(at, y.shape.len())?;
+fn cpu(shapes: &CpuShapes<'_>) -> Result<Box<dyn CpuStep>, OpError> {
+    let y = shapes.output();
+    let at = axis(shapes.attrs.int("axis"), y.shape.len())?;
     let mut before = 0;
-    for x in inputs.iter().flatten() {
-        let copy = part(x.shape, y.shape, at, before);
-        for_size!(x.dtype, T => copy.run(x.raw::<T>(), y.raw::<T>()));
+    let mut copies = Vec::new();
+    for (i, x) in shapes.inputs.iter().enumerate() {
+        let Some(x) = x else { continue };
+        copies.push((i, 0, part(&x.shape, &y.shape, at, before)));
         before += x.shape[at];
     }
-    Ok(())
+    strided::copies(copies)
 }
 
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {

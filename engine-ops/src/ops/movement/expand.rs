@@ -1,11 +1,11 @@
 //! Expand and Tile: the operand, repeated.
 
 use crate::case::{Case, ints, ramp};
-use crate::cpu::{Cpu, CpuCtx};
+use crate::cpu::Cpu;
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError, broadcast};
-use crate::strided::{Loop, StridedCopy, strides};
-use crate::{Kind, OnnxName, OpDef, OpError, Operand, for_size};
+use crate::strided::{self, Loop, StridedCopy, strides};
+use crate::{Kind, OnnxName, OpDef, OpError, Operand};
 use engine_format::{Dim, Tensor};
 
 /// Expand.
@@ -17,7 +17,9 @@ pub static EXPAND: OpDef = OpDef {
     outputs: &["output"],
     kind: Kind::Move,
     infer: expand,
-    cpu: Cpu::kernel(expand_cpu),
+    cpu: Cpu::Planned(|shapes| {
+        strided::one(expand_copy(&shapes.input(0).shape, &shapes.output().shape))
+    }),
     gpu: Some(expand_gpu),
     cases: expand_cases,
     ..OpDef::BASE
@@ -32,7 +34,9 @@ pub static TILE: OpDef = OpDef {
     outputs: &["output"],
     kind: Kind::Move,
     infer: tile,
-    cpu: Cpu::kernel(tile_cpu),
+    cpu: Cpu::Planned(|shapes| {
+        strided::one(tile_copy(&shapes.input(0).shape, &shapes.output().shape))
+    }),
     gpu: Some(tile_gpu),
     cases: tile_cases,
     ..OpDef::BASE
@@ -67,14 +71,6 @@ fn expand_copy(from: &[usize], to: &[usize]) -> StridedCopy {
     StridedCopy::gather(to, 0, &distances)
 }
 
-fn expand_cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
-    let x = ctx.input(0);
-    let y = ctx.output();
-    let copy = expand_copy(x.shape, y.shape);
-    for_size!(x.dtype, T => copy.run(x.raw::<T>(), y.raw::<T>()));
-    Ok(())
-}
-
 fn expand_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let x = ctx.input(0);
     Ok(expand_copy(&x.shape, &ctx.output().shape).program("Expand", x.dtype, ctx.limits))
@@ -107,14 +103,6 @@ fn tile_copy(from: &[usize], to: &[usize]) -> StridedCopy {
             ]
         }),
     )
-}
-
-fn tile_cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
-    let x = ctx.input(0);
-    let y = ctx.output();
-    let copy = tile_copy(x.shape, y.shape);
-    for_size!(x.dtype, T => copy.run(x.raw::<T>(), y.raw::<T>()));
-    Ok(())
 }
 
 fn tile_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {

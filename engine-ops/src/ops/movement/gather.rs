@@ -5,7 +5,7 @@ use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, position_wgsl, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
-use crate::memory::{collected, try_collected};
+use crate::memory::collected;
 use crate::parallel;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
 use engine_format::{Attr, DType, Dim, Tensor};
@@ -84,11 +84,19 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
 }
 
 fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
-    let (x, which) = (ctx.input(0), indices(ctx.input(1))?);
+    let which = ctx.input(1);
+    match which.dtype {
+        DType::I32 => taken(ctx, which.slice::<i32>()),
+        _ => taken(ctx, which.slice::<i64>()),
+    }
+}
+
+fn taken<I: Copy + Into<i64> + Sync>(ctx: &mut CpuCtx<'_>, which: &[I]) -> Result<(), OpError> {
+    let x = ctx.input(0);
     let at = axis(ctx.attrs.int("axis"), x.shape.len())?;
     let size = x.shape[at];
     let inner: usize = x.shape[at + 1..].iter().product();
-    let which = try_collected(which.iter().map(|&i| position(i, size)))?;
+    which.iter().try_for_each(|&index| position(index.into(), size).map(drop))?;
     let y = ctx.output();
     if y.bytes.is_empty() {
         return Ok(());
@@ -96,7 +104,8 @@ fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     for_size!(x.dtype, T => {
         let (from, to) = (x.raw::<T>(), y.raw::<T>());
         parallel::rows(to, inner, 1, |i, to| {
-            let slice = i / which.len() * size + which[i % which.len()];
+            let index = which[i % which.len()].into();
+            let slice = i / which.len() * size + position(index, size).unwrap_or_default();
             to.copy_from_slice(&from[slice * inner..][..inner]);
         });
     });

@@ -2,7 +2,7 @@
 
 use crate::AttrsExt;
 use crate::case::{Case, ints, ramp};
-use crate::cpu::{Cpu, CpuCtx};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep, planned};
 use crate::fill::filled;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
@@ -29,7 +29,7 @@ pub static PAD: OpDef = OpDef {
     outputs: &["output"],
     kind: Kind::Move,
     infer,
-    cpu: Cpu::kernel(cpu),
+    cpu: Cpu::Planned(step),
     gpu: Some(gpu),
     cases,
     ..OpDef::BASE
@@ -124,23 +124,26 @@ fn sources(mode: Mode, from: usize, to: usize, before: i64) -> Result<Vec<Option
     collected((0..to).map(source))
 }
 
-fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
-    let (x, value) = (ctx.input(0), ctx.opt_input(2));
-    let mode = Mode::of(ctx.attrs)?;
-    let axes = ctx.opt_input(3).map(|a| Ok::<_, OpError>(super::gather::indices(a)?.into_owned()));
-    let axes = axes.transpose()?;
-    let pads = ctx.input(1).slice::<i64>();
-    let pairs = pairs(pads, axes.as_deref(), x.shape.len(), 0)?;
-    let y = ctx.output();
-    if y.bytes.is_empty() {
-        return Ok(());
-    }
-    let axes = x.shape.iter().zip(y.shape).zip(&pairs);
+/// By axis of the result, where its elements stand in the operand.
+type Maps = Vec<Vec<Option<usize>>>;
+
+fn step(shapes: &CpuShapes<'_>) -> Result<Box<dyn CpuStep>, OpError> {
+    let (x, y) = (shapes.input(0), shapes.output());
+    let mode = Mode::of(shapes.attrs)?;
+    let pads = shapes.ints(1);
+    let pads = pads.ok_or_else(|| OpError::new("the contents of pads are not known"))?;
+    let pairs = pairs(&pads, shapes.ints(3).as_deref(), x.shape.len(), 0)?;
+    let axes = x.shape.iter().zip(&y.shape).zip(&pairs);
     let maps = axes.map(|((&from, &to), &(before, _))| sources(mode, from, to, before));
-    let maps = maps.collect::<Result<Vec<_>, OpError>>()?;
+    planned(maps.collect::<Result<Maps, OpError>>()?, 0, run)
+}
+
+fn run(maps: &Maps, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let (x, value) = (ctx.input(0), ctx.opt_input(2));
+    let y = ctx.output();
     for_size!(x.dtype, T => {
         let fill = value.map_or(0, |v| v.raw::<T>()[0]);
-        mapped::copy(x.raw::<T>(), x.shape, y.raw::<T>(), &maps, fill);
+        mapped::copy(x.raw::<T>(), x.shape, y.raw::<T>(), maps, fill);
     });
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! Slice: every so many elements between two bounds.
 
 use crate::case::{Case, ints, ramp};
-use crate::cpu::{Cpu, CpuCtx};
+use crate::cpu::{Cpu, CpuShapes, CpuStep};
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::operand::INTEGERS;
-use crate::strided::{StridedCopy, strides};
-use crate::{Kind, OnnxName, OpDef, OpError, Operand, for_size};
-use engine_format::{DType, Dim, Tensor};
+use crate::strided::{self, StridedCopy, strides};
+use crate::{Kind, OnnxName, OpDef, OpError, Operand};
+use engine_format::{Dim, Tensor};
 
 /// Slice.
 pub static SLICE: OpDef = OpDef {
@@ -25,7 +25,7 @@ pub static SLICE: OpDef = OpDef {
     outputs: &["output"],
     kind: Kind::Move,
     infer,
-    cpu: Cpu::kernel(cpu),
+    cpu: Cpu::Planned(cpu),
     gpu: Some(gpu),
     cases,
     ..OpDef::BASE
@@ -154,21 +154,13 @@ fn smaller(at: &Dim, last: &Dim) -> Dim {
     }
 }
 
-fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
-    let x = ctx.input(0);
-    let integers = |i: usize| {
-        ctx.opt_input(i).map(|t| match t.dtype {
-            DType::I32 => t.slice::<i32>().iter().map(|&v| i64::from(v)).collect(),
-            _ => t.slice::<i64>().to_vec(),
-        })
+fn cpu(shapes: &CpuShapes<'_>) -> Result<Box<dyn CpuStep>, OpError> {
+    let shape = &shapes.input(0).shape;
+    let (Some(starts), Some(ends)) = (shapes.ints(1), shapes.ints(2)) else {
+        return Err(OpError::new("the contents of starts and ends are not known"));
     };
-    let (starts, ends): (Vec<i64>, Vec<i64>) =
-        (integers(1).unwrap_or_default(), integers(2).unwrap_or_default());
-    let (axes, steps) = (integers(3), integers(4));
-    let taken = plan(x.shape, &starts, &ends, axes.as_deref(), steps.as_deref())?;
-    let copy = copy(x.shape, &taken);
-    for_size!(x.dtype, T => copy.run(x.raw::<T>(), ctx.output().raw::<T>()));
-    Ok(())
+    let (axes, steps) = (shapes.ints(3), shapes.ints(4));
+    strided::one(copy(shape, &plan(shape, &starts, &ends, axes.as_deref(), steps.as_deref())?))
 }
 
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {

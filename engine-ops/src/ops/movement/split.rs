@@ -2,11 +2,11 @@
 
 use crate::AttrsExt;
 use crate::case::{Case, ints, ramp};
-use crate::cpu::{Cpu, CpuCtx};
+use crate::cpu::{Cpu, CpuShapes, CpuStep};
 use crate::gpu::{Bind, GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError, axis};
-use crate::strided::{Loop, StridedCopy};
-use crate::{AttrDef, AttrKind, Default, Kind, OnnxName, OpDef, OpError, Operand, for_size};
+use crate::strided::{self, Loop, StridedCopy};
+use crate::{AttrDef, AttrKind, Default, Kind, OnnxName, OpDef, OpError, Operand};
 use engine_format::{Attr, Dim, Tensor};
 
 /// Split.
@@ -24,7 +24,7 @@ pub static SPLIT: OpDef = OpDef {
     variadic_output: true,
     kind: Kind::Move,
     infer,
-    cpu: Cpu::kernel(cpu),
+    cpu: Cpu::Planned(cpu),
     gpu: Some(gpu),
     cases,
     ..OpDef::BASE
@@ -133,18 +133,13 @@ fn pieces(
     sizes.into_iter().map(&mut next).collect()
 }
 
-fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
-    let x = ctx.input(0);
-    let at = axis(ctx.attrs.int("axis"), x.shape.len())?;
-    let given = ctx.opt_input(1).map(|s| s.slice::<i64>().to_vec());
-    let num_outputs = ctx.attrs.opt_int("num_outputs");
-    let pieces = pieces(x.shape[at], given, num_outputs, ctx.outputs.len());
-    for (y, (before, size)) in ctx.outputs.iter_mut().zip(pieces) {
-        let Some(y) = y else { continue };
-        let copy = piece(x.shape, at, before, size);
-        for_size!(x.dtype, T => copy.run(x.raw::<T>(), y.raw::<T>()));
-    }
-    Ok(())
+fn cpu(shapes: &CpuShapes<'_>) -> Result<Box<dyn CpuStep>, OpError> {
+    let x = shapes.input(0);
+    let at = axis(shapes.attrs.int("axis"), x.shape.len())?;
+    let num_outputs = shapes.attrs.opt_int("num_outputs");
+    let pieces = pieces(x.shape[at], shapes.ints(1), num_outputs, shapes.outputs.len());
+    let copy = |(i, (before, size))| (0, i, piece(&x.shape, at, before, size));
+    strided::copies(pieces.into_iter().enumerate().take(shapes.outputs.len()).map(copy).collect())
 }
 
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {

@@ -2,11 +2,11 @@
 
 use crate::AttrsExt;
 use crate::case::{Case, ramp};
-use crate::cpu::{Cpu, CpuCtx};
+use crate::cpu::Cpu;
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError, axis};
-use crate::strided::{StridedCopy, strides};
-use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, for_size};
+use crate::strided::{self, StridedCopy, strides};
+use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand};
 use engine_format::{Attr, Attrs, Tensor};
 
 /// Transpose.
@@ -19,7 +19,7 @@ pub static TRANSPOSE: OpDef = OpDef {
     outputs: &["transposed"],
     kind: Kind::Move,
     infer,
-    cpu: Cpu::kernel(cpu),
+    cpu: Cpu::Planned(|shapes| strided::one(plan(shapes.attrs, &shapes.input(0).shape)?)),
     gpu: Some(gpu),
     cases,
     ..OpDef::BASE
@@ -53,13 +53,6 @@ fn plan(attrs: &Attrs, shape: &[usize]) -> Result<StridedCopy, OpError> {
     let to: Vec<usize> = perm.iter().map(|&p| shape[p]).collect();
     let distances: Vec<isize> = perm.iter().map(|&p| from[p] as isize).collect();
     Ok(StridedCopy::gather(&to, 0, &distances))
-}
-
-fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
-    let x = ctx.input(0);
-    let copy = plan(ctx.attrs, x.shape)?;
-    for_size!(x.dtype, T => copy.run(x.raw::<T>(), ctx.output().raw::<T>()));
-    Ok(())
 }
 
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {

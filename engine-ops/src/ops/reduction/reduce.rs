@@ -3,7 +3,7 @@
 use crate::AttrsExt;
 use crate::case::{Case, ramp};
 use crate::convert::Calc;
-use crate::cpu::{Cpu, CpuCtx, CpuShapes};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep, planned};
 use crate::dtypes::{FLOATS, NUMBERS, ORDERED};
 use crate::fill::filled;
 use crate::float::Float;
@@ -59,7 +59,7 @@ macro_rules! reduction {
             onnx: &[OnnxName::since($name, $since)],
             inputs: &[Operand::data("data").of($op.types()), Operand::opt_shape("axes")],
             infer,
-            cpu: Cpu::Kernel { run: |ctx| run(ctx, $op), scratch },
+            cpu: Cpu::Planned(|shapes| step(shapes, $op)),
             gpu: Some(|ctx| gpu(ctx, $name, $op)),
             cases: || cases($op, $rows),
             ..ROW
@@ -131,29 +131,29 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     Ok(vec![Facts::new(dtype, shape.collect())])
 }
 
-fn scratch(shapes: &CpuShapes<'_>) -> usize {
-    match (&shapes.inputs[0], &shapes.outputs[0]) {
-        (Some(x), Some(y)) if !matches!(x.dtype, DType::F32 | DType::F64 | DType::I64) => {
-            calc_scratch::<i64>(x.len(), y.len())
-        }
-        _ => 0,
-    }
+fn step(shapes: &CpuShapes<'_>, op: Op) -> Result<Box<dyn CpuStep>, OpError> {
+    let (x, y) = (shapes.input(0), shapes.output());
+    let axes = shapes.ints(1);
+    let reduced = reduced_axes(shapes.attrs, axes.as_deref(), x.shape.len())?;
+    let reduction = Reduction::new(&x.shape, |a| reduced[a])?;
+    let scratch = match x.dtype {
+        DType::F32 | DType::F64 | DType::I64 => 0,
+        _ => calc_scratch::<i64>(x.len(), y.len()),
+    };
+    planned((op, reduction), scratch, run)
 }
 
-fn run(ctx: &mut CpuCtx<'_>, op: Op) -> Result<(), OpError> {
-    let axes = ctx.opt_input(1).map(|axes| axes.slice::<i64>());
-    let x = ctx.input(0);
-    let reduced = reduced_axes(ctx.attrs, axes, x.shape.len())?;
-    let plan = Reduction::new(x.shape, |a| reduced[a])?;
+fn run((op, plan): &(Op, Reduction), ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let (op, x) = (*op, ctx.input(0));
     let y = ctx.outputs[0].as_mut().expect("the first result is never omitted");
     let scratch = &mut *ctx.scratch;
     match x.dtype {
         DType::F32 | DType::F16 | DType::BF16 => {
-            in_calc::<f32>(x, y, scratch, |x, y| float(op, &plan, x, y))
+            in_calc::<f32>(x, y, scratch, |x, y| float(op, plan, x, y))
         }
-        DType::F64 => in_calc::<f64>(x, y, scratch, |x, y| float(op, &plan, x, y)),
-        DType::U64 => in_calc::<u64>(x, y, scratch, |x, y| whole(op, &plan, x, y, [0, u64::MAX])),
-        dtype => in_calc::<i64>(x, y, scratch, |x, y| whole(op, &plan, x, y, limits(dtype))),
+        DType::F64 => in_calc::<f64>(x, y, scratch, |x, y| float(op, plan, x, y)),
+        DType::U64 => in_calc::<u64>(x, y, scratch, |x, y| whole(op, plan, x, y, [0, u64::MAX])),
+        dtype => in_calc::<i64>(x, y, scratch, |x, y| whole(op, plan, x, y, limits(dtype))),
     }
 }
 

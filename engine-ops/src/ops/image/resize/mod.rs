@@ -5,7 +5,7 @@ mod gpu;
 mod sampling;
 
 use crate::AttrsExt;
-use crate::cpu::{Cpu, CpuCtx, CpuShapes, TensorRef};
+use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep, TensorRef, planned};
 use crate::dtypes::FLOATS;
 use crate::infer::{Facts, InferCtx, InferError, Known};
 use crate::operand::INTEGERS;
@@ -42,7 +42,7 @@ pub static RESIZE: OpDef = OpDef {
     ],
     kind: Kind::Compute,
     infer,
-    cpu: Cpu::Kernel { run: cpu, scratch },
+    cpu: Cpu::Planned(step),
     gpu: Some(gpu::program),
     tolerance: Tolerance::ELEMENTWISE,
     cases: cases::cases,
@@ -123,53 +123,73 @@ fn largest(from: &[usize], to: &[usize]) -> usize {
 }
 
 /// Two buffers of `f32` that passes read and write in turn; two more where operand and result are of other floats.
-fn scratch(shapes: &CpuShapes<'_>) -> usize {
-    let (Some(Some(x)), Some(Some(y))) = (shapes.inputs.first(), shapes.outputs.first()) else {
-        return 0;
-    };
-    let buffers = match (shapes.attrs.str("mode"), x.dtype) {
-        ("nearest", _) => 0,
-        (_, DType::F32) => 2,
-        _ => 4,
-    };
-    buffers * (largest(&x.shape, &y.shape) * size_of::<f32>()).next_multiple_of(8)
+/// How the CPU samples.
+enum Plan {
+    /// By axis of the result, the nearest elements; and what stands where there is none.
+    Nearest(Vec<Vec<Option<usize>>>, [u8; 8]),
+    /// Axis by axis, the last first; and what stands outside.
+    Mix(Vec<Along>, f32),
 }
 
-fn cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
-    let x = ctx.input(0);
-    let wishes = Wishes {
-        roi: given(ctx.opt_input(1)),
-        scales: given(ctx.opt_input(2)),
-        sizes: given(ctx.opt_input(3)),
-    };
-    let stretches = stretches(ctx.attrs, x.shape, &wishes)?;
-    let attrs = ctx.attrs;
-    let y = ctx.outputs[0].as_mut().expect("the first result is never omitted");
-    if y.bytes.is_empty() {
-        return Ok(());
-    }
+/// A mixture along one axis.
+struct Along {
+    stretch: Stretch,
+    table: Table,
+    /// Elements in front of the axis and behind it, the axes mixed before having their new sizes.
+    outer: usize,
+    inner: usize,
+}
+
+fn step(shapes: &CpuShapes<'_>) -> Result<Box<dyn CpuStep>, OpError> {
+    let (attrs, x, y) = (shapes.attrs, shapes.input(0), shapes.output());
+    let value = |i: usize| given(shapes.values.get(i)?.as_ref().map(TensorRef::from));
+    let wishes = Wishes { roi: value(1), scales: value(2), sizes: value(3) };
+    let stretches = stretches(attrs, &x.shape, &wishes)?;
     if attrs.str("mode") == "nearest" {
-        let maps: Vec<_> =
-            stretches.iter().map(|s| s.table(attrs).map(|t| t.start)).collect::<Result<_, _>>()?;
-        let fill = extrapolation(attrs, x.dtype)?;
-        for_size!(x.dtype, T => {
-            let fill = bytemuck::pod_read_unaligned::<T>(&fill[..size_of::<T>()]);
-            mapped::copy(x.raw::<T>(), x.shape, y.raw::<T>(), &maps, fill);
-        });
-        return Ok(());
+        let maps = stretches.iter().map(|s| s.table(attrs).map(|t| t.start));
+        let plan = Plan::Nearest(maps.collect::<Result<_, _>>()?, extrapolation(attrs, x.dtype)?);
+        return planned(plan, 0, run);
     }
+    let mut shape = x.shape.clone();
+    let mut axes = Vec::new();
+    for (at, stretch) in stretches.into_iter().enumerate().rev() {
+        if !stretch.is_identity(attrs) {
+            let (outer, inner) = around(&shape, at);
+            shape[at] = stretch.to;
+            axes.push(Along { table: stretch.table(attrs)?, stretch, outer, inner });
+        }
+    }
+    let buffers = if x.dtype == DType::F32 { 2 } else { 4 };
+    let buffer = (largest(&x.shape, &y.shape) * size_of::<f32>()).next_multiple_of(8);
+    planned(Plan::Mix(axes, attrs.float("extrapolation_value")), buffers * buffer, run)
+}
+
+fn run(plan: &Plan, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+    let x = ctx.input(0);
+    let y = ctx.outputs[0].as_mut().expect("the first result is never omitted");
+    let (axes, outside) = match plan {
+        Plan::Nearest(maps, fill) => {
+            for_size!(x.dtype, T => {
+                let fill = bytemuck::pod_read_unaligned::<T>(&fill[..size_of::<T>()]);
+                mapped::copy(x.raw::<T>(), x.shape, y.raw::<T>(), maps, fill);
+            });
+            return Ok(());
+        }
+        Plan::Mix(axes, outside) => (axes.as_slice(), *outside),
+    };
     let scratch: &mut [f32] = bytemuck::cast_slice_mut(ctx.scratch);
+    let mix = |x: &[f32], y: &mut [f32], scratch: &mut [f32]| mix(axes, outside, x, y, scratch);
     match x.dtype {
-        DType::F32 => mix(attrs, &stretches, x.slice::<f32>(), y.slice(), scratch),
-        DType::F16 => {
-            converted(attrs, &stretches, x.slice(), y.slice(), scratch, f16::to_f32, f16::from_f32)
-        }
+        DType::F32 => mix(x.slice::<f32>(), y.slice(), scratch),
+        DType::F16 => converted(mix, (x.slice(), y.slice()), scratch, f16::to_f32, f16::from_f32),
         DType::BF16 => {
-            let (x, y) = (x.slice(), y.slice());
-            converted(attrs, &stretches, x, y, scratch, bf16::to_f32, bf16::from_f32)
+            converted(mix, (x.slice(), y.slice()), scratch, bf16::to_f32, bf16::from_f32);
         }
-        other => Err(OpError::new(format!("operand X is {other}, expected f32, f16 or bf16"))),
+        other => {
+            return Err(OpError::new(format!("operand X is {other}, expected f32, f16 or bf16")));
+        }
     }
+    Ok(())
 }
 
 /// The extrapolation value in the operand's type, in front of zeros.
@@ -191,54 +211,37 @@ fn extrapolation(attrs: &Attrs, dtype: DType) -> Result<[u8; 8], OpError> {
 
 /// [`mix`] of floats that are `f32` in between.
 fn converted<T: Element>(
-    attrs: &Attrs,
-    stretches: &[Stretch],
-    x: &[T],
-    y: &mut [T],
+    mix: impl FnOnce(&[f32], &mut [f32], &mut [f32]),
+    (x, y): (&[T], &mut [T]),
     scratch: &mut [f32],
     load: impl Fn(T) -> f32,
     store: impl Fn(f32) -> T,
-) -> Result<(), OpError> {
+) {
     let (ends, between) = scratch.split_at_mut(scratch.len() / 2);
     let (from, to) = ends.split_at_mut(ends.len() / 2);
     let (from, to) = (&mut from[..x.len()], &mut to[..y.len()]);
     from.iter_mut().zip(x).for_each(|(to, &from)| *to = load(from));
-    mix(attrs, stretches, from, to, between)?;
+    mix(from, to, between);
     y.iter_mut().zip(to.iter()).for_each(|(to, &from)| *to = store(from));
-    Ok(())
 }
 
 /// Linear and cubic resizing, one axis after the other from the innermost on: from `x` through the halves of `scratch` in
 /// turn to `y`.
-fn mix(
-    attrs: &Attrs,
-    stretches: &[Stretch],
-    x: &[f32],
-    y: &mut [f32],
-    scratch: &mut [f32],
-) -> Result<(), OpError> {
-    let mut shape: Vec<usize> = stretches.iter().map(|s| s.from).collect();
-    let axes = stretches.iter().enumerate().rev().filter(|(_, s)| !s.is_identity(attrs));
-    let axes: Vec<_> = axes.collect();
+fn mix(axes: &[Along], outside: f32, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
     let Some(last) = axes.len().checked_sub(1) else {
         y.copy_from_slice(x);
-        return Ok(());
+        return;
     };
-    let outside = attrs.float("extrapolation_value");
     let (mut write, mut read) = scratch.split_at_mut(scratch.len() / 2);
-    for (i, &(at, stretch)) in axes.iter().enumerate() {
-        let table = stretch.table(attrs)?;
-        let (outer, inner) = around(&shape, at);
-        shape[at] = stretch.to;
+    for (i, Along { stretch, table, outer, inner }) in axes.iter().enumerate() {
         let from = if i == 0 { x } else { &*read };
         let to = if i == last { &mut *y } else { &mut write[..outer * stretch.to * inner] };
         match inner {
-            1 => along(&table, stretch, from, to, outside),
-            _ => across(&table, stretch, inner, from, to, outside),
+            1 => along(table, stretch, from, to, outside),
+            _ => across(table, stretch, *inner, from, to, outside),
         }
         std::mem::swap(&mut read, &mut write);
     }
-    Ok(())
 }
 
 /// Along the innermost axis, whose outputs have their own weights each.

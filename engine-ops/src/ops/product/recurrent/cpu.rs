@@ -3,7 +3,7 @@
 use super::activation::{Activation, Real, within};
 use super::layer::{B, Cell, INITIAL_C, INITIAL_H, LENS, Layer, P, R, W, X};
 use crate::OpError;
-use crate::cpu::{CpuCtx, CpuShapes, TensorMut};
+use crate::cpu::{CpuCtx, CpuShapes, CpuStep, TensorMut, planned};
 use crate::kernels::gemm::Gemm;
 use engine_format::DType;
 
@@ -25,15 +25,30 @@ impl Layer {
     }
 }
 
-pub(super) fn scratch(shapes: &CpuShapes<'_>, cell: Cell) -> usize {
-    let meta =
-        |i: usize| shapes.inputs[i].as_ref().expect("the table says this operand is required");
-    let Ok(layer) = Layer::new(cell, shapes.attrs, &meta(X).shape, &meta(R).shape) else {
-        return 0;
-    };
-    let own: usize = layer.buffers().iter().map(|n| n * meta(X).dtype.width()).sum();
+/// The step of a layer over operands of these shapes.
+pub(super) fn step(shapes: &CpuShapes<'_>, cell: Cell) -> Result<Box<dyn CpuStep>, OpError> {
+    let (x, r) = (shapes.input(X), shapes.input(R));
+    let layer = Layer::new(cell, shapes.attrs, &x.shape, &r.shape)?;
+    let own: usize = layer.buffers().iter().map(|n| n * x.dtype.width()).sum();
     let gemm = layer.over_inputs().scratch().max(layer.over_state(cell.gates()).scratch());
-    own.next_multiple_of(8) + gemm
+    let scratch = own.next_multiple_of(8) + gemm;
+    let run = match x.dtype {
+        DType::F64 => run_in::<f64>,
+        _ => run_in::<f32>,
+    };
+    planned(layer, scratch, run)
+}
+
+/// Steps of each sequence of a batch.
+struct Lengths<'a> {
+    given: Option<&'a [i32]>,
+    whole: usize,
+}
+
+impl Lengths<'_> {
+    fn of(&self, row: usize) -> usize {
+        self.given.map_or(self.whole, |given| given[row] as usize)
+    }
 }
 
 /// What one direction reads.
@@ -61,16 +76,8 @@ fn part<T>(all: Option<&[T]>, dir: usize, len: usize) -> &[T] {
     all.map_or(&[], |all| &all[dir * len..][..len])
 }
 
-pub(super) fn run(ctx: &mut CpuCtx<'_>, cell: Cell) -> Result<(), OpError> {
-    match ctx.input(X).dtype {
-        DType::F64 => run_in::<f64>(ctx, cell),
-        _ => run_in::<f32>(ctx, cell),
-    }
-}
-
-fn run_in<T: Real>(ctx: &mut CpuCtx<'_>, cell: Cell) -> Result<(), OpError> {
+fn run_in<T: Real>(layer: &Layer, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let (x, w, r) = (ctx.input(X), ctx.input(W), ctx.input(R));
-    let layer = Layer::new(cell, ctx.attrs, x.shape, r.shape)?;
     let (gates, hidden) = (layer.gates(), layer.hidden);
     let optional = |i: usize| ctx.opt_input(i).map(|t| t.slice::<T>());
     let (bias, peepholes) = (optional(B), optional(P));
@@ -108,13 +115,12 @@ fn run_in<T: Real>(ctx: &mut CpuCtx<'_>, cell: Cell) -> Result<(), OpError> {
 
 impl Layer {
     /// The length of every sequence.
-    fn lengths(&self, given: Option<&[i32]>) -> Result<Vec<usize>, OpError> {
-        let Some(given) = given else { return Ok(vec![self.seq; self.batch]) };
-        let check = |&n: &i32| match usize::try_from(n) {
-            Ok(n) if n <= self.seq => Ok(n),
-            _ => Err(OpError::new(format!("sequence length {n}, expected 0..={}", self.seq))),
-        };
-        given.iter().map(check).collect()
+    fn lengths<'a>(&self, given: Option<&'a [i32]>) -> Result<Lengths<'a>, OpError> {
+        let fits = |n: i32| usize::try_from(n).is_ok_and(|n| n <= self.seq);
+        match given.unwrap_or_default().iter().find(|&&n| !fits(n)) {
+            Some(n) => Err(OpError::new(format!("sequence length {n}, expected 0..={}", self.seq))),
+            None => Ok(Lengths { given, whole: self.seq }),
+        }
     }
 
     /// Sets the state to the initial one.
@@ -154,7 +160,7 @@ impl Layer {
         &self,
         dir: usize,
         step: usize,
-        lengths: &[usize],
+        lengths: &Lengths<'_>,
         weights: &Weights<'_, T>,
         state: &mut State<'_, T>,
         mut y: Option<&mut [T]>,
@@ -177,7 +183,7 @@ impl Layer {
         if late {
             // A GRU has no cell: the scaled state takes its place.
             state.c.fill(T::ZERO);
-            for (b, &length) in lengths.iter().enumerate() {
+            for (b, length) in (0..self.batch).map(|b| (b, lengths.of(b))) {
                 if let Some(t) = self.time(dir, step, length) {
                     let at = b * hidden..(b + 1) * hidden;
                     row(b, t).reset(&state.h[at.clone()], &mut state.c[at]);
@@ -187,7 +193,7 @@ impl Layer {
             let resets = &mut resets[..self.batch * hidden];
             T::multiply(self.over_state(1), state.c, r_h, resets, state.gemm);
         }
-        for (b, &length) in lengths.iter().enumerate() {
+        for (b, length) in (0..self.batch).map(|b| (b, lengths.of(b))) {
             let at = b * hidden..(b + 1) * hidden;
             let h = &mut state.h[at.clone()];
             let time = self.time(dir, step, length);
