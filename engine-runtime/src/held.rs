@@ -18,6 +18,7 @@ pub struct DeviceTensor(Held);
 #[derive(Clone, PartialEq)]
 pub(crate) enum Held {
     Host(Tensor),
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "without GPUs none lies there"))]
     Gpu(GpuTensor),
 }
 
