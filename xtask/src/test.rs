@@ -10,10 +10,12 @@ use std::process::{Command, Stdio};
 /// Runs the tests, all of them even if some fail, and names these at the end. Without any adapter the GPU tests are skipped by
 /// name, and `CI` makes that a failure.
 pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
+    // Asked for before anything is built: that may put another program in the place of this one, which is what is asked.
+    let environment = vulkan::environment(&root.join("target"));
     let mut tally = Tally { programs: programs(root, arguments)?, ..Tally::default() };
     let mut command = Command::new(env!("CARGO"));
     command.args(["test", "--workspace", "--no-fail-fast"]).args(arguments).current_dir(root);
-    match vulkan::environment(&root.join("target")) {
+    match environment {
         Ok(environment) => {
             command.envs(environment).env("REFIT_REQUIRE_GPU", "1");
         }

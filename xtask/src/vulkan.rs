@@ -44,7 +44,8 @@ fn sees_adapter(environment: &Environment) -> Result<bool> {
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .status()
-        .into_diagnostic()?;
+        .into_diagnostic()
+        .wrap_err("starting this program again, to see whether it finds an adapter")?;
     Ok(status.success())
 }
 
