@@ -222,6 +222,31 @@ fn views_of_another_shape_of_version_1_2() {
     assert_eq!(found, Tensor::from_slice(&[5, 3], &turned));
 }
 
+/// And weights whose names a model file has for something else.
+const CALCULATED: &str = "v1.3-calculated.engine";
+
+fn calculated() -> Engine {
+    let mut parts = sample::parts(EngineFlags::REFIT, 1);
+    parts.ignored.push("encoder.weight".to_owned());
+    parts.ignored.sort();
+    Engine::new(parts).unwrap()
+}
+
+#[test]
+fn calculated_names_of_version_1_3() {
+    let engine = read(CALCULATED);
+    assert_eq!(describe(&engine), describe(&calculated()));
+    assert_eq!(engine.serialize(SerializeFlags::INCLUDE_REFIT).unwrap(), file(CALCULATED));
+    let header = Header::parse(&file(CALCULATED)).unwrap();
+    assert_eq!((header.major, header.minor), (1, 3));
+    // A checkpoint calls the weight so.
+    let weight = Tensor::from_slice(&[5, 3], &[0.5f32; 15]);
+    let checkpoint = MapSource::from_iter([("encoder.weight".to_owned(), weight.clone())]);
+    let policy = FitPolicy { partial: true, ..FitPolicy::default() };
+    let filled = engine.fill(&checkpoint, policy).unwrap();
+    assert_eq!(filled.weight("encoder.weight").unwrap().tensor().unwrap(), weight);
+}
+
 #[test]
 fn an_old_stripped_file_is_filled() {
     for version in ["1.0", "1.1"] {
@@ -250,7 +275,13 @@ fn write_files_of_this_version() {
             write(name, bytes);
         }
     }
-    for (name, engine) in [(STRINGS, with_strings()), (BOUND, bound()), (RESHAPED, reshaped())] {
+    let alone = [
+        (STRINGS, with_strings()),
+        (BOUND, bound()),
+        (RESHAPED, reshaped()),
+        (CALCULATED, calculated()),
+    ];
+    for (name, engine) in alone {
         write(name, engine.serialize(SerializeFlags::INCLUDE_REFIT).unwrap());
     }
 }

@@ -337,6 +337,6 @@ pub fn has_word(file: &Path, word: &str) -> bool {
     }
     let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     let parsed = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-    let code = parsed.items.iter().filter(|item| !is_test(attributes(item)));
-    code.into_iter().any(|item| within(item.to_token_stream(), word))
+    let mut code = parsed.items.iter().filter(|item| !is_test(attributes(item)));
+    code.any(|item| within(item.to_token_stream(), word))
 }
