@@ -93,6 +93,26 @@ impl FormatError {
         self.inner.kind
     }
 
+    /// What went wrong, without the place and what was expected and found.
+    pub fn what(&self) -> &str {
+        &self.inner.what
+    }
+
+    /// Where: a field, a section, `offset 123`, a node path.
+    pub fn place(&self) -> Option<&str> {
+        self.inner.place.as_deref()
+    }
+
+    /// What was expected there.
+    pub fn expectation(&self) -> Option<&str> {
+        self.inner.expected.as_deref()
+    }
+
+    /// What was found there.
+    pub fn finding(&self) -> Option<&str> {
+        self.inner.found.as_deref()
+    }
+
     /// The weights the error is about, all of them.
     pub fn weight_names(&self) -> &[String] {
         &self.inner.names

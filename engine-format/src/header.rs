@@ -133,6 +133,9 @@ impl Header {
     /// The first bytes of every engine file.
     pub const MAGIC: [u8; 8] = MAGIC;
 
+    /// Major and minor number of the newest version of the format that this crate knows.
+    pub const NEWEST: (u16, u16) = (MAJOR, MINOR);
+
     /// Bytes that [`Header::parse`] needs: the prefix has this length in every version.
     pub const BYTES: usize = PREFIX;
 

@@ -84,6 +84,26 @@ impl OnnxError {
         self.inner.kind
     }
 
+    /// What went wrong, without the place and what was expected and found.
+    pub fn what(&self) -> &str {
+        &self.inner.what
+    }
+
+    /// The file.
+    pub fn file(&self) -> Option<&str> {
+        self.inner.file.as_deref()
+    }
+
+    /// What was expected there.
+    pub fn expectation(&self) -> Option<&str> {
+        self.inner.expected.as_deref()
+    }
+
+    /// What was found there.
+    pub fn finding(&self) -> Option<&str> {
+        self.inner.found.as_deref()
+    }
+
     /// Where in the file: a byte offset, a tensor's name, a node's path.
     pub fn place(&self) -> Option<&str> {
         self.inner.place.as_deref()

@@ -61,6 +61,19 @@ pub enum DeviceInfo {
     Gpu(AdapterSummary),
 }
 
+impl DeviceInfo {
+    /// What `auto` takes, if it opens.
+    pub fn auto() -> Self {
+        Self::first_of(gpu::adapters())
+    }
+
+    /// The first of the adapters, unless it is a software adapter, which is never what `auto` means: the CPU device is faster.
+    fn first_of(adapters: Vec<AdapterSummary>) -> Self {
+        let first = adapters.into_iter().next().filter(|adapter| !adapter.software);
+        first.map_or(Self::Cpu, Self::Gpu)
+    }
+}
+
 impl fmt::Display for DeviceInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -76,11 +89,13 @@ impl fmt::Display for Device {
     }
 }
 
-/// The first hardware GPU, opened, if there is one. A software adapter is never what `auto` means: the CPU device is faster.
+/// The first hardware GPU, opened, if there is one.
 fn hardware() -> Option<Result<GpuDevice, GpuError>> {
     // Hardware comes first in the list, so it has the first index whether or not software adapters count.
-    gpu::adapters().first().filter(|adapter| !adapter.software)?;
-    Some(GpuDevice::open(&GpuChoice::Index(0), GpuOptions::from_env()))
+    let found = DeviceInfo::first_of(gpu::adapters());
+    tracing::debug!(device = %found, "auto takes the first hardware GPU, else the CPU");
+    (found != DeviceInfo::Cpu)
+        .then(|| GpuDevice::open(&GpuChoice::Index(0), GpuOptions::from_env()))
 }
 
 /// There is no such device, or it does not open. Lists what was found.
@@ -95,6 +110,11 @@ impl DeviceError {
     /// What was asked for.
     pub fn asked(&self) -> &DeviceSelector {
         &self.asked
+    }
+
+    /// Why it was not opened.
+    pub fn cause(&self) -> &GpuError {
+        &self.cause
     }
 
     /// The devices there are.
@@ -289,6 +309,21 @@ impl Device {
 mod tests {
     use super::*;
     use crate::gpu::GpuErrorKind;
+
+    #[test]
+    fn auto_takes_hardware_alone() {
+        let adapter = |name: &str, software| AdapterSummary {
+            name: name.to_owned(),
+            backend: "vulkan".to_owned(),
+            software,
+            driver: String::new(),
+        };
+        let (gpu, lavapipe) = (adapter("Acme 9000", false), adapter("llvmpipe", true));
+        let found = DeviceInfo::first_of(vec![gpu.clone(), lavapipe.clone()]);
+        assert_eq!(found, DeviceInfo::Gpu(gpu));
+        assert_eq!(DeviceInfo::first_of(vec![lavapipe]), DeviceInfo::Cpu);
+        assert_eq!(DeviceInfo::first_of(Vec::new()), DeviceInfo::Cpu);
+    }
 
     #[test]
     fn a_gpu_that_does_not_open_is_passed_over_and_said() {

@@ -36,7 +36,7 @@ pub use module::{LiveModule, Module, PackedModule, Refitted, State};
 pub use options::{Progress, RefitOptions, RunOptions};
 pub use placement::{Obstacle, Placement};
 pub use profile::{Profile, StepTime};
-pub use threads::SpinPool;
+pub use threads::{SpinPool, default_threads};
 pub use value::{Inputs, Outputs, Value, Values};
 
 /// The examples of the README, compiled and run.

@@ -1,5 +1,6 @@
 //! A progress bar for work that takes over a second, on a terminal; none in a pipe.
 
+use crate::output::manner;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::OnceLock;
@@ -12,7 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Progress {
     what: &'static str,
     begun: Instant,
-    terminal: bool,
+    /// Whether somebody sees a bar, and wants one.
+    shown: bool,
     bar: OnceLock<ProgressBar>,
 }
 
@@ -22,14 +24,14 @@ impl Progress {
         Self {
             what,
             begun: Instant::now(),
-            terminal: std::io::stderr().is_terminal(),
+            shown: std::io::stderr().is_terminal() && !manner().no_progress && !manner().quiet,
             bar: OnceLock::new(),
         }
     }
 
     /// Shows how far the work is, once it has taken long enough to be worth a bar.
     pub fn update(&self, done: u64, total: u64) {
-        if !self.terminal || self.begun.elapsed() < PATIENCE {
+        if !self.shown || self.begun.elapsed() < PATIENCE {
             return;
         }
         let bar = self.bar.get_or_init(|| {

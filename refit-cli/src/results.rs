@@ -1,6 +1,6 @@
 //! Where results of a run are written: a folder of arrays, or one file.
 
-use crate::failure::{Context, Exit, Failure};
+use crate::failure::{Class, Context, Failure};
 use crate::output::remark;
 use engine_format::{Port, Tensor};
 use refit::{TensorFile, npy};
@@ -33,7 +33,7 @@ impl Destination {
                         path.display()
                     );
                     return Err(Failure::with_help(
-                        Exit::Usage,
+                        Class::Usage,
                         what,
                         "name a folder, or a .npz file",
                     ));
@@ -63,7 +63,7 @@ impl Destination {
                     }
                     let doing = || format!("writing {}", path.display());
                     let bytes = npy::encode(tensor)
-                        .map_err(|error| Failure::new(Exit::File, error).context(doing()))?;
+                        .map_err(|error| Failure::new(Class::Unsupported, error).context(doing()))?;
                     refit::write_file(&path, &bytes)?;
                     Ok((path, None))
                 };

@@ -1,61 +1,16 @@
 //! What the program leaves and says: results of a run, what a source did not have, errors in one piece.
 #![expect(clippy::unwrap_used, reason = "a test panics with the error")]
 
+mod common;
+
+use common::Folder;
 use engine_format::{
-    Block, Bytes, DType, Digest, Engine, EngineFlags, EngineParts, Form, Port, SerializeFlags,
-    Tensor, ValueId, Weight, WeightClass, WeightData,
+    Block, Bytes, DType, Digest, Engine, EngineFlags, EngineParts, Form, Port, Tensor, ValueId,
+    Weight, WeightClass, WeightData,
 };
 use refit::{TensorFile, npy, open_source};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_refit"));
-        command.args(arguments).current_dir(self.0.path()).output().unwrap()
-    }
-
-    /// Standard output and standard error of a run that succeeds.
-    fn ok(&self, arguments: &[&str]) -> (String, String) {
-        let output = self.run(arguments);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{arguments:?}: {said}");
-        (String::from_utf8(output.stdout).unwrap(), said)
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        serde_json::from_str(&self.ok(arguments).0).unwrap()
-    }
-
-    fn fails(&self, code: i32, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        said
-    }
-
-    fn save(&self, name: &str, engine: &Engine) {
-        std::fs::write(self.at(name), engine.serialize(SerializeFlags::default()).unwrap())
-            .unwrap();
-    }
-
-    fn write(&self, name: &str, tensors: &[(&str, Tensor)]) {
-        let tensors: Vec<_> = tensors.iter().map(|(n, t)| ((*n).to_owned(), t.clone())).collect();
-        let path = self.at(name);
-        TensorFile::of(&path).unwrap().write(&path, &tensors).unwrap();
-    }
-}
+use std::path::Path;
 
 /// An engine that gives its input back under each of these names.
 fn echo(dtype: DType, outputs: &[&str], weights: &[(&str, Tensor, WeightClass)]) -> Engine {

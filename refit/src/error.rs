@@ -37,16 +37,29 @@ pub struct RefitError {
 struct Inner {
     kind: RefitErrorKind,
     what: String,
+    /// The file.
     place: Option<String>,
+    /// Where in it.
+    part: Option<String>,
     expected: Option<String>,
     found: Option<String>,
+    names: Vec<String>,
     report: Option<FitReport>,
 }
 
 impl RefitError {
     pub(crate) fn new(kind: RefitErrorKind, what: impl Into<String>) -> Self {
         let what = what.into();
-        let inner = Inner { kind, what, place: None, expected: None, found: None, report: None };
+        let inner = Inner {
+            kind,
+            what,
+            place: None,
+            part: None,
+            expected: None,
+            found: None,
+            names: Vec::new(),
+            report: None,
+        };
         Self { inner: Box::new(inner) }
     }
 
@@ -77,6 +90,13 @@ impl RefitError {
         self
     }
 
+    /// Adds the weights that it is about.
+    #[must_use]
+    pub(crate) fn about(mut self, names: Vec<String>) -> Self {
+        self.inner.names = names;
+        self
+    }
+
     /// The class of the error.
     pub fn kind(&self) -> RefitErrorKind {
         self.inner.kind
@@ -92,6 +112,26 @@ impl RefitError {
         self.inner.place.as_deref()
     }
 
+    /// Where in the file: a section, a field, `offset 123`.
+    pub fn part(&self) -> Option<&str> {
+        self.inner.part.as_deref()
+    }
+
+    /// What was expected there.
+    pub fn expectation(&self) -> Option<&str> {
+        self.inner.expected.as_deref()
+    }
+
+    /// What was found there.
+    pub fn finding(&self) -> Option<&str> {
+        self.inner.found.as_deref()
+    }
+
+    /// The weights the error is about.
+    pub fn names(&self) -> &[String] {
+        &self.inner.names
+    }
+
     /// Everything that speaks against the weights, if they do not fit.
     pub fn report(&self) -> Option<&FitReport> {
         self.inner.report.as_ref()
@@ -100,16 +140,22 @@ impl RefitError {
 
 impl fmt::Display for RefitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind: _, what, place, expected, found, report } = &*self.inner;
+        let Inner { kind: _, what, place, part, expected, found, names, report } = &*self.inner;
         if let Some(place) = place {
             write!(f, "{place}: ")?;
         }
         f.write_str(what)?;
+        if let Some(part) = part {
+            write!(f, " at {part}")?;
+        }
         if let Some(expected) = expected {
             write!(f, ": expected {expected}")?;
         }
         if let Some(found) = found {
             write!(f, "{} found {found}", if expected.is_some() { "," } else { ":" })?;
+        }
+        if !names.is_empty() {
+            write!(f, ": {}", names.join(", "))?;
         }
         if let Some(report) = report {
             write!(f, ":\n{report}")?;
@@ -134,7 +180,13 @@ impl From<FormatErrorKind> for RefitErrorKind {
 
 impl From<FormatError> for RefitError {
     fn from(error: FormatError) -> Self {
-        Self::new(error.kind().into(), error.to_string())
+        let mut made = Self::new(error.kind().into(), error.what());
+        let of = |text: Option<&str>| text.map(str::to_owned);
+        made.inner.part = of(error.place());
+        made.inner.expected = of(error.expectation());
+        made.inner.found = of(error.finding());
+        made.inner.names = error.weight_names().to_vec();
+        made
     }
 }
 
@@ -171,6 +223,12 @@ impl From<OnnxError> for RefitError {
             OnnxErrorKind::Io => RefitErrorKind::Io,
             _ => RefitErrorKind::InvalidSource,
         };
-        Self::new(kind, error.to_string())
+        let mut made = Self::new(kind, error.what());
+        let of = |text: Option<&str>| text.map(str::to_owned);
+        made.inner.place = of(error.file());
+        made.inner.part = of(error.place());
+        made.inner.expected = of(error.expectation());
+        made.inner.found = of(error.finding());
+        made
     }
 }

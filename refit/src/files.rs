@@ -129,10 +129,9 @@ pub fn extract_file(
     let opened = open_engine(engine)?;
     let missing = opened.missing();
     if !missing.is_empty() {
-        return Err(RefitError::new(RefitErrorKind::MissingWeights, "the engine is stripped")
-            .at(engine.display())
-            .expected("the bytes of every weight")
-            .found(format_args!("none of {}", missing.join(", "))));
+        let what = "the engine is stripped; it does not hold the weights";
+        let error = RefitError::new(RefitErrorKind::MissingWeights, what).at(engine.display());
+        return Err(error.about(missing));
     }
     // Larger elements first keeps every tensor aligned without padding, which the format does not have.
     let mut weights: Vec<&Weight> = opened.parts().weights.iter().collect();

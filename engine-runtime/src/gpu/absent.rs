@@ -1,6 +1,6 @@
 //! What there is of GPUs in a program that is built without wgpu: the questions, and the answer no.
 
-use super::choice::{AdapterSummary, GpuChoice, GpuOptions};
+use super::choice::{AdapterDetails, AdapterSummary, GpuChoice, GpuOptions};
 use super::error::{GpuError, GpuErrorKind};
 use crate::backend::Constants;
 use crate::error::RunError;
@@ -17,6 +17,11 @@ pub enum GpuDevice {}
 
 /// Every adapter: none.
 pub fn adapters() -> Vec<AdapterSummary> {
+    Vec::new()
+}
+
+/// Every adapter with what kernels can have of it: none.
+pub fn adapter_details() -> Vec<AdapterDetails> {
     Vec::new()
 }
 

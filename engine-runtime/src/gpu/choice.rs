@@ -46,6 +46,62 @@ impl fmt::Display for AdapterSummary {
     }
 }
 
+/// What kind of device an adapter is, as its driver says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AdapterKind {
+    /// A GPU with memory of its own.
+    Discrete,
+    /// A GPU that shares the memory of the CPU.
+    Integrated,
+    /// A GPU of a virtual machine.
+    Virtual,
+    /// It computes on the CPU.
+    Software,
+    /// The driver does not say.
+    Other,
+}
+
+impl fmt::Display for AdapterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Discrete => "discrete",
+            Self::Integrated => "integrated",
+            Self::Virtual => "virtual",
+            Self::Software => "software",
+            Self::Other => "other",
+        })
+    }
+}
+
+/// An adapter with what kernels can have of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterDetails {
+    /// The adapter.
+    pub summary: AdapterSummary,
+    /// What kind of device it is.
+    pub kind: AdapterKind,
+    /// What it is asked for by; none if only its name does, as for a software adapter that does not count as a GPU
+    /// ([`SOFTWARE_GPU`]).
+    pub index: Option<usize>,
+    /// Whether shaders may calculate in 16-bit floats.
+    pub f16: bool,
+    /// The smallest and the largest number of invocations in a subgroup, where shaders may use subgroups.
+    pub subgroups: Option<(u32, u32)>,
+    /// Bytes of the largest buffer.
+    pub max_buffer: u64,
+    /// Bytes of the largest tensor that a kernel can bind.
+    pub max_binding: u64,
+    /// Storage buffers that a kernel can bind.
+    pub max_storage_buffers: u32,
+    /// Workgroups in one dimension.
+    pub max_workgroups: u32,
+    /// Invocations in a workgroup.
+    pub max_invocations: u32,
+    /// Bytes of memory that a workgroup shares.
+    pub workgroup_memory: u32,
+}
+
 /// How a GPU is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GpuOptions {

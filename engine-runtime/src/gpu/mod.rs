@@ -15,14 +15,14 @@ mod present;
 #[cfg(not(feature = "gpu"))]
 pub(crate) use absent::GpuTensor;
 #[cfg(not(feature = "gpu"))]
-pub use absent::{GpuDevice, adapters};
+pub use absent::{GpuDevice, adapter_details, adapters};
 #[cfg(feature = "gpu")]
 pub(crate) use present::GpuTensor;
 #[cfg(feature = "gpu")]
-pub use present::{GpuCounts, GpuDevice, adapters};
+pub use present::{GpuCounts, GpuDevice, adapter_details, adapters};
 
 pub use choice::{
-    AdapterSummary, GPU_BASELINE, GPU_CANDIDATES, GpuCandidates, GpuChoice, GpuOptions,
-    SOFTWARE_GPU,
+    AdapterDetails, AdapterKind, AdapterSummary, GPU_BASELINE, GPU_CANDIDATES, GpuCandidates,
+    GpuChoice, GpuOptions, SOFTWARE_GPU,
 };
 pub use error::{GpuError, GpuErrorKind};

@@ -9,9 +9,9 @@ pub use spin::SpinPool;
 use engine_ops::parallel::Pool;
 use std::sync::{Arc, OnceLock};
 
-/// How many threads runs have where nobody said: the number in the variable `REFIT_THREADS`, or one for each processor that
-/// this process may use.
-fn default_threads() -> usize {
+/// How many threads runs on the CPU have where nobody said: the number in the variable `REFIT_THREADS`, or one for each processor
+/// that this process may use.
+pub fn default_threads() -> usize {
     let said = std::env::var("REFIT_THREADS").ok().and_then(|text| text.trim().parse().ok());
     said.filter(|&n| n > 0)
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()))

@@ -1,9 +1,9 @@
 //! `refit bench`: times loading, refitting and running an engine.
 
-use super::{open_engine, open_on, open_weights, print_json, remark_fit};
+use super::{open_engine, open_on, open_weights, remark_fit, remark_on_cpu};
 use crate::args::{Bench, Weights};
 use crate::failure::Failure;
-use crate::output::say;
+use crate::output::{give, say};
 use engine_ops::cpu::TensorMeta;
 use engine_runtime::{LiveModule, Module, Profile, RunOptions, State, StepTime, Values};
 use engine_verify::inputs::run_seeded;
@@ -125,10 +125,12 @@ pub fn run(args: Bench) -> Result<(), Failure> {
         refit_ms,
         steps: steps.lock().unwrap_or_else(PoisonError::into_inner).lines(args.iterations),
     };
-    if args.json {
-        return print_json(&report);
-    }
-    for (name, value) in &inputs {
+    remark_on_cpu(&module);
+    give(&report, None, || print(&report, &inputs))
+}
+
+fn print(report: &Report, inputs: &Values) {
+    for (name, value) in inputs {
         say!("input {name}: seeded random {value}");
     }
     say!("device  {}", report.device);
@@ -145,7 +147,6 @@ pub fn run(args: Bench) -> Result<(), Failure> {
     for Line { mean_ms, min_ms, op, types, path } in &report.steps {
         say!("step    mean {mean_ms:>8.3} ms, min {min_ms:>8.3} ms  {op:<16} {types}  {path}");
     }
-    Ok(())
 }
 
 fn milliseconds(since: Instant) -> f64 {

@@ -1,12 +1,12 @@
 //! `refit build`: ONNX → engine.
 
-use super::{human, open_model, open_sources, print_json};
+use super::{WrittenReport, human, open_model, open_sources};
 use crate::args::{Build, Probes, RefitMode};
-use crate::failure::{Exit, Failure};
-use crate::output::{remark, to_stdout};
+use crate::failure::{Class, Failure};
+use crate::output::{give, manner, remark, to_stdout};
+use crate::progress::Progress;
 use engine_builder::{
-    BindMap, Binding, BindingReport, BuildError, BuildErrorKind, BuildOptions, build_bound,
-    build_with_report,
+    BindMap, Binding, BindingReport, BuildOptions, Note, Outcome, build_bound, build_with_report,
 };
 use engine_format::{SerializeFlags, WeightClass, WeightSource};
 use engine_verify::verify::with_probes;
@@ -18,7 +18,7 @@ pub fn run(args: Build) -> Result<(), Failure> {
     if args.strip && args.refit == RefitMode::None {
         let message = "--strip with --refit none: a frozen engine cannot leave its weights out";
         return Err(Failure::with_help(
-            Exit::Usage,
+            Class::Usage,
             message,
             "use --refit all or --refit identical",
         ));
@@ -27,7 +27,7 @@ pub fn run(args: Build) -> Result<(), Failure> {
         let message =
             "--probe with --strip: outputs tell of weights, so a stripped engine holds no probes";
         return Err(Failure::with_help(
-            Exit::Usage,
+            Class::Usage,
             message,
             "leave --strip away, or use --refit identical",
         ));
@@ -68,77 +68,106 @@ pub fn run(args: Build) -> Result<(), Failure> {
                 .map(|(engine, report, binding)| (engine, report, Some(binding)))
         }
     };
-    if let Some(binding) = built.as_ref().err().and_then(BuildError::binding).filter(|_| args.json)
-    {
-        print_json(&Open { binding })?;
-    }
-    let (engine, report, binding) = built
-        .map_err(|error| failure(&error).context(format!("building {}", args.model.display())))?;
-    if let Some(binding) = binding.as_ref().filter(|_| !args.json) {
+    let (engine, report, binding) = built.map_err(|error| {
+        let doing = format!("building {}", args.model.display());
+        let failure = Failure::from(&error).context(doing);
+        match error.binding() {
+            Some(binding) => failure.with_report(&Open { binding }),
+            None => failure,
+        }
+    })?;
+    if let Some(binding) = binding.as_ref().filter(|_| !manner().json) {
         remark!("{binding}");
     }
     for note in report.notes.iter().filter(|note| note.pass == "import") {
         remark!("{}: {}", note.node, note.text);
     }
-    if args.explain {
-        to_stdout(format_args!("{report}"));
-    }
     let engine = match args.probe {
         Some(Probes { count, seed }) => with_probes(engine, &model, &options, seed..seed + count)?,
         None => engine,
     };
+    let progress = Progress::new("writing");
+    let follow = |done, total| progress.update(done, total);
     let written = if args.strip {
-        refit::write_engine(&engine, SerializeFlags::EXCLUDE_WEIGHTS, &args.output, None)?
+        refit::write_engine(&engine, SerializeFlags::EXCLUDE_WEIGHTS, &args.output, Some(&follow))?
     } else if options.strip {
         let own = || -> BoxedSource {
             Box::new(OnnxSource::new(&model, args.model.display().to_string()))
         };
         let source = checkpoint.unwrap_or_else(own);
         let filling = FillOptions { allow_extra: true, ..FillOptions::default() };
-        refit::fill_engine(&engine, &*source, &args.output, filling, None)?.made
+        refit::fill_engine(&engine, &*source, &args.output, filling, Some(&follow))?.made
     } else {
-        refit::write_engine(&engine, SerializeFlags::default(), &args.output, None)?
+        refit::write_engine(&engine, SerializeFlags::default(), &args.output, Some(&follow))?
     };
+    drop(progress);
     let parts = engine.parts();
-    if args.json {
-        return print_json(&Report {
-            file: args.output.display().to_string(),
-            flags: written.flags.to_string(),
-            length: written.length,
-            weights: parts.weights.len(),
-            binding,
-        });
-    }
     let (weights, parameters): (Vec<_>, Vec<_>) =
         parts.weights.iter().partition(|weight| weight.class == WeightClass::Weight);
-    remark!(
-        "{}: {}, {} weights ({}), {} parameters, {} nodes in prepare, {} in execute, {}",
-        args.output.display(),
-        written.flags,
-        weights.len(),
-        human(weights.iter().map(|w| w.byte_len() as u64).sum()),
-        parameters.len(),
-        parts.prepare.nodes.len(),
-        parts.execute.nodes.len(),
-        human(written.length),
-    );
-    Ok(())
+    let out = Report {
+        written: WrittenReport::new(&args.output, &written),
+        weights: weights.len(),
+        parameters: parameters.len(),
+        prepare: parts.prepare.nodes.len(),
+        execute: parts.execute.nodes.len(),
+        notes: args.explain.then(|| report.notes.iter().map(Explained::from).collect()),
+        binding,
+    };
+    give(&out, None, || {
+        if args.explain {
+            to_stdout(format_args!("{report}"));
+        }
+        remark!(
+            "{}: {}, {} weights ({}), {} parameters, {} nodes in prepare, {} in execute, {}",
+            out.written.file,
+            written.flags,
+            out.weights,
+            human(weights.iter().map(|w| w.byte_len() as u64).sum()),
+            out.parameters,
+            out.prepare,
+            out.execute,
+            human(written.length),
+        );
+    })
 }
 
-/// What `--json` says.
+/// The object that `--json` prints.
 #[derive(Serialize)]
 struct Report {
-    file: String,
-    flags: String,
-    /// Bytes of the file.
-    length: u64,
-    /// Weights and parameters.
+    #[serde(flatten)]
+    written: WrittenReport,
     weights: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: usize,
+    /// Nodes of the two programs.
+    prepare: usize,
+    execute: usize,
+    /// What was bound to what; null without a checkpoint.
     binding: Option<BindingReport>,
+    /// What the passes did and did not do; null unless `--explain` was said.
+    notes: Option<Vec<Explained>>,
 }
 
-/// What `--json` says of a binding with open questions, beside the error.
+/// A note of a pass.
+#[derive(Serialize)]
+struct Explained {
+    pass: &'static str,
+    node: String,
+    done: bool,
+    text: String,
+}
+
+impl From<&Note> for Explained {
+    fn from(note: &Note) -> Self {
+        Self {
+            pass: note.pass,
+            node: note.node.clone(),
+            done: note.outcome == Outcome::Done,
+            text: note.text.clone(),
+        }
+    }
+}
+
+/// What it prints of a binding with open questions, beside the error.
 #[derive(Serialize)]
 struct Open<'a> {
     binding: &'a BindingReport,
@@ -147,19 +176,7 @@ struct Open<'a> {
 /// Reads what initializers are in the checkpoint.
 fn read_map(path: &Path) -> Result<BindMap, Failure> {
     let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Exit::File, format!("{}: {error}", path.display())))?;
+        .map_err(|error| Failure::new(Class::Io, format!("{}: {error}", path.display())))?;
     BindMap::parse(&text)
-        .map_err(|error| failure(&error).context(format!("reading {}", path.display())))
+        .map_err(|error| Failure::from(&error).context(format!("reading {}", path.display())))
 }
-
-fn failure(error: &BuildError) -> Failure {
-    match error.kind() {
-        BuildErrorKind::Options => Failure::new(Exit::Usage, error),
-        BuildErrorKind::Unbound => Failure::with_help(Exit::Weights, error, UNBOUND),
-        _ => Failure::new(Exit::File, error),
-    }
-}
-
-const UNBOUND: &str = "export the model in another way, prove what is no weight with a second export from other weights (--other), \
-                       or say what is what in a map (--bind MAP); without --weights the engine takes weights under the model's \
-                       names";

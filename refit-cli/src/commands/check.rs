@@ -1,9 +1,10 @@
 //! `refit check`: would these weights fit?
 
-use super::{open_engine, open_weights, print_json};
+use super::{open_engine, open_weights};
 use crate::args::{Check, RequiredWeights};
 use crate::failure::Failure;
-use crate::output::say;
+use crate::output::{give, say};
+use engine_format::FitError;
 use refit::FitSummary;
 
 pub fn run(args: Check) -> Result<(), Failure> {
@@ -11,17 +12,12 @@ pub fn run(args: Check) -> Result<(), Failure> {
     let source = open_weights(sources, changes, &|| open_engine(&args.file))?;
     let source = source.expect("the command line asks for at least one source");
     let fit = refit::check_file(&args.file, &*source, changes.allow_extra)?;
-    if args.json {
-        print_json(&FitSummary::from(&fit))?;
-    } else {
+    let failure = (!fit.is_fit()).then(|| FitError::Unfit(fit.clone()).into());
+    give(&FitSummary::from(&fit), failure, || {
         fit.misfits.iter().for_each(|misfit| say!("{misfit}"));
         fit.remarks().into_iter().for_each(|line| say!("{line}"));
         if fit.is_fit() {
             say!("fits: {} tensors are taken", fit.taken.len());
         }
-    }
-    if fit.is_fit() {
-        return Ok(());
-    }
-    Err(engine_format::FitError::Unfit(fit).into())
+    })
 }

@@ -1,25 +1,16 @@
 //! `refit diff`: compares two engines.
 
-use super::{open_engine, print_json};
+use super::open_engine;
 use crate::args::Diff;
-use crate::failure::{Exit, Failure};
-use crate::output::say;
+use crate::failure::{Class, Failure};
+use crate::output::{give, say};
 use refit::EngineDiff;
 
 pub fn run(args: Diff) -> Result<(), Failure> {
     let diff = refit::diff(&open_engine(&args.a)?, &open_engine(&args.b)?);
-    if args.json {
-        print_json(&diff)?;
-    } else {
-        print(&diff);
-    }
-    if diff.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Exit::Different,
-        format!("{} and {} differ", args.a.display(), args.b.display()),
-    ))
+    let what = format!("{} and {} differ", args.a.display(), args.b.display());
+    let failure = (!diff.is_empty()).then(|| Failure::new(Class::Different, what));
+    give(&diff, failure, || print(&diff))
 }
 
 fn print(diff: &EngineDiff) {

@@ -2,17 +2,25 @@
 
 use crate::args::Extract;
 use crate::failure::Failure;
-use crate::output::remark;
+use crate::output::{give, remark};
 use crate::progress::Progress;
+use serde::Serialize;
+
+/// The object that `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    file: String,
+    tensors: usize,
+}
 
 pub fn run(args: Extract) -> Result<(), Failure> {
     let progress = Progress::new("extracting");
-    let count = refit::extract_file(
+    let tensors = refit::extract_file(
         &args.file,
         &args.output,
         Some(&|done, total| progress.update(done, total)),
     )?;
     drop(progress);
-    remark!("{}: {count} tensors", args.output.display());
-    Ok(())
+    let report = Report { file: args.output.display().to_string(), tensors };
+    give(&report, None, || remark!("{}: {tensors} tensors", report.file))
 }

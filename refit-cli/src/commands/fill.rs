@@ -1,11 +1,10 @@
 //! `refit fill`: puts weights into an engine file.
 
-use super::verify::against_model;
-use super::{
-    open_device, open_engine, open_model, open_weights, print_json, remark_fit, report_written,
-};
+use super::verify::{Compared, against_model, differing, print};
+use super::{WrittenReport, open_device, open_engine, open_model, open_weights, remark_fit};
 use crate::args::{Fill, RequiredWeights};
-use crate::failure::{Context, Failure};
+use crate::failure::{Class, Context, Failure};
+use crate::output::give;
 use crate::progress::Progress;
 use engine_format::{EngineFlags, Filled, SerializeFlags, Spare, WeightSource, Written};
 use engine_runtime::{LiveModule, Module};
@@ -17,36 +16,41 @@ use std::path::Path;
 /// The object that `--json` prints.
 #[derive(Serialize)]
 struct Report {
-    flags: Vec<String>,
-    bytes: u64,
-    version: Option<String>,
+    #[serde(flatten)]
+    written: WrittenReport,
     fit: FitSummary,
+    /// How the outputs compare with the model's; empty unless that was asked for.
+    compared: Vec<Compared>,
+}
+
+/// What it prints of outputs that differ, beside the error.
+#[derive(Serialize)]
+struct Differing<'a> {
+    compared: &'a [Compared],
 }
 
 pub fn run(args: Fill) -> Result<(), Failure> {
     let RequiredWeights { sources, changes } = &args.weights;
     let source = open_weights(sources, changes, &|| open_engine(&args.file))?;
     let source = source.expect("the command line asks for at least one source");
-    let Filled { made, fit } = match &args.onnx {
+    let (Filled { made, fit }, compared) = match &args.onnx {
         Some(model) => verified(&args, &*source, model)?,
         None => {
             let options = FillOptions { freeze: args.freeze, allow_extra: changes.allow_extra };
             let progress = Progress::new("filling");
             let follow = |done, total| progress.update(done, total);
-            refit::fill_file(&args.file, &*source, &args.output, options, Some(&follow))?
+            let filled =
+                refit::fill_file(&args.file, &*source, &args.output, options, Some(&follow))?;
+            (filled, Vec::new())
         }
     };
-    if args.json {
-        return print_json(&Report {
-            flags: made.flags.flag_names(),
-            bytes: made.length,
-            version: made.version.map(|version| version.to_string()),
-            fit: FitSummary::from(&fit),
-        });
-    }
-    remark_fit(&fit);
-    report_written(&args.output, &made);
-    Ok(())
+    let written = WrittenReport::new(&args.output, &made);
+    let report = Report { written, fit: FitSummary::from(&fit), compared };
+    give(&report, None, || {
+        print(&report.compared);
+        remark_fit(&fit);
+        report.written.remark();
+    })
 }
 
 /// Fills in memory, holds the outputs against the model and writes the very weights that made them.
@@ -54,7 +58,7 @@ fn verified(
     args: &Fill,
     source: &dyn WeightSource,
     model: &Path,
-) -> Result<Filled<Written>, Failure> {
+) -> Result<(Filled<Written>, Vec<Compared>), Failure> {
     let model = open_model(model)?;
     let policy = args.weights.changes.policy();
     let before = open_engine(&args.file)?;
@@ -62,7 +66,12 @@ fn verified(
     let Filled { made, fit } = filled.doing(format!("filling {}", args.file.display()))?;
     let module = LiveModule::load(made, &open_device(&args.device)?)?;
     let refilled = Refilled { weights: source, before: &before };
-    against_model(&module, &model, Some(refilled), &args.file)?;
+    let compared = against_model(&module, &model, Some(refilled))?;
+    if let Some(count) = differing(&compared) {
+        let what = format!("{count} outputs of {} differ from the model's", args.file.display());
+        let failure = Failure::new(Class::Different, what);
+        give(&Differing { compared: &compared }, Some(failure), || print(&compared))?;
+    }
     let engine = module.engine();
     let mut wish = SerializeFlags::empty();
     wish.set(SerializeFlags::INCLUDE_REFIT, !args.freeze);
@@ -70,5 +79,5 @@ fn verified(
     let progress = Progress::new("writing");
     let follow = |done, total| progress.update(done, total);
     let made = refit::write_engine(&engine, wish, &args.output, Some(&follow))?;
-    Ok(Filled { made, fit })
+    Ok((Filled { made, fit }, compared))
 }

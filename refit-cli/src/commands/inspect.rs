@@ -1,9 +1,9 @@
 //! `refit inspect`: what an engine file holds.
 
-use super::{human, open_device, open_engine, operators, placement, print_json};
+use super::{human, open_device, open_engine, operators, placement};
 use crate::args::Inspect;
 use crate::failure::Failure;
-use crate::output::{say, to_stdout};
+use crate::output::{give, say, to_stdout};
 use engine_format::{Engine, Form, Header, Port};
 use refit::WeightSummary;
 use serde::Serialize;
@@ -44,14 +44,10 @@ pub fn run(args: Inspect) -> Result<(), Failure> {
     if let Some(selector) = &args.device {
         report.placement = Some(placement::report(engine, &open_device(selector)?)?);
     }
-    if args.json {
-        return print_json(&report);
-    }
-    match args.weights {
+    give(&report, None, || match args.weights {
         true => report.weights.iter().for_each(print_weight),
         false => print(&report),
-    }
-    Ok(())
+    })
 }
 
 fn report(engine: &Engine, header: &Header) -> Report {

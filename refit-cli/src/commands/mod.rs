@@ -1,11 +1,11 @@
 //! One file per command.
 
 use crate::args::{Changes, Command, OnDevice, Weights};
-use crate::failure::{Context, Exit, Failure};
-use crate::output::{remark, say};
+use crate::failure::{Context, Failure};
+use crate::output::remark;
 use engine_format::{Attr, Block, Engine, Filled, FitReport, Spare, WeightSource, Written};
 use engine_onnx::Model;
-use engine_runtime::{Device, DeviceSelector};
+use engine_runtime::{Device, DeviceSelector, Module};
 use refit::{BoxedSource, CastSource, EngineSource, Lora, LoraSource};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 mod bench;
 mod build;
 mod check;
+mod devices;
 mod diff;
 mod extract;
 mod fill;
@@ -22,6 +23,7 @@ mod placement;
 mod run;
 mod strip;
 mod verify;
+mod version;
 
 /// Runs a command.
 pub fn run(command: Command) -> Result<(), Failure> {
@@ -36,6 +38,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Verify(args) => verify::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Devices => devices::run(),
+        Command::Version => version::run(),
     }
 }
 
@@ -46,7 +50,7 @@ fn open_engine(path: &Path) -> Result<Engine, Failure> {
 
 /// Opens an ONNX file.
 fn open_model(path: &Path) -> Result<Model, Failure> {
-    Model::open(path).map_err(|error| Failure::new(Exit::File, error))
+    Ok(Model::open(path)?)
 }
 
 /// Opens the sources of one command as one; `None` if there are none.
@@ -124,13 +128,21 @@ fn open_on(on: &OnDevice) -> Result<Device, Failure> {
     })
 }
 
-/// Opens a device. That `auto` passes over a GPU which does not open is said.
+/// Opens a device. That `auto` passes over a GPU which does not open is a warning of the runtime.
 fn open_device(selector: &DeviceSelector) -> Result<Device, Failure> {
-    let device = Device::open(selector)?;
-    if let Some(error) = device.passed_over() {
-        remark!("the GPU does not open, the CPU is used: {error}");
+    Ok(Device::open(selector)?)
+}
+
+/// Says which nodes of what a module ran are not on the GPU that was opened.
+fn remark_on_cpu(module: &dyn Module) {
+    let mut on_cpu = BTreeMap::<String, usize>::new();
+    for line in module.placement().iter().filter(|line| line.obstacle.is_some()) {
+        *on_cpu.entry(line.op.to_owned()).or_default() += 1;
     }
-    Ok(device)
+    if module.device().is_gpu() && !on_cpu.is_empty() {
+        let counts = list(&on_cpu);
+        remark!("on the CPU: {counts}; refit inspect FILE --device D says why");
+    }
 }
 
 /// How often each operator stands in a block, nested blocks included.
@@ -154,19 +166,35 @@ fn list(counts: &BTreeMap<String, usize>) -> String {
     counts.iter().map(|(op, n)| format!("{op} ×{n}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Says what was written.
-fn report_written(path: &Path, written: &Written) {
-    let version = written
-        .version
-        .map_or_else(|| "no weights".to_owned(), |version| format!("weights {version}"));
-    remark!("{}: {}, {}, {version}", path.display(), written.flags, human(written.length));
+/// A file that was written: the object that `--json` prints, alone or as a part of one.
+#[derive(Serialize)]
+struct WrittenReport {
+    file: String,
+    flags: Vec<String>,
+    bytes: u64,
+    /// Version of its weights; null if it has none.
+    version: Option<String>,
 }
 
-/// Prints one JSON object.
-fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::new(Exit::File, e))?;
-    say!("{text}");
-    Ok(())
+impl WrittenReport {
+    fn new(path: &Path, written: &Written) -> Self {
+        Self {
+            file: path.display().to_string(),
+            flags: written.flags.flag_names(),
+            bytes: written.length,
+            version: written.version.map(|version| version.to_string()),
+        }
+    }
+
+    /// Says it in a line.
+    fn remark(&self) {
+        let Self { file, flags, bytes, version } = self;
+        let flags = if flags.is_empty() { "frozen".to_owned() } else { flags.join(", ") };
+        let version = version.as_deref();
+        let version =
+            version.map_or("no weights".to_owned(), |version| format!("weights {version}"));
+        remark!("{file}: {flags}, {}, {version}", human(*bytes));
+    }
 }
 
 /// `1234567` as `1.23 MB`.

@@ -1,9 +1,9 @@
 //! `refit run`: runs an engine once.
 
-use super::{human, open_filled, open_on, print_json};
+use super::{human, open_filled, open_on, remark_on_cpu};
 use crate::args::{Path as ModulePath, Run};
-use crate::failure::{Context, Exit, Failure};
-use crate::output::{remark, say};
+use crate::failure::{Class, Context, Failure};
+use crate::output::{give, remark, say};
 use crate::results::{Destination, Place, named_apart};
 use engine_format::{Bytes, Engine, Port, SerializeFlags, Tensor};
 use engine_runtime::{
@@ -61,6 +61,7 @@ pub fn run(args: Run) -> Result<(), Failure> {
     for name in &done.made {
         remark!("input {name:?} is not given: seeded random {}", done.inputs[name]);
     }
+    remark_on_cpu(&*module);
     let outputs = done.outputs;
     let tensors = module.outputs().iter().flat_map(|port| tensors_of(port, &outputs));
     let (names, tensors): (Vec<String>, Vec<&Tensor>) = tensors.unzip();
@@ -93,12 +94,7 @@ pub fn run(args: Run) -> Result<(), Failure> {
         fit: fit.as_ref().map(FitSummary::from),
         outputs: reported.collect(),
     };
-    if args.json {
-        print_json(&report)
-    } else {
-        print(&report);
-        Ok(())
-    }
+    give(&report, None, || print(&report))
 }
 
 /// The inputs that were given. A sequence is given element by element, in order.
@@ -112,7 +108,7 @@ fn given(ports: &[Port], files: &[(String, PathBuf)]) -> Result<Values, Failure>
             Some(Value::Sequence(elements)) => elements.push(tensor),
             Some(_) => {
                 let what = format!("input {name:?} is given twice, and is no sequence");
-                return Err(Failure::new(Exit::Usage, what));
+                return Err(Failure::new(Class::Usage, what));
             }
             None => {
                 let value = if sequence { Value::from(vec![tensor]) } else { tensor.into() };
@@ -163,7 +159,7 @@ fn read_tensor(name: &str, file: &Path, port: Option<&Port>) -> Result<Tensor, F
             Some(port) => npy::decode_as(&bytes, port.dtype),
             None => npy::decode(&bytes),
         };
-        return tensor.map_err(|error| Failure::new(Exit::File, error).context(doing()));
+        return tensor.map_err(|error| Failure::new(Class::InvalidFile, error).context(doing()));
     }
     let source = refit::open_source(file)?;
     let names = source.names();
@@ -172,14 +168,14 @@ fn read_tensor(name: &str, file: &Path, port: Option<&Port>) -> Result<Tensor, F
         _ => names.iter().find(|found| *found == name).map(String::as_str),
     };
     let tensor = found.map(|found| source.read(found)).transpose();
-    let tensor = tensor.map_err(|error| Failure::new(Exit::File, error))?.flatten();
+    let tensor = tensor.map_err(|error| Failure::new(Class::InvalidFile, error))?.flatten();
     tensor.ok_or_else(|| {
         let what = format!(
             "{} has several tensors, and none is called {name:?}: found {}",
             file.display(),
             names.join(", ")
         );
-        Failure::new(Exit::Usage, what)
+        Failure::new(Class::Usage, what)
     })
 }
 

@@ -1,8 +1,9 @@
 //! `refit strip`: leaves the refittable weights out.
 
-use super::report_written;
+use super::WrittenReport;
 use crate::args::Strip;
 use crate::failure::Failure;
+use crate::output::give;
 use crate::progress::Progress;
 
 pub fn run(args: Strip) -> Result<(), Failure> {
@@ -12,6 +13,7 @@ pub fn run(args: Strip) -> Result<(), Failure> {
         &args.output,
         Some(&|done, total| progress.update(done, total)),
     )?;
-    report_written(&args.output, &written);
-    Ok(())
+    drop(progress);
+    let report = WrittenReport::new(&args.output, &written);
+    give(&report, None, || report.remark())
 }

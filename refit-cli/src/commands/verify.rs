@@ -2,16 +2,43 @@
 
 use super::{filled, open_engine, open_model, open_on, open_weights};
 use crate::args::{Verify, Weights};
-use crate::failure::{Exit, Failure};
-use crate::output::say;
+use crate::failure::{Class, Failure};
+use crate::output::{give, say};
 use engine_format::WeightSource;
 use engine_onnx::Model;
 use engine_runtime::{LiveModule, Module, State};
-use engine_verify::verify::{Checked, Compared, Refilled, VerifyError, check_probes, verify};
+use engine_verify::verify::{self, Checked, Refilled, VerifyError, check_probes};
+use serde::Serialize;
 use std::path::Path;
 
 /// Seeds of the inputs that are compared.
 const SEEDS: [u64; 3] = [1, 2, 3];
+
+/// The object that `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    device: String,
+    /// `model` or `probes`.
+    against: &'static str,
+    compared: Vec<Compared>,
+}
+
+/// One output, held against what it should be.
+#[derive(Serialize)]
+pub(super) struct Compared {
+    /// The inputs: `seed 1`, `probe 0`.
+    of: String,
+    /// The output; null for a probe of other weights.
+    output: Option<String>,
+    /// Null if there is nothing to compare.
+    agrees: Option<bool>,
+    /// Largest absolute difference of an output that agrees.
+    max_abs: Option<f64>,
+    /// Largest relative one, among elements above the absolute tolerance.
+    max_rel: Option<f64>,
+    /// All of it, in words.
+    message: String,
+}
 
 pub fn run(args: Verify) -> Result<(), Failure> {
     let Weights { sources, changes } = &args.weights;
@@ -20,75 +47,93 @@ pub fn run(args: Verify) -> Result<(), Failure> {
     let source = source.as_deref().map(|s| s as &dyn WeightSource);
     let (engine, before) = (filled(&args.file, engine.clone(), source, changes)?.0, engine);
     let module = LiveModule::load(engine, &open_on(&args.device)?)?;
-    match &args.onnx {
+    let (against, whose, compared) = match &args.onnx {
         Some(model) => {
             let refilled = source.map(|weights| Refilled { weights, before: &before });
-            against_model(&module, &open_model(model)?, refilled, &args.file)
+            ("model", "the model's", against_model(&module, &open_model(model)?, refilled)?)
         }
-        None => against_probes(&module, &args.file),
-    }
+        None => ("probes", "its probes", against_probes(&module, &args.file)?),
+    };
+    let failure = differing(&compared).map(|count| {
+        let what = format!("{count} outputs of {} differ from {whose}", args.file.display());
+        Failure::new(Class::Different, what)
+    });
+    let report = Report { device: module.device().to_string(), against, compared };
+    give(&report, failure, || print(&report.compared))
 }
 
-/// Prints how the outputs of `module`, loaded from `file`, compare with those of the unoptimised graph of `model`.
-///
-/// # Errors
-/// `Different` if one does not agree.
+/// How the outputs of `module` compare with those of the unoptimised graph of `model`.
 pub(super) fn against_model(
     module: &dyn Module,
     model: &Model,
     refilled: Option<Refilled<'_>>,
-    file: &Path,
-) -> Result<(), Failure> {
-    let mut different = 0;
+) -> Result<Vec<Compared>, Failure> {
+    let mut compared = Vec::new();
     for seed in SEEDS {
-        different += report(&format!("seed {seed}"), verify(module, model, refilled, seed)?);
+        let outputs = verify::verify(module, model, refilled, seed)?;
+        compared.extend(outputs.into_iter().map(|output| one(format!("seed {seed}"), output)));
     }
-    if different > 0 {
-        let what = format!("{different} outputs of {} differ from the model's", file.display());
-        return Err(Failure::new(Exit::Different, what));
-    }
-    Ok(())
+    Ok(compared)
 }
 
-fn against_probes(module: &dyn Module, file: &Path) -> Result<(), Failure> {
+fn against_probes(module: &dyn Module, file: &Path) -> Result<Vec<Compared>, Failure> {
     if module.engine().probes().is_empty() {
         let what = format!("{} carries no probes to be held against", file.display());
         let help = "give the model (--onnx MODEL), or build the engine with --probe N; stripping drops probes";
-        return Err(Failure::with_help(Exit::Usage, what, help));
+        return Err(Failure::with_help(Class::Usage, what, help));
     }
-    let mut different = 0;
+    let mut compared = Vec::new();
     for (index, checked) in check_probes(module)?.into_iter().enumerate() {
+        let of = format!("probe {index}");
         match checked {
-            Checked::Compared(outputs) => different += report(&format!("probe {index}"), outputs),
+            Checked::Compared(outputs) => {
+                compared.extend(outputs.into_iter().map(|output| one(of.clone(), output)));
+            }
             Checked::NotApplicable(version) => {
                 let now = match module.state() {
                     State::Ready(version) => version.to_string(),
                     State::NeedsWeights(_) => "none".to_owned(),
                 };
-                say!("probe {index}: not applicable, it is of weights {version}, these are {now}");
+                let message =
+                    format!("not applicable, it is of weights {version}, these are {now}");
+                let (max_abs, max_rel) = (None, None);
+                compared.push(Compared {
+                    of,
+                    output: None,
+                    agrees: None,
+                    max_abs,
+                    max_rel,
+                    message,
+                });
             }
         }
     }
-    if different > 0 {
-        let what = format!("{different} outputs of {} differ from its probes", file.display());
-        return Err(Failure::new(Exit::Different, what));
-    }
-    Ok(())
+    Ok(compared)
 }
 
-/// Prints each comparison and gives back how many do not agree.
-fn report(what: &str, outputs: Vec<Compared>) -> usize {
-    let mut different = 0;
-    for Compared { output, result } in outputs {
-        match result {
-            Ok(agreement) => say!("{what}, {output}: agrees, {agreement}"),
-            Err(mismatch) => {
-                different += 1;
-                say!("{what}, {output}: DIFFERENT: {mismatch}");
-            }
+fn one(of: String, verify::Compared { output, result }: verify::Compared) -> Compared {
+    let (max_abs, max_rel) = result.as_ref().map(|far| (far.max_abs, far.max_rel)).ok().unzip();
+    let (agrees, message) = match result {
+        Ok(agreement) => (true, format!("agrees, {agreement}")),
+        Err(mismatch) => (false, format!("DIFFERENT: {mismatch}")),
+    };
+    Compared { of, output: Some(output), agrees: Some(agrees), max_abs, max_rel, message }
+}
+
+/// How many outputs do not agree, if one does not.
+pub(super) fn differing(compared: &[Compared]) -> Option<usize> {
+    let count = compared.iter().filter(|compared| compared.agrees == Some(false)).count();
+    (count > 0).then_some(count)
+}
+
+/// Prints each comparison in a line.
+pub(super) fn print(compared: &[Compared]) {
+    for Compared { of, output, message, .. } in compared {
+        match output {
+            Some(output) => say!("{of}, {output}: {message}"),
+            None => say!("{of}: {message}"),
         }
     }
-    different
 }
 
 impl From<VerifyError> for Failure {
@@ -98,9 +143,10 @@ impl From<VerifyError> for Failure {
             VerifyError::Fit(error) => error.into(),
             VerifyError::Load(error) => error.into(),
             VerifyError::Outputs { .. } | VerifyError::Differs { .. } => {
-                Self::new(Exit::Different, error)
+                Self::new(Class::Different, error)
             }
-            error => Self::new(Exit::File, error),
+            VerifyError::Build(ref built) => Self::from(built).message(error),
+            error => Self::new(Class::InvalidFile, error),
         }
     }
 }

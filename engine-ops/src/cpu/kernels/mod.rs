@@ -17,3 +17,8 @@ pub(crate) mod window;
 pub fn instruction_set() -> &'static str {
     instances::kernels().name
 }
+
+/// Names of all instruction sets that kernels have on this machine, the one that they use first.
+pub fn instruction_sets() -> Vec<&'static str> {
+    instances::available().into_iter().map(|kernels| kernels.name).collect()
+}

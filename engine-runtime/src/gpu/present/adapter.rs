@@ -1,9 +1,9 @@
 //! Which GPUs there are, and which one is taken.
 
-use crate::gpu::{AdapterSummary, GpuChoice, SOFTWARE_GPU};
+use crate::gpu::{AdapterDetails, AdapterKind, AdapterSummary, GpuChoice, SOFTWARE_GPU};
 use crate::gpu::{GpuError, GpuErrorKind};
 use std::sync::LazyLock;
-use wgpu::{Adapter, Backends, DeviceType, Instance, InstanceDescriptor, InstanceFlags};
+use wgpu::{Adapter, Backends, DeviceType, Features, Instance, InstanceDescriptor, InstanceFlags};
 
 impl AdapterSummary {
     pub(crate) fn of(info: &wgpu::AdapterInfo) -> Self {
@@ -35,6 +35,39 @@ static INSTANCE: LazyLock<Instance> = LazyLock::new(|| {
 /// Every adapter, those that are more likely to be fast first.
 pub fn adapters() -> Vec<AdapterSummary> {
     found().iter().map(|a| AdapterSummary::of(&a.get_info())).collect()
+}
+
+/// Every adapter with what kernels can have of it, in the order of [`adapters`].
+pub fn adapter_details() -> Vec<AdapterDetails> {
+    let found = found();
+    let all: Vec<AdapterSummary> =
+        found.iter().map(|a| AdapterSummary::of(&a.get_info())).collect();
+    let mut indices = 0..;
+    let details = found.iter().zip(all).map(|(adapter, summary)| {
+        let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+        let is_eligible = !summary.software || software_allowed();
+        let subgroups = (info.subgroup_min_size, info.subgroup_max_size);
+        AdapterDetails {
+            summary,
+            kind: match info.device_type {
+                DeviceType::DiscreteGpu => AdapterKind::Discrete,
+                DeviceType::IntegratedGpu => AdapterKind::Integrated,
+                DeviceType::VirtualGpu => AdapterKind::Virtual,
+                DeviceType::Cpu => AdapterKind::Software,
+                DeviceType::Other => AdapterKind::Other,
+            },
+            index: is_eligible.then(|| indices.next()).flatten(),
+            f16: features.contains(Features::SHADER_F16),
+            subgroups: features.contains(Features::SUBGROUP).then_some(subgroups),
+            max_buffer: limits.max_buffer_size,
+            max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            max_workgroups: limits.max_compute_workgroups_per_dimension,
+            max_invocations: limits.max_compute_invocations_per_workgroup,
+            workgroup_memory: limits.max_compute_workgroup_storage_size,
+        }
+    });
+    details.collect()
 }
 
 fn found() -> Vec<Adapter> {

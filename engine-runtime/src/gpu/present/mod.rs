@@ -24,7 +24,7 @@ mod staging;
 mod transfer;
 mod words;
 
-pub use adapter::adapters;
+pub use adapter::{adapter_details, adapters};
 pub use counts::GpuCounts;
 pub use device::GpuDevice;
 pub(crate) use held::GpuTensor;

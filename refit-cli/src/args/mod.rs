@@ -1,0 +1,129 @@
+//! The command line. Scripts depend on it.
+
+mod parse;
+mod shared;
+mod verbs;
+
+pub use parse::Probes;
+pub use shared::{Changes, OnDevice, RequiredWeights, Weights};
+pub use verbs::{
+    Bench, Build, Check, Diff, Extract, Fill, Inspect, Path, RefitMode, Run, Strip, Verify,
+};
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use engine_runtime::DeviceSelector;
+
+/// Compiles ONNX models to engines whose weights can be stripped out and refitted.
+#[derive(Debug, Parser)]
+#[command(name = "refit", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub manner: Manner,
+}
+
+/// How the program speaks, whatever it does.
+#[derive(Clone, Copy, Debug, Default, Args)]
+#[command(next_help_heading = "Output")]
+pub struct Manner {
+    /// One JSON object on standard output instead of text, after an error too; docs/JSON.md says what is in it.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say what is decided on the way; twice, in more detail.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// Say nothing beside the result but warnings and errors.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Colours in messages.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    /// No progress bars.
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// When there are colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// In a pipe too.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  compared, and different
+  2  wrong usage, or inputs that the engine does not take
+  3  unreadable or invalid file, or a model that cannot be compiled
+  4  weights missing or unfit
+  5  no such device, or it failed or has no memory left
+
+Environment:
+  REFIT_THREADS=N         threads of runs on the CPU
+  REFIT_SOFTWARE_GPU=1    software adapters such as lavapipe count as GPUs
+  REFIT_GPU_BASELINE=1    ask a GPU for no more than every WebGPU implementation has
+  REFIT_GPU_CANDIDATES=K  the kernel K where a GPU has a choice, or \"last\"
+  REFIT_LOG=FILTER        what is logged, as in \"engine_runtime=debug\", in place of -v
+  NO_COLOR=1              no colours";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compiles an ONNX model to an engine.
+    Build(Build),
+    /// Shows what an engine file holds.
+    Inspect(Inspect),
+    /// Leaves the refittable weights out of an engine.
+    Strip(Strip),
+    /// Puts weights into an engine, stripped or full.
+    Fill(Fill),
+    /// Says whether weights would fit an engine; writes nothing.
+    Check(Check),
+    /// Writes an engine's weights to a safetensors file.
+    Extract(Extract),
+    /// Runs an engine once.
+    Run(Run),
+    /// Holds an engine against the unoptimised graph of its model, or against its own probes.
+    Verify(Verify),
+    /// Compares two engines: weights, graph, flags.
+    Diff(Diff),
+    /// Times loading, refitting and running an engine.
+    Bench(Bench),
+    /// Lists the devices there are, and says which one `auto` takes.
+    Devices,
+    /// Says what this program is: for bug reports.
+    Version,
+}
+
+impl Command {
+    /// The device it opens or looks for, if it does.
+    pub fn device(&self) -> Option<&DeviceSelector> {
+        match self {
+            Self::Inspect(args) => args.device.as_ref(),
+            Self::Fill(args) => args.verify.then_some(&args.device),
+            Self::Run(args) => Some(&args.device.device),
+            Self::Verify(args) => Some(&args.device.device),
+            Self::Bench(args) => Some(&args.device.device),
+            Self::Devices => Some(&DeviceSelector::Auto),
+            Self::Build(_)
+            | Self::Strip(_)
+            | Self::Check(_)
+            | Self::Extract(_)
+            | Self::Diff(_)
+            | Self::Version => None,
+        }
+    }
+}
+
+/// The program's interface.
+pub fn command() -> clap::Command {
+    Cli::command()
+        .after_help(AFTER_HELP)
+        .mut_subcommands(|verb| verb.after_help("Exit codes and variables: refit --help"))
+}

@@ -1,0 +1,7 @@
+//! What each verb does, and what all of them have in common.
+#![expect(clippy::unwrap_used, reason = "a test panics with the error")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod manners;
