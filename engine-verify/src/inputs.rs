@@ -1,5 +1,6 @@
 //! Inputs made up from a seed, for runs that are about agreement and not about meaning.
 
+use crate::recipe::{Recipe, invalid};
 use engine_format::size::byte_len;
 use engine_format::{Bytes, DType, Dim, Port, Tensor};
 use engine_runtime::{
@@ -84,9 +85,21 @@ pub fn run_seeded_at(
     sizes: &Sizes,
     seed: u64,
 ) -> Result<SeededRun, RunError> {
+    run_made(module, given, &Recipe { seed, sizes: sizes.clone(), ..Recipe::default() })
+}
+
+/// As [`run_seeded`], with inputs that are made up as `recipe` says.
+///
+/// # Errors
+/// As [`run_seeded`], and `InvalidInputs` for what the inputs are not.
+pub fn run_made(
+    module: &dyn Module,
+    given: &Values,
+    recipe: &Recipe,
+) -> Result<SeededRun, RunError> {
     let mut first: Option<RunError> = None;
     for freedom in Freedom::ATTEMPTS {
-        let mut inputs = seeded(module.inputs(), given, sizes, freedom, seed)?;
+        let mut inputs = made(module.inputs(), given, recipe, freedom)?;
         let made: Vec<String> = inputs.keys().cloned().collect();
         inputs.extend(given.clone());
         let begun = Instant::now();
@@ -114,8 +127,17 @@ pub fn seeded(
     free: Freedom,
     seed: u64,
 ) -> Result<Values, RunError> {
-    let mut known = sizes.clone();
-    known.extend(sizes_of(ports, given));
+    made(ports, given, &Recipe { seed, sizes: sizes.clone(), ..Recipe::default() }, free)
+}
+
+/// As [`seeded`], by a recipe.
+fn made(
+    ports: &[Port],
+    given: &Values,
+    recipe: &Recipe,
+    free: Freedom,
+) -> Result<Values, RunError> {
+    let mut known = recipe.sizes_in(ports, given)?;
     // A symbol that is a first axis anywhere is a batch everywhere.
     let first_axes = ports.iter().filter_map(|port| port.shape.as_ref()?.first()?.as_symbol());
     for batch in first_axes {
@@ -131,8 +153,10 @@ pub fn seeded(
             _ if axis == 0 => 1,
             _ => free.size,
         };
-        let shape: Vec<usize> = dims.iter().enumerate().map(size).collect();
-        let name_seed = port.name.bytes().fold(seed, |h, b| mix(h ^ u64::from(b)));
+        let shape = recipe.shapes.get(&port.name).cloned();
+        let shape: Vec<usize> =
+            shape.unwrap_or_else(|| dims.iter().enumerate().map(size).collect());
+        let name_seed = port.name.bytes().fold(recipe.seed, |h, b| mix(h ^ u64::from(b)));
         let most = MemoryLimits::default().tensor;
         let fits = byte_len(port.dtype, &shape).is_some_and(|bytes| bytes as u64 <= most);
         if !fits {
@@ -142,10 +166,14 @@ pub fn seeded(
             );
             return Err(RunError::new(RunErrorKind::OutOfMemory, what));
         }
-        let tensor = |i: u64| random_below(port.dtype, &shape, name_seed ^ i, free.integers);
+        let fill = recipe.fills.get(&port.name).copied().unwrap_or_default();
+        let tensor = |i: u64| {
+            let made = fill.tensor(port.dtype, &shape, name_seed ^ i, free.integers);
+            made.map_err(|why| invalid(&port.name, &why))
+        };
         let value = match port.form.is_sequence() {
-            true => Value::Sequence((0..ELEMENTS).map(tensor).collect()),
-            false => Value::Tensor(tensor(0)),
+            true => Value::Sequence((0..ELEMENTS).map(tensor).collect::<Result<_, _>>()?),
+            false => Value::Tensor(tensor(0)?),
         };
         made.insert(port.name.clone(), value);
     }
@@ -169,23 +197,30 @@ pub fn random(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
     random_below(dtype, shape, seed, 10)
 }
 
-fn random_below(dtype: DType, shape: &[usize], seed: u64, integers: u8) -> Tensor {
+/// The next 64 random bits.
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mix(*state)
+}
+
+/// The next random number in −1…1, and 8 bits that have nothing to do with it. 24 bits make every float type's value exact or
+/// rounded once.
+pub(crate) fn unit_and_digit(state: &mut u64) -> (f32, u8) {
+    let bits = next(state);
+    ((bits >> 40) as f32 / (1u64 << 23) as f32 - 1.0, (bits >> 32) as u8)
+}
+
+pub(crate) fn random_below(dtype: DType, shape: &[usize], seed: u64, integers: u8) -> Tensor {
     let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(state)
-    };
     if dtype == DType::String {
         let words: Vec<String> =
-            (0..shape.iter().product()).map(|_| format!("{:x}", next() >> 40)).collect();
+            (0..shape.iter().product()).map(|_| format!("{:x}", next(&mut state) >> 40)).collect();
         return Tensor::from_strings(shape, &words);
     }
     let mut bytes = Vec::new();
     for _ in 0..shape.iter().product::<usize>() {
-        let bits = next();
-        // 24 bits make every float type's value exact or rounded once.
-        let unit = (bits >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
-        let digit = (bits >> 32) as u8 % integers;
+        let (unit, digit) = unit_and_digit(&mut state);
+        let digit = digit % integers;
         match dtype {
             DType::F32 => bytes.extend(unit.to_le_bytes()),
             DType::F64 => bytes.extend(f64::from(unit).to_le_bytes()),
@@ -212,6 +247,7 @@ fn mix(mut z: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::Fill;
     use engine_format::{Form, ValueId};
 
     const FREE: Freedom = Freedom::ATTEMPTS[0];
@@ -239,6 +275,42 @@ mod tests {
         let made = seeded(&ports, &given, &Sizes::new(), FREE, 1).unwrap();
         assert_eq!(made.keys().collect::<Vec<_>>(), ["mask"]);
         assert_eq!(made["mask"].tensors()[0].shape(), [2, 5, 3, 8]);
+    }
+
+    #[test]
+    fn a_recipe_decides_shapes_and_contents() {
+        let ports = [
+            port("x", &[Dim::symbol("batch"), Dim::from(3i64)]),
+            port("y", &[Dim::symbol("batch"), Dim::symbol("seq")]),
+        ];
+        let shapes = [("x".to_owned(), vec![4, 3])].into();
+        let fills = [("y".to_owned(), Fill::Constant(3.0))].into();
+        let recipe = Recipe { shapes, fills, ..Recipe::seeded(1) };
+        let inputs = made(&ports, &Values::new(), &recipe, FREE).unwrap();
+        assert_eq!(inputs["x"].tensors()[0].shape(), [4, 3]);
+        let y = &inputs["y"].tensors()[0];
+        assert_eq!((y.shape(), y.as_slice::<f32>().unwrap()), (&[4, 8][..], &[3.0; 32][..]));
+
+        let wrong = |shapes: &[(&str, &[usize])], given: &Values| {
+            let shapes = shapes.iter().map(|(name, dims)| ((*name).to_owned(), dims.to_vec()));
+            let recipe = Recipe { shapes: shapes.collect(), ..Recipe::seeded(1) };
+            let error = made(&ports, given, &recipe, FREE).unwrap_err();
+            assert_eq!(error.kind(), RunErrorKind::InvalidInputs);
+            error.to_string()
+        };
+        let none = Values::new();
+        let x = Values::from([("x".to_owned(), Tensor::zeros(DType::F32, &[2, 3]).into())]);
+        for (shapes, given, part) in [
+            (&[("x", &[4, 3][..]), ("y", &[5, 1])][..], &none, "batch has the size 4 elsewhere"),
+            (&[("x", &[4, 2])], &none, "expected [batch, 3], found [4, 2]"),
+            (&[("x", &[4])], &none, "another rank"),
+            (&[("z", &[4])], &none, "found x, y"),
+            (&[("x", &[2, 3])], &x, "given already"),
+            (&[("y", &[3, 3])], &x, "batch has the size 2 elsewhere"),
+        ] {
+            let said = wrong(shapes, given);
+            assert!(said.contains(part), "{said}");
+        }
     }
 
     #[test]

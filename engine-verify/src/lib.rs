@@ -5,4 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod inputs;
+mod recipe;
 pub mod verify;
+
+pub use recipe::{Fill, Recipe};

@@ -1,6 +1,7 @@
 //! An engine against the unoptimised graph of its model, and against the probes it carries.
 
-use crate::inputs::{all_tensors, run_seeded};
+use crate::inputs::{all_tensors, run_made, run_seeded};
+use crate::recipe::Recipe;
 use engine_builder::{BindMap, Binding, BuildError, BuildOptions, build, build_bound};
 use engine_format::{
     Alias, Digest, Engine, FitError, FitPolicy, FormatError, MapSource, Probe, SourceError, Tensor,
@@ -88,11 +89,38 @@ pub fn verify(
     refilled: Option<Refilled<'_>>,
     seed: u64,
 ) -> Result<Vec<Compared>, VerifyError> {
-    let reference = match refilled {
-        Some(refilled) => filled_reference(model, &module.engine(), refilled)?,
-        None => reference(model, &BuildOptions::default())?,
-    };
-    let run = run_seeded(&reference, &Values::new(), seed)?;
+    let reference = model_module(model, &module.engine(), refilled)?;
+    verify_on(module, &reference, &Values::new(), &Recipe::seeded(seed))
+}
+
+/// The unoptimised graph of `model` on the CPU, with its own weights or those of `refilled`, which fill `engine`: what an engine is
+/// held against.
+///
+/// # Errors
+/// If it does not build, fill or load.
+pub fn model_module(
+    model: &Model,
+    engine: &Engine,
+    refilled: Option<Refilled<'_>>,
+) -> Result<LiveModule, VerifyError> {
+    match refilled {
+        Some(refilled) => filled_reference(model, engine, refilled),
+        None => reference(model, &BuildOptions::default()),
+    }
+}
+
+/// Runs `reference` on the inputs that are given and those that `recipe` makes up, then `module` on the same, and compares every
+/// output.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_on(
+    module: &dyn Module,
+    reference: &dyn Module,
+    given: &Values,
+    recipe: &Recipe,
+) -> Result<Vec<Compared>, VerifyError> {
+    let run = run_made(reference, given, recipe)?;
     let found = module.run_with(&run.inputs, &RunOptions::default())?;
     compare_outputs(flat(found), flat(run.outputs))
 }

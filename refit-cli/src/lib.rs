@@ -16,6 +16,7 @@ mod commands;
 #[cfg(target_os = "linux")]
 mod display;
 mod failure;
+mod inputs;
 mod output;
 mod progress;
 mod results;

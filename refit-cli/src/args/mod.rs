@@ -4,8 +4,8 @@ mod parse;
 mod shared;
 mod verbs;
 
-pub use parse::Probes;
-pub use shared::{Changes, OnDevice, RequiredWeights, Weights};
+pub use parse::{Given, Probes};
+pub use shared::{Changes, Inputs, OnDevice, RequiredWeights, Weights};
 pub use verbs::{
     Bench, Build, Check, Diff, Extract, Fill, Inspect, Path, RefitMode, Run, Strip, Verify,
 };

@@ -1,6 +1,8 @@
 //! Values of arguments from their text.
 
-use std::path::PathBuf;
+use engine_verify::Fill;
+use refit::TensorFile;
+use std::path::{Path, PathBuf};
 
 /// How many probes to keep, and the seed of the first one's inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,9 +13,12 @@ pub struct Probes {
 
 pub fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let (name, dims) = text.rsplit_once('=').ok_or("expected NAME=1x3x224x224")?;
-    let dims: Result<Vec<usize>, _> =
-        dims.split('x').filter(|d| !d.is_empty()).map(str::parse).collect();
-    Ok((name.to_owned(), dims.map_err(|e| format!("a dimension is not a number: {e}"))?))
+    // A scalar has no dimensions.
+    let dims = if dims.is_empty() { Vec::new() } else { dims.split('x').collect() };
+    let number = |dim: &str| {
+        dim.parse().map_err(|error| format!("the dimension {dim:?} is not a number: {error}"))
+    };
+    Ok((name.to_owned(), dims.into_iter().map(number).collect::<Result<_, _>>()?))
 }
 
 /// Probes an engine may be asked for.
@@ -29,7 +34,57 @@ pub fn parse_probes(text: &str) -> Result<Probes, String> {
     Ok(Probes { count, seed })
 }
 
-pub fn parse_input(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, file) = text.split_once('=').ok_or("expected NAME=FILE")?;
-    Ok((name.to_owned(), file.into()))
+/// What is given for inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Given {
+    /// What an input is filled with.
+    Fill(String, Fill),
+    /// A file for one input.
+    File(String, PathBuf),
+    /// A file that has inputs by name.
+    All(PathBuf),
+}
+
+pub fn parse_given(text: &str) -> Result<Given, String> {
+    match text.split_once('=') {
+        Some((name, values)) => match values.parse() {
+            Ok(fill) => Ok(Given::Fill(name.to_owned(), fill)),
+            // What begins as a constant and is none is no file either.
+            Err(why) if values.starts_with("const:") => Err(why),
+            Err(_) => Ok(Given::File(name.to_owned(), values.into())),
+        },
+        None if TensorFile::of(Path::new(text)).is_some() => Ok(Given::All(text.into())),
+        None => Err("expected NAME=zeros|ones|rand|randn|const:NUMBER, NAME=FILE, or a .npz or .safetensors file".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_numbers_and_those_of_scalars_are_empty() {
+        assert_eq!(parse_shape("a=b=2x30"), Ok(("a=b".to_owned(), vec![2, 30])));
+        assert_eq!(parse_shape("x="), Ok(("x".to_owned(), vec![])));
+        for wrong in ["x", "x=2xx3", "x=x", "x=2x", "x=-1", "x=2,3"] {
+            assert!(parse_shape(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn inputs_are_fills_files_or_files_of_all() {
+        let name = || "x".to_owned();
+        for (text, given) in [
+            ("x=zeros", Given::Fill(name(), Fill::Constant(0.0))),
+            ("x=const:-1", Given::Fill(name(), Fill::Constant(-1.0))),
+            ("x=./zeros", Given::File(name(), "./zeros".into())),
+            ("x=a=b.npy", Given::File(name(), "a=b.npy".into())),
+            ("all.npz", Given::All("all.npz".into())),
+        ] {
+            assert_eq!(parse_given(text), Ok(given), "{text}");
+        }
+        for wrong in ["x", "x.npy", "x=const:one"] {
+            assert!(parse_given(wrong).is_err(), "{wrong}");
+        }
+    }
 }

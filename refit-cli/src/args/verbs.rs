@@ -1,7 +1,7 @@
 //! What each verb takes.
 
-use super::parse::{Probes, parse_input, parse_probes, parse_shape};
-use super::{OnDevice, RequiredWeights, Weights};
+use super::parse::{Probes, parse_probes, parse_shape};
+use super::{Inputs, OnDevice, RequiredWeights, Weights};
 use clap::{Args, ValueEnum};
 use engine_runtime::DeviceSelector;
 use std::path::PathBuf;
@@ -132,10 +132,8 @@ pub struct Run {
     pub file: PathBuf,
     #[command(flatten)]
     pub weights: Weights,
-    /// An input's values, for a sequence once for each element: a .npy file, or a .npz or .safetensors file with a tensor of that
-    /// name or with one alone. Inputs that are not given are filled with seeded random values.
-    #[arg(long, value_name = "NAME=FILE", value_parser = parse_input)]
-    pub input: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    pub inputs: Inputs,
     /// Folder that gets each output as NAME.npy, or a .safetensors or .npz file that gets all of them.
     #[arg(long, value_name = "DIR|FILE")]
     pub out: Option<PathBuf>,
@@ -165,6 +163,8 @@ pub struct Verify {
     #[command(flatten)]
     pub weights: Weights,
     #[command(flatten)]
+    pub inputs: Inputs,
+    #[command(flatten)]
     pub device: OnDevice,
 }
 
@@ -183,11 +183,28 @@ pub struct Bench {
     #[command(flatten)]
     pub weights: Weights,
     #[command(flatten)]
+    pub inputs: Inputs,
+    #[command(flatten)]
     pub device: OnDevice,
-    /// Timed runs, after warm-up.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    pub iterations: u32,
+    /// Runs before the timed ones, at least the first, which plans.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub warmup: u32,
+    /// Timed runs, 20 by default; with --duration at least so many.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub iterations: Option<u32>,
+    /// Goes on for so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pub duration: Option<f64>,
+    /// Threads that run the engine at once, on the same threads of the CPU (--threads).
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub parallel: u16,
     /// The time of each step too, on the CPU: mean and minimum of the timed runs.
     #[arg(long)]
     pub profile: bool,
+    /// Writes when each step ran to this file, as Chrome's trace viewer and Perfetto read it.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Writes when each timed run began and how long it took to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub save_times: Option<PathBuf>,
 }

@@ -4,10 +4,12 @@ use super::verify::{Compared, against_model, differing, print};
 use super::{WrittenReport, open_device, open_engine, open_model, open_weights, remark_fit};
 use crate::args::{Fill, RequiredWeights};
 use crate::failure::{Class, Context, Failure};
+use crate::inputs::Prepared;
 use crate::output::give;
 use crate::progress::Progress;
 use engine_format::{EngineFlags, Filled, SerializeFlags, Spare, WeightSource, Written};
-use engine_runtime::{LiveModule, Module};
+use engine_runtime::{LiveModule, Module, Values};
+use engine_verify::Recipe;
 use engine_verify::verify::Refilled;
 use refit::{FillOptions, FitSummary};
 use serde::Serialize;
@@ -66,7 +68,8 @@ fn verified(
     let Filled { made, fit } = filled.doing(format!("filling {}", args.file.display()))?;
     let module = LiveModule::load(made, &open_device(&args.device)?)?;
     let refilled = Refilled { weights: source, before: &before };
-    let compared = against_model(&module, &model, Some(refilled))?;
+    let inputs = Prepared { given: Values::new(), recipe: Recipe::seeded(1) };
+    let compared = against_model(&module, &model, Some(refilled), inputs)?;
     if let Some(count) = differing(&compared) {
         let what = format!("{count} outputs of {} differ from the model's", args.file.display());
         let failure = Failure::new(Class::Different, what);

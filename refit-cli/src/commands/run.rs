@@ -2,21 +2,19 @@
 
 use super::{human, open_filled, open_on, remark_on_cpu};
 use crate::args::{Path as ModulePath, Run};
-use crate::failure::{Class, Context, Failure};
+use crate::failure::{Context, Failure};
+use crate::inputs::prepare;
 use crate::output::{give, remark, say};
 use crate::results::{Destination, Place, named_apart};
-use engine_format::{Bytes, Engine, Port, SerializeFlags, Tensor};
+use engine_format::{Engine, Port, SerializeFlags, Tensor};
 use engine_runtime::{
     Device, LiveModule, Module, Outputs, PackedModule, RunOptions, Value, Values,
 };
-use engine_verify::inputs::run_seeded;
-use refit::{FitSummary, npy};
+use engine_verify::Fill;
+use engine_verify::inputs::run_made;
+use refit::FitSummary;
 use serde::Serialize;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-
-/// Seed of the inputs that are not given.
-const SEED: u64 = 1;
+use std::path::PathBuf;
 
 /// The object that `--json` prints.
 #[derive(Serialize)]
@@ -54,12 +52,18 @@ pub fn run(args: Run) -> Result<(), Failure> {
             .run_with(&Values::new(), &RunOptions::default())
             .doing(format!("running {}", args.file.display()))?;
     }
-    let inputs = given(module.inputs(), &args.input)?;
+    let prepared = prepare(module.inputs(), &args.inputs)?;
     // What cannot be written is known before anything is calculated.
     let out = args.out.as_deref().map(|out| Destination::new(out, module.outputs())).transpose()?;
-    let done = run_seeded(&*module, &inputs, SEED)?;
+    let done = run_made(&*module, &prepared.given, &prepared.recipe)?;
     for name in &done.made {
-        remark!("input {name:?} is not given: seeded random {}", done.inputs[name]);
+        let how = match prepared.recipe.fills.get(name) {
+            Some(Fill::Constant(value)) => format!("all {value}"),
+            Some(Fill::Normal) => format!("normal random of seed {}", args.inputs.seed),
+            Some(Fill::Uniform) => format!("random of seed {}", args.inputs.seed),
+            None => format!("not given, random of seed {}", args.inputs.seed),
+        };
+        remark!("input {name} {}: {how}", done.inputs[name]);
     }
     remark_on_cpu(&*module);
     let outputs = done.outputs;
@@ -97,28 +101,6 @@ pub fn run(args: Run) -> Result<(), Failure> {
     give(&report, None, || print(&report))
 }
 
-/// The inputs that were given. A sequence is given element by element, in order.
-fn given(ports: &[Port], files: &[(String, PathBuf)]) -> Result<Values, Failure> {
-    let mut inputs = Values::new();
-    for (name, file) in files {
-        let port = ports.iter().find(|port| port.name == *name);
-        let tensor = read_tensor(name, file, port)?;
-        let sequence = port.is_some_and(|port| port.form.is_sequence());
-        match inputs.get_mut(name) {
-            Some(Value::Sequence(elements)) => elements.push(tensor),
-            Some(_) => {
-                let what = format!("input {name:?} is given twice, and is no sequence");
-                return Err(Failure::new(Class::Usage, what));
-            }
-            None => {
-                let value = if sequence { Value::from(vec![tensor]) } else { tensor.into() };
-                inputs.insert(name.clone(), value);
-            }
-        }
-    }
-    Ok(inputs)
-}
-
 /// The tensors of an output by name: element 3 of a sequence is `NAME.3`, and of an absent value there is none.
 fn tensors_of<'a>(port: &Port, outputs: &'a Outputs) -> Vec<(String, &'a Tensor)> {
     if let Some(tensor) = outputs.tensors.get(&port.name) {
@@ -144,38 +126,6 @@ pub fn load(engine: Engine, device: &Device, path: ModulePath) -> Result<Box<dyn
             wish.set(SerializeFlags::EXCLUDE_WEIGHTS, !engine.is_full());
             Box::new(PackedModule::load(engine.serialize(wish)?.into(), device)?)
         }
-    })
-}
-
-/// The values of an input: a `.npy` file, or of a file of several tensors the one of the input's name, or the only one.
-fn read_tensor(name: &str, file: &Path, port: Option<&Port>) -> Result<Tensor, Failure> {
-    let doing = || format!("reading {}", file.display());
-    if refit::TensorFile::of(file).is_none() {
-        let mut bytes = Vec::new();
-        let opened = engine_onnx::open_regular(file);
-        opened.and_then(|mut file| file.read_to_end(&mut bytes)).doing(doing())?;
-        let bytes = Bytes::from(bytes);
-        let tensor = match port {
-            Some(port) => npy::decode_as(&bytes, port.dtype),
-            None => npy::decode(&bytes),
-        };
-        return tensor.map_err(|error| Failure::new(Class::InvalidFile, error).context(doing()));
-    }
-    let source = refit::open_source(file)?;
-    let names = source.names();
-    let found = match names.as_slice() {
-        [only] => Some(only.as_str()),
-        _ => names.iter().find(|found| *found == name).map(String::as_str),
-    };
-    let tensor = found.map(|found| source.read(found)).transpose();
-    let tensor = tensor.map_err(|error| Failure::new(Class::InvalidFile, error))?.flatten();
-    tensor.ok_or_else(|| {
-        let what = format!(
-            "{} has several tensors, and none is called {name:?}: found {}",
-            file.display(),
-            names.join(", ")
-        );
-        Failure::new(Class::Usage, what)
     })
 }
 

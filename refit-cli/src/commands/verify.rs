@@ -3,16 +3,19 @@
 use super::{filled, open_engine, open_model, open_on, open_weights};
 use crate::args::{Verify, Weights};
 use crate::failure::{Class, Failure};
+use crate::inputs::{Prepared, prepare};
 use crate::output::{give, say};
-use engine_format::WeightSource;
+use engine_format::{Port, WeightSource};
 use engine_onnx::Model;
 use engine_runtime::{LiveModule, Module, State};
-use engine_verify::verify::{self, Checked, Refilled, VerifyError, check_probes};
+use engine_verify::verify::{
+    self, Checked, Refilled, VerifyError, check_probes, model_module, verify_on,
+};
 use serde::Serialize;
 use std::path::Path;
 
-/// Seeds of the inputs that are compared.
-const SEEDS: [u64; 3] = [1, 2, 3];
+/// Runs with seeds one after the other that are compared.
+const RUNS: u64 = 3;
 
 /// The object that `--json` prints.
 #[derive(Serialize)]
@@ -47,10 +50,15 @@ pub fn run(args: Verify) -> Result<(), Failure> {
     let source = source.as_deref().map(|s| s as &dyn WeightSource);
     let (engine, before) = (filled(&args.file, engine.clone(), source, changes)?.0, engine);
     let module = LiveModule::load(engine, &open_on(&args.device)?)?;
+    let inputs = prepare(module.inputs(), &args.inputs)?;
     let (against, whose, compared) = match &args.onnx {
         Some(model) => {
             let refilled = source.map(|weights| Refilled { weights, before: &before });
-            ("model", "the model's", against_model(&module, &open_model(model)?, refilled)?)
+            ("model", "the model's", against_model(&module, &open_model(model)?, refilled, inputs)?)
+        }
+        None if !args.inputs.input.is_empty() || !args.inputs.shape.is_empty() => {
+            let what = "probes have inputs of their own";
+            return Err(Failure::with_help(Class::Usage, what, "give the model too: --onnx MODEL"));
         }
         None => ("probes", "its probes", against_probes(&module, &args.file)?),
     };
@@ -67,11 +75,21 @@ pub(super) fn against_model(
     module: &dyn Module,
     model: &Model,
     refilled: Option<Refilled<'_>>,
+    Prepared { given, mut recipe }: Prepared,
 ) -> Result<Vec<Compared>, Failure> {
+    let reference = model_module(model, &module.engine(), refilled)?;
+    // Where nothing is random one run says it all.
+    let is_random = |port: &Port| !given.contains_key(&port.name);
+    let runs = if module.inputs().iter().any(is_random) { RUNS } else { 1 };
     let mut compared = Vec::new();
-    for seed in SEEDS {
-        let outputs = verify::verify(module, model, refilled, seed)?;
-        compared.extend(outputs.into_iter().map(|output| one(format!("seed {seed}"), output)));
+    for _ in 0..runs {
+        let outputs = verify_on(module, &reference, &given, &recipe)?;
+        let of = match runs {
+            1 => "inputs".to_owned(),
+            _ => format!("seed {}", recipe.seed),
+        };
+        compared.extend(outputs.into_iter().map(|output| one(of.clone(), output)));
+        recipe.seed = recipe.seed.wrapping_add(1);
     }
     Ok(compared)
 }

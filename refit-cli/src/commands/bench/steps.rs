@@ -1,0 +1,126 @@
+//! The steps of timed runs: how long each took, and when.
+
+use engine_ops::cpu::TensorMeta;
+use engine_runtime::StepTime;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// The time of one step, and what it is.
+#[derive(Serialize)]
+pub struct Line {
+    pub mean_ms: f64,
+    pub min_ms: f64,
+    pub op: &'static str,
+    /// Types of the operands and the first result.
+    pub types: String,
+    pub path: String,
+}
+
+/// Events that a trace holds at most: a few hundred megabytes of text, which viewers still open.
+const MOST_EVENTS: usize = 1 << 20;
+
+/// Times of steps in the order in which they first ran, and when they ran if that is wanted.
+pub struct Steps {
+    begun: Instant,
+    at: HashMap<(&'static str, String, String), usize>,
+    sums: Vec<Sum>,
+    events: Option<Vec<Event>>,
+}
+
+struct Sum {
+    time: Duration,
+    least: Duration,
+    count: u32,
+}
+
+/// A step of a run, or the run itself.
+struct Event {
+    /// The step; none for a run.
+    step: Option<usize>,
+    thread: usize,
+    start: Duration,
+    time: Duration,
+}
+
+impl Steps {
+    /// No steps yet. Events are kept if there is to be a trace.
+    pub fn new(traced: bool) -> Self {
+        let (at, sums, events) = (HashMap::new(), Vec::new(), traced.then(Vec::new));
+        Self { begun: Instant::now(), at, sums, events }
+    }
+
+    /// A step that ended at `end`, of a run in a thread.
+    pub fn add(&mut self, thread: usize, end: Instant, step: &StepTime<'_>) {
+        let text = |meta: Option<&TensorMeta>| meta.map_or("–".to_owned(), TensorMeta::to_string);
+        let inputs: Vec<_> = step.inputs().map(text).collect();
+        let outputs: Vec<_> = step.outputs().map(text).collect();
+        let types = format!("{} → {}", inputs.join(" "), outputs.join(" "));
+        let next = self.sums.len();
+        let at = *self.at.entry((step.op, types, step.path.to_owned())).or_insert(next);
+        if at == next {
+            self.sums.push(Sum { time: Duration::ZERO, least: Duration::MAX, count: 0 });
+        }
+        let sum = &mut self.sums[at];
+        sum.time += step.time;
+        sum.least = sum.least.min(step.time);
+        sum.count += 1;
+        self.event(Some(at), thread, end, step.time);
+    }
+
+    /// A run that ended at `end`.
+    pub fn add_run(&mut self, thread: usize, end: Instant, time: Duration) {
+        self.event(None, thread, end, time);
+    }
+
+    fn event(&mut self, step: Option<usize>, thread: usize, end: Instant, time: Duration) {
+        let start = end.saturating_duration_since(self.begun).saturating_sub(time);
+        if let Some(events) = self.events.as_mut().filter(|events| events.len() < MOST_EVENTS) {
+            events.push(Event { step, thread, start, time });
+        }
+    }
+
+    /// The times of the steps, in order.
+    pub fn lines(&self) -> Vec<Line> {
+        let mut lines: Vec<_> = self.at.iter().collect();
+        lines.sort_by_key(|(_, at)| **at);
+        let line = |((op, types, path), at): (&(&'static str, String, String), &usize)| {
+            let Sum { time, least, count } = self.sums[*at];
+            Line {
+                mean_ms: time.as_secs_f64() * 1e3 / f64::from(count),
+                min_ms: least.as_secs_f64() * 1e3,
+                op,
+                types: types.clone(),
+                path: path.clone(),
+            }
+        };
+        lines.into_iter().map(line).collect()
+    }
+
+    /// What viewers of Chrome's traces read: complete events in microseconds, one row for each thread of runs.
+    pub fn trace(&self, device: &str) -> Value {
+        let lines = self.lines();
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        let event = |event: &Event| {
+            let (name, category, args) = match event.step.map(|at| &lines[at]) {
+                Some(line) => (line.op, "step", json!({ "node": line.path, "types": line.types })),
+                None => ("run", "run", json!({})),
+            };
+            json!({
+                "name": name,
+                "cat": category,
+                "ph": "X",
+                "ts": micros(event.start),
+                "dur": micros(event.time),
+                "pid": 1,
+                "tid": event.thread + 1,
+                "args": args,
+            })
+        };
+        let process =
+            json!({ "name": "process_name", "ph": "M", "pid": 1, "args": { "name": device } });
+        let events = self.events.iter().flatten().map(event);
+        json!({ "displayTimeUnit": "ms", "traceEvents": std::iter::once(process).chain(events).collect::<Vec<_>>() })
+    }
+}
