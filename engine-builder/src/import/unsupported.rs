@@ -1,6 +1,6 @@
 //! Finds every operator of a model that is not known here, before anything is imported.
 
-use super::adapters::{self, Adapter};
+use super::adapters;
 use engine_onnx::{AttrValue, Graph, Model, Node};
 use engine_ops::{OnnxName, TABLE};
 use std::collections::BTreeMap;
@@ -68,22 +68,16 @@ fn reason(node: &Node) -> Option<String> {
     if engine_ops::lookup_onnx(&node.domain, &node.op_type, node.opset).is_some() {
         return None;
     }
-    match adapters::find(&node.domain, &node.op_type, node.opset) {
-        Some(Adapter { needs, .. }) => {
-            let missing = |op: &&&str| !TABLE.iter().any(|def| def.name == **op);
-            let missing: Vec<&str> = needs.iter().filter(missing).copied().collect();
-            (!missing.is_empty()).then(|| format!(", needs {}", missing.join(", ")))
-        }
-        None => {
-            let known = |o: &&OnnxName| o.domain == node.domain && o.name == node.op_type;
-            let ranges: Vec<String> = TABLE
-                .iter()
-                .flat_map(|def| def.onnx)
-                .filter(known)
-                .map(|o| format!("{} to {}", o.since, o.until))
-                .collect();
-            let ranges = ranges.join(" and ");
-            Some(if ranges.is_empty() { String::new() } else { format!(", known {ranges}") })
-        }
+    if adapters::has(node) {
+        return None;
     }
+    let known = |o: &&OnnxName| o.domain == node.domain && o.name == node.op_type;
+    let ranges: Vec<String> = TABLE
+        .iter()
+        .flat_map(|def| def.onnx)
+        .filter(known)
+        .map(|o| format!("{} to {}", o.since, o.until))
+        .collect();
+    let ranges = ranges.join(" and ");
+    Some(if ranges.is_empty() { String::new() } else { format!(", known {ranges}") })
 }

@@ -6,61 +6,9 @@ use engine_format::{Attr, DType, Tensor, ValueId};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
-    row(
-        "Attention",
-        ALL,
-        &[
-            "Add",
-            "Cast",
-            "Concat",
-            "CumSum",
-            "Div",
-            "Equal",
-            "Expand",
-            "Less",
-            "LessOrEqual",
-            "MatMul",
-            "Mul",
-            "Pad",
-            "ReduceMax",
-            "Reshape",
-            "Shape",
-            "Softmax",
-            "Sub",
-            "Tanh",
-            "Transpose",
-            "Unsqueeze",
-            "Where",
-        ],
-        attention,
-    ),
-    Adapter {
-        domain: "ai.onnx.preview",
-        ..row(
-            "FlexAttention",
-            ALL,
-            &[
-                "Cast",
-                "Concat",
-                "Div",
-                "Expand",
-                "MatMul",
-                "Mul",
-                "Reshape",
-                "Shape",
-                "Softmax",
-                "Transpose",
-                "Unsqueeze",
-            ],
-            flex_attention,
-        )
-    },
-    row(
-        "CausalConvWithState",
-        ALL,
-        &["Concat", "Conv", "Mul", "Pad", "Sigmoid", "Slice"],
-        causal_conv,
-    ),
+    row("Attention", ALL, attention),
+    Adapter { domain: "ai.onnx.preview", ..row("FlexAttention", ALL, flex_attention) },
+    row("CausalConvWithState", ALL, causal_conv),
 ];
 
 /// (batch, length, heads·size) ↔ (batch, heads, length, size).

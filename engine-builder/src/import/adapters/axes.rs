@@ -5,21 +5,21 @@ use crate::import::call::{Call, Last};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
-    row("Squeeze", (1, 12), &["Squeeze"], axes_operand),
-    row("Unsqueeze", (1, 12), &["Unsqueeze"], axes_operand),
-    row("ReduceSum", (1, 12), &["ReduceSum"], axes_operand),
-    row("ReduceMean", (1, 17), &["ReduceMean"], axes_operand),
-    row("ReduceMax", (1, 17), &["ReduceMax"], axes_operand),
-    row("ReduceMin", (1, 17), &["ReduceMin"], axes_operand),
-    row("ReduceProd", (1, 17), &["ReduceProd"], axes_operand),
-    row("ReduceL1", (1, 17), &["ReduceL1"], axes_operand),
-    row("ReduceL2", (1, 17), &["ReduceL2"], axes_operand),
-    row("ReduceLogSum", (1, 17), &["ReduceLogSum"], axes_operand),
-    row("ReduceLogSumExp", (1, 17), &["ReduceLogSumExp"], axes_operand),
-    row("ReduceSumSquare", (1, 17), &["ReduceSumSquare"], axes_operand),
-    row("Slice", (1, 9), &["Slice"], slice),
-    row("Split", (1, 12), &["Split"], split),
-    row("TopK", (1, 9), &["TopK"], top_k),
+    row("Squeeze", (1, 12), axes_operand),
+    row("Unsqueeze", (1, 12), axes_operand),
+    row("ReduceSum", (1, 12), axes_operand),
+    row("ReduceMean", (1, 17), axes_operand),
+    row("ReduceMax", (1, 17), axes_operand),
+    row("ReduceMin", (1, 17), axes_operand),
+    row("ReduceProd", (1, 17), axes_operand),
+    row("ReduceL1", (1, 17), axes_operand),
+    row("ReduceL2", (1, 17), axes_operand),
+    row("ReduceLogSum", (1, 17), axes_operand),
+    row("ReduceLogSumExp", (1, 17), axes_operand),
+    row("ReduceSumSquare", (1, 17), axes_operand),
+    row("Slice", (1, 9), slice),
+    row("Split", (1, 12), split),
+    row("TopK", (1, 9), top_k),
 ];
 
 fn axes_operand(call: &mut Call<'_>) -> Result<Last, OpError> {

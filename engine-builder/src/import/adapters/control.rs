@@ -8,19 +8,9 @@ use engine_ops::control::Arity;
 use engine_ops::{OnnxName, OpError};
 
 pub(super) static ROWS: &[Adapter] = &[
-    row(
-        "Scan",
-        (8, 8),
-        &["Gather", "Loop", "Pad", "Reshape", "Scan", "Shape", "Slice", "Sub"],
-        batches,
-    ),
-    row(
-        "SequenceMap",
-        (17, OnnxName::LATEST),
-        &["Loop", "SequenceAt", "SequenceEmpty", "SequenceInsert", "SequenceLength"],
-        sequence_map,
-    ),
-    row("Optional", (15, OnnxName::LATEST), &["Optional"], optional),
+    row("Scan", (8, 8), batches),
+    row("SequenceMap", (17, OnnxName::LATEST), sequence_map),
+    row("Optional", (15, OnnxName::LATEST), optional),
 ];
 
 /// Until opset 9 the first axis of everything was a batch, the second of what is cut the one along which it was, and each sample

@@ -7,22 +7,7 @@ use engine_format::{Attr, DType, ValueId};
 use engine_ops::OpError;
 use engine_ops::equation::{Equation, Label};
 
-pub(super) static ROWS: &[Adapter] = &[row(
-    "Einsum",
-    (12, ALL.1),
-    &[
-        "Concat",
-        "Einsum",
-        "MatMul",
-        "Mul",
-        "ReduceSum",
-        "Reshape",
-        "Shape",
-        "Transpose",
-        "Unsqueeze",
-    ],
-    einsum,
-)];
+pub(super) static ROWS: &[Adapter] = &[row("Einsum", (12, ALL.1), einsum)];
 
 /// A value whose axes have labels.
 #[derive(Clone)]

@@ -13,18 +13,6 @@ pub(super) static ROWS: &[Adapter] = &[Adapter {
     op: "Gradient",
     since: 1,
     until: 1,
-    needs: &[
-        "Add",
-        "Div",
-        "Expand",
-        "Identity",
-        "Mul",
-        "Neg",
-        "ReduceSum",
-        "Reshape",
-        "Shape",
-        "Sub",
-    ],
     run: gradient,
 }];
 

@@ -6,29 +6,14 @@ use crate::import::call::{Call, Last};
 use engine_format::{Attr, DType, Dim, ValueId};
 use engine_ops::OpError;
 
-const CENTRED: &[&str] = &["Add", "Cast", "Expand", "LayerNormalization", "Mul", "Shape"];
-const NOT_CENTRED: &[&str] = &[
-    "Add",
-    "Cast",
-    "Expand",
-    "Mul",
-    "RMSNormalization",
-    "Reciprocal",
-    "ReduceMean",
-    "Shape",
-    "Sqrt",
-];
-
 pub(super) static ROWS: &[Adapter] = &[
-    row("LayerNormalization", ALL, CENTRED, |call| plain(call, "LayerNormalization")),
-    row("RMSNormalization", (23, ALL.1), NOT_CENTRED, |call| plain(call, "RMSNormalization")),
+    row("LayerNormalization", ALL, |call| plain(call, "LayerNormalization")),
+    row("RMSNormalization", (23, ALL.1), |call| plain(call, "RMSNormalization")),
     // ONNX Runtime wrote this one into ONNX's own domain before the standard had RMSNormalization.
-    row("SimplifiedLayerNormalization", ALL, NOT_CENTRED, |call| plain(call, "RMSNormalization")),
+    row("SimplifiedLayerNormalization", ALL, |call| plain(call, "RMSNormalization")),
     Adapter {
         domain: super::microsoft::DOMAIN,
-        ..row("SimplifiedLayerNormalization", (1, 1), NOT_CENTRED, |call| {
-            plain(call, "RMSNormalization")
-        })
+        ..row("SimplifiedLayerNormalization", (1, 1), |call| plain(call, "RMSNormalization"))
     },
 ];
 

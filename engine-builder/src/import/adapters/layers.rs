@@ -6,17 +6,12 @@ use engine_format::{Attr, DType, ValueId};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
-    row("AveragePool", (1, 6), &["AveragePool"], |call| same_without(call, &[])),
-    row("LpPool", (1, 1), &["Abs", "Cast", "LpPool", "Pow"], lp_pool),
-    row(
-        "GlobalLpPool",
-        ALL,
-        &["Abs", "Cast", "Pow", "ReduceL1", "ReduceL2", "ReduceSum"],
-        global_lp_pool,
-    ),
-    row("LSTM", (1, 6), &["LSTM"], |call| same_without(call, &["output_sequence"])),
-    row("GRU", (1, 6), &["GRU"], |call| same_without(call, &["output_sequence"])),
-    row("RNN", (1, 6), &["RNN"], |call| same_without(call, &["output_sequence"])),
+    row("AveragePool", (1, 6), |call| same_without(call, &[])),
+    row("LpPool", (1, 1), lp_pool),
+    row("GlobalLpPool", ALL, global_lp_pool),
+    row("LSTM", (1, 6), |call| same_without(call, &["output_sequence"])),
+    row("GRU", (1, 6), |call| same_without(call, &["output_sequence"])),
+    row("RNN", (1, 6), |call| same_without(call, &["output_sequence"])),
 ];
 
 /// The newest form without attributes that it dropped: whether a result is wanted follows from who reads it.

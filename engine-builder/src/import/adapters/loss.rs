@@ -6,29 +6,13 @@ use crate::import::call::{Call, Last};
 use engine_format::{Attr, DType, ValueId};
 use engine_ops::OpError;
 
-/// What both write beside `LogSoftmax`.
-const NEEDS: &[&str] = &[
-    "Cast",
-    "CumSum",
-    "Div",
-    "Equal",
-    "Expand",
-    "Mul",
-    "Neg",
-    "ReduceMean",
-    "ReduceSum",
-    "Shape",
-    "Unsqueeze",
-    "Where",
-];
-
 pub(super) static ROWS: &[Adapter] = &[
-    row("NegativeLogLikelihoodLoss", ALL, NEEDS, |call| {
+    row("NegativeLogLikelihoodLoss", ALL, |call| {
         let dtype = call.facts(call.input(0)?).dtype;
         let scores = call.widened(call.input(0)?)?;
         loss(call, scores, dtype)
     }),
-    row("SoftmaxCrossEntropyLoss", ALL, &["Cast", "LogSoftmax", "ReduceSum", "Where"], |call| {
+    row("SoftmaxCrossEntropyLoss", ALL, |call| {
         let dtype = call.facts(call.input(0)?).dtype;
         let scores = call.widened(call.input(0)?)?;
         let logs = call.emit("LogSoftmax", [scores], vec![("axis", Attr::Int(1))])?;

@@ -38,8 +38,6 @@ pub(super) struct Adapter {
     pub(super) since: i64,
     /// Last opset, inclusive.
     pub(super) until: i64,
-    /// Operators of the table that it writes; none if all it does is to say why it cannot.
-    pub(super) needs: &'static [&'static str],
     /// Writes all but the last node and gives that.
     pub(super) run: fn(&mut Call<'_>) -> Result<Last, OpError>,
 }
@@ -47,10 +45,9 @@ pub(super) struct Adapter {
 const fn row(
     op: &'static str,
     opsets: (i64, i64),
-    needs: &'static [&'static str],
     run: fn(&mut Call<'_>) -> Result<Last, OpError>,
 ) -> Adapter {
-    Adapter { domain: "", op, since: opsets.0, until: opsets.1, needs, run }
+    Adapter { domain: "", op, since: opsets.0, until: opsets.1, run }
 }
 
 /// Every opset that is known.
@@ -87,9 +84,9 @@ fn rows() -> impl Iterator<Item = &'static Adapter> {
     FAMILIES.iter().chain(ml::FAMILIES).copied().flatten()
 }
 
-/// Every row but those that only say why not: domain, operator, first and last opset.
+/// Every row: domain, operator, first and last opset.
 pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static str, i64, i64)> {
-    rows().filter(|row| !row.needs.is_empty()).map(|row| (row.domain, row.op, row.since, row.until))
+    rows().map(|row| (row.domain, row.op, row.since, row.until))
 }
 
 /// Whether there is a row for a node.

@@ -6,72 +6,22 @@ use engine_format::{Attr, ValueId};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
-    row(
-        "BatchNormalization",
-        ALL,
-        &[
-            "Add",
-            "BatchNormalization",
-            "Cast",
-            "Div",
-            "Mul",
-            "ReduceMean",
-            "Reshape",
-            "Sqrt",
-            "Sub",
-        ],
-        batch_normalization,
-    ),
-    row("InstanceNormalization", (1, 5), &["InstanceNormalization"], |call| {
+    row("BatchNormalization", ALL, batch_normalization),
+    row("InstanceNormalization", (1, 5), |call| {
         call.ignore("consumed_inputs");
         let inputs = call.inputs();
         call.same(inputs)
     }),
-    row(
-        "GroupNormalization",
-        (18, 20),
-        &["GroupNormalization", "Unsqueeze", "Expand", "Reshape"],
-        group_normalization,
-    ),
-    row(
-        "MeanVarianceNormalization",
-        ALL,
-        &["Add", "Cast", "Div", "Mul", "ReduceMean", "Sqrt", "Sub"],
-        mean_variance_normalization,
-    ),
-    row(
-        "LpNormalization",
-        ALL,
-        &["Abs", "Cast", "Div", "Equal", "Mul", "ReduceSum", "Sqrt", "Where"],
-        lp_normalization,
-    ),
-    row(
-        "Hardmax",
-        (13, ALL.1),
-        &["ArgMax", "Cast", "CumSum", "Equal", "Expand", "Shape", "Unsqueeze"],
-        |call| {
-            let (x, axis) = (call.input(0)?, call.int("axis", -1)?);
-            hardmax(call, x, axis)
-        },
-    ),
-    row(
-        "Hardmax",
-        (1, 12),
-        &[
-            "ArgMax",
-            "Cast",
-            "CumSum",
-            "Equal",
-            "Expand",
-            "Flatten",
-            "Reshape",
-            "Shape",
-            "Unsqueeze",
-        ],
-        |call| over_all_from_axis(call, |call, x| hardmax(call, x, -1)),
-    ),
-    row("Softmax", (1, 12), &["Softmax", "Flatten", "Shape", "Reshape"], flat_softmax),
-    row("LogSoftmax", (1, 12), &["LogSoftmax", "Flatten", "Shape", "Reshape"], flat_softmax),
+    row("GroupNormalization", (18, 20), group_normalization),
+    row("MeanVarianceNormalization", ALL, mean_variance_normalization),
+    row("LpNormalization", ALL, lp_normalization),
+    row("Hardmax", (13, ALL.1), |call| {
+        let (x, axis) = (call.input(0)?, call.int("axis", -1)?);
+        hardmax(call, x, axis)
+    }),
+    row("Hardmax", (1, 12), |call| over_all_from_axis(call, |call, x| hardmax(call, x, -1))),
+    row("Softmax", (1, 12), flat_softmax),
+    row("LogSoftmax", (1, 12), flat_softmax),
 ];
 
 /// Until opset 13 training was asked for by the number of results, and statistics could be per element.

@@ -7,49 +7,14 @@ use crate::import::call::{Call, Last};
 use engine_format::{Attr, DType, ValueId};
 use engine_ops::OpError;
 
-/// What quantisation is written in.
-pub(super) const QUANTIZE: &[&str] =
-    &["Add", "Cast", "Clip", "Div", "Expand", "Reshape", "Round", "Shape", "Slice", "Unsqueeze"];
-
-/// What its inverse is written in.
-pub(super) const DEQUANTIZE: &[&str] =
-    &["Cast", "Expand", "Mul", "Reshape", "Shape", "Slice", "Sub", "Unsqueeze"];
-
 pub(super) static ROWS: &[Adapter] = &[
-    row("QuantizeLinear", ALL, QUANTIZE, quantize),
-    row("DequantizeLinear", ALL, DEQUANTIZE, dequantize),
-    row(
-        "DynamicQuantizeLinear",
-        ALL,
-        &[
-            "Add",
-            "Cast",
-            "Clip",
-            "Div",
-            "Max",
-            "Min",
-            "Neg",
-            "ReduceMax",
-            "ReduceMin",
-            "Round",
-            "Sub",
-        ],
-        dynamic_quantize,
-    ),
-    row("MatMulInteger", ALL, &["Cast", "MatMul", "Sub", "Unsqueeze"], matmul_integer),
-    row("ConvInteger", ALL, &["Cast", "Conv", "Sub", "Unsqueeze"], conv_integer),
-    row(
-        "QLinearMatMul",
-        ALL,
-        &["Add", "Cast", "Clip", "Div", "MatMul", "Mul", "Round", "Sub"],
-        qlinear_matmul,
-    ),
-    row(
-        "QLinearConv",
-        ALL,
-        &["Add", "Cast", "Clip", "Conv", "Div", "Mul", "Round", "Sub", "Unsqueeze"],
-        qlinear_conv,
-    ),
+    row("QuantizeLinear", ALL, quantize),
+    row("DequantizeLinear", ALL, dequantize),
+    row("DynamicQuantizeLinear", ALL, dynamic_quantize),
+    row("MatMulInteger", ALL, matmul_integer),
+    row("ConvInteger", ALL, conv_integer),
+    row("QLinearMatMul", ALL, qlinear_matmul),
+    row("QLinearConv", ALL, qlinear_conv),
 ];
 
 /// Ends of an integer type that values are rounded into.

@@ -7,48 +7,13 @@ use engine_format::{Attr, DType, Tensor, ValueId};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
-    row("RandomUniform", ALL, &["RandomUniform"], |call| of_shape(call, "RandomUniform")),
-    row("RandomNormal", ALL, &["RandomNormal"], |call| of_shape(call, "RandomNormal")),
-    row("RandomUniformLike", ALL, &["RandomUniform", "Shape"], |call| like(call, "RandomUniform")),
-    row("RandomNormalLike", ALL, &["RandomNormal", "Shape"], |call| like(call, "RandomNormal")),
-    row("Bernoulli", ALL, &["Cast", "Less", "RandomUniform", "Shape"], bernoulli),
-    row(
-        "Multinomial",
-        ALL,
-        &[
-            "Cast",
-            "Concat",
-            "CumSum",
-            "GreaterOrEqual",
-            "Min",
-            "RandomUniform",
-            "ReduceSum",
-            "Shape",
-            "Softmax",
-            "Sub",
-            "Unsqueeze",
-        ],
-        multinomial,
-    ),
-    row(
-        "Dropout",
-        ALL,
-        &[
-            "Cast",
-            "Div",
-            "Expand",
-            "GreaterOrEqual",
-            "Identity",
-            "Mul",
-            "Not",
-            "Or",
-            "RandomUniform",
-            "Shape",
-            "Sub",
-            "Where",
-        ],
-        dropout,
-    ),
+    row("RandomUniform", ALL, |call| of_shape(call, "RandomUniform")),
+    row("RandomNormal", ALL, |call| of_shape(call, "RandomNormal")),
+    row("RandomUniformLike", ALL, |call| like(call, "RandomUniform")),
+    row("RandomNormalLike", ALL, |call| like(call, "RandomNormal")),
+    row("Bernoulli", ALL, bernoulli),
+    row("Multinomial", ALL, multinomial),
+    row("Dropout", ALL, dropout),
 ];
 
 /// The attribute `seed`, a float for all but Dropout, cut to a whole number as the reference implementation does.

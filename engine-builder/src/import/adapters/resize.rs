@@ -6,21 +6,21 @@ use engine_format::{Attr, Tensor, ValueId};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
-    row("Upsample", (1, 6), &["Resize"], |call| {
+    row("Upsample", (1, 6), |call| {
         let (height, width) = (call.float("height_scale", 1.0)?, call.float("width_scale", 1.0)?);
         let scales = call.literal(Tensor::from_slice(&[4], &[1.0, 1.0, height, width]));
         by_scales(call, scales)
     }),
-    row("Upsample", (7, 8), &["Resize"], |call| {
+    row("Upsample", (7, 8), |call| {
         let scales = call.required_floats("scales")?;
         let scales = call.literal(Tensor::from_slice(&[scales.len()], scales));
         by_scales(call, scales)
     }),
-    row("Upsample", (9, ALL.1), &["Resize"], |call| {
+    row("Upsample", (9, ALL.1), |call| {
         let scales = call.input(1)?;
         by_scales(call, scales)
     }),
-    row("Resize", (10, 10), &["Resize"], |call| {
+    row("Resize", (10, 10), |call| {
         let scales = call.input(1)?;
         by_scales(call, scales)
     }),

@@ -7,25 +7,9 @@ use crate::import::call::{Call, Last};
 use engine_format::{Attr, DType, Tensor, ValueId};
 use engine_ops::OpError;
 
-const NEEDS: &[&str] = &[
-    "Add",
-    "Cast",
-    "Concat",
-    "CumSum",
-    "Expand",
-    "Gather",
-    "Mul",
-    "Reshape",
-    "Shape",
-    "Slice",
-    "Sub",
-    "Transpose",
-    "Unsqueeze",
-];
-
 pub(super) static ROWS: &[Adapter] = &[
-    row("RotaryEmbedding", ALL, NEEDS, rotary_embedding),
-    Adapter { domain: DOMAIN, ..row("RotaryEmbedding", (1, 1), NEEDS, with_positions) },
+    row("RotaryEmbedding", ALL, rotary_embedding),
+    Adapter { domain: DOMAIN, ..row("RotaryEmbedding", (1, 1), with_positions) },
 ];
 
 /// x, cosines, sines, and positions if these are tables to look up.

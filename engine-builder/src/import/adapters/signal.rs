@@ -7,14 +7,11 @@ use engine_format::{DType, Tensor};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
-    row("DFT", (17, 19), &["DFT"], transform_along_attribute),
-    row("HannWindow", ALL, WINDOW_NEEDS, |call| window(call, &[0.5, -0.5])),
-    row("HammingWindow", ALL, WINDOW_NEEDS, |call| window(call, &[25.0 / 46.0, -21.0 / 46.0])),
-    row("BlackmanWindow", ALL, WINDOW_NEEDS, |call| window(call, &[0.42, -0.5, 0.08])),
+    row("DFT", (17, 19), transform_along_attribute),
+    row("HannWindow", ALL, |call| window(call, &[0.5, -0.5])),
+    row("HammingWindow", ALL, |call| window(call, &[25.0 / 46.0, -21.0 / 46.0])),
+    row("BlackmanWindow", ALL, |call| window(call, &[0.42, -0.5, 0.08])),
 ];
-
-const WINDOW_NEEDS: &[&str] =
-    &["Add", "Cast", "Cos", "CumSum", "Div", "Expand", "Mul", "Reshape", "Sub"];
 
 /// Until opset 19 the axis was an attribute.
 fn transform_along_attribute(call: &mut Call<'_>) -> Result<Last, OpError> {

@@ -7,13 +7,10 @@ use engine_ops::OpError;
 
 const DOMAIN: &str = "ai.onnx.preview.training";
 
-const NEEDS: &[&str] =
-    &["Add", "Cast", "Div", "Greater", "Identity", "Mul", "Pow", "Sqrt", "Sub", "Where"];
-
 pub(super) static ROWS: &[Adapter] = &[
-    Adapter { domain: DOMAIN, ..row("Momentum", ALL, NEEDS, momentum) },
-    Adapter { domain: DOMAIN, ..row("Adagrad", ALL, NEEDS, adagrad) },
-    Adapter { domain: DOMAIN, ..row("Adam", ALL, NEEDS, adam) },
+    Adapter { domain: DOMAIN, ..row("Momentum", ALL, momentum) },
+    Adapter { domain: DOMAIN, ..row("Adagrad", ALL, adagrad) },
+    Adapter { domain: DOMAIN, ..row("Adam", ALL, adam) },
 ];
 
 /// A step: its operands are the rate, the count of steps so far, and for each kind of state as many tensors as there are

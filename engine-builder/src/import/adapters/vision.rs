@@ -7,45 +7,11 @@ use engine_format::{Attr, DType, ValueId};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
-    row(
-        "CenterCropPad",
-        ALL,
-        &["Add", "Concat", "Div", "Gather", "Max", "Min", "Pad", "Shape", "Slice", "Sub"],
-        center_crop_pad,
-    ),
-    row(
-        "AffineGrid",
-        ALL,
-        &[
-            "Add",
-            "Cast",
-            "Concat",
-            "CumSum",
-            "Div",
-            "Expand",
-            "MatMul",
-            "Mul",
-            "Reshape",
-            "Slice",
-            "Sub",
-            "Transpose",
-            "Unsqueeze",
-        ],
-        affine_grid,
-    ),
-    row(
-        "LRN",
-        ALL,
-        &["Add", "AveragePool", "Div", "Mul", "Pow", "Squeeze", "Unsqueeze"],
-        local_response_normalization,
-    ),
-    row("RoiAlign", (10, 15), &["RoiAlign"], roi_align),
-    row(
-        "DeformConv",
-        ALL,
-        &["Add", "Concat", "DeformIm2Col", "MatMul", "Reshape", "Shape"],
-        deformable_convolution,
-    ),
+    row("CenterCropPad", ALL, center_crop_pad),
+    row("AffineGrid", ALL, affine_grid),
+    row("LRN", ALL, local_response_normalization),
+    row("RoiAlign", (10, 15), roi_align),
+    row("DeformConv", ALL, deformable_convolution),
 ];
 
 /// Until opset 15 corners were not moved by half a pixel.

@@ -7,13 +7,13 @@ use engine_format::{DType, ValueId};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
-    row("Col2Im", ALL, &["Cast", "Col2Im"], in_wider_type),
-    row("GridSample", ALL, &["Cast", "GridSample"], in_wider_type),
-    row("ReduceLogSumExp", (18, ALL.1), &["Cast", "ReduceLogSumExp"], in_wider_type),
-    row("Shrink", ALL, &["Cast", "Shrink"], in_wider_type),
-    row("GRU", (7, ALL.1), &["Cast", "GRU"], in_wider_type),
-    row("LSTM", (7, ALL.1), &["Cast", "LSTM"], in_wider_type),
-    row("RNN", (7, ALL.1), &["Cast", "RNN"], in_wider_type),
+    row("Col2Im", ALL, in_wider_type),
+    row("GridSample", ALL, in_wider_type),
+    row("ReduceLogSumExp", (18, ALL.1), in_wider_type),
+    row("Shrink", ALL, in_wider_type),
+    row("GRU", (7, ALL.1), in_wider_type),
+    row("LSTM", (7, ALL.1), in_wider_type),
+    row("RNN", (7, ALL.1), in_wider_type),
 ];
 
 /// The type that holds all of another one's numbers, if kernels calculate in it.

@@ -7,16 +7,16 @@ use engine_format::{Attr, ValueId};
 use engine_ops::OpError;
 
 pub(in crate::import::adapters) static ROWS: &[Adapter] = &[
-    row("Gelu", &["Gelu"], |call| gelu(call, "none")),
-    row("BiasGelu", &["Add", "Gelu"], |call| gelu(call, "none")),
-    row("FastGelu", &["Add", "Gelu"], |call| gelu(call, "tanh")),
-    row("QuickGelu", &["Swish"], |call| {
+    row("Gelu", |call| gelu(call, "none")),
+    row("BiasGelu", |call| gelu(call, "none")),
+    row("FastGelu", |call| gelu(call, "tanh")),
+    row("QuickGelu", |call| {
         let alpha = call.float("alpha", 1.702)?;
         call.finish("Swish", [call.input(0)?], vec![("alpha", Attr::Float(alpha))])
     }),
-    row("FusedMatMul", &["MatMul", "Mul", "Transpose"], fused_matmul),
-    row("FusedGemm", &["Gemm"], fused_gemm),
-    row("FusedConv", &["Add", "Clip", "Conv", "Mul"], fused_conv),
+    row("FusedMatMul", fused_matmul),
+    row("FusedGemm", fused_gemm),
+    row("FusedConv", fused_conv),
 ];
 
 /// Activations by the names that products have in an attribute, with the attributes of the operator of that name that a product gives as

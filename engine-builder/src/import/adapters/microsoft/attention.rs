@@ -15,42 +15,12 @@ use engine_format::{Attr, DType, Tensor, ValueId};
 use engine_ops::OpError;
 use half::f16;
 
-const NEEDS: &[&str] = &[
-    "Add",
-    "Cast",
-    "Concat",
-    "Cos",
-    "CumSum",
-    "Div",
-    "Equal",
-    "Expand",
-    "Gather",
-    "GatherElements",
-    "Greater",
-    "Less",
-    "LessOrEqual",
-    "MatMul",
-    "Max",
-    "Mul",
-    "Reshape",
-    "Shape",
-    "Sin",
-    "Slice",
-    "Softmax",
-    "Sub",
-    "Tanh",
-    "TensorScatter",
-    "Transpose",
-    "Unsqueeze",
-    "Where",
-];
-
 pub(in crate::import::adapters) static ROWS: &[Adapter] = &[
-    row("MultiHeadAttention", NEEDS, multi_head),
-    row("DecoderMaskedMultiHeadAttention", NEEDS, decoder_masked),
-    row("Attention", NEEDS, of_one_projection),
-    row("QAttention", NEEDS, of_one_quantised_projection),
-    row("GroupQueryAttention", NEEDS, group_query),
+    row("MultiHeadAttention", multi_head),
+    row("DecoderMaskedMultiHeadAttention", decoder_masked),
+    row("Attention", of_one_projection),
+    row("QAttention", of_one_quantised_projection),
+    row("GroupQueryAttention", group_query),
 ];
 
 /// Queries, keys and values as (batch, heads, length, size).

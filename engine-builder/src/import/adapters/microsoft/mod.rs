@@ -14,12 +14,8 @@ use engine_ops::OpError;
 /// The domain, whose operator set has one version.
 pub(super) const DOMAIN: &str = "com.microsoft";
 
-const fn row(
-    op: &'static str,
-    needs: &'static [&'static str],
-    run: fn(&mut Call<'_>) -> Result<Last, OpError>,
-) -> Adapter {
-    Adapter { domain: DOMAIN, op, since: 1, until: 1, needs, run }
+const fn row(op: &'static str, run: fn(&mut Call<'_>) -> Result<Last, OpError>) -> Adapter {
+    Adapter { domain: DOMAIN, op, since: 1, until: 1, run }
 }
 
 /// An error if the model gives an operand, or asks for a result, that is not taken.

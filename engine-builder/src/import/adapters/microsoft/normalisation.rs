@@ -8,44 +8,15 @@ use engine_format::{Attr, DType, Tensor, ValueId};
 use engine_ops::OpError;
 
 pub(in crate::import::adapters) static ROWS: &[Adapter] = &[
-    row("SkipLayerNormalization", &["Add", "Cast", "LayerNormalization"], |call| {
+    row("SkipLayerNormalization", |call| {
         let (beta, bias) = (call.opt(3), call.opt(4));
         skip(call, "LayerNormalization", beta, bias)
     }),
-    row(
-        "SkipSimplifiedLayerNormalization",
-        &[
-            "Add",
-            "Cast",
-            "Expand",
-            "Mul",
-            "RMSNormalization",
-            "Reciprocal",
-            "ReduceMean",
-            "Shape",
-            "Sqrt",
-        ],
-        |call| {
-            let bias = call.opt(3);
-            skip(call, "RMSNormalization", None, bias)
-        },
-    ),
-    row(
-        "EmbedLayerNormalization",
-        &[
-            "Add",
-            "Cast",
-            "CumSum",
-            "Equal",
-            "Expand",
-            "Gather",
-            "LayerNormalization",
-            "ReduceSum",
-            "Shape",
-            "Unsqueeze",
-        ],
-        embedding,
-    ),
+    row("SkipSimplifiedLayerNormalization", |call| {
+        let bias = call.opt(3);
+        skip(call, "RMSNormalization", None, bias)
+    }),
+    row("EmbedLayerNormalization", embedding),
 ];
 
 /// A normalisation of the sum of two operands and a bias; the sum is a result too.

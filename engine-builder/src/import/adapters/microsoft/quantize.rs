@@ -2,55 +2,34 @@
 
 use super::row;
 use crate::import::adapters::Adapter;
-use crate::import::adapters::quantize::{
-    DEQUANTIZE, QUANTIZE, centred, dequantize, quantize, rounded,
-};
+use crate::import::adapters::quantize::{centred, dequantize, quantize, rounded};
 use crate::import::call::{Call, Last};
 use engine_format::{Attr, DType, ValueId};
 use engine_ops::OpError;
 
-const ROUNDED: &[&str] = &["Add", "Cast", "Clip", "Div", "Mul", "Round", "Sub"];
-
 pub(in crate::import::adapters) static ROWS: &[Adapter] = &[
-    row(
-        "MatMulNBits",
-        &[
-            "Add",
-            "BitShift",
-            "BitwiseAnd",
-            "Cast",
-            "Concat",
-            "MatMul",
-            "Mul",
-            "Reshape",
-            "Slice",
-            "Sub",
-            "Transpose",
-            "Unsqueeze",
-        ],
-        matmul_of_bits,
-    ),
-    row("QuantizeLinear", QUANTIZE, quantize),
-    row("DequantizeLinear", DEQUANTIZE, dequantize),
-    row("QLinearAdd", ROUNDED, |call| between_roundings(call, "Add")),
-    row("QLinearMul", ROUNDED, |call| between_roundings(call, "Mul")),
-    row("QLinearSigmoid", ROUNDED, |call| {
+    row("MatMulNBits", matmul_of_bits),
+    row("QuantizeLinear", quantize),
+    row("DequantizeLinear", dequantize),
+    row("QLinearAdd", |call| between_roundings(call, "Add")),
+    row("QLinearMul", |call| between_roundings(call, "Mul")),
+    row("QLinearSigmoid", |call| {
         let x = call.input(0)?;
         let x = real(call, x, 1)?;
         let y = call.emit("Sigmoid", [x], vec![])?;
         finish(call, y, 3)
     }),
-    row("QLinearLeakyRelu", ROUNDED, |call| {
+    row("QLinearLeakyRelu", |call| {
         let alpha = ("alpha", Attr::Float(call.float("alpha", 0.01)?));
         let x = call.input(0)?;
         let x = real(call, x, 1)?;
         let y = call.emit("LeakyRelu", [x], vec![alpha])?;
         finish(call, y, 3)
     }),
-    row("QLinearGlobalAveragePool", ROUNDED, global_average_pool),
-    row("QLinearConcat", ROUNDED, concat),
-    row("MatMulIntegerToFloat", ROUNDED, matmul_to_float),
-    row("DynamicQuantizeMatMul", ROUNDED, matmul_with_rounded_rows),
+    row("QLinearGlobalAveragePool", global_average_pool),
+    row("QLinearConcat", concat),
+    row("MatMulIntegerToFloat", matmul_to_float),
+    row("DynamicQuantizeMatMul", matmul_with_rounded_rows),
 ];
 
 /// A · Bᵀ, where B [N, blocks, bytes] holds numbers of `bits` bits, the lowest bits first, with a scale and a zero point for

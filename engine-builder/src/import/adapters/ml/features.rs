@@ -7,11 +7,11 @@ use engine_format::{Attr, DType, Tensor, ValueId};
 use engine_ops::OpError;
 
 pub(super) static ROWS: &[Adapter] = &[
-    row("ArrayFeatureExtractor", ALL, &["Gather", "Reshape"], extractor),
-    row("Binarizer", ALL, &["Cast", "Greater"], binarizer),
-    row("FeatureVectorizer", ALL, &["Cast", "Concat"], vectorizer),
-    row("Imputer", ALL, &["Equal", "IsNaN", "Where"], imputer),
-    row("ZipMap", ALL, &["Identity"], zip_map),
+    row("ArrayFeatureExtractor", ALL, extractor),
+    row("Binarizer", ALL, binarizer),
+    row("FeatureVectorizer", ALL, vectorizer),
+    row("Imputer", ALL, imputer),
+    row("ZipMap", ALL, zip_map),
 ];
 
 fn extractor(call: &mut Call<'_>) -> Result<Last, OpError> {

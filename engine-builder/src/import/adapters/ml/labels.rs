@@ -6,21 +6,19 @@ use crate::import::call::{Call, Last};
 use engine_format::{Attr, DType, Tensor, ValueId};
 use engine_ops::OpError;
 
-const NEEDS: &[&str] = &["LabelEncoder"];
-
 pub(super) static ROWS: &[Adapter] = &[
-    row("LabelEncoder", (1, 1), NEEDS, |call| {
+    row("LabelEncoder", (1, 1), |call| {
         let names = call.strs("classes_strings")?.unwrap_or_default();
         let numbers: Vec<i64> = (0..names.len() as i64).collect();
         names_or_numbers(call, names, &numbers)
     }),
-    row("LabelEncoder", (2, ALL.1), NEEDS, label_encoder),
-    row("CategoryMapper", ALL, NEEDS, |call| {
+    row("LabelEncoder", (2, ALL.1), label_encoder),
+    row("CategoryMapper", ALL, |call| {
         let names = call.strs("cats_strings")?.unwrap_or_default();
         let numbers = call.required_ints("cats_int64s")?;
         names_or_numbers(call, names, numbers)
     }),
-    row("OneHotEncoder", ALL, &["Cast", "Gather", "LabelEncoder"], one_hot_encoder),
+    row("OneHotEncoder", ALL, one_hot_encoder),
 ];
 
 /// Names to numbers, or numbers to names, whichever the operand is.

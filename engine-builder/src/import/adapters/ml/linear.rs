@@ -1,24 +1,17 @@
 //! Linear models and scalers.
 
-use super::scores::{self, Labels, Other, Transform, pair, transformed};
+use super::scores::{Labels, Other, Transform, pair, transformed};
 use super::{ALL, check_count, columns, floats, matrix, row};
 use crate::import::adapters::Adapter;
 use crate::import::call::{Call, Last};
 use engine_format::{Attr, DType, ValueId};
 use engine_ops::OpError;
 
-const NEEDS: &[&str] = &["Gemm"];
-
 pub(super) static ROWS: &[Adapter] = &[
-    row("LinearRegressor", ALL, NEEDS, regressor),
-    row("LinearClassifier", ALL, scores::NEEDS, classifier),
-    row("Scaler", ALL, &["Mul", "Sub"], scaler),
-    row(
-        "Normalizer",
-        ALL,
-        &["Abs", "Div", "Equal", "ReduceL1", "ReduceL2", "ReduceMax", "Where"],
-        normalizer,
-    ),
+    row("LinearRegressor", ALL, regressor),
+    row("LinearClassifier", ALL, classifier),
+    row("Scaler", ALL, scaler),
+    row("Normalizer", ALL, normalizer),
 ];
 
 /// `x · coefficientsᵀ + intercepts`, with a row of coefficients for each of `targets`.

@@ -21,10 +21,9 @@ pub(super) static FAMILIES: &[&[Adapter]] =
 const fn row(
     op: &'static str,
     opsets: (i64, i64),
-    needs: &'static [&'static str],
     run: fn(&mut Call<'_>) -> Result<Last, OpError>,
 ) -> Adapter {
-    Adapter { domain: "ai.onnx.ml", ..super::row(op, opsets, needs, run) }
+    Adapter { domain: "ai.onnx.ml", ..super::row(op, opsets, run) }
 }
 
 /// The first operand as a matrix of f32: a vector is one row.

@@ -5,31 +5,6 @@ use crate::import::call::{Call, Last};
 use engine_format::{Attr, DType, Tensor, ValueId};
 use engine_ops::OpError;
 
-/// What [`transformed`], [`pair`] and [`Labels`] write.
-pub(super) const NEEDS: &[&str] = &[
-    "Abs",
-    "Add",
-    "ArgMax",
-    "Cast",
-    "Concat",
-    "Div",
-    "Exp",
-    "Gather",
-    "Greater",
-    "Log",
-    "Mul",
-    "Neg",
-    "ReduceMax",
-    "ReduceSum",
-    "Sigmoid",
-    "Sign",
-    "Softmax",
-    "Sqrt",
-    "Squeeze",
-    "Sub",
-    "Where",
-];
-
 /// What `post_transform` says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Transform {

@@ -7,26 +7,8 @@ use crate::import::call::{Call, Last};
 use engine_format::{Attr, DType, Tensor, ValueId};
 use engine_ops::OpError;
 
-/// What [`Comparison::of`] writes.
-const KERNELS: &[&str] = &[
-    "Add",
-    "Exp",
-    "Gemm",
-    "Greater",
-    "Identity",
-    "MatMul",
-    "Mul",
-    "Pow",
-    "ReduceSumSquare",
-    "Sub",
-    "Tanh",
-    "Where",
-];
-
-pub(super) static ROWS: &[Adapter] = &[
-    row("SVMClassifier", ALL, &["Clip", "Gemm", "PairwiseCoupling", "ReduceSumSquare"], classifier),
-    row("SVMRegressor", ALL, KERNELS, regressor),
-];
+pub(super) static ROWS: &[Adapter] =
+    &[row("SVMClassifier", ALL, classifier), row("SVMRegressor", ALL, regressor)];
 
 /// How examples are compared with support vectors.
 enum Kernel {

@@ -1,7 +1,7 @@
 //! Trees of all three operators in the one layout of the table's.
 
 use super::forest::{EQUAL, Forest, Inner, MISSING, Next, reals};
-use super::scores::{self, Labels, Other, Transform, pair, transformed};
+use super::scores::{Labels, Other, Transform, pair, transformed};
 use super::{ALL, check_count, row};
 use crate::import::adapters::Adapter;
 use crate::import::call::{Call, Last};
@@ -10,9 +10,9 @@ use engine_ops::OpError;
 use std::collections::BTreeMap;
 
 pub(super) static ROWS: &[Adapter] = &[
-    row("TreeEnsemble", (5, ALL.1), &["TreeEnsemble"], ensemble),
-    row("TreeEnsembleRegressor", ALL, &["TreeEnsemble"], regressor),
-    row("TreeEnsembleClassifier", ALL, scores::NEEDS, classifier),
+    row("TreeEnsemble", (5, ALL.1), ensemble),
+    row("TreeEnsembleRegressor", ALL, regressor),
+    row("TreeEnsembleClassifier", ALL, classifier),
 ];
 
 /// Comparisons in the table's order, by the names that the older operators have for them.
