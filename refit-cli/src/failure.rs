@@ -379,9 +379,10 @@ fn joined(file: Option<&str>, part: Option<&str>) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(": "))
 }
 
-const UNBOUND: &str = "export the model in another way, prove what is no weight with a second export from other weights (--other), \
-                       or say what is what in a map (--bind MAP); without --weights the engine takes weights under the model's \
-                       names";
+const UNBOUND: &str = "export without what rewrites weights: torch.onnx.export(…, dynamo=True, optimize=False), or with dynamo=False, \
+                       do_constant_folding=False, training=torch.onnx.TrainingMode.PRESERVE; or prove what is no weight with a second \
+                       export from other weights (--other), or say what is what in a map (--bind MAP). Without --weights the engine \
+                       takes weights under the model's names";
 
 impl From<&BuildError> for Failure {
     fn from(error: &BuildError) -> Self {

@@ -9,10 +9,12 @@ use super::index::Index;
 use super::pair::Decision;
 use super::report::{Reason, Why};
 use super::search::is_weak;
+use super::uses::Use;
 use super::{BindMap, Binding, Initializer, formula, path};
 use crate::error::{BuildError, BuildErrorKind};
 use crate::import::Origins;
 use engine_format::{DType, Tensor, TensorInfo, WeightSource};
+use engine_ops::TABLE;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A tensor of the checkpoint of which nothing was bound.
@@ -103,9 +105,23 @@ fn reason(
         (true, Some(_)) => Ok(Reason::Formula),
         (true, None) if weak => Ok(Reason::Plain),
         // What is bound may be in it all the same, a second time; then it has their sizes.
-        (true, None) if named || index.has_sizes_of(tensor) => Err(suspects),
+        (true, None) if named || index.has_sizes_of(tensor) || is_layers(initializer) => {
+            Err(suspects)
+        }
         (true, None) => Ok(Reason::NothingLeft),
     }
+}
+
+/// Whether a layer reads it as what layers learn: a filter, a matrix, the scale of a norm, a table. The checkpoint may be a part of a
+/// whole.
+fn is_layers(initializer: &Initializer) -> bool {
+    let is_learned = |op: &str, operand: usize| {
+        TABLE.iter().any(|def| {
+            def.name == op && def.operand(operand).is_some_and(|operand| operand.learned)
+        })
+    };
+    !initializer.is_constant_node
+        && initializer.uses.iter().any(|Use { role: (op, operand), .. }| is_learned(op, *operand))
 }
 
 /// The names of those of which something may have been made; `None` if there are none.

@@ -75,7 +75,8 @@ pub enum Reason {
     Plain,
     /// It follows a formula, and of the checkpoint nothing small is left over that the formula could have been given.
     Formula,
-    /// Every float of the checkpoint is bound, and it has a size that none of them has: it was not made of them alone.
+    /// Every float of the checkpoint is bound, and it has a size that none of them has: it was not made of them alone. And it is no
+    /// operand that layers learn, which a checkpoint that is a part of a whole may lack.
     NothingLeft,
     /// Another export of the model, from other weights, has the same.
     EqualInOther,
@@ -277,7 +278,7 @@ impl fmt::Display for Reason {
                 "it holds few plain numbers, and nothing is left over that could be in it"
             }
             Reason::Formula => "it follows a formula: frequencies, positions, slopes or a grid",
-            Reason::NothingLeft => "every float of the checkpoint is bound, and none has its sizes",
+            Reason::NothingLeft => "every float of the checkpoint is bound, none has its sizes, and no layer reads it as its own",
             Reason::EqualInOther => "the other export, from other weights, has the same",
         })
     }
@@ -292,7 +293,8 @@ impl fmt::Display for Why {
                 )?;
                 match suspects.is_empty() {
                     true => f.write_str(
-                        "; it has the name or the place of a weight. If no checkpoint will hold it, say so in a map: = \"constant\"",
+                        "; it has the name or the place of a weight: give every file of the checkpoint. If no checkpoint will hold it, say \
+                         so in a map (--bind): = \"constant\"",
                     ),
                     false => write!(
                         f,

@@ -10,6 +10,7 @@ use engine_format::{
 use engine_onnx::Model;
 
 mod calculated;
+mod partial;
 mod tied;
 mod untrained;
 
