@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+mod build;
 mod first_output;
 mod memory;
 mod models;
@@ -29,6 +30,8 @@ pub struct Arguments {
 enum Subject {
     /// Runs of real models on the CPU, in turns with ONNX Runtime.
     Models(models::Arguments),
+    /// Building an engine bound to a checkpoint, beside reading and digesting the model and the checkpoint.
+    Build(build::Arguments),
     /// Refits: all weights, one layer, from a stripped file to the first output; sizes and memory; on a GPU beside the best upload.
     Refit(refit::Arguments),
     /// A module that serves while it is refitted.
@@ -53,6 +56,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     }
     match &arguments.subject {
         Subject::Models(arguments) => models::run(arguments),
+        Subject::Build(arguments) => build::run(root, arguments),
         Subject::Refit(arguments) => refit::run(root, arguments),
         Subject::Swap(arguments) => swap::run(root, arguments),
     }

@@ -6,7 +6,7 @@ use super::{Times, first_output, memory, milliseconds, ratio};
 use ::conformance::sized::SIZED;
 use clap::Args;
 use engine_builder::{BuildOptions, RefitMode, build};
-use engine_format::{DType, Digest, Engine, FitPolicy, SerializeFlags, Tensor};
+use engine_format::{DType, Digest, Engine, FitPolicy, SerializeFlags, Tensor, WeightSource};
 use engine_onnx::Model;
 use engine_runtime::{Device, DeviceInfo, DeviceSelector, Inputs, LiveModule, Module, Values};
 use engine_verify::inputs::{all_tensors, run_seeded};
@@ -222,9 +222,8 @@ fn refit_from(module: &LiveModule, path: &Path, partial: bool) -> Result<()> {
     module.refit(&*source, policy).map(drop).into_diagnostic()
 }
 
-/// Reads and digests every tensor of a file, a piece at a time: the least that a refit could do.
-fn read_and_digest(path: &Path, pool: &ThreadPool) -> Result<()> {
-    let source = refit::open_source(path).into_diagnostic()?;
+/// Reads and digests every tensor of a source, a piece at a time: the least that a refit could do.
+pub(super) fn read_and_digest(source: &dyn WeightSource, pool: &ThreadPool) -> Result<()> {
     let digest = |name: String| {
         let digested = source.stream(&name, &mut |piece| {
             std::hint::black_box(Digest::of(piece));
@@ -233,6 +232,10 @@ fn read_and_digest(path: &Path, pool: &ThreadPool) -> Result<()> {
     };
     let names = source.names();
     pool.install(|| names.into_par_iter().with_max_len(1).try_for_each(digest))
+}
+
+fn read_and_digest_file(path: &Path, pool: &ThreadPool) -> Result<()> {
+    read_and_digest(&*refit::open_source(path).into_diagnostic()?, pool)
 }
 
 /// Prints what refits take, and gives back the inputs on which the module ran and the time of a refit of all weights.
@@ -255,9 +258,9 @@ fn times(
         if round == 1 {
             (all, layer, run) = Default::default();
         }
-        all[0].take(|| read_and_digest(whole, pool))?;
+        all[0].take(|| read_and_digest_file(whole, pool))?;
         all[1].take(|| refit_from(&module, whole, false))?;
-        layer[0].take(|| read_and_digest(part, pool))?;
+        layer[0].take(|| read_and_digest_file(part, pool))?;
         layer[1].take(|| refit_from(&module, part, true))?;
         run.take(|| module.run(&inputs)).into_diagnostic()?;
     }
