@@ -21,7 +21,7 @@ pub struct Sketch {
 }
 
 /// The small models of the flag matrix.
-pub const SKETCHES: [Sketch; 6] = [
+pub const SKETCHES: [Sketch; 9] = [
     Sketch {
         name: "mlp",
         shows: "weights used as they are, a parameter, a dynamic batch",
@@ -47,6 +47,21 @@ pub const SKETCHES: [Sketch; 6] = [
         name: "conv",
         shows: "a convolution with a shape computed at run time behind it",
         onnx: conv,
+    },
+    Sketch {
+        name: "blocked",
+        shows: "filters that the CPU reads in a form of its own, a folded batch norm, two outputs of them",
+        onnx: blocked,
+    },
+    Sketch {
+        name: "small",
+        shows: "weights of a few bytes: a slope, a norm's scale and bias, a bias of one element",
+        onnx: small,
+    },
+    Sketch {
+        name: "quantised",
+        shows: "weights of 8 bits with scales of their own, and two outputs",
+        onnx: quantised,
     },
 ];
 
@@ -167,6 +182,60 @@ fn conv() -> Vec<u8> {
     g.node("Concat", &["leading", "rest"], "flat", vec![int("axis", 0)]);
     g.node("Reshape", &["h", "flat"], "y", vec![]);
     g.finish(&["y"])
+}
+
+fn blocked() -> Vec<u8> {
+    let mut g = Builder::new();
+    g.input("x", DType::F32, &["n", "16", "8", "8"]);
+    let padded = || vec![ints("pads", &[1, 1, 1, 1])];
+    g.weight("first.weight", &[32, 16, 3, 3]);
+    g.node("Conv", &["x", "first.weight"], "h0", padded());
+    for (name, seed) in [("scale", 1), ("bias", 2), ("mean", 3)] {
+        g.constant(&format!("norm.{name}"), &inputs::random(DType::F32, &[32], seed));
+    }
+    let variance: Vec<f32> = (0..32).map(|i| 0.5 + i as f32 / 16.0).collect();
+    g.constant("norm.variance", &Tensor::from_slice(&[32], &variance));
+    let norm = ["h0", "norm.scale", "norm.bias", "norm.mean", "norm.variance"];
+    g.node("BatchNormalization", &norm, "h1", vec![]);
+    g.node("Relu", &["h1"], "h2", vec![]);
+    g.weight("second.weight", &[16, 32, 3, 3]);
+    g.node("Conv", &["h2", "second.weight"], "h3", padded());
+    g.node("GlobalAveragePool", &["h3"], "y", vec![]);
+    g.finish(&["y", "h2"])
+}
+
+fn small() -> Vec<u8> {
+    let mut g = Builder::new();
+    g.input("x", DType::F32, &["batch", "4"]);
+    g.weight("norm.weight", &[4]);
+    g.weight("norm.bias", &[4]);
+    g.node("LayerNormalization", &["x", "norm.weight", "norm.bias"], "h0", vec![]);
+    g.weight("act.weight", &[2]);
+    g.weight("fc.weight", &[4, 2]);
+    g.node("MatMul", &["h0", "fc.weight"], "h1", vec![]);
+    g.node("PRelu", &["h1", "act.weight"], "h2", vec![]);
+    g.weight("head.weight", &[2, 1]);
+    g.weight("head.bias", &[1]);
+    g.node("Gemm", &["h2", "head.weight", "head.bias"], "y", vec![]);
+    g.finish(&["y"])
+}
+
+fn quantised() -> Vec<u8> {
+    let mut g = Builder::new();
+    g.input("x", DType::F32, &["batch", "8"]);
+    for (name, rows, columns) in [("fc1", 8, 6), ("fc2", 6, 4)] {
+        let values: Vec<i8> = (0..rows * columns).map(|i| (i * 37 % 255) as i8).collect();
+        g.constant(&format!("{name}.weight"), &Tensor::from_slice(&[rows, columns], &values));
+        let scales: Vec<f32> = (0..columns).map(|i| 0.01 + i as f32 / 500.0).collect();
+        g.constant(&format!("{name}.scale"), &Tensor::from_slice(&[columns], &scales));
+    }
+    let per_column = || vec![int("axis", 1)];
+    g.node("DequantizeLinear", &["fc1.weight", "fc1.scale"], "w1", per_column());
+    g.node("DequantizeLinear", &["fc2.weight", "fc2.scale"], "w2", per_column());
+    g.node("MatMul", &["x", "w1"], "h0", vec![]);
+    g.node("Tanh", &["h0"], "h1", vec![]);
+    g.node("MatMul", &["h1", "w2"], "y", vec![]);
+    g.finish(&["y", "h1"])
 }
 
 /// The same model with the float tensors of more than one element that `chosen` picks by name given other values: what a training
@@ -333,6 +402,7 @@ fn element_type(dtype: DType) -> i32 {
         DType::F32 => data_type::FLOAT,
         DType::I64 => data_type::INT64,
         DType::Bool => data_type::BOOL,
+        DType::I8 => data_type::INT8,
         other => unreachable!("no sketch has a tensor of {other}"),
     }
 }

@@ -1,6 +1,7 @@
 //! The flag matrix, suites against oracles, verification, and the assets they use.
 
 pub mod assets;
+pub mod canaries;
 pub mod deciding;
 pub mod exports;
 pub mod generate;

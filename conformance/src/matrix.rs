@@ -1,24 +1,22 @@
-//! The flag matrix: every engine flag × every wish × both module paths × every device.
+//! The flag matrix: every engine flag × every wish × both module paths × every device × every scenario.
 //!
-//! For each triple the file is written (or refused), then, on each path and device, run as it is, filled with the weights it was built with,
-//! and refitted with others. Outputs are held bit for bit against fresh builds on the same device, and
-//! between devices by tolerance. Nothing in the table depends on the machine: a cell names classes, not values.
+//! For each triple the file is written (or refused), then, on each path and device, taken through every scenario of
+//! [`engine_verify::scenario`]. Outputs are held bit for bit against fresh builds on the same device, and between devices by tolerance.
+//! Nothing in the tables depends on the machine: a cell names classes, not values. That the matrix sees what it is there to see is
+//! what [`canaries`](crate::canaries) prove.
 
-use crate::oracle::Tensors;
 use crate::{graphs, models};
 use engine_builder::{BuildOptions, RefitMode, build};
 use engine_format::{
-    Bytes, Digest, Engine, EngineFlags, FitPolicy, FormatError, FormatErrorKind, MapSource,
-    SerializeFlags,
+    Bytes, Digest, Engine, EngineFlags, FormatError, FormatErrorKind, MapSource, SerializeFlags,
 };
 use engine_onnx::Model;
 use engine_ops::{Tolerance, compare};
-use engine_runtime::{
-    Device, LiveModule, Module, PackedModule, RefitError, RunErrorKind, State, Values,
-};
+use engine_runtime::{Device, Values};
 use engine_verify::inputs::{self, Freedom};
+use engine_verify::scenario::{Path, SCENARIOS, Scenario, Stack, Trial, Versions, Which};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// How far devices may differ on the models of the matrix.
 const BETWEEN_DEVICES: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
@@ -33,31 +31,85 @@ cell   the written file's flags, then what three scenarios give on every path an
        file's bytes afterwards); missing: refused, the weights are named; frozen: no weight may change; unfit: other values are
        not accepted. !kind: the file itself is refused.";
 
+/// What the words of the table of scenarios mean; printed above it.
+pub const SCENARIO_LEGEND: &str = "\
+Every file of every cell goes through every scenario, on every path and device; of a real model only REFIT's do. Under the flags of a file, compressed or not,
+what each step gives: as in the cells; =C a fresh build with every second of the other weights, =N one with NaNs among its
+weights; extra, shape, dtype: what the source brings does not fit; source: it breaks off; dropped: the module gave up its
+sources; nothing: there are no weights to go back to. What is refused changes nothing.";
+
+/// The table of scenarios: what their steps give follows from the flags of a file alone.
+pub fn scenarios() -> String {
+    const MODES: [EngineFlags; 4] = [
+        EngineFlags::empty(),
+        EngineFlags::REFIT,
+        EngineFlags::REFIT_IDENTICAL,
+        EngineFlags::REFIT_INDIVIDUAL,
+    ];
+    let stripped =
+        |mode: EngineFlags| (!mode.is_empty()).then_some(mode | EngineFlags::EXCLUDE_WEIGHTS);
+    let files = MODES.into_iter().flat_map(|mode| std::iter::once(mode).chain(stripped(mode)));
+    let table = |file: EngineFlags| {
+        let row = |scenario: &Scenario| {
+            let words = words(scenario, file);
+            format!("    {:<18} {words:<42} {}\n", scenario.name, scenario.shows)
+        };
+        let rows: String = SCENARIOS.iter().map(row).collect();
+        format!("{}\n{rows}", letters(file.bits(), "RINXC"))
+    };
+    files.map(table).collect::<Vec<_>>().join("\n")
+}
+
+/// What the steps of a scenario give.
+fn words(scenario: &Scenario, file: EngineFlags) -> String {
+    let words: Vec<String> = scenario.expected(file).iter().map(ToString::to_string).collect();
+    words.join(" ")
+}
+
 /// A model of the matrix.
 pub struct Subject {
     /// Short name.
     pub name: String,
     onnx: Vec<u8>,
-    inputs: Tensors,
+    inputs: Values,
+    /// Runs take long.
+    is_real: bool,
 }
 
-/// The hand-made graphs, then Magika.
-pub fn subjects() -> Result<Vec<Subject>, Box<dyn std::error::Error>> {
-    let mut subjects = Vec::new();
-    for sketch in graphs::SKETCHES {
+impl Subject {
+    /// The scenarios that a file with these flags goes through. Files of a real model go through those that cells name, and those that may
+    /// be refitted with anything through all.
+    fn scenarios(&self, file: EngineFlags) -> &'static [Scenario] {
+        let takes_any = file - EngineFlags::EXCLUDE_WEIGHTS == EngineFlags::REFIT;
+        if self.is_real && !takes_any { &SCENARIOS[..IN_CELLS] } else { &SCENARIOS }
+    }
+}
+
+/// How many of the scenarios stand in the cells.
+const IN_CELLS: usize = 3;
+
+/// The hand-made graphs.
+pub fn sketches() -> Result<Vec<Subject>, Box<dyn std::error::Error>> {
+    let subject = |sketch: &graphs::Sketch| {
         let onnx = (sketch.onnx)();
         let engine = engine_of(&onnx, &BuildOptions::default())?;
         let ports = &engine.parts().inputs;
         let sizes = inputs::Sizes::from([("batch".to_owned(), 3), ("n".to_owned(), 2)]);
         let inputs =
             inputs::seeded(ports, &Values::new(), &sizes, Freedom { size: 4, integers: 10 }, 1)?;
-        let inputs = inputs::all_tensors(inputs).expect("the hand-made graphs take tensors");
-        subjects.push(Subject { name: sketch.name.to_owned(), onnx, inputs });
-    }
+        Ok(Subject { name: sketch.name.to_owned(), onnx, inputs, is_real: false })
+    };
+    graphs::SKETCHES.iter().map(subject).collect()
+}
+
+/// The hand-made graphs, then Magika.
+pub fn subjects() -> Result<Vec<Subject>, Box<dyn std::error::Error>> {
+    let mut subjects = sketches()?;
     let magika = &models::MODELS[0];
     let onnx = std::fs::read(magika.asset.path()?)?;
     let inputs = (magika.runs)()?.swap_remove(0);
-    subjects.push(Subject { name: magika.name.to_owned(), onnx, inputs });
+    let inputs = inputs.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
+    subjects.push(Subject { name: magika.name.to_owned(), onnx, inputs, is_real: true });
     Ok(subjects)
 }
 
@@ -68,10 +120,25 @@ struct Mode {
     base: Engine,
     /// The full build with other weights.
     other: Engine,
-    /// The weights of the build.
-    own: MapSource,
-    /// The other weights: all of them, or those that may change.
-    new: MapSource,
+    /// The versions of both, for each device.
+    versions: Vec<Versions>,
+}
+
+/// A check that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The model.
+    pub subject: String,
+    /// The scenario, or what else was checked.
+    pub scenario: &'static str,
+    /// Which engine, file, path and device, and what was found there.
+    pub what: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}: {}", self.subject, self.scenario, self.what)
+    }
 }
 
 /// What came of a matrix.
@@ -80,42 +147,24 @@ pub struct Outcome {
     pub table: String,
     /// Checks that held.
     pub passed: usize,
-    /// Checks that did not, in words.
-    pub failures: Vec<String>,
+    /// Checks that did not.
+    pub failures: Vec<Failure>,
     /// Checks that a GPU would have had, where there is none.
     pub skipped: usize,
 }
 
-/// The scenarios of a cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Scenario {
-    Run,
-    Fill,
-    Refit,
-}
-
-/// The module paths.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Path {
-    Live,
-    Packed,
-}
-
-/// Evaluates one model on `devices`.
+/// Evaluates one model on `devices`, through `stack`, which is [`ThisStack`](engine_verify::scenario::ThisStack) or has a fault in it.
 pub fn evaluate(
     subject: &Subject,
     devices: &[Device],
+    stack: &dyn Stack,
 ) -> Result<Outcome, Box<dyn std::error::Error>> {
-    let mut matrix = Matrix {
-        subject,
-        devices,
-        references: Vec::new(),
-        memo: BTreeMap::new(),
-        outcome: Outcome::new(),
-    };
-    let modes = modes(subject)?;
-    matrix.references = references(subject, devices, &modes)?;
-    matrix.compare_devices(&modes);
+    let modes = modes(subject, devices)?;
+    let outcome = Outcome { table: String::new(), passed: 0, failures: Vec::new(), skipped: 0 };
+    let memo = BTreeMap::new();
+    let mut matrix = Matrix { subject, devices, stack, modes: &modes, memo, outcome };
+    matrix.compare_devices();
+    matrix.compare_stripped();
     writeln!(matrix.outcome.table, "{}", subject.name)?;
     write!(matrix.outcome.table, "{:<6}", "")?;
     for wish in wishes() {
@@ -124,9 +173,8 @@ pub fn evaluate(
     writeln!(matrix.outcome.table)?;
     for bits in 0..=EngineFlags::all().bits() {
         let flags = EngineFlags::from_bits_truncate(bits);
-        let engine = engine_with(flags, &modes);
-        let cells: Vec<String> =
-            wishes().map(|wish| matrix.cell(&engine, flags, wish, &modes)).collect();
+        let engine = matrix.engine_with(flags);
+        let cells: Vec<String> = wishes().map(|wish| matrix.cell(&engine, flags, wish)).collect();
         let row: String = match cells.iter().all(|cell| *cell == cells[0]) {
             true => format!(" {} whatever the wish", cells[0]),
             false => cells.iter().map(|cell| format!(" {cell:<28}")).collect(),
@@ -134,20 +182,6 @@ pub fn evaluate(
         writeln!(matrix.outcome.table, "{:<6}{}", letters(bits, "RINXC"), row.trim_end())?;
     }
     Ok(matrix.outcome)
-}
-
-impl Outcome {
-    fn new() -> Self {
-        Self { table: String::new(), passed: 0, failures: Vec::new(), skipped: 0 }
-    }
-
-    fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
-        if holds {
-            self.passed += 1;
-        } else {
-            self.failures.push(what());
-        }
-    }
 }
 
 fn wishes() -> impl Iterator<Item = SerializeFlags> {
@@ -166,7 +200,7 @@ fn engine_of(onnx: &[u8], options: &BuildOptions) -> Result<Engine, Box<dyn std:
 }
 
 /// The four ways to build the model, each also with other weights.
-fn modes(subject: &Subject) -> Result<Vec<Mode>, Box<dyn std::error::Error>> {
+fn modes(subject: &Subject, devices: &[Device]) -> Result<Vec<Mode>, Box<dyn std::error::Error>> {
     let all = engine_of(&subject.onnx, &BuildOptions::default())?;
     // Every second weight may change under REFIT_INDIVIDUAL.
     let strippable = all.parts().weights.iter().filter(|w| w.is_strippable());
@@ -187,11 +221,11 @@ fn modes(subject: &Subject) -> Result<Vec<Mode>, Box<dyn std::error::Error>> {
             |name: &str| flags != EngineFlags::REFIT_INDIVIDUAL || some.iter().any(|s| s == name);
         let base = engine_of(&subject.onnx, &options)?;
         let other = engine_of(&graphs::with_other_weights(&subject.onnx, &chosen), &options)?;
-        let weights = |engine: &Engine| -> MapSource {
-            let weights = engine.parts().weights.iter();
-            weights.filter_map(|w| Some((w.name.clone(), w.tensor()?))).collect()
-        };
-        Ok(Mode { flags, own: weights(&base), new: weights(&other), base, other })
+        let rows = other.parts().weights.iter();
+        let new: MapSource = rows.filter_map(|w| Some((w.name.clone(), w.tensor()?))).collect();
+        let versions = |device| Versions::new(&base, &new, Some(&other), device, &subject.inputs);
+        let versions = devices.iter().map(versions).collect::<Result<_, _>>()?;
+        Ok(Mode { flags, base, other, versions })
     };
     modes.into_iter().map(mode).collect()
 }
@@ -203,76 +237,78 @@ fn glob_of(name: &str) -> String {
         .collect()
 }
 
-/// An engine with these very flags, or why there is none.
-fn engine_with(flags: EngineFlags, modes: &[Mode]) -> Result<Engine, FormatError> {
-    let packing = EngineFlags::EXCLUDE_WEIGHTS | EngineFlags::COMPRESSED;
-    let Some(mode) = modes.iter().find(|mode| mode.flags == flags - packing) else {
-        let mut parts = modes[0].base.parts().clone();
-        parts.flags = flags;
-        return Engine::new(parts);
-    };
-    let mut wish = SerializeFlags::INCLUDE_REFIT;
-    wish.set(SerializeFlags::EXCLUDE_WEIGHTS, flags.contains(EngineFlags::EXCLUDE_WEIGHTS));
-    wish.set(SerializeFlags::COMPRESS, flags.contains(EngineFlags::COMPRESSED));
-    Engine::read(mode.base.serialize(wish)?.into())
-}
-
-/// Outputs of the fresh builds on one device.
-struct Reference {
-    own: Tensors,
-    other: Tensors,
-}
-
-/// For each device, for each mode, what a fresh build gives: through `LiveModule`, with nothing filled or refitted.
-fn references(
-    subject: &Subject,
-    devices: &[Device],
-    modes: &[Mode],
-) -> Result<Vec<Vec<Reference>>, Box<dyn std::error::Error>> {
-    let outputs =
-        |engine: &Engine, device: &Device| -> Result<Tensors, Box<dyn std::error::Error>> {
-            Ok(LiveModule::load(engine.clone(), device)?.run(&subject.inputs)?.tensors)
-        };
-    let of_device = |device: &Device| {
-        let reference = |mode: &Mode| {
-            Ok(Reference {
-                own: outputs(&mode.base, device)?,
-                other: outputs(&mode.other, device)?,
-            })
-        };
-        modes.iter().map(reference).collect()
-    };
-    devices.iter().map(of_device).collect()
-}
+/// Flags that say how a file is written, and not what may be done with it.
+const PACKING: EngineFlags = EngineFlags::EXCLUDE_WEIGHTS.union(EngineFlags::COMPRESSED);
 
 struct Matrix<'a> {
     subject: &'a Subject,
     devices: &'a [Device],
-    references: Vec<Vec<Reference>>,
-    /// Runs are made once for the same bytes.
-    memo: BTreeMap<(Digest, Path, usize, Scenario), String>,
+    stack: &'a dyn Stack,
+    modes: &'a [Mode],
+    /// Scenarios are gone through once for the same bytes.
+    memo: BTreeMap<(Digest, Path, usize, &'static str), Result<(), String>>,
     outcome: Outcome,
 }
 
 impl Matrix<'_> {
-    /// Devices agree by tolerance on every reference, and other weights give other outputs.
-    fn compare_devices(&mut self, modes: &[Mode]) {
-        for (i, mode) in modes.iter().enumerate() {
-            let first = &self.references[0][i];
-            let name = &self.subject.name;
-            self.outcome.check(first.own != first.other, || {
-                format!("{name}: other weights change nothing")
+    fn check(&mut self, holds: bool, scenario: &'static str, what: impl FnOnce() -> String) {
+        if holds {
+            self.outcome.passed += 1;
+            return;
+        }
+        let (subject, what) = (self.subject.name.clone(), what());
+        self.outcome.failures.push(Failure { subject, scenario, what });
+    }
+
+    /// Devices agree by tolerance on every fresh build, and other weights give other outputs.
+    fn compare_devices(&mut self) {
+        let outputs = |versions: &Versions, which| {
+            versions.outputs(which).map(|outputs| outputs.tensors.clone()).unwrap_or_default()
+        };
+        for mode in self.modes {
+            let [own, other] = [Which::A, Which::B].map(|w| outputs(&mode.versions[0], w));
+            self.check(own != other, "other weights", || {
+                format!("{:?}: they change nothing", mode.flags)
             });
-            for (device, references) in self.devices.iter().zip(&self.references) {
-                let found = references[i].own.values().chain(references[i].other.values());
-                for (found, (output, expected)) in found.zip(first.own.iter().chain(&first.other)) {
-                    let agreement = compare(found, expected, BETWEEN_DEVICES);
-                    self.outcome.check(agreement.is_ok(), || {
-                        format!("{name}, {:?}: {output} on {device} and on the first device: {agreement:?}", mode.flags)
-                    });
+            for (device, versions) in self.devices.iter().zip(&mode.versions) {
+                for (which, first) in [(Which::A, &own), (Which::B, &other)] {
+                    let found = outputs(versions, which);
+                    for (output, expected) in first {
+                        let agreement = compare(&found[output], expected, BETWEEN_DEVICES);
+                        self.check(agreement.is_ok(), "devices", || {
+                            let flags = mode.flags;
+                            format!("{flags:?}: {output} on {device} and on the first device: {agreement:?}")
+                        });
+                    }
                 }
             }
         }
+    }
+
+    /// Builds that differ in weights alone strip to the same bytes, unless digests tell their weights.
+    fn compare_stripped(&mut self) {
+        let wish = SerializeFlags::EXCLUDE_WEIGHTS;
+        let takes_any = EngineFlags::REFIT | EngineFlags::REFIT_INDIVIDUAL;
+        for mode in self.modes.iter().filter(|mode| mode.flags.intersects(takes_any)) {
+            let engines = [&mode.base, &mode.other];
+            let [base, other] = engines.map(|engine| self.stack.serialize(engine, wish));
+            self.check(base.is_ok() && base == other, "stripped files", || {
+                format!("{:?}: builds with other weights strip to other bytes", mode.flags)
+            });
+        }
+    }
+
+    /// An engine with these very flags, or why there is none.
+    fn engine_with(&self, flags: EngineFlags) -> Result<Engine, FormatError> {
+        let Some(mode) = self.modes.iter().find(|mode| mode.flags == flags - PACKING) else {
+            let mut parts = self.modes[0].base.parts().clone();
+            parts.flags = flags;
+            return Engine::new(parts);
+        };
+        let mut wish = SerializeFlags::INCLUDE_REFIT;
+        wish.set(SerializeFlags::EXCLUDE_WEIGHTS, flags.contains(EngineFlags::EXCLUDE_WEIGHTS));
+        wish.set(SerializeFlags::COMPRESS, flags.contains(EngineFlags::COMPRESSED));
+        self.stack.read(self.stack.serialize(&mode.base, wish)?.into())
     }
 
     fn cell(
@@ -280,187 +316,82 @@ impl Matrix<'_> {
         engine: &Result<Engine, FormatError>,
         flags: EngineFlags,
         wish: SerializeFlags,
-        modes: &[Mode],
     ) -> String {
-        let place = format!("{}, {flags:?}, {wish:?}", self.subject.name);
-        let bytes =
-            match engine.as_ref().map_err(Clone::clone).and_then(|engine| engine.serialize(wish)) {
-                Ok(bytes) => Bytes::from(bytes),
-                Err(error) => {
-                    let refused = expected_refusal(flags, wish);
-                    self.outcome.check(refused == Some(error.kind()), || {
-                        format!("{place}: refused with {error}")
-                    });
-                    return format!("!{}", kind_name(error.kind()));
-                }
-            };
-        self.outcome.check(expected_refusal(flags, wish).is_none(), || format!("{place}: written"));
-        let packing = EngineFlags::EXCLUDE_WEIGHTS | EngineFlags::COMPRESSED;
-        let built_as = modes
-            .iter()
-            .position(|mode| mode.flags == flags - packing)
-            .expect("an engine was built");
-        let written = match Engine::read(bytes.clone()) {
-            Ok(engine) => engine.flags(),
-            Err(error) => {
-                self.outcome
-                    .check(false, || format!("{place}: what was written does not read: {error}"));
-                return "unreadable".to_owned();
-            }
+        let place = format!("{flags:?}, {wish:?}");
+        let written = engine.as_ref().map_err(Clone::clone);
+        let written = written.and_then(|engine| {
+            let bytes = Bytes::from(self.stack.serialize(engine, wish)?);
+            Ok((self.stack.read(bytes.clone())?.flags(), bytes))
+        });
+        let expected = expected_file(flags, wish);
+        let found = written.as_ref().map(|(flags, _)| *flags).map_err(|error| error.kind());
+        self.check(found == expected, "flags", || {
+            format!("{place}: expected {expected:?}, found {written:?}")
+        });
+        let (written, bytes) = match written {
+            Ok(written) => written,
+            Err(error) => return format!("!{:?}", error.kind()),
         };
-        let expected =
-            [Scenario::Run, Scenario::Fill, Scenario::Refit].map(|s| expected_class(written, s));
-        for path in [Path::Live, Path::Packed] {
-            // The devices are the CPU and, if there is one, a GPU.
-            self.outcome.skipped += expected.len() * 2usize.saturating_sub(self.devices.len());
-            for device in 0..self.devices.len() {
-                for (scenario, expected) in
-                    [Scenario::Run, Scenario::Fill, Scenario::Refit].into_iter().zip(expected)
-                {
-                    let found =
-                        self.scenario(&bytes, path, device, scenario, built_as, &modes[built_as]);
-                    let on = &self.devices[device];
-                    self.outcome.check(found == expected, || {
-                        format!("{place}: {scenario:?} through {path:?} on {on}: expected {expected}, found {found}")
-                    });
-                }
-            }
-        }
-        format!("{}: {}", letters(written.bits(), "RINXC"), expected.join(" "))
-    }
-
-    fn scenario(
-        &mut self,
-        bytes: &Bytes,
-        path: Path,
-        device: usize,
-        scenario: Scenario,
-        built_as: usize,
-        mode: &Mode,
-    ) -> String {
-        let key = (Digest::of(bytes), path, device, scenario);
-        if let Some(found) = self.memo.get(&key) {
-            return found.clone();
-        }
-        let found = self.run(bytes, path, device, scenario, built_as, mode);
-        self.memo.insert(key, found.clone());
-        found
-    }
-
-    fn run(
-        &self,
-        bytes: &Bytes,
-        path: Path,
-        device: usize,
-        scenario: Scenario,
-        built_as: usize,
-        mode: &Mode,
-    ) -> String {
-        let module = match load(bytes, path, &self.devices[device]) {
-            Ok(module) => module,
-            Err(why) => return why,
+        let Some(mode) = self.modes.iter().position(|mode| mode.flags == flags - PACKING) else {
+            return "no engine has these flags".to_owned();
         };
-        let reference = &self.references[device][built_as];
-        let (source, outputs, fresh) = match scenario {
-            Scenario::Run => (None, &reference.own, &mode.base),
-            Scenario::Fill => (Some(&mode.own), &reference.own, &mode.base),
-            Scenario::Refit => (Some(&mode.new), &reference.other, &mode.other),
-        };
-        let before = module.state();
-        if let Some(source) = source
-            && let Err(error) = module.refit(source, FitPolicy::default())
+        // The devices are the CPU and, if there is one, a GPU.
+        let absent = 2usize.saturating_sub(self.devices.len());
+        let scenarios = self.subject.scenarios(written);
+        self.outcome.skipped += absent * Path::ALL.len() * scenarios.len();
+        for (path, device) in
+            Path::ALL.into_iter().flat_map(|path| (0..self.devices.len()).map(move |d| (path, d)))
         {
-            return match module.state() == before {
-                true => refusal(&error).to_owned(),
-                false => format!("a failed refit changed the state: {error}"),
-            };
-        }
-        match module.run(&self.subject.inputs) {
-            Err(error) if error.kind() == RunErrorKind::MissingWeights => {
-                let named =
-                    matches!(&before, State::NeedsWeights(names) if names == error.details());
-                if named {
-                    "missing".to_owned()
-                } else {
-                    format!("not all missing weights are named: {error}")
-                }
+            for scenario in scenarios {
+                let held = self.hold(scenario, (&bytes, written), path, device, mode);
+                let on = &self.devices[device];
+                let what = held.err().map(|what| format!("{place}: {path:?} on {on}: {what}"));
+                self.check(what.is_none(), scenario.name, || what.unwrap_or_default());
             }
-            Err(error) => error.to_string(),
-            Ok(found) if found.tensors != *outputs => "other outputs than a fresh build".to_owned(),
-            Ok(found) if Some(found.version) != fresh.version() => {
-                "another version than a fresh build".to_owned()
-            }
-            Ok(_) => match same_file(&*module, fresh) {
-                true if scenario == Scenario::Refit => "=B".to_owned(),
-                true => "=A".to_owned(),
-                false => "another file than a fresh build".to_owned(),
-            },
         }
+        let told: Vec<String> = SCENARIOS[..IN_CELLS].iter().map(|s| words(s, written)).collect();
+        format!("{}: {}", letters(written.bits(), "RINXC"), told.join(" "))
+    }
+
+    fn hold(
+        &mut self,
+        scenario: &Scenario,
+        (bytes, flags): (&Bytes, EngineFlags),
+        path: Path,
+        device: usize,
+        mode: usize,
+    ) -> Result<(), String> {
+        let key = (Digest::of(bytes), path, device, scenario.name);
+        if let Some(held) = self.memo.get(&key) {
+            return held.clone();
+        }
+        let trial = Trial {
+            stack: self.stack,
+            device: &self.devices[device],
+            inputs: &self.subject.inputs,
+            versions: &self.modes[mode].versions[device],
+        };
+        let held = trial.hold(scenario, bytes, flags, path);
+        self.memo.insert(key, held.clone());
+        held
     }
 }
 
-fn load(bytes: &Bytes, path: Path, device: &Device) -> Result<Box<dyn Module>, String> {
-    Ok(match path {
-        Path::Live => {
-            let engine = Engine::read(bytes.clone()).map_err(|e| e.to_string())?;
-            Box::new(LiveModule::load(engine, device).map_err(|e| e.to_string())?)
-        }
-        Path::Packed => {
-            Box::new(PackedModule::load(bytes.clone(), device).map_err(|e| e.to_string())?)
-        }
-    })
-}
-
-/// Whether a module writes the file that a fresh build writes, as far as its flags allow: a file that was written
-/// without `INCLUDE_REFIT` is frozen for good, and is compared with the fresh build written so.
-fn same_file(module: &dyn Module, fresh: &Engine) -> bool {
-    let frozen = module.flags().is_frozen();
-    let wish = if frozen { SerializeFlags::empty() } else { SerializeFlags::INCLUDE_REFIT };
-    match (module.serialize(wish), fresh.serialize(wish)) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
-    }
-}
-
-/// What a written file is expected to do: the rules of the design, restated without looking at the implementation.
-fn expected_class(written: EngineFlags, scenario: Scenario) -> &'static str {
-    let stripped = written.contains(EngineFlags::EXCLUDE_WEIGHTS);
-    match scenario {
-        Scenario::Run if stripped => "missing",
-        Scenario::Run => "=A",
-        _ if written.is_frozen() => "frozen",
-        Scenario::Fill => "=A",
-        Scenario::Refit if written.contains(EngineFlags::REFIT_IDENTICAL) => "unfit",
-        Scenario::Refit => "=B",
-    }
-}
-
-/// Which error a triple is expected to give instead of a file.
-fn expected_refusal(flags: EngineFlags, wish: SerializeFlags) -> Option<FormatErrorKind> {
-    let mode = flags - EngineFlags::EXCLUDE_WEIGHTS - EngineFlags::COMPRESSED;
-    let (stripped, strip) = (
-        flags.contains(EngineFlags::EXCLUDE_WEIGHTS),
-        wish.contains(SerializeFlags::EXCLUDE_WEIGHTS),
-    );
-    match mode.bits().count_ones() {
-        2.. => Some(FormatErrorKind::InvalidFlags),
+/// The flags of the file that a triple is expected to give, or the error instead: the rules of the design, restated without looking at the
+/// implementation.
+fn expected_file(flags: EngineFlags, wish: SerializeFlags) -> Result<EngineFlags, FormatErrorKind> {
+    let mode = flags - PACKING;
+    let stripped = flags.contains(EngineFlags::EXCLUDE_WEIGHTS);
+    let strips = wish.contains(SerializeFlags::EXCLUDE_WEIGHTS);
+    let mut file = match mode.bits().count_ones() {
+        2.. => return Err(FormatErrorKind::InvalidFlags),
         // A frozen engine cannot be stripped, so there is none to serialize either.
-        0 if stripped || strip => Some(FormatErrorKind::NotRefittable),
-        1 if stripped && !strip => Some(FormatErrorKind::MissingWeights),
-        _ => None,
-    }
-}
-
-fn kind_name(kind: FormatErrorKind) -> String {
-    format!("{kind:?}")
-}
-
-fn refusal(error: &RefitError) -> &'static str {
-    match error {
-        RefitError::Fit(fit) => match fit.kind() {
-            FormatErrorKind::NotRefittable => "frozen",
-            _ => "unfit",
-        },
-        _ => "an error that is not about the fit",
-    }
+        0 if stripped || strips => return Err(FormatErrorKind::NotRefittable),
+        1 if stripped && !strips => return Err(FormatErrorKind::MissingWeights),
+        _ if strips => mode | EngineFlags::EXCLUDE_WEIGHTS,
+        _ if wish.contains(SerializeFlags::INCLUDE_REFIT) => mode,
+        _ => EngineFlags::empty(),
+    };
+    file.set(EngineFlags::COMPRESSED, wish.contains(SerializeFlags::COMPRESS));
+    Ok(file)
 }

@@ -43,6 +43,9 @@ enum Verb {
         /// The suite instead of the flag matrix.
         #[arg(long)]
         suite: Option<Suite>,
+        /// Puts known faults into what the flag matrix holds, and fails if it does not see one.
+        #[arg(long, conflicts_with_all = ["suite", "inner"])]
+        canaries: bool,
         #[command(flatten)]
         arguments: suite::Arguments,
     },
@@ -92,9 +95,12 @@ fn main() -> Result<()> {
     match Arguments::parse().verb {
         Verb::Demo { inner } => demo::run(root, inner),
         Verb::Test { arguments } => test::run(root, &arguments),
-        Verb::Conformance { suite: None, arguments } => conformance::run(root, arguments.inner),
-        Verb::Conformance { suite: Some(Suite::Onnx), arguments } => suite::run(root, &arguments),
-        Verb::Conformance { suite: Some(Suite::Zoo), arguments } => zoo::run(root, &arguments),
+        Verb::Conformance { canaries: true, .. } => conformance::canaries(),
+        Verb::Conformance { suite: None, arguments, .. } => conformance::run(root, arguments.inner),
+        Verb::Conformance { suite: Some(Suite::Onnx), arguments, .. } => {
+            suite::run(root, &arguments)
+        }
+        Verb::Conformance { suite: Some(Suite::Zoo), arguments, .. } => zoo::run(root, &arguments),
         Verb::Bench(arguments) => bench::run(root, &arguments),
         Verb::Codegen { check } => codegen::run(root, check),
         Verb::Fuzz { arguments } => fuzz::run(root, &arguments),
