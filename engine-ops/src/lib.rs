@@ -37,7 +37,7 @@ pub use table::dtypes::onnx_dtype;
 pub use table::eval::eval;
 pub use table::function::Function;
 pub use table::operand::{Operand, Role, Types};
-pub use table::tolerance::{Agreement, Mismatch, Tolerance, compare};
+pub use table::tolerance::{Agreement, Mismatch, Tolerance, compare, coordinates, to_f64s};
 pub use table::{case, control, demand, dependence, hostile, infer, layout};
 pub(crate) use table::{dtypes, operand, text};
 

@@ -5,9 +5,11 @@
 //! check what a user built or filled; `conformance` uses it to check refit itself.
 #![forbid(unsafe_code)]
 
+mod comparison;
 pub mod inputs;
 mod recipe;
 pub mod scenario;
 pub mod verify;
 
+pub use comparison::{Comparison, Numbers, Worst};
 pub use recipe::{Fill, Recipe};

@@ -239,7 +239,7 @@ fn compare_outputs(found: Tensors, expected: Tensors) -> Result<Vec<Compared>, V
 }
 
 /// Every tensor of the outputs; element 3 of a sequence is `NAME[3]`.
-fn flat(outputs: Outputs) -> Tensors {
+pub fn flat(outputs: Outputs) -> BTreeMap<String, Tensor> {
     let mut tensors = outputs.tensors;
     for (name, value) in outputs.structures {
         for (i, tensor) in value.tensors().iter().enumerate() {

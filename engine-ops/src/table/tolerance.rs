@@ -186,8 +186,9 @@ pub fn compare(
     })
 }
 
-/// Every element as `f64`, for differences and reports; 64-bit integers beyond 2^53 lose bits.
-fn to_f64s(tensor: &Tensor) -> Vec<f64> {
+/// Every element as `f64`, for differences and reports; 64-bit integers beyond 2^53 lose bits, and strings, which are no numbers,
+/// have none.
+pub fn to_f64s(tensor: &Tensor) -> Vec<f64> {
     macro_rules! widen {
         ($t:ty, $f:expr) => {
             tensor.as_slice::<$t>().expect("matched on the type").iter().map(|&v| $f(v)).collect()
@@ -206,6 +207,7 @@ fn to_f64s(tensor: &Tensor) -> Vec<f64> {
         DType::U32 => widen!(u32, f64::from),
         DType::I64 => widen!(i64, |v: i64| v as f64),
         DType::U64 => widen!(u64, |v: u64| v as f64),
+        DType::String => Vec::new(),
         _ if matches!(dtype, DType::U8 | DType::Bool | DType::U4 | DType::U2) => {
             widen!(u8, f64::from)
         }
@@ -220,7 +222,8 @@ fn same_bits(a: &Tensor, b: &Tensor, i: usize) -> bool {
     a.bytes()[range.clone()] == b.bytes()[range]
 }
 
-fn coordinates(mut index: usize, shape: &[usize]) -> Vec<usize> {
+/// Where the element `index` of a tensor of this shape is, along each axis.
+pub fn coordinates(mut index: usize, shape: &[usize]) -> Vec<usize> {
     let mut out = vec![0; shape.len()];
     for (slot, &size) in out.iter_mut().zip(shape).rev() {
         *slot = index % size;

@@ -4,10 +4,10 @@ mod parse;
 mod shared;
 mod verbs;
 
-pub use parse::{Given, Probes};
+pub use parse::{Given, Probes, Reference};
 pub use shared::{Changes, Inputs, OnDevice, RequiredWeights, Weights};
 pub use verbs::{
-    Bench, Build, Check, Diff, Extract, Fill, Inspect, Path, RefitMode, Run, Strip, Verify,
+    Bench, Build, Check, Compare, Diff, Extract, Fill, Inspect, Path, RefitMode, Run, Strip, Verify,
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -93,6 +93,8 @@ pub enum Command {
     Verify(Verify),
     /// Compares two engines: weights, graph, flags.
     Diff(Diff),
+    /// Holds an engine's outputs against those of its model, of ONNX Runtime, of another engine, or in a file.
+    Compare(Compare),
     /// Times loading, refitting and running an engine.
     Bench(Bench),
     /// Lists the devices there are, and says which one `auto` takes.
@@ -109,6 +111,7 @@ impl Command {
             Self::Fill(args) => args.verify.then_some(&args.device),
             Self::Run(args) => Some(&args.device.device),
             Self::Verify(args) => Some(&args.device.device),
+            Self::Compare(args) => Some(args.looked_for()),
             Self::Bench(args) => Some(&args.device.device),
             Self::Devices => Some(&DeviceSelector::Auto),
             Self::Build(_)

@@ -2,6 +2,7 @@
 
 use engine_verify::Fill;
 use refit::TensorFile;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 /// How many probes to keep, and the seed of the first one's inputs.
@@ -58,6 +59,39 @@ pub fn parse_given(text: &str) -> Result<Given, String> {
     }
 }
 
+/// What an engine is held against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// The unoptimised graph of a model.
+    Onnx(PathBuf),
+    /// A model in ONNX Runtime.
+    Onnxruntime(PathBuf),
+    /// The tensors of a file.
+    Tensors(PathBuf),
+    /// Another engine.
+    Engine(PathBuf),
+}
+
+pub fn parse_reference(text: &str) -> Result<Reference, Infallible> {
+    let path = Path::new(text);
+    Ok(match (text.split_once(':'), TensorFile::of(path)) {
+        (Some(("onnx", model)), _) => Reference::Onnx(model.into()),
+        (Some(("ort", model)), _) => Reference::Onnxruntime(model.into()),
+        (_, Some(_)) => Reference::Tensors(path.to_owned()),
+        _ if path.extension().is_some_and(|ending| ending == "onnx") => {
+            Reference::Onnx(path.to_owned())
+        }
+        _ => Reference::Engine(path.to_owned()),
+    })
+}
+
+pub fn parse_tolerance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number >= 0.0 => Ok(number),
+        _ => Err("expected a number that is not negative".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +103,22 @@ mod tests {
         for wrong in ["x", "x=2xx3", "x=x", "x=2x", "x=-1", "x=2,3"] {
             assert!(parse_shape(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn references_are_told_apart_by_their_names() {
+        for (text, reference) in [
+            ("onnx:a.onnx", Reference::Onnx("a.onnx".into())),
+            ("a.onnx", Reference::Onnx("a.onnx".into())),
+            ("ort:a.onnx", Reference::Onnxruntime("a.onnx".into())),
+            ("a.npz", Reference::Tensors("a.npz".into())),
+            ("a.engine", Reference::Engine("a.engine".into())),
+            ("./ort:a", Reference::Engine("./ort:a".into())),
+        ] {
+            assert_eq!(parse_reference(text), Ok(reference), "{text}");
+        }
+        assert_eq!(parse_tolerance("1e-3"), Ok(1e-3));
+        assert!(["-1", "NaN", "x"].iter().all(|text| parse_tolerance(text).is_err()));
     }
 
     #[test]

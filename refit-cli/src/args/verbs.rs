@@ -1,6 +1,8 @@
 //! What each verb takes.
 
-use super::parse::{Probes, parse_probes, parse_shape};
+use super::parse::{
+    Probes, Reference, parse_probes, parse_reference, parse_shape, parse_tolerance,
+};
 use super::{Inputs, OnDevice, RequiredWeights, Weights};
 use clap::{Args, ValueEnum};
 use engine_runtime::DeviceSelector;
@@ -174,6 +176,44 @@ pub struct Diff {
     pub a: PathBuf,
     /// The other.
     pub b: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// The engine file.
+    pub file: PathBuf,
+    /// What its outputs should be: those of the unoptimised graph of a model (onnx:MODEL), of ONNX Runtime (ort:MODEL, in the Python
+    /// that REFIT_PYTHON names, or python3), of another engine, or the tensors of a .npz or .safetensors file.
+    #[arg(long, value_name = "WHAT", value_parser = parse_reference)]
+    pub with: Reference,
+    #[command(flatten)]
+    pub weights: Weights,
+    #[command(flatten)]
+    pub inputs: Inputs,
+    #[command(flatten)]
+    pub device: OnDevice,
+    /// Where the other engine runs.
+    #[arg(long, value_name = "D", default_value = "cpu")]
+    pub with_device: DeviceSelector,
+    /// The largest difference that is allowed, whatever the value; 0 for the same bits.
+    #[arg(long, value_name = "X", conflicts_with_all = ["atol", "rtol"], value_parser = parse_tolerance)]
+    pub max_diff: Option<f64>,
+    /// The difference that is allowed, whatever the value; 1e-5 by default.
+    #[arg(long, value_name = "X", value_parser = parse_tolerance)]
+    pub atol: Option<f64>,
+    /// The difference that is allowed beyond it, as a part of the expected value; 1e-4 by default.
+    #[arg(long, value_name = "X", value_parser = parse_tolerance)]
+    pub rtol: Option<f64>,
+}
+
+impl Compare {
+    /// A device that it looks for: of the two the one that is not the CPU.
+    pub fn looked_for(&self) -> &DeviceSelector {
+        match &self.device.device {
+            DeviceSelector::Cpu => &self.with_device,
+            device => device,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 mod bench;
 mod build;
 mod check;
+mod compare;
 mod devices;
 mod diff;
 mod extract;
@@ -37,6 +38,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Run(args) => run::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Diff(args) => diff::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Devices => devices::run(),
         Command::Version => version::run(),

@@ -5,5 +5,6 @@
 mod common;
 
 mod bench;
+mod compare;
 mod inputs;
 mod manners;

@@ -34,6 +34,7 @@ const RUNS: &[&[&str]] = &[
     &["verify", "full", "--onnx", "model.onnx", "--device", "cpu"],
     &["diff", "full", "full"],
     &["bench", "full", "--device", "cpu", "--iterations", "2"],
+    &["compare", "full", "--with", "onnx:model.onnx", "--device", "cpu"],
     &["devices"],
     &["version"],
 ];
