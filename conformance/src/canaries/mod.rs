@@ -170,6 +170,11 @@ impl fmt::Display for Caught {
 }
 
 impl Canary {
+    /// The stack with the fault.
+    pub fn stack(&self) -> Box<dyn Stack> {
+        (self.stack)()
+    }
+
     /// Goes through the matrix of one model after another until something fails. `None` if the canary survived all.
     ///
     /// # Errors
@@ -180,7 +185,7 @@ impl Canary {
         devices: &[Device],
     ) -> Result<Option<Caught>, Box<dyn std::error::Error>> {
         for subject in subjects {
-            let failures = evaluate(subject, devices, &*(self.stack)())?.failures;
+            let failures = evaluate(subject, devices, &*self.stack())?.failures;
             let mut scenarios = Vec::new();
             for failure in &failures {
                 if !scenarios.contains(&failure.scenario) {

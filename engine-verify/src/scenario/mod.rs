@@ -15,7 +15,13 @@ pub use stack::{Path, Stack, ThisStack};
 pub use versions::{Damage, Versions, Which};
 
 use engine_format::SerializeFlags;
+use engine_runtime::RunOptions;
 use std::fmt;
+
+/// How every run is done: models that draw by chance draw the same numbers each time.
+pub(crate) fn seeded() -> RunOptions {
+    RunOptions { seed: Some(1), ..RunOptions::default() }
+}
 
 /// One thing that is done with a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

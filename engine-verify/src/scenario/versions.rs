@@ -1,11 +1,12 @@
 //! The sets of weights that scenarios use, and fresh builds with them.
 
+use super::seeded;
 use crate::verify::VerifyError;
 use engine_format::{
     DType, Digest, Engine, EngineFlags, FitPolicy, FormatError, MapSource, SerializeFlags, Tensor,
     Weight, WeightSource,
 };
-use engine_runtime::{Device, LiveModule, Module, Outputs, RunOptions, Values};
+use engine_runtime::{Device, LiveModule, Module, Outputs, Values};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -60,7 +61,7 @@ pub(super) struct Fresh {
 impl Fresh {
     fn new(engine: Engine, device: &Device, inputs: &Values) -> Result<Self, VerifyError> {
         let module = LiveModule::load(engine.clone(), device)?;
-        let outputs = module.run_with(inputs, &RunOptions::default())?;
+        let outputs = module.run_with(inputs, &seeded())?;
         let version = engine.version();
         Ok(Self { engine, version, outputs, files: Mutex::default() })
     }

@@ -7,7 +7,8 @@ mod verbs;
 pub use parse::{Given, Probes, Reference};
 pub use shared::{Changes, Inputs, OnDevice, RequiredWeights, Weights};
 pub use verbs::{
-    Bench, Build, Check, Compare, Diff, Extract, Fill, Inspect, Path, RefitMode, Run, Strip, Verify,
+    Bench, Build, Check, Compare, Diff, Extract, Fill, Gate, Inspect, Path, RefitMode, Run, Strip,
+    Verify,
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -91,6 +92,8 @@ pub enum Command {
     Run(Run),
     /// Holds an engine against the unoptimised graph of its model, or against its own probes.
     Verify(Verify),
+    /// Holds an engine to every promise of refit with two sets of weights, before it is released.
+    Gate(Gate),
     /// Compares two engines: weights, graph, flags.
     Diff(Diff),
     /// Holds an engine's outputs against those of its model, of ONNX Runtime, of another engine, or in a file.
@@ -113,6 +116,7 @@ impl Command {
             Self::Verify(args) => Some(&args.device.device),
             Self::Compare(args) => Some(args.looked_for()),
             Self::Bench(args) => Some(&args.device.device),
+            Self::Gate(args) => args.device.first(),
             Self::Devices => Some(&DeviceSelector::Auto),
             Self::Build(_)
             | Self::Strip(_)

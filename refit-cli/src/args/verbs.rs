@@ -3,7 +3,7 @@
 use super::parse::{
     Probes, Reference, parse_probes, parse_reference, parse_shape, parse_tolerance,
 };
-use super::{Inputs, OnDevice, RequiredWeights, Weights};
+use super::{Changes, Inputs, OnDevice, RequiredWeights, Weights};
 use clap::{Args, ValueEnum};
 use engine_runtime::DeviceSelector;
 use std::path::PathBuf;
@@ -168,6 +168,34 @@ pub struct Verify {
     pub inputs: Inputs,
     #[command(flatten)]
     pub device: OnDevice,
+}
+
+#[derive(Debug, Args)]
+pub struct Gate {
+    /// The engine file, full or stripped.
+    pub file: PathBuf,
+    /// The model it was built from: what its outputs are held against, unoptimised.
+    #[arg(long, value_name = "MODEL")]
+    pub onnx: PathBuf,
+    /// A set of weights, twice: it is refitted from the first to the second, back, and in every other way. A file as `fill` takes it.
+    #[arg(long, value_name = "SRC", required = true)]
+    pub weights: Vec<PathBuf>,
+    #[command(flatten)]
+    pub changes: Changes,
+    #[command(flatten)]
+    pub inputs: Inputs,
+    /// A device to hold it on, once for each: auto, cpu, gpu, gpu:N, or part of an adapter's name.
+    #[arg(long, value_name = "D", default_value = "auto")]
+    pub device: Vec<DeviceSelector>,
+    /// The largest absolute difference of an output from the model's, in place of the tolerance that `verify` has.
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub max_diff: Option<f64>,
+    /// The least cosine of the angle between an output and the model's, as vectors.
+    #[arg(long, value_name = "X")]
+    pub cosine: Option<f64>,
+    /// Folder that gets report.json, junit.xml and index.html.
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -19,6 +19,7 @@ mod devices;
 mod diff;
 mod extract;
 mod fill;
+mod gate;
 mod inspect;
 mod placement;
 mod run;
@@ -37,6 +38,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Extract(args) => extract::run(args),
         Command::Run(args) => run::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Gate(args) => gate::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Bench(args) => bench::run(args),

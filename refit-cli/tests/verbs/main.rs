@@ -6,5 +6,6 @@ mod common;
 
 mod bench;
 mod compare;
+mod gate;
 mod inputs;
 mod manners;

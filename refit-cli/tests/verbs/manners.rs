@@ -32,6 +32,18 @@ const RUNS: &[&[&str]] = &[
     &["extract", "full", "-o", "weights.safetensors"],
     &["run", "full", "--device", "cpu"],
     &["verify", "full", "--onnx", "model.onnx", "--device", "cpu"],
+    &[
+        "gate",
+        "full",
+        "--onnx",
+        "model.onnx",
+        "--weights",
+        "model.onnx",
+        "--weights",
+        "tuned.onnx",
+        "--device",
+        "cpu",
+    ],
     &["diff", "full", "full"],
     &["bench", "full", "--device", "cpu", "--iterations", "2"],
     &["compare", "full", "--with", "onnx:model.onnx", "--device", "cpu"],
@@ -42,6 +54,8 @@ const RUNS: &[&[&str]] = &[
 #[test]
 fn every_verb_prints_one_object_with_the_keys_that_are_documented() {
     let folder = Folder::built();
+    let tuned = with_other_weights(&sketch("mlp"), &|_| true);
+    std::fs::write(folder.at("tuned.onnx"), tuned).unwrap();
     let mut documented = documented();
     let error = documented.remove("error").unwrap();
     for run in RUNS {
