@@ -6,6 +6,8 @@ mod common;
 
 mod bench;
 mod compare;
+#[cfg(unix)]
+mod faults;
 mod gate;
 mod inputs;
 mod manners;
