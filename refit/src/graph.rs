@@ -4,7 +4,7 @@ use engine_format::{Attr, Block, Digest, EngineParts, Node, Tensor, ValueId};
 use std::collections::BTreeMap;
 
 /// The blocks inside a node.
-fn blocks(node: &Node) -> impl Iterator<Item = &Block> {
+pub(crate) fn blocks(node: &Node) -> impl Iterator<Item = &Block> {
     node.attrs.values().filter_map(|attr| match attr {
         Attr::Block(block) => Some(block),
         _ => None,

@@ -14,6 +14,7 @@ mod files;
 mod graph;
 pub mod npy;
 mod output;
+mod picture;
 mod report;
 mod source;
 mod tensors;
@@ -27,6 +28,7 @@ pub use files::{
     write_engine,
 };
 pub use output::{Progress, write_file};
+pub use picture::{Picture, PictureOptions};
 pub use report::{FitSummary, MisfitSummary, TakenSummary};
 pub use source::{
     BoxedSource, CastSource, Combined, Conversion, EngineSource, GgufSource, Lora, LoraSource,

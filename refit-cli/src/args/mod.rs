@@ -7,8 +7,8 @@ mod verbs;
 pub use parse::{Given, Probes, Reference};
 pub use shared::{Changes, Inputs, OnDevice, RequiredWeights, Weights};
 pub use verbs::{
-    Bench, Build, Check, Compare, Diff, Extract, Fill, Gate, Inspect, Path, RefitMode, Run, Strip,
-    Verify,
+    Bench, Build, Check, Compare, Diff, Extract, Fill, Gate, Graph, Inspect, Path, RefitMode, Run,
+    Strip, Verify,
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -100,6 +100,8 @@ pub enum Command {
     Compare(Compare),
     /// Times loading, refitting and running an engine.
     Bench(Bench),
+    /// Draws an engine's programs: `prepare` beside `execute`, weights where they are read, blocks that repeat once.
+    Graph(Graph),
     /// Lists the devices there are, and says which one `auto` takes.
     Devices,
     /// Says what this program is: for bug reports.
@@ -123,6 +125,7 @@ impl Command {
             | Self::Check(_)
             | Self::Extract(_)
             | Self::Diff(_)
+            | Self::Graph(_)
             | Self::Version => None,
         }
     }

@@ -245,6 +245,21 @@ impl Compare {
 }
 
 #[derive(Debug, Args)]
+pub struct Graph {
+    /// The engine file.
+    pub file: PathBuf,
+    /// The file to write: .svg, .html, .dot (Graphviz) or .json (opened by Netron, nothing folded).
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Marks the nodes that weights of these names reach.
+    #[arg(long, value_name = "GLOB")]
+    pub weight: Vec<String>,
+    /// Draws blocks that repeat as often as they are there.
+    #[arg(long)]
+    pub unfolded: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Bench {
     /// The engine file.
     pub file: PathBuf,

@@ -20,6 +20,7 @@ mod diff;
 mod extract;
 mod fill;
 mod gate;
+mod graph;
 mod inspect;
 mod placement;
 mod run;
@@ -42,6 +43,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Diff(args) => diff::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Graph(args) => graph::run(args),
         Command::Devices => devices::run(),
         Command::Version => version::run(),
     }

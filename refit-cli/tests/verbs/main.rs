@@ -9,5 +9,6 @@ mod compare;
 #[cfg(unix)]
 mod faults;
 mod gate;
+mod graph;
 mod inputs;
 mod manners;

@@ -47,6 +47,7 @@ const RUNS: &[&[&str]] = &[
     &["diff", "full", "full"],
     &["bench", "full", "--device", "cpu", "--iterations", "2"],
     &["compare", "full", "--with", "onnx:model.onnx", "--device", "cpu"],
+    &["graph", "full", "-o", "full.svg"],
     &["devices"],
     &["version"],
 ];
