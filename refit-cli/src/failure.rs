@@ -133,7 +133,7 @@ impl Failure {
     }
 
     /// The weights, inputs or nodes that it is about.
-    fn names(mut self, names: &[String]) -> Self {
+    pub fn names(mut self, names: &[String]) -> Self {
         self.0.error.names = names.to_vec();
         self
     }

@@ -16,12 +16,14 @@ mod commands;
 #[cfg(target_os = "linux")]
 mod display;
 mod failure;
+mod generate;
 mod inputs;
 mod output;
 mod progress;
 mod results;
 
 pub use args::command;
+pub use generate::usage;
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -31,16 +33,40 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error, &given),
     };
+    let work = match (cli.command, cli.generate) {
+        (Some(command), None) => Work::Command(Box::new(command)),
+        (Some(_), Some(_)) => {
+            let what = "--generate goes with no verb";
+            return refuse(&command().error(ErrorKind::ArgumentConflict, what), &given);
+        }
+        (None, Some(what)) => Work::Generate(what),
+        (None, None) => {
+            let error = command().error(ErrorKind::MissingSubcommand, "no verb is given");
+            return refuse(&error, &given);
+        }
+    };
     #[cfg(target_os = "linux")]
-    display::without(cli.command.device());
+    if let Work::Command(command) = &work {
+        display::without(command.device());
+    }
     let json = cli.manner.json;
-    match output::configure(cli.manner).and_then(|()| commands::run(cli.command)) {
+    let done = output::configure(cli.manner).and_then(|()| match work {
+        Work::Command(command) => commands::run(*command),
+        Work::Generate(what) => generate::generate(what),
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output::give_up(&failure, json);
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// What is to be done.
+enum Work {
+    Command(Box<args::Command>),
+    Generate(args::Generate),
 }
 
 /// What `--color` says, for what is said before arguments are understood.

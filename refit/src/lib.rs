@@ -35,7 +35,7 @@ pub use source::{
     NpzSource, OnnxSource, SafetensorsSource, ShardedSource, TorchSource, map_sources, open_bytes,
     open_source, open_sources,
 };
-pub use tensors::TensorFile;
+pub use tensors::{TensorFile, WrittenTensors};
 pub use weights::{ReachedNode, WeightSummary, weight_summaries};
 
 /// The example of the README is compiled with the tests.

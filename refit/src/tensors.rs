@@ -1,11 +1,12 @@
 //! Files of named tensors, written whole or not at all: safetensors, and NumPy's `.npz`.
 
-use crate::output::write_atomically;
+use crate::output::{Progress, write_atomically};
 use crate::source::their_dtype;
 use crate::{RefitError, RefitErrorKind, npy};
-use engine_format::{DType, Tensor};
+use engine_format::size::byte_len;
+use engine_format::{DType, Tensor, TensorInfo, WeightSource};
 use flate2::Crc;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::{Metadata, TensorInfo as Entry};
 use std::io::Write;
 use std::path::Path;
 
@@ -42,10 +43,92 @@ impl TensorFile {
         let total = tensors.iter().map(|(_, tensor)| tensor.bytes().len() as u64).sum();
         let written = write_atomically(path, total, None, |file| match self {
             Self::Safetensors => safetensors(file, tensors),
-            Self::Npz => npz(file, tensors),
+            Self::Npz => npz(file, tensors.len(), tensors.iter().cloned().map(Ok)),
         });
         written.map_err(|error| error.at(path.display()))
     }
+
+    /// Writes every tensor of `source` to `path`, holding at most one of them in memory.
+    ///
+    /// # Errors
+    /// As [`TensorFile::write`], and `InvalidSource` for a tensor that cannot be read.
+    pub fn write_source(
+        self,
+        path: &Path,
+        source: &dyn WeightSource,
+        progress: Option<Progress<'_>>,
+    ) -> Result<WrittenTensors, RefitError> {
+        let rows = source.names().into_iter().map(|name| match source.info(&name) {
+            Some(info) => Ok((name, info)),
+            // Reading it says why it has no type.
+            None => Err(read(source, &name).err().unwrap_or_else(|| unreadable(source, &name))),
+        });
+        let rows: Vec<(String, TensorInfo)> = rows.collect::<Result<_, _>>()?;
+        let bytes = |info: &TensorInfo| byte_len(info.dtype, &info.shape).unwrap_or(usize::MAX);
+        let total = rows.iter().map(|(_, info)| bytes(info) as u64).sum();
+        let written = write_atomically(path, total, progress, |file| match self {
+            Self::Safetensors => stream_safetensors(file, source, rows.clone()),
+            Self::Npz => {
+                let tensors = rows.iter().map(|(name, _)| Ok((name.clone(), read(source, name)?)));
+                npz(file, rows.len(), tensors)
+            }
+        });
+        written.map_err(|error| error.at(path.display()))?;
+        Ok(WrittenTensors { tensors: rows.len(), bytes: total })
+    }
+}
+
+/// What was written of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrittenTensors {
+    /// How many tensors.
+    pub tensors: usize,
+    /// Bytes of their data.
+    pub bytes: u64,
+}
+
+fn read(source: &dyn WeightSource, name: &str) -> Result<Tensor, RefitError> {
+    source.read(name)?.ok_or_else(|| unreadable(source, name))
+}
+
+fn unreadable(source: &dyn WeightSource, name: &str) -> RefitError {
+    RefitError::source(format!("tensor {name:?} is listed but cannot be read")).at(source.origin())
+}
+
+/// The tensors of a source piece by piece, those of larger elements first, as [`safetensors`] does.
+fn stream_safetensors(
+    out: &mut impl Write,
+    source: &dyn WeightSource,
+    mut rows: Vec<(String, TensorInfo)>,
+) -> Result<(), RefitError> {
+    rows.sort_by(|(a, x), (b, y)| y.dtype.size().cmp(&x.dtype.size()).then(a.cmp(b)));
+    let bytes = |info: &TensorInfo| byte_len(info.dtype, &info.shape);
+    let mut sized = Vec::with_capacity(rows.len());
+    for (name, info) in &rows {
+        let too_large = || unwritable(format!("tensor {name:?} is {info}, which no file holds"));
+        let bytes = bytes(info).ok_or_else(too_large)?;
+        sized.push(Row { name, dtype: info.dtype, shape: &info.shape, bytes });
+    }
+    let expected: Vec<usize> = sized.iter().map(|row| row.bytes).collect();
+    out.write_all(&safetensors_header(sized.into_iter())?).map_err(failed)?;
+    for ((name, _), expected) in rows.iter().zip(expected) {
+        let (mut found, mut written) = (0, Ok(()));
+        let known = source.stream(name, &mut |piece| {
+            found += piece.len();
+            if written.is_ok() {
+                written = out.write_all(piece).map_err(failed);
+            }
+        })?;
+        written?;
+        if !known {
+            return Err(unreadable(source, name));
+        }
+        if found != expected {
+            let what = format!("tensor {name:?} has another length than announced");
+            return Err(RefitError::source(what).expected(expected).found(found));
+        }
+    }
+    Ok(())
 }
 
 fn unwritable(why: impl Into<String>) -> RefitError {
@@ -95,7 +178,7 @@ pub(crate) fn safetensors_header<'a>(
         end += bytes;
         let dtype =
             their_dtype(dtype).ok_or_else(|| unwritable(format!("tensor {name:?} is {dtype}")))?;
-        let info = TensorInfo { dtype, shape: shape.to_vec(), data_offsets: (start, end) };
+        let info = Entry { dtype, shape: shape.to_vec(), data_offsets: (start, end) };
         Ok((name.to_owned(), info))
     });
     let tensors = tensors.collect::<Result<Vec<_>, RefitError>>()?;
@@ -111,11 +194,16 @@ const MAX_NAME: usize = u16::MAX as usize;
 const MAX_ARCHIVE: u64 = u32::MAX as u64;
 
 /// A zip archive of stored members, one `.npy` file for each tensor.
-fn npz(out: &mut impl Write, tensors: &[(String, Tensor)]) -> Result<(), RefitError> {
+fn npz(
+    out: &mut impl Write,
+    count: usize,
+    tensors: impl Iterator<Item = Result<(String, Tensor), RefitError>>,
+) -> Result<(), RefitError> {
     let (mut directory, mut at) = (Vec::new(), 0u64);
-    for (name, tensor) in tensors {
-        let array =
-            npy::encode(tensor).map_err(|error| unwritable(format!("tensor {name:?}: {error}")))?;
+    for tensor in tensors {
+        let (name, tensor) = tensor?;
+        let array = npy::encode(&tensor)
+            .map_err(|error| unwritable(format!("tensor {name:?}: {error}")))?;
         let name = format!("{name}.npy");
         if name.len() > MAX_NAME {
             return Err(unwritable(format!("a name of {} bytes", name.len())));
@@ -125,7 +213,7 @@ fn npz(out: &mut impl Write, tensors: &[(String, Tensor)]) -> Result<(), RefitEr
         let header = at;
         at += (30 + name.len() + array.len()) as u64;
         let most = at + directory.len() as u64 + (46 + name.len() + 22) as u64;
-        if most > MAX_ARCHIVE || tensors.len() >= MAX_NAME {
+        if most > MAX_ARCHIVE || count >= MAX_NAME {
             return Err(unwritable(format!(
                 "an archive of more than {MAX_ARCHIVE} bytes or {MAX_NAME} arrays; write .safetensors"
             )));
@@ -149,7 +237,7 @@ fn npz(out: &mut impl Write, tensors: &[(String, Tensor)]) -> Result<(), RefitEr
         directory.extend_from_slice(&(header as u32).to_le_bytes());
         directory.extend_from_slice(name.as_bytes());
     }
-    let count = (tensors.len() as u16).to_le_bytes();
+    let count = (count as u16).to_le_bytes();
     let (len, start) = ((directory.len() as u32).to_le_bytes(), (at as u32).to_le_bytes());
     let end = [b"PK\x05\x06\0\0\0\0".as_slice(), &count, &count, &len, &start, &[0, 0]].concat();
     out.write_all(&directory).and_then(|()| out.write_all(&end)).map_err(failed)

@@ -1,4 +1,4 @@
-//! `cargo xtask codegen`: files that are made from the operator table.
+//! `cargo xtask codegen`: files that are made from the operator table, and the README's list of verbs from the program's interface.
 
 use engine_builder::composed;
 use engine_format::{Attrs, DType, Tensor};
@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
+
+/// Where the list of verbs is.
+const README: &str = "README.md";
 
 /// Where the table of operators is.
 const SUPPORT: &str = "docs/SUPPORT.md";
@@ -54,13 +57,28 @@ pub fn run(root: &Path, check: bool) -> Result<()> {
         wrong.len(),
         wrong.join("\n")
     );
-    let path = root.join(SUPPORT);
-    if check {
-        let found = std::fs::read_to_string(&path).into_diagnostic()?;
-        ensure!(found == text, "{SUPPORT} is out of date; `cargo xtask codegen` makes it anew");
-        return Ok(());
+    let found = std::fs::read_to_string(root.join(README)).into_diagnostic()?;
+    for (file, text) in [(SUPPORT, text), (README, with_usage(&found)?)] {
+        let path = root.join(file);
+        if check {
+            let found = std::fs::read_to_string(&path).into_diagnostic()?;
+            ensure!(found == text, "{file} is out of date; `cargo xtask codegen` makes it anew");
+        } else {
+            std::fs::write(path, text).into_diagnostic()?;
+        }
     }
-    std::fs::write(path, text).into_diagnostic()
+    Ok(())
+}
+
+/// The README with the list of verbs in the place of what stands between its marks.
+fn with_usage(readme: &str) -> Result<String> {
+    const BEGIN: &str = "<!-- made by `cargo xtask codegen` -->\n";
+    const END: &str = "<!-- end -->\n";
+    let parts =
+        readme.split_once(BEGIN).and_then(|(head, rest)| Some((head, rest.split_once(END)?.1)));
+    let (head, tail) =
+        parts.ok_or_else(|| miette::miette!("{README} has no marks around its list of verbs"))?;
+    Ok(format!("{head}{BEGIN}```text\n{}```\n{END}{tail}", refit_cli::usage()))
 }
 
 /// The text, and what is wrong with operators: one line each.

@@ -7,8 +7,8 @@ mod verbs;
 pub use parse::{Given, Probes, Reference};
 pub use shared::{Changes, Inputs, OnDevice, RequiredWeights, Weights};
 pub use verbs::{
-    Bench, Build, Check, Compare, Diff, Extract, Fill, Gate, Graph, Inspect, Path, RefitMode, Run,
-    Strip, Verify,
+    Bench, Build, Check, Compare, Convert, Diff, Extract, Fill, Gate, Graph, Inspect, Path,
+    RefitMode, Run, Strip, Verify,
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -16,12 +16,28 @@ use engine_runtime::DeviceSelector;
 
 /// Compiles ONNX models to engines whose weights can be stripped out and refitted.
 #[derive(Debug, Parser)]
-#[command(name = "refit", version, about, max_term_width = 100)]
+#[command(name = "refit", version, about, max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
     #[command(flatten)]
     pub manner: Manner,
+    /// Prints what shells and `man` read of this program.
+    #[arg(long, value_enum, value_name = "WHAT", exclusive = true)]
+    pub generate: Option<Generate>,
+}
+
+/// What is made of the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Generate {
+    /// The manual page, for `man -l`.
+    Man,
+    /// Completions, to be sourced by bash.
+    CompleteBash,
+    /// Completions, as `_refit` in a folder of zsh's `fpath`.
+    CompleteZsh,
+    /// Completions, to be sourced by fish.
+    CompleteFish,
 }
 
 /// How the program speaks, whatever it does.
@@ -88,6 +104,8 @@ pub enum Command {
     Check(Check),
     /// Writes an engine's weights to a safetensors file.
     Extract(Extract),
+    /// Writes weights from files of any kind to a safetensors or NumPy file.
+    Convert(Convert),
     /// Runs an engine once.
     Run(Run),
     /// Holds an engine against the unoptimised graph of its model, or against its own probes.
@@ -124,6 +142,7 @@ impl Command {
             | Self::Strip(_)
             | Self::Check(_)
             | Self::Extract(_)
+            | Self::Convert(_)
             | Self::Diff(_)
             | Self::Graph(_)
             | Self::Version => None,

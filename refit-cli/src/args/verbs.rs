@@ -5,6 +5,7 @@ use super::parse::{
 };
 use super::{Changes, Inputs, OnDevice, RequiredWeights, Weights};
 use clap::{Args, ValueEnum};
+use engine_format::DType;
 use engine_runtime::DeviceSelector;
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ pub struct Build {
     /// The ONNX model.
     pub model: PathBuf,
     /// The engine file to write.
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     /// Which weights may be replaced later, and by what.
     #[arg(long, value_enum, default_value_t = RefitMode::All)]
@@ -56,6 +57,40 @@ pub struct Build {
     pub shape: Vec<(String, Vec<usize>)>,
 }
 
+/// A float type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Float {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<Float> for DType {
+    fn from(float: Float) -> Self {
+        match float {
+            Float::F32 => Self::F32,
+            Float::F16 => Self::F16,
+            Float::Bf16 => Self::BF16,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// Files with weights, of any kind that --weights takes elsewhere; several are read as one.
+    #[arg(required = true, value_name = "SRC")]
+    pub sources: Vec<PathBuf>,
+    /// The .safetensors or .npz file to write.
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Convert tensors of f32, f16 and bf16 to this type, rounded to nearest even.
+    #[arg(long, value_enum)]
+    pub cast: Option<Float>,
+    /// A LoRA adapter to merge, in this order; SCALE takes the place of what adapter_config.json beside it says.
+    #[arg(long, value_name = "ADAPTER[:SCALE]")]
+    pub lora: Vec<String>,
+}
+
 /// Which weights may be replaced later, and by what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RefitMode {
@@ -84,7 +119,7 @@ pub struct Strip {
     /// The engine file.
     pub file: PathBuf,
     /// The stripped file to write.
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
 }
 
@@ -95,7 +130,7 @@ pub struct Fill {
     #[command(flatten)]
     pub weights: RequiredWeights,
     /// The filled file to write.
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     /// Make the result frozen: it cannot be refitted again.
     #[arg(long)]
@@ -124,7 +159,7 @@ pub struct Extract {
     /// The engine file.
     pub file: PathBuf,
     /// The safetensors file to write.
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
 }
 
@@ -212,7 +247,7 @@ pub struct Compare {
     pub file: PathBuf,
     /// What its outputs should be: those of the unoptimised graph of a model (onnx:MODEL), of ONNX Runtime (ort:MODEL, in the Python
     /// that REFIT_PYTHON names, or python3), of another engine, or the tensors of a .npz or .safetensors file.
-    #[arg(long, value_name = "WHAT", value_parser = parse_reference)]
+    #[arg(long, value_name = "onnx:MODEL|ort:MODEL|ENGINE|TENSORS", value_parser = parse_reference)]
     pub with: Reference,
     #[command(flatten)]
     pub weights: Weights,
@@ -249,7 +284,7 @@ pub struct Graph {
     /// The engine file.
     pub file: PathBuf,
     /// The file to write: .svg, .html, .dot (Graphviz) or .json (opened by Netron, nothing folded).
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     /// Marks the nodes that weights of these names reach.
     #[arg(long, value_name = "GLOB")]

@@ -15,6 +15,7 @@ mod bench;
 mod build;
 mod check;
 mod compare;
+mod convert;
 mod devices;
 mod diff;
 mod extract;
@@ -37,6 +38,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Fill(args) => fill::run(args),
         Command::Check(args) => check::run(args),
         Command::Extract(args) => extract::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Run(args) => run::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Gate(args) => gate::run(args),

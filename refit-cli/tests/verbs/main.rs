@@ -6,6 +6,7 @@ mod common;
 
 mod bench;
 mod compare;
+mod convert;
 #[cfg(unix)]
 mod faults;
 mod gate;

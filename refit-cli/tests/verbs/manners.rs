@@ -30,6 +30,7 @@ const RUNS: &[&[&str]] = &[
     &["fill", "stripped", "--weights", "model.onnx", "-o", "filled"],
     &["check", "stripped", "--weights", "model.onnx"],
     &["extract", "full", "-o", "weights.safetensors"],
+    &["convert", "full", "-o", "full.npz"],
     &["run", "full", "--device", "cpu"],
     &["verify", "full", "--onnx", "model.onnx", "--device", "cpu"],
     &[

@@ -210,8 +210,8 @@ impl Sketch {
             shape(values, &nodes, is_prepare, options)
         });
         sketch.items.extend(items);
-        for index in 0..block.nodes.len() {
-            sketch.drawn[index] = sketch.drawn[stands_for[index]];
+        for (index, &first) in stands_for.iter().enumerate() {
+            sketch.drawn[index] = sketch.drawn[first];
         }
         sketch.connect(values, block, &producers, &stands_for);
         if !is_prepare {

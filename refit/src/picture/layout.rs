@@ -284,11 +284,12 @@ fn arrange(items: &[Drawn], arrows: &[Arrow], boxes: &[Rect]) -> Arranged {
     let mut ways = Vec::new();
     for &(arrow, from, to) in &level.between {
         let (mut last, mut way) = (from, Vec::new());
-        for layer in layers[from] + 1..layers[to] {
+        let crossed = layers[from] + 1..layers[to];
+        for (layer, row) in rows.iter_mut().enumerate().take(crossed.end).skip(crossed.start) {
             let bend = vertices.len();
             let (above, below) = (Vec::new(), Vec::new());
             vertices.push(Vertex { item: None, width: 2.0, x: 0.0, above, below });
-            rows[layer].push(bend);
+            row.push(bend);
             link(&mut vertices, last, bend);
             way.push((bend, layer));
             last = bend;

@@ -1,4 +1,4 @@
-//! Conversion between f32, f16 and bf16 on the way into an engine, when the caller asks for it.
+//! Conversion between f32, f16 and bf16 on the way into an engine or a file, when the caller asks for it.
 
 use super::BoxedSource;
 use engine_format::{
@@ -8,7 +8,7 @@ use half::{bf16, f16};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A source whose tensors have the element types of an engine's weights: f32, f16 and bf16 are converted to one another, rounded to
+/// A source whose tensors have the element types of an engine's weights, or one type: f32, f16 and bf16 are converted to one another, rounded to
 /// nearest even. Everything else is as in the source within, and fits or does not.
 pub struct CastSource {
     inner: BoxedSource,
@@ -77,6 +77,16 @@ impl CastSource {
         let names = inner.names().into_iter().filter_map(|name| {
             let (from, to) =
                 (inner.info(&name)?.dtype, expected.dtype(&name, inner.naming(&name))?);
+            let differ = from != to && is_convertible(from) && is_convertible(to);
+            differ.then_some((name, Conversion { from, to }))
+        });
+        Self { converted: names.collect(), inner }
+    }
+
+    /// `inner` with every tensor of f32, f16 or bf16 in the one of these types that `to` is.
+    pub fn every(inner: BoxedSource, to: DType) -> Self {
+        let names = inner.names().into_iter().filter_map(|name| {
+            let from = inner.info(&name)?.dtype;
             let differ = from != to && is_convertible(from) && is_convertible(to);
             differ.then_some((name, Conversion { from, to }))
         });
