@@ -11,7 +11,6 @@ use miette::{IntoDiagnostic, Result};
 use rayon::ThreadPoolBuilder;
 use refit::{BoxedSource, FillOptions, OnnxSource};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// What to measure with.
 #[derive(Args)]
@@ -83,7 +82,7 @@ fn read_both(arguments: &Arguments, pool: &rayon::ThreadPool) -> Result<()> {
 
 /// What `refit build --weights` does.
 fn build(arguments: &Arguments, file: &Path, with_weights: bool) -> Result<()> {
-    let model = Arc::new(Model::open(&arguments.model).into_diagnostic()?);
+    let model = Model::open(&arguments.model).into_diagnostic()?;
     let checkpoint: BoxedSource = refit::map_sources(&arguments.weights).into_diagnostic()?;
     let options = BuildOptions { strip: true, ..BuildOptions::default() };
     let (engine, ..) =
