@@ -4,10 +4,10 @@ use crate::vulkan;
 use ::conformance::assets;
 use ::conformance::models::{MODELS, magika_features, repository_files};
 use engine_builder::{BuildOptions, build};
-use engine_format::{SerializeFlags, Tensor};
+use engine_format::{Engine, FitPolicy, MapSource, SerializeFlags, Tensor, WeightSource};
 use engine_onnx::Model;
 use engine_ops::{Agreement, compare};
-use engine_runtime::{Device, DeviceSelector, Inputs, LiveModule, Module, PackedModule};
+use engine_runtime::{Device, DeviceSelector, Inputs, LiveModule, Module, Outputs, PackedModule};
 use miette::{Context, IntoDiagnostic, Result, ensure, miette};
 use refit::FillOptions;
 use std::path::{Path, PathBuf};
@@ -67,8 +67,10 @@ fn show(root: &Path) -> Result<()> {
         Ok(_) => return Err(miette!("a stripped engine ran")),
     }
 
-    let begun = Instant::now();
     let source = refit::open_source(&model_path).into_diagnostic()?;
+    swap(&stripped, &*source)?;
+
+    let begun = Instant::now();
     refit::fill_file(&stripped, &*source, &filled, FillOptions::default(), None)
         .into_diagnostic()?;
     let same =
@@ -82,23 +84,82 @@ fn show(root: &Path) -> Result<()> {
     classify(root, &filled)
 }
 
+/// Swaps the weights of a live module that was loaded without any: A, B, and A again, over the same file.
+fn swap(stripped: &Path, a: &dyn WeightSource) -> Result<()> {
+    let labels = labels()?;
+    let inputs = features(&[Path::new(env!("CARGO_MANIFEST_DIR")).join("src/demo.rs")])?;
+    let module = LiveModule::load(refit::open_engine(stripped).into_diagnostic()?, &Device::cpu())
+        .into_diagnostic()?;
+    let b = others(&module.engine(), a)?;
+    let mut seen = Vec::new();
+    for (what, weights) in [("A", a), ("B", &b), ("A", a)] {
+        let begun = Instant::now();
+        let refitted = module.refit(weights, FitPolicy::default()).into_diagnostic()?;
+        let took = begun.elapsed();
+        let scores = scores(module.run(&inputs).into_diagnostic()?)?;
+        let (label, score) = best(&labels, scores.as_slice().into_diagnostic()?)?;
+        let same = match seen.iter().find(|(earlier, _)| *earlier == what) {
+            Some((_, earlier)) if *earlier == scores => ", the bits of the first time",
+            Some(_) => return Err(miette!("weights that came back gave other outputs")),
+            None => "",
+        };
+        println!(
+            "Refit     {what}: {} weights in {:.1} ms, version {}; demo.rs is {label}, {score:.1} %{same}",
+            refitted.fit.taken.len(),
+            1e3 * took.as_secs_f64(),
+            &refitted.version.to_string()[..8]
+        );
+        seen.push((what, scores));
+    }
+    ensure!(seen[0].1 != seen[1].1, "other weights gave the same outputs");
+    Ok(())
+}
+
+/// Weights as of another training: every float between nothing and twice itself, by where it is.
+fn others(engine: &Engine, weights: &dyn WeightSource) -> Result<MapSource> {
+    let names = engine.parts().weights.iter().map(|weight| weight.name.clone());
+    let other = |name: String| {
+        let tensor = weights.read(&name).into_diagnostic()?;
+        let tensor = tensor.ok_or_else(|| miette!("{name} is not in Magika's model"))?;
+        let turned = tensor.as_slice::<f32>().map(|values| {
+            let turn = |(i, x): (usize, &f32)| x * (1.0 + (i as f32).sin());
+            let values: Vec<f32> = values.iter().enumerate().map(turn).collect();
+            Tensor::from_slice(tensor.shape(), &values)
+        });
+        Ok((name, turned.unwrap_or(tensor)))
+    };
+    names.map(other).collect()
+}
+
+/// What Magika takes of files.
+fn features(files: &[PathBuf]) -> Result<Inputs> {
+    let rows = files.iter().map(|path| {
+        let file = std::fs::read(path).into_diagnostic();
+        Ok(magika_features(&file.wrap_err_with(|| path.display().to_string())?))
+    });
+    let rows = rows.collect::<Result<Vec<_>>>()?.concat();
+    let bytes = Tensor::from_slice(&[files.len(), rows.len() / files.len()], &rows);
+    Ok(Inputs::from([("bytes".to_owned(), bytes)]))
+}
+
+/// Magika's one output.
+fn scores(outputs: Outputs) -> Result<Tensor> {
+    let first = outputs.tensors.into_iter().next();
+    first.map(|(_, scores)| scores).ok_or_else(|| miette!("Magika has one output"))
+}
+
+/// The likeliest label and its share in per cent.
+fn best<'a>(labels: &'a [String], scores: &[f32]) -> Result<(&'a str, f32)> {
+    let best = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+    let (best, score) = best.ok_or_else(|| miette!("Magika has labels"))?;
+    Ok((&labels[best], 100.0 * score))
+}
+
 /// Runs the filled engine over files of this repository on every device and path.
 fn classify(root: &Path, engine: &Path) -> Result<()> {
     let labels = labels()?;
     let files = repository_files();
-    let rows: Vec<i32> = files
-        .iter()
-        .map(|path| {
-            Ok(magika_features(
-                &std::fs::read(path)
-                    .into_diagnostic()
-                    .wrap_err_with(|| path.display().to_string())?,
-            ))
-        })
-        .collect::<Result<Vec<_>>>()?
-        .concat();
-    let bytes = Tensor::from_slice(&[files.len(), rows.len() / files.len()], &rows);
-    let inputs = Inputs::from([("bytes".to_owned(), bytes)]);
+    let inputs = features(&files)?;
 
     let mut devices = vec![Device::cpu()];
     devices.extend("gpu".parse::<DeviceSelector>().ok().and_then(|gpu| Device::open(&gpu).ok()));
@@ -110,12 +171,7 @@ fn classify(root: &Path, engine: &Path) -> Result<()> {
             .into_diagnostic()?;
         for (path, module) in [("live", &live as &dyn Module), ("packed", &packed)] {
             let begun = Instant::now();
-            let outputs = module.run(&inputs).into_diagnostic()?;
-            let (_, scores) = outputs
-                .tensors
-                .into_iter()
-                .next()
-                .ok_or_else(|| miette!("Magika has one output"))?;
+            let scores = scores(module.run(&inputs).into_diagnostic()?)?;
             println!(
                 "Run       {path:<6} on {device}: {} files in {} ms",
                 files.len(),
@@ -128,14 +184,8 @@ fn classify(root: &Path, engine: &Path) -> Result<()> {
     println!("\n{:<50} {:<14} score", "file", "label");
     let scores = reference.as_slice::<f32>().into_diagnostic()?;
     for (path, scores) in files.iter().zip(scores.chunks(labels.len())) {
-        let best = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-        let (best, score) = best.ok_or_else(|| miette!("Magika has labels"))?;
-        println!(
-            "{:<50} {:<14} {:.1} %",
-            relative(root, path).display(),
-            labels[best],
-            100.0 * score
-        );
+        let (label, score) = best(&labels, scores)?;
+        println!("{:<50} {label:<14} {score:.1} %", relative(root, path).display());
     }
     println!();
     for (name, scores) in &results[1..] {

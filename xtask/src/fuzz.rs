@@ -7,7 +7,7 @@ use std::process::Command;
 /// Builds the driver and runs it with these arguments.
 pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
     let status = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--package", "engine-fuzz", "--"])
+        .args(["run", "--package", "engine-fuzz", "--"])
         .args(arguments)
         .current_dir(root)
         .status()

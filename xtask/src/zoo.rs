@@ -4,6 +4,7 @@ use crate::suite::Arguments;
 use ::conformance::exports::has_torch;
 use ::conformance::zoo::{EXPORTERS, Verdict, architectures, export, judge};
 use miette::{IntoDiagnostic, Result, ensure, miette};
+use rayon::prelude::*;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -37,61 +38,33 @@ fn models(case: &str) -> Result<String> {
     Ok(table)
 }
 
-/// Judges every chosen model and architecture; with the group `models` the models alone, which ask for no PyTorch.
+/// Judges every chosen model and architecture; with the group `models` the models alone, which ask for no PyTorch, with the group
+/// `architectures` these alone.
 pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
-    let alone = arguments.group == "models";
+    let group = arguments.group.as_str();
     let models =
-        if alone || arguments.group.is_empty() { models(&arguments.case)? } else { String::new() };
-    if alone {
+        if matches!(group, "" | "models") { models(&arguments.case)? } else { String::new() };
+    if group == "models" {
         return Ok(());
     }
     ensure!(has_torch(), "the zoo needs a Python with PyTorch");
     let names = architectures().into_diagnostic()?;
-    let names = names.into_iter().filter(|name| name.contains(&arguments.case));
+    let names: Vec<String> =
+        names.into_iter().filter(|name| name.contains(&arguments.case)).collect();
+    let group = if group == "architectures" { "" } else { group };
     let exporters: Vec<&str> =
-        EXPORTERS.into_iter().filter(|name| name.starts_with(&arguments.group)).collect();
+        EXPORTERS.into_iter().filter(|name| name.starts_with(group)).collect();
     let folder = root.join("target/zoo");
     let mut page = HEAD.to_owned();
-    let (names, mut wrong) = (names.collect::<Vec<_>>(), Vec::new());
+    let mut wrong = Vec::new();
     for fresh in [false, true] {
-        let title = if fresh { "As initialised" } else { "As training leaves them" };
-        let mut table = format!("\n## {title}\n\n| | {} |\n|---|", exporters.join(" | "));
-        table.push_str(&"---|".repeat(exporters.len()));
-        let mut reasons = String::new();
-        for name in &names {
-            write!(table, "\n| {name} |").into_diagnostic()?;
-            let place = folder.join(format!("{name}-{fresh}"));
-            export(&place, name, fresh).into_diagnostic()?;
-            for exporter in &exporters {
-                let verdict = judge(&place, exporter)
-                    .map_err(|error| miette!("{name}, {exporter}: {error}"))?;
-                println!("{name} {exporter}{}: {verdict:?}", if fresh { " fresh" } else { "" });
-                let cell = match verdict {
-                    Verdict::Right(size) if size <= LARGEST => size.to_string(),
-                    Verdict::Right(size) => {
-                        wrong.push(format!("{name}, {exporter}: {size} bytes stripped"));
-                        size.to_string()
-                    }
-                    Verdict::NotExported => "–".to_owned(),
-                    Verdict::Refused(why) => {
-                        write!(reasons, "\n- {name}, {exporter}: {why}").into_diagnostic()?;
-                        "refused".to_owned()
-                    }
-                    Verdict::Wrong(how) => {
-                        wrong.push(format!("{name}, {exporter}: {how}"));
-                        "**wrong**".to_owned()
-                    }
-                };
-                write!(table, " {cell} |").into_diagnostic()?;
-            }
-            std::fs::remove_dir_all(&place).into_diagnostic()?;
-        }
-        page.push_str(&table);
-        page.push('\n');
-        page.push_str(&reasons);
-        if !reasons.is_empty() {
-            page.push('\n');
-        }
+        let judged: Vec<Judged> = names
+            .par_iter()
+            .with_max_len(1)
+            .map(|name| judge_all(&folder, name, &exporters, fresh))
+            .collect::<Result<_>>()?;
+        page.push_str(&section(&exporters, fresh, &judged));
+        wrong.extend(judged.iter().flat_map(Judged::wrong));
     }
     page.push_str(&models);
     println!("{page}");
@@ -100,4 +73,67 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     }
     ensure!(wrong.is_empty(), "accepted and wrong, or too large:\n{}", wrong.join("\n"));
     Ok(())
+}
+
+/// An architecture with what became of its exports.
+struct Judged {
+    name: String,
+    exports: Vec<(String, Verdict)>,
+}
+
+/// Exports an architecture and judges what every exporter made of it; says how each went as soon as it is known.
+fn judge_all(folder: &Path, name: &str, exporters: &[&str], fresh: bool) -> Result<Judged> {
+    let place = folder.join(format!("{name}-{fresh}"));
+    export(&place, name, fresh).into_diagnostic()?;
+    let mut exports = Vec::new();
+    for exporter in exporters {
+        let verdict =
+            judge(&place, exporter).map_err(|error| miette!("{name}, {exporter}: {error}"))?;
+        println!("{name} {exporter}{}: {verdict:?}", if fresh { " fresh" } else { "" });
+        exports.push(((*exporter).to_owned(), verdict));
+    }
+    std::fs::remove_dir_all(&place).into_diagnostic()?;
+    Ok(Judged { name: name.to_owned(), exports })
+}
+
+impl Judged {
+    /// What must not be.
+    fn wrong(&self) -> impl Iterator<Item = String> {
+        self.exports.iter().filter_map(|(exporter, verdict)| {
+            let how = match verdict {
+                Verdict::Wrong(how) => how.clone(),
+                Verdict::Right(size) if *size > LARGEST => format!("{size} bytes stripped"),
+                _ => return None,
+            };
+            Some(format!("{}, {exporter}: {how}", self.name))
+        })
+    }
+
+    fn row(&self) -> String {
+        let cells = self.exports.iter().map(|(_, verdict)| match verdict {
+            Verdict::Right(size) => size.to_string(),
+            Verdict::NotExported => "–".to_owned(),
+            Verdict::Refused(_) => "refused".to_owned(),
+            Verdict::Wrong(_) => "**wrong**".to_owned(),
+        });
+        format!("\n| {} | {} |", self.name, cells.collect::<Vec<_>>().join(" | "))
+    }
+
+    /// Why exports were refused.
+    fn reasons(&self) -> impl Iterator<Item = String> {
+        self.exports.iter().filter_map(|(exporter, verdict)| match verdict {
+            Verdict::Refused(why) => Some(format!("\n- {}, {exporter}: {why}", self.name)),
+            _ => None,
+        })
+    }
+}
+
+/// The table of all architectures, and under it why exports were refused.
+fn section(exporters: &[&str], fresh: bool, judged: &[Judged]) -> String {
+    let title = if fresh { "As initialised" } else { "As training leaves them" };
+    let rule = "---|".repeat(exporters.len());
+    let rows: String = judged.iter().map(Judged::row).collect();
+    let reasons: String = judged.iter().flat_map(Judged::reasons).collect();
+    let end = if reasons.is_empty() { "" } else { "\n" };
+    format!("\n## {title}\n\n| | {} |\n|---|{rule}{rows}\n{reasons}{end}", exporters.join(" | "))
 }

@@ -48,7 +48,7 @@ const PROFILE: &str = if cfg!(debug_assertions) { "development" } else { "releas
 pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     if !arguments.as_built {
         let mut command = Command::new(env!("CARGO"));
-        command.args(["run", "--release", "--quiet", "--package", "xtask", "--"]);
+        command.args(["run", "--release", "--package", "xtask", "--"]);
         command.args(std::env::args_os().skip(1)).arg("--as-built");
         let status = command.current_dir(root).status().into_diagnostic()?;
         ensure!(status.success(), "the bench ended with {status}");
