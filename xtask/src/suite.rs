@@ -21,7 +21,8 @@ const SLOWEST: usize = 8;
 /// What is run and what is done with it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    /// Only groups whose name contains this: node, pytorch-converted, pytorch-operator, simple, light; of the zoo the ways to export, architectures, or models.
+    /// Only groups whose name contains this: node, pytorch-converted, pytorch-operator, simple, light; of the zoo the ways to export,
+    /// architectures, or models.
     #[arg(long, default_value = "", requires = "suite")]
     pub group: String,
     /// Only cases whose name contains this.
