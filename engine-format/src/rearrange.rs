@@ -51,28 +51,76 @@ fn strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// Copies rows of the last axis of the result, whose elements lie `step` apart in `from`.
+/// Elements of a square that is moved at a time where rows become columns: its lines of the source and of the result stay in the nearest
+/// cache.
+const TILE: usize = 16;
+
+/// Copies what lies `distances` apart in `from` along the axes of the result, a plane of two axes at a time: the last one of the
+/// result, and the one along which the source is contiguous.
 fn permute<T: Copy>(from: &[T], to: &mut [T], shape: &[usize], distances: &[usize]) {
-    let Some((&row, outer)) = shape.split_last() else {
+    if to.is_empty() {
+        return;
+    }
+    let Some(last) = shape.len().checked_sub(1) else {
         to.copy_from_slice(from);
         return;
     };
-    if row == 0 {
-        return;
-    }
-    let step = distances[outer.len()];
+    // An axis of one element has whatever distance; what moves is along the others.
+    let contiguous = (0..last).find(|&axis| shape[axis] > 1 && distances[axis] == 1);
+    let strides = strides(shape);
+    let outer: Vec<usize> = (0..last).filter(|&axis| Some(axis) != contiguous).collect();
+    let plane = Plane {
+        rows: contiguous.map_or(1, |axis| shape[axis]),
+        columns: shape[last],
+        row_step: contiguous.map_or(0, |axis| strides[axis]),
+        column_distance: distances[last],
+    };
     let mut index = vec![0; outer.len()];
-    for to in to.chunks_exact_mut(row) {
-        let start: usize = index.iter().zip(distances).map(|(i, d)| i * d).sum();
-        for (i, to) in to.iter_mut().enumerate() {
-            *to = from[start + i * step];
-        }
-        for axis in (0..outer.len()).rev() {
-            index[axis] += 1;
-            if index[axis] < outer[axis] {
-                break;
+    loop {
+        let at = |steps: &[usize]| -> usize {
+            index.iter().zip(&outer).map(|(i, &axis)| i * steps[axis]).sum()
+        };
+        plane.permute(&from[at(distances)..], &mut to[at(&strides)..]);
+        let moved = outer.iter().enumerate().rev().find(|&(i, &axis)| {
+            index[i] += 1;
+            let inside = index[i] < shape[axis];
+            if !inside {
+                index[i] = 0;
             }
-            index[axis] = 0;
+            inside
+        });
+        if moved.is_none() {
+            return;
+        }
+    }
+}
+
+/// Two axes of a result: rows, whose elements are neighbours in the source, and columns, whose elements are neighbours in the result.
+struct Plane {
+    rows: usize,
+    columns: usize,
+    /// How far rows are apart in the result.
+    row_step: usize,
+    /// How far columns are apart in the source.
+    column_distance: usize,
+}
+
+impl Plane {
+    fn permute<T: Copy>(&self, from: &[T], to: &mut [T]) {
+        if self.rows == 1 && self.column_distance == 1 {
+            to[..self.columns].copy_from_slice(&from[..self.columns]);
+            return;
+        }
+        for row in (0..self.rows).step_by(TILE) {
+            let rows = TILE.min(self.rows - row);
+            for column in (0..self.columns).step_by(TILE) {
+                for column in column..self.columns.min(column + TILE) {
+                    let line = &from[row + column * self.column_distance..][..rows];
+                    for (i, &element) in line.iter().enumerate() {
+                        to[(row + i) * self.row_step + column] = element;
+                    }
+                }
+            }
         }
     }
 }
@@ -236,6 +284,33 @@ mod tests {
         assert_eq!(bytes.permuted(&[1, 0]), Tensor::from_slice(&[2, 2], &[1u8, 3, 2, 4]));
         let longs = Tensor::from_slice(&[2, 2], &[1i64, 2, 3, 4]);
         assert_eq!(longs.permuted(&[1, 0]), Tensor::from_slice(&[2, 2], &[1i64, 3, 2, 4]));
+    }
+
+    /// Axes of one element, axes longer than a tile, every order of up to four.
+    #[test]
+    fn every_order_of_axes_moves_every_element_to_its_place() {
+        let shapes: [&[usize]; 6] =
+            [&[37, 19], &[3, 4, 1], &[1, 5, 1, 18], &[17, 2, 33], &[2, 3, 4, 17], &[6, 0, 2]];
+        for shape in shapes {
+            let x = ramp(shape);
+            let axes: Vec<usize> = (0..shape.len()).collect();
+            let orders = (0..shape.len().pow(shape.len() as u32)).map(|code| {
+                let digit = |&axis: &usize| code / shape.len().pow(axis as u32) % shape.len();
+                axes.iter().map(digit).collect::<Vec<_>>()
+            });
+            for order in orders.filter(|order| is_permutation(order, shape.len())) {
+                let y = x.permuted(&order);
+                let (from, to) = (strides(shape), strides(y.shape()));
+                for (place, &element) in y.as_slice::<u32>().unwrap().iter().enumerate() {
+                    let source: usize = order
+                        .iter()
+                        .enumerate()
+                        .map(|(axis, &of)| place / to[axis] % y.shape()[axis] * from[of])
+                        .sum();
+                    assert_eq!(element as usize, source, "{shape:?} {order:?} {place}");
+                }
+            }
+        }
     }
 
     #[test]
