@@ -51,8 +51,7 @@ fn strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// Elements of a square that is moved at a time where rows become columns: its lines of the source and of the result stay in the nearest
-/// cache.
+/// Rows and columns of a square that is moved at a time where the one become the other.
 const TILE: usize = 16;
 
 /// Copies what lies `distances` apart in `from` along the axes of the result, a plane of two axes at a time: the last one of the
@@ -111,14 +110,19 @@ impl Plane {
             to[..self.columns].copy_from_slice(&from[..self.columns]);
             return;
         }
+        // Lines of either side may lie so that no cache holds two of them; so a tile is whole before it is written.
+        let mut tile = [[from[0]; TILE]; TILE];
         for row in (0..self.rows).step_by(TILE) {
             let rows = TILE.min(self.rows - row);
             for column in (0..self.columns).step_by(TILE) {
-                for column in column..self.columns.min(column + TILE) {
-                    let line = &from[row + column * self.column_distance..][..rows];
-                    for (i, &element) in line.iter().enumerate() {
-                        to[(row + i) * self.row_step + column] = element;
-                    }
+                let columns = TILE.min(self.columns - column);
+                for i in 0..columns {
+                    let line = &from[row + (column + i) * self.column_distance..][..rows];
+                    line.iter().zip(&mut tile).for_each(|(&element, line)| line[i] = element);
+                }
+                for (i, line) in tile[..rows].iter().enumerate() {
+                    let start = (row + i) * self.row_step + column;
+                    to[start..][..columns].copy_from_slice(&line[..columns]);
                 }
             }
         }

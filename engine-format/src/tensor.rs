@@ -125,6 +125,15 @@ impl Tensor {
         &self.data
     }
 
+    /// The tensor in memory of its own: a copy if its bytes are a part of something larger, all of which they would keep alive.
+    #[must_use]
+    pub fn compact(&self) -> Self {
+        match self.data.is_part() {
+            true => Self { data: Bytes::copy_from(&self.data), ..self.clone() },
+            false => self.clone(),
+        }
+    }
+
     /// The raw bytes, alone.
     pub fn into_bytes(self) -> Bytes {
         self.data

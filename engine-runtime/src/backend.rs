@@ -5,7 +5,7 @@ use crate::held::DeviceTensor;
 use crate::options::RunOptions;
 use crate::placement::Placement;
 use crate::plan::Segment;
-use engine_format::{Bytes, Tensor, ValueId};
+use engine_format::{Tensor, ValueId};
 use engine_ops::cpu::Draws;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -129,13 +129,4 @@ pub(crate) fn foreign(value: &DeviceTensor, device: &impl fmt::Display) -> RunEr
         "{value}, expected one that lies on {device} or on the host (DeviceTensor::to_host brings it there)"
     );
     RunError::new(RunErrorKind::InvalidInputs, what)
-}
-
-/// The tensor in memory of its own, if it is a part of something larger.
-pub(crate) fn compact(tensor: &Tensor) -> Tensor {
-    if !tensor.bytes().is_part() {
-        return tensor.clone();
-    }
-    Tensor::new(tensor.dtype(), tensor.shape(), Bytes::copy_from(tensor.bytes()))
-        .expect("a copy has the length of the original")
 }

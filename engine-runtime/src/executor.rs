@@ -1,6 +1,6 @@
 //! A full engine made ready on a device: its `prepare` program run, its `execute` program able to run.
 
-use crate::backend::{Constants, compact, foreign};
+use crate::backend::{Constants, foreign};
 use crate::cpu::{CpuBackend, CpuOptions, Resident};
 use crate::device::Device;
 use crate::error::{LoadError, RunError, RunErrorKind};
@@ -41,7 +41,7 @@ impl Programs {
         let literals = parts.literals.iter().map(|l| (l.value, l.tensor.clone()));
         let pinned = parts.weights.iter().filter(|w| w.pinned.is_some());
         // In memory of their own, so that the engine's file is not kept for the sake of a few bytes.
-        let pinned = pinned.filter_map(|w| Some((w.value, compact(&w.tensor()?))));
+        let pinned = pinned.filter_map(|w| Some((w.value, w.tensor()?.compact())));
         let known: Arc<BTreeMap<_, _>> = Arc::new(literals.chain(pinned).collect());
         let demands = Arc::new(demands(parts.values as usize, &[&parts.prepare, &parts.execute]));
         let mut reads = BTreeSet::new();

@@ -176,8 +176,8 @@ fn head(tensor: &Tensor, order: &[usize]) -> Vec<u8> {
     line.bytes()[..line.bytes().len().min(HEAD)].to_vec()
 }
 
-/// Bytes of a permuted tensor that are in memory at a time.
-const PERMUTED: usize = 8 << 20;
+/// Bytes of a permuted tensor that are in memory at a time: few enough for a cache.
+const PERMUTED: usize = 512 << 10;
 
 /// The digest of a tensor whose axes are permuted, a few lines of the first one at a time.
 fn permuted_digest(tensor: &Tensor, order: &[usize]) -> Digest {

@@ -4,7 +4,7 @@ mod forms;
 pub(crate) mod kernel;
 mod layout;
 
-use crate::backend::{Backend, Constants, Finished, Run, compact, foreign};
+use crate::backend::{Backend, Constants, Finished, Run, foreign};
 use crate::error::{RunError, RunErrorKind};
 use crate::held::{DeviceTensor, Held};
 use crate::limits;
@@ -173,7 +173,7 @@ impl Backend for CpuBackend {
     }
 
     fn compact(&self, constant: &Tensor) -> Tensor {
-        compact(constant)
+        constant.compact()
     }
 
     #[cfg(test)]

@@ -3,8 +3,9 @@
 use super::context::{Context, Lease};
 use super::device::GpuDevice;
 use super::held::{GpuTensor, OnDevice};
-use super::lower::{GpuLowered, Op};
+use super::lower::GpuLowered;
 use super::resident::{Constant, GpuResident};
+use super::schedule::Op;
 use super::scope::Scope;
 use crate::backend::{Backend, Constants, Finished, Run, foreign};
 use crate::cpu::kernel::{evaluate, node_error, tensor};
@@ -133,7 +134,7 @@ impl Backend for GpuDevice {
     }
 
     fn memory(&self, _segment: &Segment, lowered: &GpuLowered) -> u64 {
-        lowered.memory.total()
+        lowered.schedule.memory.total()
     }
 
     fn placement(&self, lowered: &GpuLowered) -> Vec<Placement> {
@@ -142,7 +143,8 @@ impl Backend for GpuDevice {
 
     fn run(&self, run: Run<'_, Self>) -> Result<Finished<Carried>, RunError> {
         self.scoped(GpuErrorKind::Launch, "a run", |scope| {
-            let mut lease = Lease::take(scope, run.segment, run.lowered, run.resident)?;
+            let (pool, schedule) = (&run.lowered.pool, &run.lowered.schedule);
+            let mut lease = pool.lease(scope, run.segment, schedule, run.resident)?;
             let carried = on_host(scope, &run, &mut lease)?;
             let host = vec![None; run.segment.buffers.len()];
             let values = Values { scope, run, carried, host };
@@ -162,8 +164,14 @@ fn on_host(
     lease: &mut Lease,
 ) -> Result<Vec<Carried>, GpuError> {
     let mut carried = run.carried.to_vec();
-    let wanted: Vec<usize> =
-        run.lowered.fetch_carried.iter().copied().filter(|&i| carried[i].host.is_none()).collect();
+    let wanted: Vec<usize> = run
+        .lowered
+        .schedule
+        .fetch_carried
+        .iter()
+        .copied()
+        .filter(|&i| carried[i].host.is_none())
+        .collect();
     if wanted.is_empty() {
         return Ok(carried);
     }
@@ -222,7 +230,7 @@ impl Values<'_> {
         match operand.place {
             Place::Carried(i) => Ok(Carried { meta, ..self.carried[i].clone() }),
             Place::Buffer(b) if self.host[b].is_none() && !meta.is_empty() => {
-                let buffer = lease.buffer(self.run.lowered.homes[b]).cloned();
+                let buffer = lease.buffer(self.run.lowered.schedule.homes[b]).cloned();
                 let device = buffer.map(|buffer| OnDevice::new(buffer, lease.clone()));
                 Ok(Carried { meta, host: None, device })
             }
@@ -246,8 +254,9 @@ impl Going<'_> {
     /// Sends what kernels read from the host and makes the bind groups that are missing.
     fn upload(&mut self) -> Result<(), GpuError> {
         let Run { segment, lowered, resident, inputs, .. } = self.values.run;
+        let schedule = &lowered.schedule;
         let carried = &self.values.carried;
-        for (&place, &bytes) in &lowered.memory.given {
+        for (&place, &bytes) in &schedule.memory.given {
             let tensor = match place {
                 Place::Input(i) => Some(&inputs[i]),
                 Place::Carried(i) if carried[i].device.is_none() => carried[i].host.as_ref(),
@@ -262,12 +271,12 @@ impl Going<'_> {
             Place::Carried(i) => Some(carried[i].device.as_ref()?.buffer.clone()),
             _ => None,
         };
-        self.lease.bind(self.scope, segment, lowered, resident, on_device)
+        self.lease.bind(self.scope, segment, schedule, resident, on_device)
     }
 
     fn steps(&mut self) -> Result<(), RunError> {
         let mut fetches = 0;
-        for op in &self.values.run.lowered.ops {
+        for op in &self.values.run.lowered.schedule.ops {
             self.values.run.options.check()?;
             match op {
                 Op::Launch(end) => self.pending = *end,
@@ -283,7 +292,7 @@ impl Going<'_> {
 
     /// Submits what the host wrote, the launches that wait, as one compute pass, and what `read` records after them.
     fn flush(&mut self, read: impl FnOnce(&Context, &mut CommandEncoder)) -> SubmissionIndex {
-        let launches = &self.values.run.lowered.launches;
+        let launches = &self.values.run.lowered.schedule.launches;
         let (waiting, lease) = (self.launched..self.pending, &mut self.lease);
         let submission = self.scope.submit(|encoder| {
             lease.uploads().for_each(|upload| upload.record(encoder));
@@ -299,7 +308,7 @@ impl Going<'_> {
     }
 
     fn fetch(&mut self, which: usize, buffers: &[usize]) -> Result<(), GpuError> {
-        let homes = &self.values.run.lowered.homes;
+        let homes = &self.values.run.lowered.schedule.homes;
         let submission = self.flush(|context, encoder| {
             for (part, &b) in buffers.iter().enumerate() {
                 if let Some(buffer) = context.buffer(homes[b]) {
@@ -328,7 +337,7 @@ impl Going<'_> {
         })?;
         for (output, result) in step.outputs.iter().zip(results) {
             let (Some(output), Some(result)) = (output, result) else { continue };
-            let home = lowered.homes[output.buffer];
+            let home = lowered.schedule.homes[output.buffer];
             let target = |context: &Context| Some(Ok(context.buffer(home)?.clone()));
             self.lease.send(self.scope, Place::Buffer(output.buffer), &result, target)?;
             self.values.host[output.buffer] = Some(result);
@@ -341,16 +350,16 @@ impl Going<'_> {
         self.values.run.options.check()?;
         let Run { segment, lowered, .. } = self.values.run;
         let noting = self.lease.notes.buffer().is_some();
-        let reads = !lowered.results.is_empty() || noting;
+        let reads = !lowered.schedule.results.is_empty() || noting;
         if self.launched == self.pending && !reads {
             return Ok(Vec::new());
         }
         let source = |context: &Context, i: usize| match segment.host[i].place {
-            Place::Buffer(b) => context.buffer(lowered.homes[b]).cloned(),
+            Place::Buffer(b) => context.buffer(lowered.schedule.homes[b]).cloned(),
             _ => None,
         };
         let submission = self.flush(|context, encoder| {
-            let results = lowered.results.iter().map(|&i| source(context, i));
+            let results = lowered.schedule.results.iter().map(|&i| source(context, i));
             let notes = context.notes.buffer().map(|notes| Some(notes.clone()));
             for (part, buffer) in results.chain(notes).enumerate() {
                 if let Some(buffer) = buffer {
@@ -364,7 +373,8 @@ impl Going<'_> {
         let mut read = self.lease.results.read(self.scope, submission)?;
         let noted = read.pop_if(|_| noting).and_then(|read| self.lease.notes.first(&read));
         if let Some((i, why)) = noted {
-            let step = &segment.steps[lowered.steps[lowered.launches.noting()[i]]];
+            let step =
+                &segment.steps[lowered.schedule.steps[lowered.schedule.launches.noting()[i]]];
             let kind = RunErrorKind::Node;
             return Err(node_error(kind, step.def, &step.path, &step.input_metas(), &why));
         }
@@ -374,7 +384,7 @@ impl Going<'_> {
     fn finish(self, read: Vec<Tensor>) -> Result<Finished<Carried>, RunError> {
         let Self { values, mut lease, .. } = self;
         let segment = values.run.segment;
-        let mut read = values.run.lowered.results.iter().zip(read).peekable();
+        let mut read = values.run.lowered.schedule.results.iter().zip(read).peekable();
         let mut host = Vec::with_capacity(segment.host.len());
         for (i, operand) in segment.host.iter().enumerate() {
             host.push(match read.next_if(|(at, _)| **at == i) {

@@ -1,9 +1,9 @@
 //! The memory of one run, kept for later runs of the same segment.
 
 use super::bindings::{Bindings, Outer};
-use super::lower::{GpuLowered, Home, Op};
 use super::notes::Notes;
-use super::resident::GpuResident;
+use super::resident::{GpuResident, Holder};
+use super::schedule::{Home, Op, Schedule};
 use super::scope::Scope;
 use super::transfer::{Readback, Upload};
 use crate::gpu::GpuError;
@@ -13,7 +13,7 @@ use engine_ops::cpu::{TensorMeta, TensorRef};
 use engine_ops::gpu::Bind;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use wgpu::{BindGroup, Buffer};
 
 /// Contexts that no run uses at present.
@@ -32,8 +32,32 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of bind groups over constants that are gone.
-    pub(crate) fn sweep(&self) {
+    /// An idle context, one that was last bound to these constants if there is one; else a new one.
+    pub(crate) fn lease(
+        self: &Arc<Self>,
+        scope: &Scope<'_>,
+        segment: &Segment,
+        schedule: &Schedule,
+        resident: &GpuResident,
+    ) -> Result<Lease, GpuError> {
+        let idle = {
+            let mut idle = self.idle();
+            let bound = |context: &Context| context.bindings.resident() == Some(resident.id);
+            match idle.iter().rposition(bound) {
+                Some(at) => Some(idle.remove(at)),
+                None => idle.pop(),
+            }
+        };
+        let context = match idle {
+            Some(context) => context,
+            None => Context::new(scope, segment, schedule, self.outer.len())?,
+        };
+        Ok(Lease { context: Some(context), pool: self.clone(), finished: false })
+    }
+}
+
+impl Holder for Pool {
+    fn sweep(&self) {
         self.idle().iter_mut().for_each(|context| context.bindings.sweep(&self.outer));
     }
 }
@@ -57,15 +81,20 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    fn new(scope: &Scope<'_>, segment: &Segment, lowered: &GpuLowered) -> Result<Self, GpuError> {
-        let memory = &lowered.memory;
+    fn new(
+        scope: &Scope<'_>,
+        segment: &Segment,
+        schedule: &Schedule,
+        outer: usize,
+    ) -> Result<Self, GpuError> {
+        let memory = &schedule.memory;
         let all = |label: &str, sizes: &[u64]| {
             sizes.iter().map(|&bytes| scope.storage(label, bytes)).collect::<Result<Vec<_>, _>>()
         };
-        let notes = Notes::new(scope, lowered.launches.noting().len())?;
-        let results = lowered.results.iter().map(|&i| segment.host[i].meta.clone());
+        let notes = Notes::new(scope, schedule.launches.noting().len())?;
+        let results = schedule.results.iter().map(|&i| segment.host[i].meta.clone());
         let results: Vec<_> = results.chain(notes.meta()).collect();
-        let fetches = lowered.ops.iter().filter_map(|op| match op {
+        let fetches = schedule.ops.iter().filter_map(|op| match op {
             Op::Fetch(buffers) => {
                 let metas: Vec<_> =
                     buffers.iter().map(|&b| segment.buffers[b].meta.clone()).collect();
@@ -82,7 +111,7 @@ impl Context {
             notes,
             results: Readback::new(scope, &results)?,
             fetches: fetches.collect::<Result<_, _>>()?,
-            bindings: Bindings::new(lowered.launches.len(), lowered.pool.outer.len()),
+            bindings: Bindings::new(schedule.launches.len(), outer),
         })
     }
 
@@ -145,66 +174,45 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// An idle context, one that was last bound to these constants if there is one; else a new one.
-    pub(crate) fn take(
-        scope: &Scope<'_>,
-        segment: &Segment,
-        lowered: &GpuLowered,
-        resident: &GpuResident,
-    ) -> Result<Self, GpuError> {
-        let idle = {
-            let mut idle = lowered.pool.idle();
-            let bound = |context: &Context| context.bindings.resident() == Some(resident.id);
-            match idle.iter().rposition(bound) {
-                Some(at) => Some(idle.remove(at)),
-                None => idle.pop(),
-            }
-        };
-        let context = match idle {
-            Some(context) => context,
-            None => Context::new(scope, segment, lowered)?,
-        };
-        Ok(Self { context: Some(context), pool: lowered.pool.clone(), finished: false })
-    }
-
     /// Makes the bind groups over these constants, and over inputs and carried values where `given` says that they lie on the device
     /// already, that are not those of the context's last run.
     pub(crate) fn bind(
         &mut self,
         scope: &Scope<'_>,
         segment: &Segment,
-        lowered: &GpuLowered,
+        schedule: &Schedule,
         resident: &GpuResident,
         given: impl Fn(Place) -> Option<Buffer>,
     ) -> Result<(), GpuError> {
         let pool = self.pool.clone();
+        let holder: Weak<dyn Holder> = Arc::downgrade(&pool) as _;
         let mut bindings = std::mem::take(&mut self.bindings);
         let outer = |place: Place| {
             given(place).or_else(|| Some(self.uploads.get(&place)?.target().clone()))
         };
         for constant in bindings.update(&pool.outer, resident, outer) {
-            constant.used_by(&pool);
+            constant.used_by(&holder);
         }
         let resolve = |program: usize, bind: Bind| {
-            let step = &segment.steps[lowered.steps[program]];
+            let step = &segment.steps[schedule.steps[program]];
             let operand = match bind {
                 // Bound by the launches themselves.
                 Bind::Outside => return None,
                 Bind::Scratch(i) => return self.scratch.get(i),
                 Bind::Out(i) => {
-                    return self.buffer(lowered.homes[step.outputs.get(i)?.as_ref()?.buffer]);
+                    return self.buffer(schedule.homes[step.outputs.get(i)?.as_ref()?.buffer]);
                 }
                 Bind::In(i) => step.inputs.get(i)?.as_ref()?,
             };
             match operand.place {
-                Place::Constant(i) => lowered.constants.get(&i),
-                Place::Buffer(b) => self.buffer(lowered.homes[b]),
+                Place::Constant(i) => schedule.constants.get(&i),
+                Place::Buffer(b) => self.buffer(schedule.homes[b]),
                 place => bindings.buffer(&pool.outer, place),
             }
         };
         let missing = (0..bindings.groups.len()).filter(|&i| bindings.groups[i].is_none());
         let made = missing
-            .map(|i| Ok((i, lowered.launches.bind(scope, &self.notes, i, resolve)?)))
+            .map(|i| Ok((i, schedule.launches.bind(scope, &self.notes, i, resolve)?)))
             .collect::<Result<Vec<_>, GpuError>>()?;
         for (i, group) in made {
             bindings.groups[i] = Some(group);

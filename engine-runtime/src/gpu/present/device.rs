@@ -3,7 +3,7 @@
 use super::adapter;
 use super::counts::{Counters, GpuCounts};
 use super::pipeline::PipelineCache;
-use super::staging::Staging;
+use super::ring::Ring;
 use crate::gpu::{AdapterSummary, GpuCandidates, GpuChoice, GpuOptions};
 use crate::gpu::{GpuError, GpuErrorKind};
 use engine_ops::gpu::GpuLimits;
@@ -28,7 +28,7 @@ struct Inner {
     kernel_limits: GpuLimits,
     pipelines: PipelineCache,
     counters: Counters,
-    staging: Staging,
+    ring: Ring,
     candidates: GpuCandidates,
     on_cpu: Vec<String>,
     /// The first error that no scope caught: a lost device, or a bug.
@@ -77,7 +77,7 @@ impl GpuDevice {
                 limits,
                 pipelines: PipelineCache::default(),
                 counters: Counters::default(),
-                staging: Staging::default(),
+                ring: Ring::default(),
                 candidates: options.candidates,
                 on_cpu: options.on_cpu,
                 fault,
@@ -134,14 +134,14 @@ impl GpuDevice {
         &self.inner.queue
     }
 
-    /// The device itself. Objects are made in a [`Scope`](super::scope::Scope).
+    /// The device itself. Objects are made in a scope.
     pub(super) fn wgpu(&self) -> &wgpu::Device {
         &self.inner.device
     }
 
     /// What constants go through on their way to the device.
-    pub(super) fn staging(&self) -> &Staging {
-        &self.inner.staging
+    pub(super) fn ring(&self) -> &Ring {
+        &self.inner.ring
     }
 
     pub(super) fn counters(&self) -> &Counters {

@@ -1,7 +1,8 @@
 //! Dispatches, compiled and with their parameters uploaded; bound to buffers and recorded any number of times.
 
+use super::compile::pipelines;
 use super::notes::Notes;
-use super::pipeline::{Pipeline, Trust, pipelines};
+use super::pipeline::{Pipeline, Trust};
 use super::scope::Scope;
 use crate::gpu::{GpuError, GpuErrorKind};
 use engine_ops::gpu::{Bind, Dispatch, GpuProgram};

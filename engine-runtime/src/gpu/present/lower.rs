@@ -6,6 +6,7 @@ use super::device::GpuDevice;
 use super::launch::LaunchList;
 use super::pipeline::Trust;
 use super::resident::upload;
+use super::schedule::{Home, Memory, Op, Schedule};
 use super::scope::Scope;
 use super::single::Node;
 use super::words::gpu_len;
@@ -20,62 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wgpu::Buffer;
 
-/// One thing that a run does.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Op {
-    /// Runs the launches that come after those before it, up to this one.
-    Launch(usize),
-    /// Brings buffers to the host: what was launched so far is submitted and waited for.
-    Fetch(Vec<usize>),
-    /// Runs a step on the CPU; results that kernels read go to the device.
-    Host(usize),
-}
-
-/// Where a buffer of a segment lives on the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Home {
-    /// Nowhere: no kernel reads or writes it.
-    Host,
-    /// In memory it shares with buffers of other lives.
-    Slot(usize),
-    /// In memory of its own: it outlives the segment, is empty, or is written by the host. The host writes before
-    /// everything that is not submitted yet, so such memory must not have another use in the same run.
-    Own(usize),
-}
-
-/// Memory that one run needs, by use, in bytes.
-#[derive(Debug, Default)]
-pub(crate) struct Memory {
-    pub(crate) slots: Vec<u64>,
-    pub(crate) own: Vec<u64>,
-    pub(crate) scratch: Vec<u64>,
-    /// Of the inputs and carried values that kernels read, where the host has them.
-    pub(crate) given: BTreeMap<Place, u64>,
-}
-
-impl Memory {
-    /// All that a run takes beyond what the runs before it left on the device.
-    pub(crate) fn total(&self) -> u64 {
-        let lists = self.slots.iter().chain(&self.own).chain(&self.scratch);
-        let inputs = self.given.iter().filter(|(place, _)| matches!(place, Place::Input(_)));
-        lists.chain(inputs.map(|(_, bytes)| bytes)).fold(0, |sum, &bytes| sum.saturating_add(bytes))
-    }
-}
-
 /// A segment ready to run.
 pub struct GpuLowered {
-    pub(crate) launches: LaunchList,
-    /// The step of each program of `launches`.
-    pub(crate) steps: Vec<usize>,
-    pub(crate) ops: Vec<Op>,
-    pub(crate) homes: Vec<Home>,
-    pub(crate) memory: Memory,
-    /// The plan's constants that kernels read.
-    pub(crate) constants: BTreeMap<usize, Buffer>,
-    /// Carried values that the host reads.
-    pub(crate) fetch_carried: BTreeSet<usize>,
-    /// Which of the segment's results are read back from the device.
-    pub(crate) results: Vec<usize>,
+    pub(crate) schedule: Schedule,
     pub(crate) placement: Vec<Placement>,
     pub(crate) pool: Arc<Pool>,
 }
@@ -109,8 +57,8 @@ impl GpuLowered {
             Place::Buffer(b) => uses.by_kernels.contains(&b) && !o.meta.is_empty(),
             _ => false,
         };
-        Ok(Self {
-            ops: schedule(segment, &placed, &uses, &launches),
+        let schedule = Schedule {
+            ops: ops(segment, &placed, &uses, &launches),
             results: (0..segment.host.len()).filter(|&i| on_device(&segment.host[i])).collect(),
             fetch_carried: host_carried(segment, &placed),
             launches,
@@ -118,14 +66,13 @@ impl GpuLowered {
             homes,
             memory,
             constants,
-            placement,
-            pool,
-        })
+        };
+        Ok(Self { schedule, placement, pool })
     }
 
     /// Bytes of device memory that a run takes, without weights.
     pub(crate) fn cost(&self) -> usize {
-        let bytes = self.memory.total() + self.launches.param_bytes();
+        let bytes = self.schedule.memory.total() + self.schedule.launches.param_bytes();
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 }
@@ -313,7 +260,7 @@ fn host_carried(segment: &Segment, placed: &[Placed]) -> BTreeSet<usize> {
         .collect()
 }
 
-fn schedule(segment: &Segment, placed: &[Placed], uses: &Uses, launches: &LaunchList) -> Vec<Op> {
+fn ops(segment: &Segment, placed: &[Placed], uses: &Uses, launches: &LaunchList) -> Vec<Op> {
     let mut ops = Vec::new();
     let mut fetched: BTreeSet<usize> = BTreeSet::new();
     let mut program = 0;

@@ -8,6 +8,7 @@
 mod adapter;
 mod backend;
 mod bindings;
+mod compile;
 mod context;
 mod counts;
 mod device;
@@ -18,6 +19,8 @@ mod notes;
 mod obstacle;
 mod pipeline;
 mod resident;
+mod ring;
+mod schedule;
 mod scope;
 mod single;
 mod staging;

@@ -1,28 +1,21 @@
-//! Compiled shaders, each compiled once per device.
+//! What compiled shaders depend on, and where a device keeps them.
 
-use super::device::GpuDevice;
-use crate::gpu::{GpuError, GpuErrorKind};
+use crate::gpu::GpuError;
 use engine_ops::gpu::{Bind, Dispatch};
 use engine_ops::{OpDef, lookup};
-use rayon::prelude::*;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use wgpu::{
-    BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType,
-    BufferBindingType, ComputePipeline, ComputePipelineDescriptor, PipelineCompilationOptions,
-    PipelineLayoutDescriptor, ShaderModuleDescriptor, ShaderRuntimeChecks, ShaderSource,
-    ShaderStages,
-};
+use wgpu::{BindGroupLayout, ComputePipeline, ShaderRuntimeChecks};
 
 /// What a pipeline depends on. Shapes are not in it: they travel as parameters.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Key {
-    wgsl: Cow<'static, str>,
+pub(super) struct Key {
+    pub(super) wgsl: Cow<'static, str>,
     /// For each storage binding, whether it is only read.
-    reads: Vec<bool>,
-    params: bool,
-    trust: Trust,
+    pub(super) reads: Vec<bool>,
+    pub(super) params: bool,
+    pub(super) trust: Trust,
 }
 
 /// Where a shader comes from.
@@ -44,7 +37,7 @@ impl Trust {
         }
     }
 
-    fn checks(self) -> ShaderRuntimeChecks {
+    pub(super) fn checks(self) -> ShaderRuntimeChecks {
         let mut checks = ShaderRuntimeChecks::checked();
         checks.force_loop_bounding = self == Trust::Stranger;
         checks
@@ -52,7 +45,7 @@ impl Trust {
 }
 
 impl Key {
-    fn of(dispatch: &Dispatch, trust: Trust) -> Self {
+    pub(super) fn of(dispatch: &Dispatch, trust: Trust) -> Self {
         Self {
             trust,
             wgsl: dispatch.wgsl.clone(),
@@ -69,7 +62,7 @@ pub(crate) struct Pipeline {
     pub(crate) layout: BindGroupLayout,
 }
 
-type Slot = Arc<OnceLock<Result<Arc<Pipeline>, GpuError>>>;
+pub(super) type Slot = Arc<OnceLock<Result<Arc<Pipeline>, GpuError>>>;
 
 /// Pipelines by what they depend on. A shader that was refused stays refused.
 #[derive(Default)]
@@ -78,83 +71,10 @@ pub(crate) struct PipelineCache {
 }
 
 impl PipelineCache {
-    fn slot(&self, key: &Key) -> Slot {
+    /// Where the pipeline of this key is, or will be once it is compiled.
+    pub(super) fn slot(&self, key: &Key) -> Slot {
         // A panic in another thread leaves the map whole: entries are only ever added.
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.entry(key.clone()).or_default().clone()
     }
-}
-
-/// The pipelines of `dispatches`, in their order; those that are new are compiled in parallel.
-pub(crate) fn pipelines(
-    device: &GpuDevice,
-    dispatches: &[(&Dispatch, Trust)],
-) -> Result<Vec<Arc<Pipeline>>, GpuError> {
-    dispatches.par_iter().map(|&(dispatch, trust)| pipeline(device, dispatch, trust)).collect()
-}
-
-fn pipeline(
-    device: &GpuDevice,
-    dispatch: &Dispatch,
-    trust: Trust,
-) -> Result<Arc<Pipeline>, GpuError> {
-    let key = Key::of(dispatch, trust);
-    let slot = device.pipeline_cache().slot(&key);
-    slot.get_or_init(|| compile(device, &dispatch.label, &key).map(Arc::new)).clone()
-}
-
-fn compile(device: &GpuDevice, label: &str, key: &Key) -> Result<Pipeline, GpuError> {
-    device.scoped(GpuErrorKind::Shader, &format!("shader {label}"), |scope| {
-        scope.counters().pipelines.count();
-        let gpu = scope.wgpu();
-        let descriptor = ShaderModuleDescriptor {
-            label: Some(label),
-            source: ShaderSource::Wgsl(key.wgsl.as_ref().into()),
-        };
-        // Accesses stay bounded by their buffers and divisions guarded whatever the shader, so that no forged program
-        // reads or writes outside its own memory; that costs about 5 % of a matrix product on an H200. The counters
-        // that bound every loop cost 25 %, and only strangers' shaders get them.
-        //
-        // SAFETY: the one check that is off is that of loops, for shaders of the operator table. Each of their loops
-        // counts a variable that its body does not change by a step above zero up to a bound that is a constant, a
-        // parameter or derived from or held below one, and these come from shapes of tensors that fit a binding, so that no counter
-        // wraps around before it ends.
-        let module = unsafe { gpu.create_shader_module_trusted(descriptor, key.trust.checks()) };
-        let layout = gpu.create_bind_group_layout(&BindGroupLayoutDescriptor {
-            label: Some(label),
-            entries: &entries(key),
-        });
-        let pipeline_layout = gpu.create_pipeline_layout(&PipelineLayoutDescriptor {
-            label: Some(label),
-            bind_group_layouts: &[Some(&layout)],
-            ..Default::default()
-        });
-        let pipeline = gpu.create_compute_pipeline(&ComputePipelineDescriptor {
-            label: Some(label),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            },
-            cache: None,
-        });
-        Ok(Pipeline { pipeline, layout })
-    })
-}
-
-fn entries(key: &Key) -> Vec<BindGroupLayoutEntry> {
-    let storage = key.reads.iter().map(|&read_only| BufferBindingType::Storage { read_only });
-    let params = key.params.then_some(BufferBindingType::Uniform);
-    storage
-        .chain(params)
-        .zip(0..)
-        .map(|(ty, binding)| BindGroupLayoutEntry {
-            binding,
-            visibility: ShaderStages::COMPUTE,
-            ty: BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-            count: None,
-        })
-        .collect()
 }

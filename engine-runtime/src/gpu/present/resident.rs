@@ -1,11 +1,10 @@
 //! Weights and prepared constants on the device.
 
-use super::context::Pool;
 use super::device::GpuDevice;
 use super::scope::Scope;
+use super::staging::send;
 use super::transfer::Readback;
 use super::words::gpu_len;
-use crate::backend::compact;
 use crate::cpu::kernel::meta;
 use crate::gpu::{GpuError, GpuErrorKind};
 use engine_format::{Tensor, ValueId};
@@ -29,7 +28,13 @@ pub struct Constant {
     /// `None` if the type has no word layout or the tensor is larger than a binding.
     buffer: Option<Buffer>,
     /// Where bind groups over it may lie.
-    users: Mutex<Vec<Weak<Pool>>>,
+    users: Mutex<Vec<Weak<dyn Holder>>>,
+}
+
+/// What holds bind groups over constants.
+pub(crate) trait Holder: Send + Sync {
+    /// Lets go of those over constants that are gone.
+    fn sweep(&self);
 }
 
 impl GpuResident {
@@ -93,7 +98,7 @@ impl Constant {
         if self.buffer.is_some() {
             *host = None;
         }
-        host.as_ref().map(|tensor| Self::made(&compact(tensor), None))
+        host.as_ref().map(|tensor| Self::made(&tensor.compact(), None))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Tensor>> {
@@ -105,12 +110,12 @@ impl Constant {
         self.buffer.as_ref()
     }
 
-    /// Notes that contexts of `pool` may hold bind groups over it.
-    pub(crate) fn used_by(&self, pool: &Arc<Pool>) {
+    /// Notes that `holder` may hold bind groups over it.
+    pub(crate) fn used_by(&self, holder: &Weak<dyn Holder>) {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if !users.iter().any(|user| std::ptr::eq(user.as_ptr(), Arc::as_ptr(pool))) {
+        if !users.iter().any(|user| user.ptr_eq(holder)) {
             users.retain(|user| user.strong_count() > 0);
-            users.push(Arc::downgrade(pool));
+            users.push(holder.clone());
         }
     }
 }
@@ -119,7 +124,7 @@ impl Drop for Constant {
     /// Bind groups keep their buffers, so the ones that idle contexts hold go too.
     fn drop(&mut self) {
         let users = self.users.get_mut().unwrap_or_else(PoisonError::into_inner);
-        users.iter().filter_map(Weak::upgrade).for_each(|pool| pool.sweep());
+        users.iter().filter_map(Weak::upgrade).for_each(|holder| holder.sweep());
     }
 }
 
@@ -129,7 +134,7 @@ pub(crate) fn upload(scope: &Scope<'_>, tensor: &Tensor) -> Result<Option<Buffer
         return Ok(None);
     };
     let buffer = scope.storage("constant", bytes)?;
-    scope.staging().send(scope, TensorRef::from(tensor), &buffer)?;
+    send(scope, TensorRef::from(tensor), &buffer)?;
     Ok(Some(buffer))
 }
 
