@@ -85,6 +85,20 @@ pub trait Backend: Send + Sync + 'static {
     /// Bytes of memory that a lowered segment holds on to while it is cached.
     fn cost(&self, lowered: &Self::Lowered) -> usize;
 
+    /// Bytes of a constant on the host, and on the device where that is another place.
+    fn bytes(&self, constant: &Self::Constant) -> [u64; 2];
+
+    /// Bytes of forms that stand for constants of the version and of these segments.
+    fn form_bytes(&self, _resident: &Self::Resident, _lowered: &[&Self::Lowered]) -> u64 {
+        0
+    }
+
+    /// Bytes kept from runs of these segments for the next ones.
+    fn kept(&self, lowered: &[&Self::Lowered]) -> u64;
+
+    /// Gives up what [`Self::kept`] counts.
+    fn trim(&self, lowered: &[&Self::Lowered]);
+
     /// Bytes that one run of a lowered segment holds at once, without what it is given.
     fn memory(&self, segment: &Segment, lowered: &Self::Lowered) -> u64;
 

@@ -6,6 +6,7 @@ use crate::device::Device;
 use crate::error::{LoadError, RunError, RunErrorKind};
 use crate::held::{DeviceTensor, Held};
 use crate::inputs::{self, Ordered};
+use crate::memory::Memory;
 use crate::options::RunOptions;
 use crate::placement::Placement;
 use crate::plan::item::Given;
@@ -227,6 +228,18 @@ impl Executor {
 
     pub fn version(&self) -> Digest {
         self.version
+    }
+
+    /// What it holds beside `engine`, whose weights it has in common with it.
+    pub fn memory(&self, engine: &Engine) -> Memory {
+        let held = engine.parts().weights.iter().filter(|weight| weight.tensor().is_some());
+        let held: BTreeSet<ValueId> = held.map(|weight| weight.value).collect();
+        self.runner.memory(&|id| held.contains(&id))
+    }
+
+    /// Gives up the memory kept from runs.
+    pub fn trim(&self) {
+        self.runner.trim();
     }
 
     /// Where the nodes of the plans made so far run.

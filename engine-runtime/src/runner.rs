@@ -4,6 +4,7 @@ use crate::backend::{Backend, Constants};
 use crate::cpu::kernel;
 use crate::error::RunError;
 use crate::limits::MemoryLimits;
+use crate::memory::Memory;
 use crate::options::RunOptions;
 use crate::placement::Placement;
 use crate::plan::item::Given;
@@ -27,6 +28,12 @@ pub(crate) trait Runner: Send + Sync {
 
     /// What runs would make of the constants on their way, for the plans made so far: see [`Backend::forms`].
     fn forms(&self) -> Vec<Box<dyn FnOnce() + Send>>;
+
+    /// What is held: of constants on the host, those that are not held `elsewhere`.
+    fn memory(&self, elsewhere: &dyn Fn(ValueId) -> bool) -> Memory;
+
+    /// Gives up the memory kept from runs.
+    fn trim(&self);
 
     /// Where the nodes of the plans made so far run.
     fn placement(&self) -> Vec<Placement>;
@@ -142,6 +149,20 @@ impl<B: Backend> Runner for Loaded<B> {
 
     fn forms(&self) -> Vec<Box<dyn FnOnce() + Send>> {
         self.session.forms(&self.resident)
+    }
+
+    fn memory(&self, elsewhere: &dyn Fn(ValueId) -> bool) -> Memory {
+        let mut all = self.session.memory(&self.resident);
+        for (&id, constant) in self.backend.constants(&self.resident) {
+            let [host, device] = self.backend.bytes(constant);
+            all.on_device += device;
+            all.constants += if elsewhere(id) { 0 } else { host };
+        }
+        all
+    }
+
+    fn trim(&self) {
+        self.session.trim();
     }
 
     fn placement(&self) -> Vec<Placement> {

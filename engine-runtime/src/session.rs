@@ -3,6 +3,7 @@
 use crate::backend::{Backend, Run};
 use crate::error::RunError;
 use crate::limits::MemoryLimits;
+use crate::memory::Memory;
 use crate::options::RunOptions;
 use crate::placement::{Obstacle, Placement};
 use crate::plan::Segment;
@@ -32,7 +33,7 @@ pub(crate) struct Session<B: Backend> {
     /// Sessions of the same program with only some of its outputs.
     parts: Mutex<BTreeMap<Wanted, Arc<Self>>>,
     /// Stages made so far; names the next one. 0 stands for the start of the program.
-    made: AtomicU64,
+    counted: AtomicU64,
 }
 
 /// A segment ready to run, and what comes after it.
@@ -53,8 +54,8 @@ impl<B: Backend> Session<B> {
         limits: MemoryLimits,
     ) -> Self {
         let stages = Mutex::new(Cache::new(CacheLimits::SESSION));
-        let (made, parts) = (AtomicU64::new(0), Mutex::default());
-        Self { backend, program, residents, limits, stages, parts, made }
+        let (counted, parts) = (AtomicU64::new(0), Mutex::default());
+        Self { backend, program, residents, limits, stages, parts, counted }
     }
 
     /// The same program with no plans made yet.
@@ -96,11 +97,33 @@ impl<B: Backend> Session<B> {
         std::iter::once(self).chain(parts.iter().map(|part| &**part)).map(&mut visit).collect()
     }
 
+    /// All plans made so far.
+    fn made(&self) -> Vec<Arc<Stage<B>>> {
+        let stages = |session: &Self| session.cache().items().cloned().collect::<Vec<_>>();
+        self.all(stages).into_iter().flatten().collect()
+    }
+
     /// See [`Backend::forms`], for every plan made so far.
     pub fn forms(&self, resident: &Arc<B::Resident>) -> Vec<Box<dyn FnOnce() + Send>> {
-        let stages = |session: &Self| session.cache().items().cloned().collect::<Vec<_>>();
-        let stages = self.all(stages).into_iter().flatten();
+        let stages = self.made().into_iter();
         stages.flat_map(|stage| self.backend.forms(&stage.lowered, resident)).collect()
+    }
+
+    /// What is held beside the constants, for every plan made so far.
+    pub fn memory(&self, resident: &B::Resident) -> Memory {
+        let stages = self.made();
+        let lowered: Vec<_> = stages.iter().map(|stage| &stage.lowered).collect();
+        Memory {
+            forms: self.backend.form_bytes(resident, &lowered),
+            runs: self.backend.kept(&lowered),
+            ..Memory::default()
+        }
+    }
+
+    /// Gives up the memory kept from runs.
+    pub fn trim(&self) {
+        let stages = self.made();
+        self.backend.trim(&stages.iter().map(|stage| &stage.lowered).collect::<Vec<_>>());
     }
 
     /// Runs the program over inputs in port order, already checked.
@@ -165,8 +188,7 @@ impl<B: Backend> Session<B> {
 
     /// Where the nodes of the plans made so far run, each line once.
     pub fn placement(&self) -> Vec<Placement> {
-        let stages = |session: &Self| session.cache().items().cloned().collect::<Vec<_>>();
-        let stages = self.all(stages).into_iter().flatten();
+        let stages = self.made();
         let mut lines = Vec::new();
         let mut seen = HashSet::new();
         for stage in stages {
@@ -206,7 +228,7 @@ impl<B: Backend> Session<B> {
             Rest::Suspension(rest) => rest.cost(),
         };
         let cost = cost(&segment) + self.backend.cost(&lowered) + kept;
-        let id = self.made.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = self.counted.fetch_add(1, Ordering::Relaxed) + 1;
         let stage = Arc::new(Stage { id, segment, lowered, rest, left });
         let key = Key::new(after, given, &keyed());
         Ok(self.cache().insert(key, stage, cost, given))

@@ -380,6 +380,33 @@ impl Module {
         work::long(py, &Unwatched, move || Ok(loaded.drop_sources()?))
     }
 
+    /// Bytes that it holds, by kind: `weights`, `previous` (what `rollback` goes back to), `constants` (calculated of weights), `on_device`,
+    /// `forms` (other forms of constants that kernels read), `runs` (kept for the next run).
+    fn memory<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let memory = self.loaded()?.memory();
+        let kinds = PyDict::new(py);
+        for (kind, bytes) in [
+            ("weights", memory.weights),
+            ("previous", memory.previous),
+            ("constants", memory.constants),
+            ("on_device", memory.on_device),
+            ("forms", memory.forms),
+            ("runs", memory.runs),
+        ] {
+            kinds.set_item(kind, bytes)?;
+        }
+        Ok(kinds)
+    }
+
+    /// Gives up memory that is kept for speed alone; the next run and the next refit take it anew.
+    fn trim(&self, py: Python<'_>) -> PyResult<()> {
+        let loaded = self.loaded()?;
+        work::long(py, &Unwatched, move || {
+            loaded.trim();
+            Ok(())
+        })
+    }
+
     /// The engine with the weights it has now.
     #[getter]
     fn engine(&self) -> PyResult<Engine> {

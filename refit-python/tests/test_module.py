@@ -139,6 +139,17 @@ def test_a_module_is_pickled(engine: refit.Engine, x: np.ndarray) -> None:
     assert empty.missing == ["b", "w"]
 
 
+def test_memory_is_said_by_kind_and_given_up(module: refit.Module, x: np.ndarray) -> None:
+    weights = sum(array.nbytes for array in models.weights().values())
+    before = module(x)["y"].numpy()
+    assert module.memory()["weights"] == weights and module.memory()["runs"] > 0
+    module.trim()
+    assert module.memory()["runs"] == 0
+    assert np.array_equal(module(x)["y"], before)
+    module.drop_sources()
+    assert module.memory()["weights"] == 0
+
+
 def test_dropped_sources_leave_a_module_that_runs(module: refit.Module, x: np.ndarray) -> None:
     first = module(x)["y"].numpy()
     module.drop_sources()

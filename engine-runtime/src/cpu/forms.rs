@@ -84,6 +84,11 @@ impl<K: Ord + Copy> Forms<K> {
         self.slots().extend(ready);
     }
 
+    /// Bytes of those that are there.
+    pub fn bytes(&self) -> u64 {
+        self.slots().values().filter_map(Slot::ready).map(|made| made.len() as u64).sum()
+    }
+
     fn slots(&self) -> MutexGuard<'_, BTreeMap<(K, Form), Slot>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -19,7 +19,7 @@ use engine_ops::form::Form;
 use engine_ops::parallel::{self, Pool};
 use forms::Forms;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// How the CPU runs kernels.
@@ -121,6 +121,11 @@ pub(crate) struct Lowered {
 }
 
 impl Arena {
+    fn bytes(&self) -> u64 {
+        let slots: usize = self.slots.iter().map(|slot| slot.len()).sum();
+        (slots + self.scratch.len()) as u64
+    }
+
     /// Has the memory that a run of the segment takes.
     fn provide(&mut self, lowered: &Lowered) -> Result<(), OutOfMemory> {
         let Lowered { segment, slots, scratch, .. } = lowered;
@@ -145,6 +150,10 @@ impl Arena {
 impl CpuBackend {
     pub fn new(options: CpuOptions) -> Self {
         Self { options, arenas: Mutex::default() }
+    }
+
+    fn arenas(&self) -> MutexGuard<'_, Vec<Arena>> {
+        self.arenas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does `work` with the help of the pool that was given, or of whoever helps here anyway.
@@ -195,6 +204,22 @@ impl Backend for CpuBackend {
 
     fn constants<'r>(&self, resident: &'r Resident) -> &'r Constants {
         &resident.constants
+    }
+
+    fn bytes(&self, constant: &Tensor) -> [u64; 2] {
+        [constant.bytes().len() as u64, 0]
+    }
+
+    fn form_bytes(&self, resident: &Resident, lowered: &[&Lowered]) -> u64 {
+        resident.forms.bytes() + lowered.iter().map(|lowered| lowered.forms.bytes()).sum::<u64>()
+    }
+
+    fn kept(&self, _lowered: &[&Lowered]) -> u64 {
+        self.arenas().iter().map(Arena::bytes).sum()
+    }
+
+    fn trim(&self, _lowered: &[&Lowered]) {
+        self.arenas().clear();
     }
 
     fn leave(&self, carried: Tensor) -> Result<DeviceTensor, RunError> {
@@ -248,11 +273,10 @@ impl Backend for CpuBackend {
     }
 
     fn run(&self, run: Run<'_, Self>) -> Result<Finished<Tensor>, RunError> {
-        let lock = || self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut arena = lock().pop().unwrap_or_default();
+        let mut arena = self.arenas().pop().unwrap_or_default();
         let result = self.install(|| execute(&run, &mut arena, self.options.poison));
         arena.kept.clear();
-        lock().push(arena);
+        self.arenas().push(arena);
         result
     }
 }

@@ -4,11 +4,12 @@ use super::retired::Retired;
 use super::watched::Watched;
 use super::{
     Module, Ports, Refitted, State, file_without_sources, missing_weights, refit_error,
-    rollback_without_sources,
+    rollback_without_sources, weight_bytes,
 };
 use crate::device::Device;
 use crate::error::{LoadError, RefitError, RunError};
 use crate::executor::{Executor, Programs};
+use crate::memory::Memory;
 use crate::options::{RefitOptions, RunOptions};
 use crate::placement::Placement;
 use crate::value::Outputs;
@@ -259,6 +260,24 @@ impl Module for LiveModule {
         let current = self.current();
         let file = current.engine.serialize(wish);
         if current.dropped() { file.map_err(file_without_sources) } else { file }
+    }
+
+    fn memory(&self) -> Memory {
+        let current = self.current();
+        let weights = &current.engine.parts().weights;
+        let same = |row: usize, digest: Option<Digest>| weights[row].tensor().is_some() && weights[row].digest == digest;
+        let executor = current.executor.as_ref();
+        let held = executor.map(|executor| executor.memory(&current.engine)).unwrap_or_default();
+        Memory {
+            weights: weight_bytes(&current.engine, |..| false),
+            previous: self.previous().as_ref().map_or(0, |engine| weight_bytes(engine, same)),
+            ..held
+        }
+    }
+
+    fn trim(&self) {
+        self.retired.clear();
+        self.current().executor.iter().for_each(Executor::trim);
     }
 
     fn placement(&self) -> Vec<Placement> {

@@ -14,6 +14,7 @@ pub use packed::PackedModule;
 
 use crate::device::Device;
 use crate::error::{RefitError, RunError, RunErrorKind};
+use crate::memory::Memory;
 use crate::options::{RefitOptions, RunOptions};
 use crate::placement::Placement;
 use crate::value::Inputs;
@@ -144,6 +145,13 @@ pub trait Module: Send + Sync {
     /// Those of [`Engine::serialize`]; `MissingWeights` after [`Module::drop_sources`].
     fn serialize(&self, wish: SerializeFlags) -> Result<Vec<u8>, FormatError>;
 
+    /// Bytes that it holds, by kind.
+    fn memory(&self) -> Memory;
+
+    /// Gives up memory that is kept for speed alone: of runs that are over, and of weights that no rollback goes back to. The
+    /// next run and the next refit take it anew.
+    fn trim(&self);
+
     /// Which nodes run on the GPU and which on the CPU, and why, for the shapes that were run so far, each line once.
     /// Views and shape arithmetic are done while planning and have no line. Empty on the CPU, where there is no choice.
     fn placement(&self) -> Vec<Placement>;
@@ -167,6 +175,13 @@ impl Ports {
         let parts = engine.parts();
         Self { inputs: parts.inputs.clone(), outputs: parts.outputs.clone() }
     }
+}
+
+/// Bytes of the weights that an engine holds, of those that are not `but`.
+fn weight_bytes(engine: &Engine, but: impl Fn(usize, Option<Digest>) -> bool) -> u64 {
+    let weights = engine.parts().weights.iter().enumerate();
+    let held = weights.filter(|(row, weight)| weight.tensor().is_some() && !but(*row, weight.digest));
+    held.map(|(_, weight)| weight.byte_len() as u64).sum()
 }
 
 /// The error of running an engine that lacks weights.

@@ -3,11 +3,12 @@
 use super::watched::Watched;
 use super::{
     Module, Ports, Refitted, State, file_without_sources, missing_weights, refit_error,
-    rollback_without_sources,
+    rollback_without_sources, weight_bytes,
 };
 use crate::device::Device;
 use crate::error::{LoadError, RefitError, RunError};
 use crate::executor::{Executor, Programs};
+use crate::memory::Memory;
 use crate::options::{RefitOptions, RunOptions};
 use crate::placement::Placement;
 use crate::value::Outputs;
@@ -229,6 +230,21 @@ impl Module for PackedModule {
         let current = self.current();
         let file = Engine::read(current.bytes.clone())?.serialize(wish);
         if current.dropped() { file.map_err(file_without_sources) } else { file }
+    }
+
+    fn memory(&self) -> Memory {
+        let current = self.current();
+        let executor = current.executor.as_ref();
+        let held = executor.map(|executor| executor.memory(&current.engine)).unwrap_or_default();
+        Memory {
+            weights: weight_bytes(&current.engine, |..| false),
+            previous: current.previous.as_ref().map_or(0, |bytes| bytes.len() as u64),
+            ..held
+        }
+    }
+
+    fn trim(&self) {
+        self.current().executor.iter().for_each(Executor::trim);
     }
 
     fn placement(&self) -> Vec<Placement> {

@@ -4,7 +4,7 @@ use super::on_gpu::gpu;
 use super::toy::{Toy, bits, live, model, poisoned, run, weights, x};
 use crate::value::values;
 use crate::{
-    Cancel, Device, Inputs, LiveModule, Module, PackedModule, RefitError, RunErrorKind, RunOptions,
+    Cancel, Device, DeviceInfo, Inputs, LiveModule, Module, PackedModule, RefitError, RunErrorKind, RunOptions,
     State,
 };
 use engine_format::{
@@ -338,6 +338,38 @@ fn without_sources_it_runs_and_takes_whole_refits_only() {
         module.refit(&one(&full, "direct", 3), PARTIAL).unwrap();
         module.rollback().unwrap();
         assert_eq!(bits(&run(&*module, &x(2))), fresh_on(&device, &full, &mixed));
+    }
+}
+
+#[test]
+fn memory_is_said_by_kind_and_given_up() {
+    let full = model(EngineFlags::REFIT);
+    let bytes = |name: &str| weights(&full, 0).read(name).unwrap().unwrap().bytes().len() as u64;
+    let all: u64 = ["direct", "pair.a", "pair.b", "single"].map(bytes).iter().sum();
+    for (device, module) in on_all(&full) {
+        let loaded = module.memory();
+        assert_eq!((loaded.weights, loaded.previous), (all, 0));
+        let before = bits(&run(&*module, &x(2)));
+        assert!(module.memory().runs > 0, "{device}");
+        module.trim();
+        assert_eq!(module.memory().runs, 0, "{device}");
+        assert_eq!(bits(&run(&*module, &x(2))), before);
+
+        module.refit(&one(&full, "single", 2), PARTIAL).unwrap();
+        let refitted = module.memory();
+        assert_eq!(refitted.weights, all);
+        assert!(refitted.previous >= bytes("single"), "{refitted:?}");
+        module.drop_sources().unwrap();
+        let dropped = module.memory();
+        assert_eq!((dropped.weights, dropped.previous), (0, 0));
+        match device.info() {
+            DeviceInfo::Gpu(_) => assert!(dropped.on_device >= bytes("direct"), "{dropped:?}"),
+            _ => {
+                assert_eq!(dropped.on_device, 0);
+                assert!(dropped.constants >= loaded.constants + bytes("direct"), "{dropped:?}");
+            }
+        }
+        assert_eq!(dropped.total(), dropped.constants + dropped.on_device + dropped.forms + dropped.runs);
     }
 }
 

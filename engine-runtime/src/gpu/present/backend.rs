@@ -96,6 +96,18 @@ impl Backend for GpuDevice {
         &resident.constants
     }
 
+    fn bytes(&self, constant: &Arc<Constant>) -> [u64; 2] {
+        constant.bytes()
+    }
+
+    fn kept(&self, lowered: &[&GpuLowered]) -> u64 {
+        lowered.iter().map(|lowered| lowered.pool.bytes()).sum()
+    }
+
+    fn trim(&self, lowered: &[&GpuLowered]) {
+        lowered.iter().for_each(|lowered| lowered.pool.clear());
+    }
+
     fn leave(&self, carried: Carried) -> Result<DeviceTensor, RunError> {
         let Carried { meta, host, device } = carried;
         match (device, host) {

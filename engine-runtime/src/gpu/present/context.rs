@@ -32,6 +32,16 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes of the contexts that no run uses.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.idle().iter().map(Context::bytes).sum()
+    }
+
+    /// Lets go of them.
+    pub(crate) fn clear(&self) {
+        self.idle().clear();
+    }
+
     /// An idle context, one that was last bound to these constants if there is one; else a new one.
     pub(crate) fn lease(
         self: &Arc<Self>,
@@ -113,6 +123,14 @@ impl Context {
             fetches: fetches.collect::<Result<_, _>>()?,
             bindings: Bindings::new(schedule.launches.len(), outer),
         })
+    }
+
+    fn bytes(&self) -> u64 {
+        let buffers = [&self.slots, &self.own, &self.scratch].into_iter().flatten();
+        let reads = self.fetches.iter().chain(&self.carried_back).chain([&self.results]);
+        buffers.map(Buffer::size).sum::<u64>()
+            + self.uploads.values().map(Upload::bytes).sum::<u64>()
+            + reads.map(Readback::bytes).sum::<u64>()
     }
 
     /// The memory of a buffer of the segment, if it has any on the device.

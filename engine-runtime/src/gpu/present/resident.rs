@@ -105,6 +105,12 @@ impl Constant {
         self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes on the host, and on the device.
+    pub(crate) fn bytes(&self) -> [u64; 2] {
+        let host = self.lock().as_ref().map_or(0, |tensor| tensor.bytes().len() as u64);
+        [host, self.buffer.as_ref().map_or(0, Buffer::size)]
+    }
+
     /// Its memory on the device, if it is kept there.
     pub(crate) fn buffer(&self) -> Option<&Buffer> {
         self.buffer.as_ref()

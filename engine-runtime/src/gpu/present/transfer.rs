@@ -40,6 +40,11 @@ impl Upload {
         Self { target, staging: None, mapped, written: 0, recorded: false, submitted: None }
     }
 
+    /// Bytes of both sides.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.target.size() + self.staging.as_ref().map_or(0, Buffer::size)
+    }
+
     /// Where it leads.
     pub(crate) fn target(&self) -> &Buffer {
         &self.target
@@ -120,6 +125,11 @@ impl Readback {
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
         let staging = (total > 0).then(|| scope.buffer("read-back", total, usage)).transpose()?;
         Ok(Self { staging, parts })
+    }
+
+    /// Bytes of its memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.staging.as_ref().map_or(0, Buffer::size)
     }
 
     /// Whether it has room for results of just these types.
