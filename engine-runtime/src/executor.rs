@@ -9,7 +9,7 @@ use crate::inputs::{self, Ordered};
 use crate::memory::Memory;
 use crate::options::RunOptions;
 use crate::placement::Placement;
-use crate::plan::item::Given;
+use crate::plan::item::RunInputs;
 use crate::plan::program::{self, Body, Program};
 use crate::runner::{self, Follower, Runner};
 use crate::session::Session;
@@ -124,7 +124,7 @@ impl Programs {
         let backend = Arc::new(CpuBackend::new(host));
         let metas = runner::metas(&constants);
         let session = Session::new(backend, Arc::new(program), metas, device.limits());
-        let given = Given { tensors: &[], held: &[], layout: &[] };
+        let given = RunInputs { tensors: &[], held: &[], layout: &[] };
         let values = session.run(&Resident::new(constants), given, options)?;
         let tensor = |value| match value {
             Value::Tensor(tensor) => Ok(tensor),
@@ -271,7 +271,7 @@ impl Executor {
         let taken = |port, value: &DeviceTensor| self.taken(port, value);
         let ordered = inputs::ordered(&self.programs.inputs, inputs, &taken)?;
         let Ordered { tensors, held, layout } = &ordered;
-        let given = Given { tensors, held, layout };
+        let given = RunInputs { tensors, held, layout };
         let ports = &self.programs.outputs;
         let wanted = value::wanted(ports, options)?;
         let results = self.runner.run(given, wanted.as_ref(), options)?;

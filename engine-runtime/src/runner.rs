@@ -7,7 +7,7 @@ use crate::limits::MemoryLimits;
 use crate::memory::Memory;
 use crate::options::RunOptions;
 use crate::placement::Placement;
-use crate::plan::item::Given;
+use crate::plan::item::RunInputs;
 use crate::plan::program::{Program, Wanted};
 use crate::plan::walk::ResidentMetas;
 use crate::session::Session;
@@ -21,7 +21,7 @@ pub(crate) trait Runner: Send + Sync {
     /// Runs over inputs in port order, already checked, and gives all outputs, or those that are wanted.
     fn run(
         &self,
-        inputs: Given<'_>,
+        inputs: RunInputs<'_>,
         wanted: Option<&Wanted>,
         options: &RunOptions,
     ) -> Result<Vec<Value>, RunError>;
@@ -137,7 +137,7 @@ impl<B: Backend> Follower for Following<'_, B> {
 impl<B: Backend> Runner for Loaded<B> {
     fn run(
         &self,
-        inputs: Given<'_>,
+        inputs: RunInputs<'_>,
         wanted: Option<&Wanted>,
         options: &RunOptions,
     ) -> Result<Vec<Value>, RunError> {

@@ -8,7 +8,7 @@ use crate::options::RunOptions;
 use crate::placement::{Obstacle, Placement};
 use crate::plan::Segment;
 use crate::plan::cache::{Cache, CacheLimits, Key};
-use crate::plan::item::Given;
+use crate::plan::item::RunInputs;
 use crate::plan::program::{Program, Wanted};
 use crate::plan::walk::{Planned, ResidentMetas, Rest};
 use crate::value::Value;
@@ -130,7 +130,7 @@ impl<B: Backend> Session<B> {
     pub fn run(
         &self,
         resident: &B::Resident,
-        given: Given<'_>,
+        given: RunInputs<'_>,
         options: &RunOptions,
     ) -> Result<Vec<Value>, RunError> {
         memory::limited(self.limits.run, || self.run_stages(resident, given, options))
@@ -139,7 +139,7 @@ impl<B: Backend> Session<B> {
     fn run_stages(
         &self,
         resident: &B::Resident,
-        given: Given<'_>,
+        given: RunInputs<'_>,
         options: &RunOptions,
     ) -> Result<Vec<Value>, RunError> {
         options.check()?;
@@ -174,7 +174,7 @@ impl<B: Backend> Session<B> {
             let plan = || self.program.resume(rest, &given, &self.residents, self.limits);
             let next = self.stage(
                 stage.id,
-                Given { tensors: &given, held: &[], layout: &[] },
+                RunInputs { tensors: &given, held: &[], layout: &[] },
                 keyed,
                 plan,
             )?;
@@ -211,7 +211,7 @@ impl<B: Backend> Session<B> {
     fn stage(
         &self,
         after: u64,
-        given: Given<'_>,
+        given: RunInputs<'_>,
         keyed: impl FnOnce() -> Vec<bool>,
         plan: impl FnOnce() -> Result<Planned, RunError>,
     ) -> Result<Arc<Stage<B>>, RunError> {

@@ -6,8 +6,8 @@ use engine_format::{
     SerializeFlags, Tensor, Weight, WeightData, WeightSource,
 };
 use engine_runtime::{
-    Device, LoadError, Module, Outputs, Placement, RefitError, RefitOptions, Refitted, RunError,
-    RunOptions, State, Values,
+    Device, LoadError, Memory, Module, Outputs, Placement, RefitError, RefitOptions, Refitted,
+    RunError, RunOptions, State, Values,
 };
 use engine_verify::scenario::{Path, Stack, ThisStack};
 use std::collections::{BTreeMap, BTreeSet};
@@ -380,6 +380,14 @@ impl Module for Faulty {
             ModuleFault::StaleBytes if loaded()?.is_full() => loaded()?.serialize(wish),
             _ => self.shown().serialize(wish),
         }
+    }
+
+    fn memory(&self) -> Memory {
+        self.shown().memory()
+    }
+
+    fn trim(&self) {
+        self.shown().trim();
     }
 
     fn placement(&self) -> Vec<Placement> {

@@ -3,7 +3,7 @@
 //! Each is a product, whose factors come in any order and grouping; the scalars among them are read and so pinned.
 
 use super::scalars::{Factors, is_near, operand, peek, pin, plus_scalar};
-use super::site::{Emit, Site, rewrite};
+use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
@@ -40,18 +40,23 @@ impl Found {
 }
 
 /// Recognises a function by the factors of a product.
-type Recognise = fn(&Graph, &Site<'_>, &Factors) -> Option<Found>;
+type Recognise = fn(&Graph, &UseDef<'_>, &Factors) -> Option<Found>;
 
 static FUNCTIONS: &[Recognise] =
     &[gelu_by_erf, gelu_by_tanh, swish, hard_swish, hard_sigmoid, mish];
 
-fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+fn rule(
+    graph: &mut Graph,
+    use_def: &UseDef<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
     if !matches!(root.op.as_str(), "Mul" | "Div") {
         return None;
     }
     let result = root.outputs[0].filter(|&id| graph.facts(id).dtype.is_float())?;
-    let factors = Factors::of_node(graph, site, root);
-    let found = FUNCTIONS.iter().find_map(|recognise| recognise(graph, site, &factors))?;
+    let factors = Factors::of_node(graph, use_def, root);
+    let found = FUNCTIONS.iter().find_map(|recognise| recognise(graph, use_def, &factors))?;
     if graph.facts(found.x).shape != graph.facts(result).shape {
         notes.kept(
             &root.name,
@@ -63,7 +68,7 @@ fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> O
     pin(graph, &read, found.op, root);
     notes.done(&root.name, format!("is {}", found.op));
     let attrs: Attrs = found.attrs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    Some(Emit::at(graph, root).last(found.op, vec![Some(found.x)], attrs, root))
+    Some(Rewriter::at(graph, root).last(found.op, vec![Some(found.x)], attrs, root))
 }
 
 /// The two factors of a product that has no more, either first.
@@ -76,17 +81,22 @@ fn pairs(factors: &Factors) -> impl Iterator<Item = (ValueId, ValueId)> {
 }
 
 /// `u` of a factor `1 + op(u)`.
-fn one_plus(graph: &Graph, site: &Site<'_>, id: ValueId, op: &str) -> Option<(ValueId, ValueId)> {
-    let (value, one, read) = plus_scalar(graph, site, id)?;
+fn one_plus(
+    graph: &Graph,
+    use_def: &UseDef<'_>,
+    id: ValueId,
+    op: &str,
+) -> Option<(ValueId, ValueId)> {
+    let (value, one, read) = plus_scalar(graph, use_def, id)?;
     (one == 1.0).then_some(())?;
-    Some((operand(site, value, op)?, read))
+    Some((operand(use_def, value, op)?, read))
 }
 
 /// `x/2 · (1 + erf(x / √2))`
-fn gelu_by_erf(graph: &Graph, site: &Site<'_>, factors: &Factors) -> Option<Found> {
+fn gelu_by_erf(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Option<Found> {
     pairs(factors).find_map(|(x, sum)| {
-        let (u, one) = one_plus(graph, site, sum, "Erf")?;
-        let inner = Factors::of(graph, site, u);
+        let (u, one) = one_plus(graph, use_def, sum, "Erf")?;
+        let inner = Factors::of(graph, use_def, u);
         let fits = is_near(factors.scalar, 0.5)
             && inner.values == [x]
             && is_near(inner.scalar, std::f32::consts::FRAC_1_SQRT_2);
@@ -95,23 +105,23 @@ fn gelu_by_erf(graph: &Graph, site: &Site<'_>, factors: &Factors) -> Option<Foun
 }
 
 /// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`, also with `x` taken out of the inner sum.
-fn gelu_by_tanh(graph: &Graph, site: &Site<'_>, factors: &Factors) -> Option<Found> {
+fn gelu_by_tanh(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Option<Found> {
     pairs(factors).find_map(|(x, sum)| {
-        let (u, one) = one_plus(graph, site, sum, "Tanh")?;
-        let mut inner = Factors::of(graph, site, u);
+        let (u, one) = one_plus(graph, use_def, sum, "Tanh")?;
+        let mut inner = Factors::of(graph, use_def, u);
         if !is_near(factors.scalar, 0.5) || !is_near(inner.scalar, 0.797_884_6) {
             return None;
         }
         let cubic = match inner.values[..] {
             [sum] => {
-                let (a, b) = super::scalars::operands(site, sum, "Add")?;
+                let (a, b) = super::scalars::operands(use_def, sum, "Add")?;
                 let term = if a == x { b } else { a };
-                let cubic = Factors::of(graph, site, term);
+                let cubic = Factors::of(graph, use_def, term);
                 ((a == x || b == x) && cubic.values == [x; 3]).then_some(cubic)
             }
             [a, b] => {
-                let (term, one, read) = plus_scalar(graph, site, if a == x { b } else { a })?;
-                let mut cubic = Factors::of(graph, site, term);
+                let (term, one, read) = plus_scalar(graph, use_def, if a == x { b } else { a })?;
+                let mut cubic = Factors::of(graph, use_def, term);
                 cubic.read.push(read);
                 ((a == x || b == x) && one == 1.0 && cubic.values == [x; 2]).then_some(cubic)
             }
@@ -127,9 +137,9 @@ fn gelu_by_tanh(graph: &Graph, site: &Site<'_>, factors: &Factors) -> Option<Fou
 }
 
 /// `x · sigmoid(alpha · x)`
-fn swish(graph: &Graph, site: &Site<'_>, factors: &Factors) -> Option<Found> {
+fn swish(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Option<Found> {
     pairs(factors).find_map(|(x, gate)| {
-        let inner = Factors::of(graph, site, operand(site, gate, "Sigmoid")?);
+        let inner = Factors::of(graph, use_def, operand(use_def, gate, "Sigmoid")?);
         let fits = factors.scalar == 1.0 && inner.values == [x];
         let alpha = Attr::Float(inner.scalar);
         fits.then(|| Found::new("Swish", x).attr("alpha", alpha).reading(&inner.read))
@@ -137,26 +147,26 @@ fn swish(graph: &Graph, site: &Site<'_>, factors: &Factors) -> Option<Found> {
 }
 
 /// `x` of `x + 3` held between 0 and 6.
-fn held(graph: &Graph, site: &Site<'_>, id: ValueId) -> Option<(ValueId, Vec<ValueId>)> {
-    let clip = site.made_by(id, &["Clip"])?;
-    let [sum, low, high] = [0, 1, 2].map(|i| Site::operand(clip, i));
+fn held(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<(ValueId, Vec<ValueId>)> {
+    let clip = use_def.made_by(id, &["Clip"])?;
+    let [sum, low, high] = [0, 1, 2].map(|i| UseDef::operand(clip, i));
     let (low, high) = (low?, high?);
-    let (x, three, read) = plus_scalar(graph, site, sum?)?;
+    let (x, three, read) = plus_scalar(graph, use_def, sum?)?;
     let fits = three == 3.0 && peek(graph, low)? == 0.0 && peek(graph, high)? == 6.0;
     fits.then(|| (x, vec![low, high, read]))
 }
 
 /// `x` times `x / 6 + 1/2` held between 0 and 1.
-fn hard_swish(graph: &Graph, site: &Site<'_>, factors: &Factors) -> Option<Found> {
+fn hard_swish(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Option<Found> {
     pairs(factors).find_map(|(x, gate)| {
-        if let Some((own, read)) = held(graph, site, gate) {
+        if let Some((own, read)) = held(graph, use_def, gate) {
             let fits = own == x && is_near(factors.scalar, 1.0 / 6.0);
             return fits.then(|| Found::new("HardSwish", x).reading(&read));
         }
-        let gate = site.made_by(gate, &["HardSigmoid"])?;
+        let gate = use_def.made_by(gate, &["HardSigmoid"])?;
         let (alpha, beta) = (gate.attrs.float("alpha"), gate.attrs.float("beta"));
         let fits = factors.scalar == 1.0
-            && Site::operand(gate, 0) == Some(x)
+            && UseDef::operand(gate, 0) == Some(x)
             && is_near(alpha, 1.0 / 6.0)
             && is_near(beta, 0.5);
         fits.then(|| Found::new("HardSwish", x))
@@ -164,9 +174,9 @@ fn hard_swish(graph: &Graph, site: &Site<'_>, factors: &Factors) -> Option<Found
 }
 
 /// `x / 6 + 1/2` held between 0 and 1.
-fn hard_sigmoid(graph: &Graph, site: &Site<'_>, factors: &Factors) -> Option<Found> {
+fn hard_sigmoid(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Option<Found> {
     let &[gate] = factors.values.as_slice() else { return None };
-    let (x, read) = held(graph, site, gate)?;
+    let (x, read) = held(graph, use_def, gate)?;
     is_near(factors.scalar, 1.0 / 6.0).then(|| {
         let alpha = Attr::Float(1.0 / 6.0);
         Found::new("HardSigmoid", x)
@@ -177,10 +187,10 @@ fn hard_sigmoid(graph: &Graph, site: &Site<'_>, factors: &Factors) -> Option<Fou
 }
 
 /// `x · tanh(ln(1 + e^x))`
-fn mish(graph: &Graph, site: &Site<'_>, factors: &Factors) -> Option<Found> {
+fn mish(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Option<Found> {
     let f32s = |id: ValueId| graph.facts(id).dtype == DType::F32;
     pairs(factors).find_map(|(x, gate)| {
-        let inner = operand(site, operand(site, gate, "Tanh")?, "Softplus")?;
+        let inner = operand(use_def, operand(use_def, gate, "Tanh")?, "Softplus")?;
         (factors.scalar == 1.0 && inner == x && f32s(x)).then(|| Found::new("Mish", x))
     })
 }

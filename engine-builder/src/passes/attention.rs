@@ -5,7 +5,7 @@
 //! queries that share them are read unrepeated.
 
 use super::scalars::{peek, pin};
-use super::site::{Emit, Site, rewrite};
+use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
@@ -26,31 +26,36 @@ struct Shares<'a> {
 }
 
 impl<'a> Shares<'a> {
-    fn of(graph: &Graph, site: &Site<'a>, id: ValueId) -> Option<Self> {
-        if let Some(softmax) = site.made_by(id, &["Softmax"]) {
+    fn of(graph: &Graph, use_def: &UseDef<'a>, id: ValueId) -> Option<Self> {
+        if let Some(softmax) = use_def.made_by(id, &["Softmax"]) {
             return Some(Self { softmax, zero: None, own: vec![id] });
         }
-        let choice = site.made_by(id, &["Where"])?;
-        let [unknown, zero, shares] = [0, 1, 2].map(|i| Site::operand(choice, i));
+        let choice = use_def.made_by(id, &["Where"])?;
+        let [unknown, zero, shares] = [0, 1, 2].map(|i| UseDef::operand(choice, i));
         let (unknown, zero, shares) = (unknown?, zero?, shares?);
-        let is_nan = site.made_by(unknown, &["IsNaN"])?;
-        let softmax = site.made_by(shares, &["Softmax"])?;
-        let fits = Site::operand(is_nan, 0) == Some(shares)
+        let is_nan = use_def.made_by(unknown, &["IsNaN"])?;
+        let softmax = use_def.made_by(shares, &["Softmax"])?;
+        let fits = UseDef::operand(is_nan, 0) == Some(shares)
             && peek(graph, zero) == Some(0.0)
-            && site.readers(shares).count() == 2
-            && !site.is_result(shares);
+            && use_def.consumers(shares).count() == 2
+            && !use_def.is_result(shares);
         fits.then(|| Self { softmax, zero: Some(zero), own: vec![id, unknown] })
     }
 }
 
-fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+fn rule(
+    graph: &mut Graph,
+    use_def: &UseDef<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
     let turned = |name| root.op == "FusedMatMul" && root.attrs.int(name) != 0;
     if !matches!(root.op.as_str(), "MatMul" | "FusedMatMul") || turned("transA") || turned("transB")
     {
         return None;
     }
-    let shares = Shares::of(graph, site, Site::operand(root, 0)?)?;
-    match fuse(graph, site, root, &shares) {
+    let shares = Shares::of(graph, use_def, UseDef::operand(root, 0)?)?;
+    match fuse(graph, use_def, root, &shares) {
         Ok(nodes) => {
             pin(graph, shares.zero.as_slice(), "Attention", root);
             notes.done(&root.name, format!("Attention with {}", shares.softmax.name));
@@ -65,18 +70,18 @@ fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> O
 
 fn fuse(
     graph: &mut Graph,
-    site: &Site<'_>,
+    use_def: &UseDef<'_>,
     root: &Node,
     shares: &Shares<'_>,
 ) -> Result<Vec<Node>, String> {
-    let operand = |node, i| Site::operand(node, i).ok_or("an operand is missing");
+    let operand = |node, i| UseDef::operand(node, i).ok_or("an operand is missing");
     let softmax = shares.softmax;
     let scores = operand(softmax, 0)?;
-    let product = site.made_by(scores, &["FusedMatMul"]).ok_or_else(|| {
+    let product = use_def.made_by(scores, &["FusedMatMul"]).ok_or_else(|| {
         format!("{} does not come from a product with transposed keys", graph.value(scores).name)
     })?;
     for &id in shares.own.iter().chain([&scores]) {
-        if site.only_reader(id).is_none() {
+        if use_def.only_reader(id).is_none() {
             return Err(format!("{} is read elsewhere too", graph.value(id).name));
         }
     }
@@ -89,7 +94,7 @@ fn fuse(
         return Err(format!("{} does not read its keys transposed", product.name));
     }
     let (q, mut k, mut v) = (operand(product, 0)?, operand(product, 1)?, operand(root, 1)?);
-    if let (Some(own_k), Some(own_v)) = (repeated(graph, site, k), repeated(graph, site, v)) {
+    if let (Some(own_k), Some(own_v)) = (repeated(graph, use_def, k), repeated(graph, use_def, v)) {
         let heads = |id| graph.facts(id).shape.as_ref().map(|shape| shape[1].clone());
         if heads(own_k) == heads(own_v) {
             (k, v) = (own_k, own_v);
@@ -100,17 +105,17 @@ fn fuse(
     attrs.insert("zero_nan".to_owned(), Attr::Int(shares.zero.is_some().into()));
     let mut inputs = vec![q, k, v];
     inputs.extend(product.inputs[2..].iter().flatten());
-    let mut emit = Emit::at(graph, root);
+    let mut rewriter = Rewriter::at(graph, root);
     if root.op == "MatMul" {
         let inputs = inputs.into_iter().map(Some).collect();
-        return Ok(emit.last("Attention", inputs, attrs, root));
+        return Ok(rewriter.last("Attention", inputs, attrs, root));
     }
     // What was done to the result is one pass behind attention.
     let attrs: Vec<(&str, Attr)> = attrs.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
-    let mixed = emit.node("mixed", "Attention", &inputs, &attrs);
+    let mixed = rewriter.node("mixed", "Attention", &inputs, &attrs);
     let mut inputs = vec![Some(mixed)];
     inputs.extend(&root.inputs[2..]);
-    Ok(emit.last("Elementwise", inputs, chain_of(root), root))
+    Ok(rewriter.last("Elementwise", inputs, chain_of(root), root))
 }
 
 /// The attributes that state a node's stages.
@@ -151,8 +156,8 @@ fn check_shapes(graph: &Graph, operands: [ValueId; 3]) -> Result<(), String> {
 
 /// What `id` repeats along its second axis: `Unsqueeze`, `Expand`, `Reshape` of (batch, heads, length, size), as exporters
 /// write heads that several queries share.
-fn repeated(graph: &Graph, site: &Site<'_>, id: ValueId) -> Option<ValueId> {
-    let below = |id: ValueId, ops: &[&str]| Site::operand(site.made_by(id, ops)?, 0);
+fn repeated(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<ValueId> {
+    let below = |id: ValueId, ops: &[&str]| UseDef::operand(use_def.made_by(id, ops)?, 0);
     let wide = below(id, &["Reshape"])?;
     let single = below(wide, &["Expand"])?;
     let own = below(single, &["Unsqueeze", "Reshape"])?;

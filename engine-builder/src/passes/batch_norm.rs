@@ -5,7 +5,7 @@
 //! fuses into the product. ε is an attribute, so no weight is read.
 
 use super::product::{Product, check_not_rounded, per_channel, scalar};
-use super::site::{Emit, Site, rewrite};
+use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
@@ -16,11 +16,16 @@ pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildErr
     rewrite(graph, notes, rule)
 }
 
-fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+fn rule(
+    graph: &mut Graph,
+    use_def: &UseDef<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
     if root.op != "BatchNormalization" {
         return None;
     }
-    match fold(graph, site, root) {
+    match fold(graph, use_def, root) {
         Ok((into, nodes)) => {
             notes.done(&root.name, format!("folded into {into}"));
             Some(nodes)
@@ -32,12 +37,16 @@ fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> O
     }
 }
 
-fn fold(graph: &mut Graph, site: &Site<'_>, root: &Node) -> Result<(String, Vec<Node>), String> {
-    let operand = |i| Site::operand(root, i).ok_or_else(|| format!("operand {i} is missing"));
+fn fold(
+    graph: &mut Graph,
+    use_def: &UseDef<'_>,
+    root: &Node,
+) -> Result<(String, Vec<Node>), String> {
+    let operand = |i| UseDef::operand(root, i).ok_or_else(|| format!("operand {i} is missing"));
     let statistics = [operand(1)?, operand(2)?, operand(3)?, operand(4)?];
     for id in statistics {
         let name = &graph.value(id).name;
-        if !site.is_constant(id) {
+        if !use_def.is_constant(id) {
             return Err(format!("{name} changes from run to run"));
         }
         if graph.facts(id).dtype != DType::F32 {
@@ -48,8 +57,8 @@ fn fold(graph: &mut Graph, site: &Site<'_>, root: &Node) -> Result<(String, Vec<
         }
     }
     let x = operand(0)?;
-    let product = Product::behind(graph, site, x)?;
-    check_not_rounded(graph, site, root)?;
+    let product = Product::behind(graph, use_def, x)?;
+    check_not_rounded(graph, use_def, root)?;
     let rank = graph.facts(x).shape.as_ref().map(Vec::len);
     let channels_last = matches!(product.node.op.as_str(), "Gemm" | "MatMul");
     if channels_last && rank != Some(2) {
@@ -62,45 +71,46 @@ fn fold(graph: &mut Graph, site: &Site<'_>, root: &Node) -> Result<(String, Vec<
     if !product.adds() && product.node.op != "MatMul" {
         return Err(format!("{} scales its addend", product.node.name));
     }
-    if let Some(bias) = bias.filter(|&bias| !site.is_constant(bias)) {
+    if let Some(bias) = bias.filter(|&bias| !use_def.is_constant(bias)) {
         return Err(format!("the addend {} changes from run to run", graph.value(bias).name));
     }
     let into = product.node.name.clone();
-    Ok((into, write(Emit::at(graph, root), &product, statistics, bias, root)))
+    Ok((into, write(Rewriter::at(graph, root), &product, statistics, bias, root)))
 }
 
 fn write(
-    mut emit: Emit<'_>,
+    mut rewriter: Rewriter<'_>,
     product: &Product<'_>,
     [scale, shift, mean, variance]: [ValueId; 4],
     bias: Option<ValueId>,
     root: &Node,
 ) -> Vec<Node> {
-    let epsilon = scalar(&mut emit, "epsilon", root.attrs.float("epsilon"));
-    let positive = emit.node("variance", "Add", &[variance, epsilon], &[]);
-    let deviation = emit.node("deviation", "Sqrt", &[positive], &[]);
-    let factors = emit.node("factor", "Div", &[scale, deviation], &[]);
+    let epsilon = scalar(&mut rewriter, "epsilon", root.attrs.float("epsilon"));
+    let positive = rewriter.node("variance", "Add", &[variance, epsilon], &[]);
+    let deviation = rewriter.node("deviation", "Sqrt", &[positive], &[]);
+    let factors = rewriter.node("factor", "Div", &[scale, deviation], &[]);
     let centred = match bias {
         Some(bias) => {
-            let bias = per_channel(&mut emit, "bias", bias, product.channels);
-            emit.node("centred", "Sub", &[bias, mean], &[])
+            let bias = per_channel(&mut rewriter, "bias", bias, product.channels);
+            rewriter.node("centred", "Sub", &[bias, mean], &[])
         }
-        None => emit.node("centred", "Neg", &[mean], &[]),
+        None => rewriter.node("centred", "Neg", &[mean], &[]),
     };
-    let scaled = emit.node("addend", "Mul", &[centred, factors], &[]);
-    let bias = emit.node("shift", "Add", &[scaled, shift], &[]);
+    let scaled = rewriter.node("addend", "Mul", &[centred, factors], &[]);
+    let bias = rewriter.node("shift", "Add", &[scaled, shift], &[]);
     let is_small = product.worth_scaling().is_ok();
     if is_small && product.node.op != "MatMul" {
-        let weight = product.scaled(&mut emit, "Mul", factors, false);
-        return product.with(emit, weight, Some(bias), root);
+        let weight = product.scaled(&mut rewriter, "Mul", factors, false);
+        return product.with(rewriter, weight, Some(bias), root);
     }
     let [x, weight] = [0, 1].map(|i| product.node.inputs[i].expect("a product has two operands"));
-    let weight = if is_small { product.scaled(&mut emit, "Mul", factors, false) } else { weight };
-    let mut y = emit.with_attrs("product", &product.node.op, &[x, weight], &product.node.attrs);
+    let weight =
+        if is_small { product.scaled(&mut rewriter, "Mul", factors, false) } else { weight };
+    let mut y = rewriter.with_attrs("product", &product.node.op, &[x, weight], &product.node.attrs);
     if !is_small {
-        let factors = product.over_result(&mut emit, "factors", factors);
-        y = emit.node("scaled", "Mul", &[y, factors], &[]);
+        let factors = product.over_result(&mut rewriter, "factors", factors);
+        y = rewriter.node("scaled", "Mul", &[y, factors], &[]);
     }
-    let bias = product.over_result(&mut emit, "shifts", bias);
-    emit.last("Add", vec![Some(y), Some(bias)], Default::default(), root)
+    let bias = product.over_result(&mut rewriter, "shifts", bias);
+    rewriter.last("Add", vec![Some(y), Some(bias)], Default::default(), root)
 }

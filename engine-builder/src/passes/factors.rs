@@ -4,8 +4,8 @@
 //! anew in every call. Products with a weight are left to `scale`.
 
 use super::product::{check_not_rounded, with_constant};
-use super::site::{Emit, Site, rewrite};
 use super::transposes::axes;
+use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
@@ -25,28 +25,33 @@ struct Scaled<'a> {
     factor: ValueId,
 }
 
-fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+fn rule(
+    graph: &mut Graph,
+    use_def: &UseDef<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
     if root.op != "MatMul" {
         return None;
     }
-    let (a, b) = (Site::operand(root, 0)?, Site::operand(root, 1)?);
+    let (a, b) = (UseDef::operand(root, 0)?, UseDef::operand(root, 1)?);
     let rank = |id: ValueId| graph.facts(id).shape.as_ref().map_or(0, Vec::len);
-    let varying = |id: &ValueId| !site.is_constant(*id) && rank(*id) >= 2;
+    let varying = |id: &ValueId| !use_def.is_constant(*id) && rank(*id) >= 2;
     // f16 would overflow in a product that is scaled only then.
     if ![a, b].iter().all(varying) || graph.facts(a).dtype != DType::F32 {
         return None;
     }
-    let scaled = [a, b].map(|id| scaled(graph, site, id));
+    let scaled = [a, b].map(|id| scaled(graph, use_def, id));
     if scaled.iter().all(Option::is_none) {
         return None;
     }
-    if let Err(why) = check_not_rounded(graph, site, root) {
+    if let Err(why) = check_not_rounded(graph, use_def, root) {
         notes.kept(&root.name, why);
         return None;
     }
     let names: Vec<&str> = scaled.iter().flatten().map(|s| s.by.name.as_str()).collect();
     notes.done(&root.name, format!("scaled behind the product, not at {}", names.join(", ")));
-    let mut emit = Emit::at(graph, root);
+    let mut rewriter = Rewriter::at(graph, root);
     let mut operands = [a, b];
     for (operand, scaled) in operands.iter_mut().zip(&scaled) {
         let Some(scaled) = scaled else { continue };
@@ -54,36 +59,36 @@ fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> O
             None => scaled.x,
             Some(perm) => {
                 let perm = Attr::Ints(perm.iter().map(|&axis| axis as i64).collect());
-                emit.node("turned", "Transpose", &[scaled.x], &[("perm", perm)])
+                rewriter.node("turned", "Transpose", &[scaled.x], &[("perm", perm)])
             }
         };
     }
-    let product = emit.node("unscaled", "MatMul", &operands, &[]);
+    let product = rewriter.node("unscaled", "MatMul", &operands, &[]);
     let (op, factor, product) = match &scaled {
         [Some(a), Some(b)] if a.by.op == "Mul" && b.by.op == "Mul" => {
-            ("Mul", emit.node("factor", "Mul", &[a.factor, b.factor], &[]), product)
+            ("Mul", rewriter.node("factor", "Mul", &[a.factor, b.factor], &[]), product)
         }
         [Some(a), Some(b)] => {
-            (b.by.op.as_str(), b.factor, emit.node("half", &a.by.op, &[product, a.factor], &[]))
+            (b.by.op.as_str(), b.factor, rewriter.node("half", &a.by.op, &[product, a.factor], &[]))
         }
         [Some(one), None] | [None, Some(one)] => (one.by.op.as_str(), one.factor, product),
         [None, None] => return None,
     };
-    Some(emit.last(op, vec![Some(product), Some(factor)], Attrs::new(), root))
+    Some(rewriter.last(op, vec![Some(product), Some(factor)], Attrs::new(), root))
 }
 
 /// An operand that is scaled by one constant number, before or after it is transposed, for this product alone.
-fn scaled<'a>(graph: &Graph, site: &Site<'a>, id: ValueId) -> Option<Scaled<'a>> {
-    site.only_reader(id)?;
-    let (node, turned) = match site.made_by(id, &["Transpose"]) {
+fn scaled<'a>(graph: &Graph, use_def: &UseDef<'a>, id: ValueId) -> Option<Scaled<'a>> {
+    use_def.only_reader(id)?;
+    let (node, turned) = match use_def.made_by(id, &["Transpose"]) {
         Some(turn) => {
-            let below = Site::operand(turn, 0)?;
-            site.only_reader(below)?;
-            (site.made_by(below, &["Mul", "Div"])?, Some(axes(graph, turn)?))
+            let below = UseDef::operand(turn, 0)?;
+            use_def.only_reader(below)?;
+            (use_def.made_by(below, &["Mul", "Div"])?, Some(axes(graph, turn)?))
         }
-        None => (site.made_by(id, &["Mul", "Div"])?, None),
+        None => (use_def.made_by(id, &["Mul", "Div"])?, None),
     };
-    let (x, factor) = with_constant(site, node, ["Mul", "Div"])?;
+    let (x, factor) = with_constant(use_def, node, ["Mul", "Div"])?;
     let result = node.outputs[0]?;
     let single = graph.facts(factor).concrete()?.iter().product::<usize>() == 1;
     let same = graph.facts(x).shape == graph.facts(result).shape;

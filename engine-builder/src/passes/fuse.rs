@@ -6,8 +6,8 @@
 
 use super::product::scalar;
 use super::scalars::{peek, pin};
-use super::site::{Emit, Site};
 use super::transposes::axes;
+use super::use_def::{Rewriter, UseDef};
 use crate::error::BuildError;
 use crate::graph::{Graph, blocks_mut};
 use crate::report::Notes;
@@ -21,7 +21,7 @@ pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildErr
     let nodes = std::mem::take(&mut graph.execute);
     let prepare = std::mem::take(&mut graph.prepare);
     let none = BTreeSet::new();
-    let prepared = Site::new(&prepare, &[], &none);
+    let prepared = UseDef::new(&prepare, &[], &none);
     let (nodes, changed) = fuse(graph, nodes, &prepared, &results, notes);
     graph.execute = nodes;
     graph.prepare = prepare;
@@ -34,7 +34,7 @@ pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildErr
 fn fuse(
     graph: &mut Graph,
     mut nodes: Vec<Node>,
-    prepared: &Site<'_>,
+    prepared: &UseDef<'_>,
     results: &[ValueId],
     notes: &mut Notes,
 ) -> (Vec<Node>, bool) {
@@ -46,13 +46,13 @@ fn fuse(
         changed |= inside;
     }
     let none = BTreeSet::new();
-    let site = Site::new(&nodes, results, &none);
+    let use_def = UseDef::new(&nodes, results, &none);
     let mut fused = Fused { taken: vec![false; nodes.len()], at: BTreeMap::new() };
     for (i, node) in nodes.iter().enumerate() {
-        product(graph, [&site, prepared], &mut fused, i, node, notes);
+        product(graph, [&use_def, prepared], &mut fused, i, node, notes);
     }
     for (i, node) in nodes.iter().enumerate() {
-        elementwise(graph, &site, &mut fused, i, node, notes);
+        elementwise(graph, &use_def, &mut fused, i, node, notes);
     }
     changed |= !fused.at.is_empty();
     let mut out = Vec::with_capacity(nodes.len());
@@ -140,23 +140,28 @@ impl<'a> Chain<'a> {
     }
 
     /// The operands as values; masks are made.
-    fn values(&mut self, emit: &mut Emit<'_>, fusion: &str, root: &Node) -> Vec<Option<ValueId>> {
+    fn values(
+        &mut self,
+        rewriter: &mut Rewriter<'_>,
+        fusion: &str,
+        root: &Node,
+    ) -> Vec<Option<ValueId>> {
         let value = |operand| match operand {
             Operand::Given(id) => id,
-            Operand::Mask(mask) => Some(mask.made(emit, fusion, root)),
+            Operand::Mask(mask) => Some(mask.made(rewriter, fusion, root)),
         };
         std::mem::take(&mut self.operands).into_iter().map(value).collect()
     }
 
     /// Goes on through operators that alone read what the chain gives.
-    fn extend(&mut self, graph: &Graph, site: &Site<'a>, taken: &[bool], notes: &mut Notes) {
+    fn extend(&mut self, graph: &Graph, use_def: &UseDef<'a>, taken: &[bool], notes: &mut Notes) {
         while let [Some(value)] = self.last.outputs[..] {
-            let Some((at, reader)) = site.only_reader(value) else {
+            let Some((at, reader)) = use_def.only_reader(value) else {
                 let elementwise = |node: &Node| {
                     let x = node.inputs.iter().position(|&id| id == Some(value));
                     x.is_some_and(|x| stages_of(node, x).is_some())
                 };
-                if let Some(reader) = site.readers(value).find(|node| elementwise(node)) {
+                if let Some(reader) = use_def.consumers(value).find(|node| elementwise(node)) {
                     let what = format!("{} is read elsewhere too", graph.value(value).name);
                     notes.kept(&reader.name, what);
                 }
@@ -216,7 +221,7 @@ impl Mask {
         if node.op != "Where" {
             return None;
         }
-        let [condition, yes, no] = [0, 1, 2].map(|i| Site::operand(node, i));
+        let [condition, yes, no] = [0, 1, 2].map(|i| UseDef::operand(node, i));
         let (condition, yes, no) = (condition?, yes?, no?);
         let (keeps, read) = if yes == x { (true, no) } else { (false, yes) };
         let number = peek(graph, read).filter(|number| !number.is_nan())?;
@@ -224,12 +229,12 @@ impl Mask {
     }
 
     /// What the stage reads: the number where it is to stand, and elsewhere NaN. The number that was read is in it.
-    fn made(&self, emit: &mut Emit<'_>, fusion: &str, root: &Node) -> ValueId {
-        pin(emit.graph, &[self.read], fusion, root);
+    fn made(&self, rewriter: &mut Rewriter<'_>, fusion: &str, root: &Node) -> ValueId {
+        pin(rewriter.graph, &[self.read], fusion, root);
         let [number, keep] = [("number", self.number), ("keep", f32::NAN)]
-            .map(|(name, value)| scalar(emit, name, value));
+            .map(|(name, value)| scalar(rewriter, name, value));
         let choice = if self.keeps { [keep, number] } else { [number, keep] };
-        emit.node("mask", "Where", &[self.condition, choice[0], choice[1]], &[])
+        rewriter.node("mask", "Where", &[self.condition, choice[0], choice[1]], &[])
     }
 }
 
@@ -274,7 +279,7 @@ fn fits(graph: &Graph, node: &Node, value: ValueId, stages: &[AsStage]) -> Resul
 
 fn product(
     graph: &mut Graph,
-    [site, prepared]: [&Site<'_>; 2],
+    [use_def, prepared]: [&UseDef<'_>; 2],
     fused: &mut Fused,
     at: usize,
     node: &Node,
@@ -291,19 +296,20 @@ fn product(
         return;
     }
     let mut chain = Chain::new(at, node, true);
-    chain.extend(graph, site, &fused.taken, notes);
+    chain.extend(graph, use_def, &fused.taken, notes);
     let (mut inputs, mut attrs) = (node.inputs.clone(), node.attrs.clone());
-    let mut emit = Emit::at(graph, node);
-    let turned = op == "FusedMatMul" && turn(&mut emit, [site, prepared], &mut inputs, &mut attrs);
+    let mut rewriter = Rewriter::at(graph, node);
+    let turned =
+        op == "FusedMatMul" && turn(&mut rewriter, [use_def, prepared], &mut inputs, &mut attrs);
     if chain.stages.is_empty() && !turned {
         return;
     }
     let with = if turned { " with a transposed operand" } else { "" };
     notes.done(&node.name, format!("{op}{with}, stages: {}", chain.stages.join(", ")));
     inputs.resize(own, None);
-    inputs.append(&mut chain.values(&mut emit, op, node));
+    inputs.append(&mut chain.values(&mut rewriter, op, node));
     chain.attrs(&mut attrs);
-    let nodes = emit.last(op, inputs, attrs, chain.last);
+    let nodes = rewriter.last(op, inputs, attrs, chain.last);
     chain.finish(fused, nodes);
 }
 
@@ -311,20 +317,20 @@ fn product(
 /// of a weight as fast as it copies one, and a refit has nothing to do. Where a node brings the last axis of the
 /// right operand before another one, it need only bring that one to its place: rows are then moved whole.
 fn turn(
-    emit: &mut Emit<'_>,
-    [site, prepared]: [&Site<'_>; 2],
+    rewriter: &mut Rewriter<'_>,
+    [use_def, prepared]: [&UseDef<'_>; 2],
     inputs: &mut [Option<ValueId>],
     attrs: &mut Attrs,
 ) -> bool {
     let mut turned = false;
     for (i, name) in ["transA", "transB"].into_iter().enumerate() {
-        let maker = |site: &Site<'_>| site.made_by(inputs[i]?, &["Transpose"]).cloned();
-        let (at_run, at_refit) = (maker(site), maker(prepared));
+        let maker = |use_def: &UseDef<'_>| use_def.made_by(inputs[i]?, &["Transpose"]).cloned();
+        let (at_run, at_refit) = (maker(use_def), maker(prepared));
         let is_prepared = at_refit.is_some();
-        let maker = at_run.or(at_refit).and_then(|node| Some((axes(emit.graph, &node)?, node)));
+        let maker = at_run.or(at_refit).and_then(|node| Some((axes(rewriter.graph, &node)?, node)));
         let Some((mut perm, node)) = maker else { continue };
         let rank = perm.len();
-        let Some(operand) = Site::operand(&node, 0).filter(|_| rank >= 2) else { continue };
+        let Some(operand) = UseDef::operand(&node, 0).filter(|_| rank >= 2) else { continue };
         let rows = i == 1 && !is_prepared && perm[rank - 2] == rank - 1;
         perm.swap(rank - 2, rank - 1);
         let swapped = perm.iter().enumerate().all(|(i, &axis)| i == axis);
@@ -335,7 +341,7 @@ fn turn(
             true => operand,
             false => {
                 let perm = perm.into_iter().map(|axis| axis as i64).collect();
-                emit.node("rows", "Transpose", &[operand], &[("perm", Attr::Ints(perm))])
+                rewriter.node("rows", "Transpose", &[operand], &[("perm", Attr::Ints(perm))])
             }
         });
         attrs.insert(name.to_owned(), Attr::Int(1));
@@ -346,7 +352,7 @@ fn turn(
 
 fn elementwise(
     graph: &mut Graph,
-    site: &Site<'_>,
+    use_def: &UseDef<'_>,
     fused: &mut Fused,
     at: usize,
     node: &Node,
@@ -364,16 +370,16 @@ fn elementwise(
     if chain.push(node, stages).is_err() {
         return;
     }
-    chain.extend(graph, site, &fused.taken, notes);
+    chain.extend(graph, use_def, &fused.taken, notes);
     if chain.members.len() < 2 {
         return;
     }
     notes.done(&node.name, format!("one pass: {}", chain.stages.join(", ")));
-    let mut emit = Emit::at(graph, node);
+    let mut rewriter = Rewriter::at(graph, node);
     let mut inputs = vec![x];
-    inputs.append(&mut chain.values(&mut emit, "Elementwise", node));
+    inputs.append(&mut chain.values(&mut rewriter, "Elementwise", node));
     let mut attrs = Attrs::new();
     chain.attrs(&mut attrs);
-    let nodes = emit.last("Elementwise", inputs, attrs, chain.last);
+    let nodes = rewriter.last("Elementwise", inputs, attrs, chain.last);
     chain.finish(fused, nodes);
 }

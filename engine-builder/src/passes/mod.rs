@@ -21,10 +21,10 @@ mod scalars;
 mod scale;
 mod sequences;
 mod shift;
-mod site;
 #[cfg(test)]
 mod tests;
 mod transposes;
+mod use_def;
 mod values;
 
 use crate::error::BuildError;

@@ -4,7 +4,7 @@
 //! an addend after it are its own. ε and the exponent are read and so pinned.
 
 use super::scalars::{operand, operands, peek, pin, plus_scalar};
-use super::site::{Emit, Site, rewrite};
+use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
@@ -15,8 +15,13 @@ pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildErr
     rewrite(graph, notes, rule)
 }
 
-fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
-    softmax(graph, site, root, notes).or_else(|| normalisation(graph, site, root, notes))
+fn rule(
+    graph: &mut Graph,
+    use_def: &UseDef<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
+    softmax(graph, use_def, root, notes).or_else(|| normalisation(graph, use_def, root, notes))
 }
 
 /// A unit-variance core.
@@ -31,14 +36,14 @@ struct Core {
 }
 
 impl Core {
-    fn of(graph: &Graph, site: &Site<'_>, id: ValueId) -> Option<Self> {
-        let (centred, deviation) = quotient(graph, site, id)?;
-        let (sum, mut read) = root_of(graph, site, deviation)?;
-        let (variance, epsilon, own) = plus_scalar(graph, site, sum)?;
+    fn of(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<Self> {
+        let (centred, deviation) = quotient(graph, use_def, id)?;
+        let (sum, mut read) = root_of(graph, use_def, deviation)?;
+        let (variance, epsilon, own) = plus_scalar(graph, use_def, sum)?;
         read.push(own);
-        let (squares, axes) = mean(graph, site, variance)?;
-        let square = site.made_by(squares, &["Mul", "Pow"])?;
-        let (base, other) = (Site::operand(square, 0)?, Site::operand(square, 1)?);
+        let (squares, axes) = mean(graph, use_def, variance)?;
+        let square = use_def.made_by(squares, &["Mul", "Pow"])?;
+        let (base, other) = (UseDef::operand(square, 0)?, UseDef::operand(square, 1)?);
         if square.op == "Pow" {
             (peek(graph, other)? == 2.0).then(|| read.push(other))?;
         } else if base != other {
@@ -47,8 +52,8 @@ impl Core {
         if base != centred {
             return None;
         }
-        let (x, rms) = match operands(site, centred, "Sub") {
-            Some((x, average)) if mean(graph, site, average) == Some((x, axes.clone())) => {
+        let (x, rms) = match operands(use_def, centred, "Sub") {
+            Some((x, average)) if mean(graph, use_def, average) == Some((x, axes.clone())) => {
                 (x, false)
             }
             _ => (centred, true),
@@ -78,14 +83,14 @@ impl Core {
 }
 
 /// Numerator and denominator, written as a quotient or as a product with a reciprocal.
-fn quotient(graph: &Graph, site: &Site<'_>, id: ValueId) -> Option<(ValueId, ValueId)> {
-    if let Some(parts) = operands(site, id, "Div") {
+fn quotient(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<(ValueId, ValueId)> {
+    if let Some(parts) = operands(use_def, id, "Div") {
         return Some(parts);
     }
-    let (a, b) = operands(site, id, "Mul")?;
+    let (a, b) = operands(use_def, id, "Mul")?;
     let reciprocal = |id| {
-        operand(site, id, "Reciprocal").or_else(|| {
-            let (one, value) = operands(site, id, "Div")?;
+        operand(use_def, id, "Reciprocal").or_else(|| {
+            let (one, value) = operands(use_def, id, "Div")?;
             (peek(graph, one)? == 1.0).then_some(value)
         })
     };
@@ -93,24 +98,29 @@ fn quotient(graph: &Graph, site: &Site<'_>, id: ValueId) -> Option<(ValueId, Val
 }
 
 /// What `id` is the square root of, and the exponent if it was written as one.
-fn root_of(graph: &Graph, site: &Site<'_>, id: ValueId) -> Option<(ValueId, Vec<ValueId>)> {
-    if let Some(x) = operand(site, id, "Sqrt") {
+fn root_of(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<(ValueId, Vec<ValueId>)> {
+    if let Some(x) = operand(use_def, id, "Sqrt") {
         return Some((x, Vec::new()));
     }
-    let (x, power) = operands(site, id, "Pow")?;
+    let (x, power) = operands(use_def, id, "Pow")?;
     (peek(graph, power)? == 0.5).then(|| (x, vec![power]))
 }
 
 /// What `id` is the mean of, and along which axes, in order.
-fn mean(graph: &Graph, site: &Site<'_>, id: ValueId) -> Option<(ValueId, Vec<usize>)> {
-    fold(graph, site, id, "ReduceMean")
+fn mean(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<(ValueId, Vec<usize>)> {
+    fold(graph, use_def, id, "ReduceMean")
 }
 
-fn fold(graph: &Graph, site: &Site<'_>, id: ValueId, op: &str) -> Option<(ValueId, Vec<usize>)> {
-    let node = site.made_by(id, &[op])?;
-    let x = Site::operand(node, 0)?;
+fn fold(
+    graph: &Graph,
+    use_def: &UseDef<'_>,
+    id: ValueId,
+    op: &str,
+) -> Option<(ValueId, Vec<usize>)> {
+    let node = use_def.made_by(id, &[op])?;
+    let x = UseDef::operand(node, 0)?;
     let rank = graph.facts(x).shape.as_ref()?.len();
-    let axes = graph.known_tensor(Site::operand(node, 1)?)?.to_i64s()?;
+    let axes = graph.known_tensor(UseDef::operand(node, 1)?)?.to_i64s()?;
     let index = |axis: &i64| engine_ops::infer::axis(*axis, rank).ok();
     let mut axes: Vec<usize> = axes.iter().map(index).collect::<Option<_>>()?;
     axes.sort_unstable();
@@ -119,32 +129,32 @@ fn fold(graph: &Graph, site: &Site<'_>, id: ValueId, op: &str) -> Option<(ValueI
 
 /// The operands of a product or sum of which one is a core, that one first.
 fn around<T>(
-    site: &Site<'_>,
+    use_def: &UseDef<'_>,
     root: ValueId,
     op: &str,
     inner: impl Fn(ValueId) -> Option<T>,
 ) -> Option<(T, ValueId)> {
-    let (a, b) = operands(site, root, op)?;
+    let (a, b) = operands(use_def, root, op)?;
     inner(a).map(|found| (found, b)).or_else(|| inner(b).map(|found| (found, a)))
 }
 
 fn normalisation(
     graph: &mut Graph,
-    site: &Site<'_>,
+    use_def: &UseDef<'_>,
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
     let result = root.outputs.first().copied().flatten()?;
     let view = &*graph;
-    let core = |id| Core::of(view, site, id);
+    let core = |id| Core::of(view, use_def, id);
     let scaled =
-        |id| around(site, id, "Mul", core).filter(|(core, scale)| core.takes(view, *scale));
+        |id| around(use_def, id, "Mul", core).filter(|(core, scale)| core.takes(view, *scale));
     let shifted = |id| {
-        around(site, id, "Add", scaled)
+        around(use_def, id, "Add", scaled)
             .filter(|((core, _), shift)| !core.rms && core.takes(view, *shift))
     };
     // The largest form counts: the only reader of this one may make it another.
-    let outer = site.only_reader(result).and_then(|(_, node)| node.outputs.first().copied()?);
+    let outer = use_def.only_reader(result).and_then(|(_, node)| node.outputs.first().copied()?);
     let (core, scale, shift) = match root.op.as_str() {
         "Add" => shifted(result).map(|((core, scale), shift)| (core, Some(scale), Some(shift))),
         "Mul" if outer.is_some_and(|id| shifted(id).is_some()) => None,
@@ -162,12 +172,12 @@ fn normalisation(
         .map(|dim| usize::try_from(dim.known()?).ok())
         .collect();
     let (op, read) = (core.op(), core.read.clone());
-    let mut emit = Emit::at(graph, root);
+    let mut rewriter = Rewriter::at(graph, root);
     let scale = match (scale, own) {
         (Some(scale), _) => scale,
         (None, Some(own)) => {
             let ones = vec![1.0f32; own.iter().product()];
-            emit.literal("ones", Tensor::from_slice(&own, &ones))
+            rewriter.literal("ones", Tensor::from_slice(&own, &ones))
         }
         (None, None) => {
             notes.kept(&root.name, format!("{op} without a factor, of sizes that are not fixed"));
@@ -179,7 +189,7 @@ fn normalisation(
         ("epsilon".to_owned(), Attr::Float(core.epsilon)),
     ]
     .into();
-    let nodes = emit.last(op, vec![Some(core.x), Some(scale), shift], attrs, root);
+    let nodes = rewriter.last(op, vec![Some(core.x), Some(scale), shift], attrs, root);
     pin(graph, &read, op, root);
     notes.done(&root.name, format!("is {op}"));
     Some(nodes)
@@ -188,21 +198,21 @@ fn normalisation(
 /// `e^(x − m) / Σ e^(x − m)` along one axis, `m` the largest element.
 fn softmax(
     graph: &mut Graph,
-    site: &Site<'_>,
+    use_def: &UseDef<'_>,
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
     if root.op != "Div" {
         return None;
     }
-    let (powers, sum) = (Site::operand(root, 0)?, Site::operand(root, 1)?);
-    let (summed, axes) = fold(graph, site, sum, "ReduceSum")?;
-    let (x, most) = operands(site, operand(site, powers, "Exp")?, "Sub")?;
+    let (powers, sum) = (UseDef::operand(root, 0)?, UseDef::operand(root, 1)?);
+    let (summed, axes) = fold(graph, use_def, sum, "ReduceSum")?;
+    let (x, most) = operands(use_def, operand(use_def, powers, "Exp")?, "Sub")?;
     let &[axis] = axes.as_slice() else { return None };
-    if summed != powers || fold(graph, site, most, "ReduceMax")? != (x, axes) {
+    if summed != powers || fold(graph, use_def, most, "ReduceMax")? != (x, axes) {
         return None;
     }
     notes.done(&root.name, "is Softmax");
     let attrs = [("axis".to_owned(), Attr::Int(axis as i64))].into();
-    Some(Emit::at(graph, root).last("Softmax", vec![Some(x)], attrs, root))
+    Some(Rewriter::at(graph, root).last("Softmax", vec![Some(x)], attrs, root))
 }

@@ -1,6 +1,6 @@
 //! Products with a weight, and how a factor or a shift for each output channel goes into them.
 
-use super::site::{Emit, Site};
+use super::use_def::{Rewriter, UseDef};
 use crate::graph::Graph;
 use crate::report::Notes;
 use engine_format::{Attr, Attrs, DType, Dim, Node, Tensor, ValueId};
@@ -26,17 +26,17 @@ pub(super) struct Product<'a> {
 
 impl<'a> Product<'a> {
     /// The product that gives `id`, or why there is none that can be folded into.
-    pub(super) fn behind(graph: &Graph, site: &Site<'a>, id: ValueId) -> Result<Self, String> {
+    pub(super) fn behind(graph: &Graph, use_def: &UseDef<'a>, id: ValueId) -> Result<Self, String> {
         let name = &graph.value(id).name;
-        let node = site
+        let node = use_def
             .made_by(id, &PRODUCTS)
             .ok_or_else(|| format!("{name} does not come from a convolution or matrix product"))?;
-        if site.only_reader(id).is_none() {
+        if use_def.only_reader(id).is_none() {
             return Err(format!("{name} is read elsewhere too"));
         }
-        let [_, weight] = [0, 1].map(|i| Site::operand(node, i));
+        let [_, weight] = [0, 1].map(|i| UseDef::operand(node, i));
         let weight = weight.ok_or("the product has no second operand")?;
-        if !site.is_constant(weight) {
+        if !use_def.is_constant(weight) {
             return Err(format!(
                 "{}, the second operand of {}, changes from run to run",
                 graph.value(weight).name,
@@ -80,14 +80,19 @@ impl<'a> Product<'a> {
     }
 
     /// A vector of the channels under the shape that broadcasts over the result.
-    pub(super) fn over_result(&self, emit: &mut Emit<'_>, name: &str, x: ValueId) -> ValueId {
+    pub(super) fn over_result(
+        &self,
+        rewriter: &mut Rewriter<'_>,
+        name: &str,
+        x: ValueId,
+    ) -> ValueId {
         if self.behind == 0 {
             return x;
         }
         let mut shape = vec![1; self.behind + 1];
         shape[0] = -1;
-        let target = emit.ints(&format!("{name}.shape"), &shape);
-        emit.node(name, "Reshape", &[x, target], &[])
+        let target = rewriter.ints(&format!("{name}.shape"), &shape);
+        rewriter.node(name, "Reshape", &[x, target], &[])
     }
 
     /// Whether an operand of this shape has one element for all, or one for each output channel.
@@ -103,54 +108,54 @@ impl<'a> Product<'a> {
     /// ConvTranspose the weight is split into its groups first, and `back` joins them again.
     pub(super) fn scaled(
         &self,
-        emit: &mut Emit<'_>,
+        rewriter: &mut Rewriter<'_>,
         op: &str,
         factors: ValueId,
         single: bool,
     ) -> ValueId {
-        let weight = Site::operand(self.node, 1).expect("checked when the product was found");
+        let weight = UseDef::operand(self.node, 1).expect("checked when the product was found");
         let dims: Vec<i64> = self.weight.iter().map(|&d| d as i64).collect();
         let rank = dims.len();
         let groups = groups(self.node) as i64;
         let column =
             |at: usize| -> Vec<i64> { (0..rank).map(|i| if i == at { -1 } else { 1 }).collect() };
-        let reshaped = |emit: &mut Emit<'_>, name: &str, x, shape: &[i64]| {
-            let target = emit.ints(&format!("{name}.shape"), shape);
-            emit.node(name, "Reshape", &[x, target], &[])
+        let reshaped = |rewriter: &mut Rewriter<'_>, name: &str, x, shape: &[i64]| {
+            let target = rewriter.ints(&format!("{name}.shape"), shape);
+            rewriter.node(name, "Reshape", &[x, target], &[])
         };
         if single {
-            return emit.node("weight", op, &[weight, factors], &[]);
+            return rewriter.node("weight", op, &[weight, factors], &[]);
         }
         match self.node.op.as_str() {
             "Conv" => {
-                let factors = reshaped(emit, "factors", factors, &column(0));
-                emit.node("weight", op, &[weight, factors], &[])
+                let factors = reshaped(rewriter, "factors", factors, &column(0));
+                rewriter.node("weight", op, &[weight, factors], &[])
             }
             "ConvTranspose" if groups == 1 => {
-                let factors = reshaped(emit, "factors", factors, &column(1));
-                emit.node("weight", op, &[weight, factors], &[])
+                let factors = reshaped(rewriter, "factors", factors, &column(1));
+                rewriter.node("weight", op, &[weight, factors], &[])
             }
             "ConvTranspose" => {
                 let mut split = vec![groups, dims[0] / groups];
                 split.extend(&dims[1..]);
                 let mut apart = vec![groups, 1, dims[1]];
                 apart.extend(dims[2..].iter().map(|_| 1));
-                let factors = reshaped(emit, "factors", factors, &apart);
-                let split = reshaped(emit, "groups", weight, &split);
-                let product = emit.node("scaled", op, &[split, factors], &[]);
-                reshaped(emit, "weight", product, &dims)
+                let factors = reshaped(rewriter, "factors", factors, &apart);
+                let split = reshaped(rewriter, "groups", weight, &split);
+                let product = rewriter.node("scaled", op, &[split, factors], &[]);
+                reshaped(rewriter, "weight", product, &dims)
             }
             "Gemm" if self.node.attrs.int("transB") != 0 => {
-                let factors = reshaped(emit, "factors", factors, &column(0));
-                emit.node("weight", op, &[weight, factors], &[])
+                let factors = reshaped(rewriter, "factors", factors, &column(0));
+                rewriter.node("weight", op, &[weight, factors], &[])
             }
-            _ => emit.node("weight", op, &[weight, factors], &[]),
+            _ => rewriter.node("weight", op, &[weight, factors], &[]),
         }
     }
 
     /// The addend, if the operator has one.
     pub(super) fn bias(&self) -> Option<ValueId> {
-        Site::operand(self.node, 2)
+        UseDef::operand(self.node, 2)
     }
 
     /// Whether the operator adds a third operand, unscaled.
@@ -165,7 +170,7 @@ impl<'a> Product<'a> {
     /// The product with another weight and addend, in place of `root`.
     pub(super) fn with(
         &self,
-        emit: Emit<'_>,
+        rewriter: Rewriter<'_>,
         weight: ValueId,
         bias: Option<ValueId>,
         root: &Node,
@@ -174,13 +179,17 @@ impl<'a> Product<'a> {
         if self.node.op == "Gemm" && self.bias().is_none() {
             attrs.insert("beta".to_owned(), Attr::Float(1.0));
         }
-        emit.last(&self.node.op, vec![self.node.inputs[0], Some(weight), bias], attrs, root)
+        rewriter.last(&self.node.op, vec![self.node.inputs[0], Some(weight), bias], attrs, root)
     }
 }
 
 /// An error if what `root` gives is rounded: products that are scaled or shifted in another way differ in their last bits.
-pub(super) fn check_not_rounded(graph: &Graph, site: &Site<'_>, root: &Node) -> Result<(), String> {
-    let rounded = |&id: &ValueId| site.is_rounded(graph, id);
+pub(super) fn check_not_rounded(
+    graph: &Graph,
+    use_def: &UseDef<'_>,
+    root: &Node,
+) -> Result<(), String> {
+    let rounded = |&id: &ValueId| use_def.is_rounded(graph, id);
     match root.outputs.iter().flatten().find(|id| rounded(id)) {
         Some(&id) => {
             Err(format!("{} is rounded, which its last bits decide", graph.value(id).name))
@@ -190,31 +199,36 @@ pub(super) fn check_not_rounded(graph: &Graph, site: &Site<'_>, root: &Node) -> 
 }
 
 /// `x` as a vector of one element for each channel.
-pub(super) fn per_channel(emit: &mut Emit<'_>, name: &str, x: ValueId, channels: usize) -> ValueId {
-    let shape = emit.graph.facts(x).concrete().unwrap_or_default();
+pub(super) fn per_channel(
+    rewriter: &mut Rewriter<'_>,
+    name: &str,
+    x: ValueId,
+    channels: usize,
+) -> ValueId {
+    let shape = rewriter.graph.facts(x).concrete().unwrap_or_default();
     if shape == [channels] {
         return x;
     }
-    let flat = emit.ints(&format!("{name}.flat"), &[-1]);
-    let row = emit.node(&format!("{name}.row"), "Reshape", &[x, flat], &[]);
+    let flat = rewriter.ints(&format!("{name}.flat"), &[-1]);
+    let row = rewriter.node(&format!("{name}.row"), "Reshape", &[x, flat], &[]);
     if shape.iter().product::<usize>() == channels {
         return row;
     }
-    let all = emit.ints(&format!("{name}.channels"), &[channels as i64]);
-    emit.node(name, "Expand", &[row, all], &[])
+    let all = rewriter.ints(&format!("{name}.channels"), &[channels as i64]);
+    rewriter.node(name, "Expand", &[row, all], &[])
 }
 
 /// The operands of `root` where it is one of `ops`: what changes from run to run, and the constant. The constant stands second, or
 /// anywhere in the first of `ops`, which commutes.
 pub(super) fn with_constant(
-    site: &Site<'_>,
+    use_def: &UseDef<'_>,
     root: &Node,
     ops: [&str; 2],
 ) -> Option<(ValueId, ValueId)> {
-    let [a, b] = [0, 1].map(|i| Site::operand(root, i));
+    let [a, b] = [0, 1].map(|i| UseDef::operand(root, i));
     let (a, b) = (a?, b?);
     let op = ops.iter().position(|op| *op == root.op)?;
-    match (site.is_constant(a), site.is_constant(b)) {
+    match (use_def.is_constant(a), use_def.is_constant(b)) {
         (false, true) => Some((a, b)),
         (true, false) if op == 0 => Some((b, a)),
         _ => None,
@@ -241,8 +255,8 @@ pub(super) fn settle(
 }
 
 /// A scalar literal of f32.
-pub(super) fn scalar(emit: &mut Emit<'_>, name: &str, value: f32) -> ValueId {
-    emit.literal(name, Tensor::from_slice(&[], &[value]))
+pub(super) fn scalar(rewriter: &mut Rewriter<'_>, name: &str, value: f32) -> ValueId {
+    rewriter.literal(name, Tensor::from_slice(&[], &[value]))
 }
 
 fn groups(node: &Node) -> usize {

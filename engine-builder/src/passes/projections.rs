@@ -7,8 +7,8 @@
 //! operator as a stage. Runs after `prepare`, so that all weights are there where the first projection is.
 
 use super::product::with_constant;
-use super::site::{Emit, Site, rewrite};
 use super::transposes::axes;
+use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
@@ -32,11 +32,11 @@ struct Projection<'a> {
 
 impl<'a> Projection<'a> {
     /// The projection of `x` that `product` is.
-    fn of(graph: &Graph, site: &Site<'a>, x: ValueId, product: &'a Node) -> Option<Self> {
-        let weight = Site::operand(product, 1)?;
+    fn of(graph: &Graph, use_def: &UseDef<'a>, x: ValueId, product: &'a Node) -> Option<Self> {
+        let weight = UseDef::operand(product, 1)?;
         let takes = product.op == "MatMul"
-            && Site::operand(product, 0) == Some(x)
-            && prepared(site, weight)
+            && UseDef::operand(product, 0) == Some(x)
+            && prepared(use_def, weight)
             && graph.facts(weight).dtype == DType::F32;
         let &[_, columns] = graph.facts(weight).concrete().filter(|_| takes)?.as_slice() else {
             return None;
@@ -44,50 +44,55 @@ impl<'a> Projection<'a> {
         if columns > NARROW {
             return None;
         }
-        let (_, reader) = site.only_reader(product.outputs[0]?)?;
-        let addend = with_constant(site, reader, ["Add", ""]).map(|(_, addend)| addend);
+        let (_, reader) = use_def.only_reader(product.outputs[0]?)?;
+        let addend = with_constant(use_def, reader, ["Add", ""]).map(|(_, addend)| addend);
         let fits = |&id: &ValueId| {
-            prepared(site, id) && graph.facts(id).concrete().as_deref() == Some(&[columns])
+            prepared(use_def, id) && graph.facts(id).concrete().as_deref() == Some(&[columns])
         };
         let addend = addend.filter(fits);
         let root = if addend.is_some() { reader } else { product };
-        let (_, reader) = site.only_reader(root.outputs[0]?)?;
+        let (_, reader) = use_def.only_reader(root.outputs[0]?)?;
         let moves = ["Reshape", "Transpose"].contains(&reader.op.as_str());
         moves.then_some(Self { root, weight, columns, addend })
     }
 }
 
 /// Whether a value is there before the first node runs.
-fn prepared(site: &Site<'_>, id: ValueId) -> bool {
-    site.is_constant(id) && site.maker(id).is_none()
+fn prepared(use_def: &UseDef<'_>, id: ValueId) -> bool {
+    use_def.is_constant(id) && use_def.maker(id).is_none()
 }
 
 /// What a weight is the transposition of, where that runs at refit.
 fn turned(graph: &Graph, weight: ValueId) -> Option<ValueId> {
     let node = graph.prepare.iter().find(|node| node.outputs.contains(&Some(weight)))?;
     let turns = node.op == "Transpose" && axes(graph, node)? == [1, 0];
-    Site::operand(node, 0).filter(|_| turns)
+    UseDef::operand(node, 0).filter(|_| turns)
 }
 
-fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+fn rule(
+    graph: &mut Graph,
+    use_def: &UseDef<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
     let product = match root.op.as_str() {
         "MatMul" => root,
-        "Add" => site.made_by(with_constant(site, root, ["Add", ""])?.0, &["MatMul"])?,
+        "Add" => use_def.made_by(with_constant(use_def, root, ["Add", ""])?.0, &["MatMul"])?,
         _ => return None,
     };
-    let x = Site::operand(product, 0).filter(|&x| !site.is_constant(x))?;
-    let own =
-        Projection::of(graph, site, x, product).filter(|own| own.root.outputs == root.outputs)?;
-    let all: Vec<Projection<'_>> = site
-        .readers(x)
-        .filter_map(|product| Projection::of(graph, site, x, product))
+    let x = UseDef::operand(product, 0).filter(|&x| !use_def.is_constant(x))?;
+    let own = Projection::of(graph, use_def, x, product)
+        .filter(|own| own.root.outputs == root.outputs)?;
+    let all: Vec<Projection<'_>> = use_def
+        .consumers(x)
+        .filter_map(|product| Projection::of(graph, use_def, x, product))
         .filter(|other| other.addend.is_some() == own.addend.is_some())
         .collect();
     if all.len() < 2 {
         return None;
     }
     // The first one stands for all: what it reads is there, and nothing reads the others before.
-    let first = site.first_of(all.iter().map(|one| one.root))?;
+    let first = use_def.first_of(all.iter().map(|one| one.root))?;
     if first.outputs != root.outputs {
         return Some(Vec::new());
     }
@@ -96,26 +101,26 @@ fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> O
     let rank = graph.facts(x).shape.as_ref()?.len() as i64;
     // Rows of matrices that a product reads turned lie behind one another.
     let turned: Option<Vec<ValueId>> = all.iter().map(|one| turned(graph, one.weight)).collect();
-    let mut emit = Emit::at(graph, root);
-    let joined = |emit: &mut Emit<'_>, name, parts: Vec<ValueId>, axis| {
-        emit.node(name, "Concat", &parts, &[("axis", Attr::Int(axis))])
+    let mut rewriter = Rewriter::at(graph, root);
+    let joined = |rewriter: &mut Rewriter<'_>, name, parts: Vec<ValueId>, axis| {
+        rewriter.node(name, "Concat", &parts, &[("axis", Attr::Int(axis))])
     };
     let weight = match turned {
         Some(rows) => {
-            let rows = joined(&mut emit, "rows", rows, 0);
-            emit.node("weights", "Transpose", &[rows], &[("perm", Attr::Ints(vec![1, 0]))])
+            let rows = joined(&mut rewriter, "rows", rows, 0);
+            rewriter.node("weights", "Transpose", &[rows], &[("perm", Attr::Ints(vec![1, 0]))])
         }
-        None => joined(&mut emit, "weights", all.iter().map(|one| one.weight).collect(), 1),
+        None => joined(&mut rewriter, "weights", all.iter().map(|one| one.weight).collect(), 1),
     };
-    let mut y = emit.node("joined", "MatMul", &[x, weight], &[]);
+    let mut y = rewriter.node("joined", "MatMul", &[x, weight], &[]);
     if own.addend.is_some() {
         let addends = all.iter().filter_map(|one| one.addend).collect();
-        let addend = joined(&mut emit, "addends", addends, 0);
-        y = emit.node("sum", "Add", &[y, addend], &[]);
+        let addend = joined(&mut rewriter, "addends", addends, 0);
+        y = rewriter.node("sum", "Add", &[y, addend], &[]);
     }
     let columns: Vec<i64> = all.iter().map(|one| one.columns as i64).collect();
-    let columns = emit.ints("columns", &columns);
+    let columns = rewriter.ints("columns", &columns);
     let attrs: Attrs = [("axis".to_owned(), Attr::Int(rank - 1))].into();
     let results = all.iter().map(|one| one.root.outputs[0]).collect();
-    Some(emit.last_to("Split", vec![Some(y), Some(columns)], attrs, results))
+    Some(rewriter.last_to("Split", vec![Some(y), Some(columns)], attrs, results))
 }

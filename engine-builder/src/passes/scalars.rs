@@ -1,7 +1,7 @@
 //! Reading scalars that decide whether a pattern is one: a parameter that was read is pinned, so that a refit which brings
 //! another value is an error that names the fusion.
 
-use super::site::Site;
+use super::use_def::UseDef;
 use crate::graph::{ConstantClass, Graph};
 use engine_format::{DType, Node, ValueId};
 use half::f16;
@@ -53,20 +53,20 @@ const MOST_FACTORS: usize = 6;
 impl Factors {
     /// The factors of `id`, through products, quotients by scalars, and squares and cubes that nothing else reads: the
     /// value that a function is of is read more than once, and so stays whole.
-    pub(super) fn of(graph: &Graph, site: &Site<'_>, id: ValueId) -> Self {
+    pub(super) fn of(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Self {
         let mut factors = Self { scalar: 1.0, ..Self::default() };
-        factors.take(graph, site, id);
+        factors.take(graph, use_def, id);
         factors
     }
 
     /// The factors of what `root` gives, whoever reads it.
-    pub(super) fn of_node(graph: &Graph, site: &Site<'_>, root: &Node) -> Self {
+    pub(super) fn of_node(graph: &Graph, use_def: &UseDef<'_>, root: &Node) -> Self {
         let mut factors = Self { scalar: 1.0, ..Self::default() };
-        factors.open(graph, site, root);
+        factors.open(graph, use_def, root);
         factors
     }
 
-    fn take(&mut self, graph: &Graph, site: &Site<'_>, id: ValueId) {
+    fn take(&mut self, graph: &Graph, use_def: &UseDef<'_>, id: ValueId) {
         if self.values.len() > MOST_FACTORS {
             return;
         }
@@ -75,27 +75,29 @@ impl Factors {
             self.read.push(id);
             return;
         }
-        match site.made_by(id, &["Mul", "Div", "Pow"]) {
-            Some(node) if site.only_reader(id).is_some() => self.open(graph, site, node),
+        match use_def.made_by(id, &["Mul", "Div", "Pow"]) {
+            Some(node) if use_def.only_reader(id).is_some() => self.open(graph, use_def, node),
             _ => self.values.push(id),
         }
     }
 
-    fn open(&mut self, graph: &Graph, site: &Site<'_>, node: &Node) {
-        let (Some(a), Some(b)) = (Site::operand(node, 0), Site::operand(node, 1)) else { return };
+    fn open(&mut self, graph: &Graph, use_def: &UseDef<'_>, node: &Node) {
+        let (Some(a), Some(b)) = (UseDef::operand(node, 0), UseDef::operand(node, 1)) else {
+            return;
+        };
         match (node.op.as_str(), peek(graph, b)) {
             ("Mul", _) => {
-                self.take(graph, site, a);
-                self.take(graph, site, b);
+                self.take(graph, use_def, a);
+                self.take(graph, use_def, b);
             }
             ("Div", Some(divisor)) => {
-                self.take(graph, site, a);
+                self.take(graph, use_def, a);
                 self.scalar /= divisor;
                 self.read.push(b);
             }
             ("Pow", Some(power)) if power == 2.0 || power == 3.0 => {
                 self.read.push(b);
-                (0..power as usize).for_each(|_| self.take(graph, site, a));
+                (0..power as usize).for_each(|_| self.take(graph, use_def, a));
             }
             _ => self.values.extend(node.outputs[0]),
         }
@@ -108,23 +110,23 @@ impl Factors {
 }
 
 /// The two operands of the node of operator `op` that gives `id`.
-pub(super) fn operands(site: &Site<'_>, id: ValueId, op: &str) -> Option<(ValueId, ValueId)> {
-    let node = site.made_by(id, &[op])?;
-    Some((Site::operand(node, 0)?, Site::operand(node, 1)?))
+pub(super) fn operands(use_def: &UseDef<'_>, id: ValueId, op: &str) -> Option<(ValueId, ValueId)> {
+    let node = use_def.made_by(id, &[op])?;
+    Some((UseDef::operand(node, 0)?, UseDef::operand(node, 1)?))
 }
 
 /// The one operand of the node of operator `op` that gives `id`.
-pub(super) fn operand(site: &Site<'_>, id: ValueId, op: &str) -> Option<ValueId> {
-    Site::operand(site.made_by(id, &[op])?, 0)
+pub(super) fn operand(use_def: &UseDef<'_>, id: ValueId, op: &str) -> Option<ValueId> {
+    UseDef::operand(use_def.made_by(id, &[op])?, 0)
 }
 
 /// A sum of a value and a scalar.
 pub(super) fn plus_scalar(
     graph: &Graph,
-    site: &Site<'_>,
+    use_def: &UseDef<'_>,
     id: ValueId,
 ) -> Option<(ValueId, f32, ValueId)> {
-    let (a, b) = operands(site, id, "Add")?;
+    let (a, b) = operands(use_def, id, "Add")?;
     match (peek(graph, a), peek(graph, b)) {
         (_, Some(scalar)) => Some((a, scalar, b)),
         (Some(scalar), _) => Some((b, scalar, a)),

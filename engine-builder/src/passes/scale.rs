@@ -3,7 +3,7 @@
 //! Where the weight is small; elsewhere the factor is a stage of the product ([`Product::worth_scaling`]).
 
 use super::product::{Product, check_not_rounded, per_channel, settle, with_constant};
-use super::site::{Emit, Site, rewrite};
+use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
@@ -13,20 +13,25 @@ pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildErr
     rewrite(graph, notes, rule)
 }
 
-fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
-    let (x, factor) = with_constant(site, root, ["Mul", "Div"])?;
-    let folded = fold(graph, site, root, x, factor);
+fn rule(
+    graph: &mut Graph,
+    use_def: &UseDef<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
+    let (x, factor) = with_constant(use_def, root, ["Mul", "Div"])?;
+    let folded = fold(graph, use_def, root, x, factor);
     settle(folded, root, notes, "folded into the weight of")
 }
 
 fn fold(
     graph: &mut Graph,
-    site: &Site<'_>,
+    use_def: &UseDef<'_>,
     root: &Node,
     x: ValueId,
     factor: ValueId,
 ) -> Result<(String, Vec<Node>), String> {
-    let product = Product::behind(graph, site, x)?;
+    let product = Product::behind(graph, use_def, x)?;
     let name = &graph.value(factor).name;
     let shape =
         graph.facts(factor).concrete().ok_or_else(|| format!("{name} has no fixed shape"))?;
@@ -36,23 +41,23 @@ fn fold(
         ));
     }
     product.worth_scaling()?;
-    check_not_rounded(graph, site, root)?;
+    check_not_rounded(graph, use_def, root)?;
     let bias = product.bias();
-    if let Some(bias) = bias.filter(|&bias| !site.is_constant(bias)) {
+    if let Some(bias) = bias.filter(|&bias| !use_def.is_constant(bias)) {
         return Err(format!("the addend {} changes from run to run", graph.value(bias).name));
     }
     let into = product.node.name.clone();
-    let mut emit = Emit::at(graph, root);
+    let mut rewriter = Rewriter::at(graph, root);
     let single = shape.iter().product::<usize>() == 1;
-    let flat = emit.ints("factor.flat", &[if single { 1 } else { -1 }]);
-    let factors = emit.node("factor", "Reshape", &[factor, flat], &[]);
-    let weight = product.scaled(&mut emit, &root.op, factors, single);
+    let flat = rewriter.ints("factor.flat", &[if single { 1 } else { -1 }]);
+    let factors = rewriter.node("factor", "Reshape", &[factor, flat], &[]);
+    let weight = product.scaled(&mut rewriter, &root.op, factors, single);
     let bias = bias.map(|bias| match product.node.op.as_str() {
-        "Gemm" => emit.node("addend", &root.op, &[bias, factors], &[]),
+        "Gemm" => rewriter.node("addend", &root.op, &[bias, factors], &[]),
         _ => {
-            let bias = per_channel(&mut emit, "bias", bias, product.channels);
-            emit.node("addend", &root.op, &[bias, factors], &[])
+            let bias = per_channel(&mut rewriter, "bias", bias, product.channels);
+            rewriter.node("addend", &root.op, &[bias, factors], &[])
         }
     });
-    Ok((into, product.with(emit, weight, bias, root)))
+    Ok((into, product.with(rewriter, weight, bias, root)))
 }

@@ -1,6 +1,6 @@
 //! Takes a piece of a tensor that was split into a sequence straight from the tensor: shapes are followed through it.
 
-use super::site::{Emit, Site, rewrite};
+use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
@@ -11,17 +11,22 @@ pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildErr
     rewrite(graph, notes, rule)
 }
 
-fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+fn rule(
+    graph: &mut Graph,
+    use_def: &UseDef<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
     if root.op != "SequenceAt" {
         return None;
     }
-    let split = site.made_by(Site::operand(root, 0)?, &["SplitToSequence"])?;
-    let x = Site::operand(split, 0)?;
+    let split = use_def.made_by(UseDef::operand(root, 0)?, &["SplitToSequence"])?;
+    let x = UseDef::operand(split, 0)?;
     let shape = graph.facts(x).shape.as_ref()?;
     let axis = engine_ops::infer::axis(split.attrs.int("axis"), shape.len()).ok()?;
     let size = shape[axis].known()?;
     let (lengths, all) = lengths(graph, split, size)?;
-    let &[position] = graph.known_tensor(Site::operand(root, 1)?)?.to_i64s()?.as_slice() else {
+    let &[position] = graph.known_tensor(UseDef::operand(root, 1)?)?.to_i64s()?.as_slice() else {
         return None;
     };
     let at = engine_ops::infer::axis(position, lengths.len()).ok()?;
@@ -31,16 +36,16 @@ fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> O
     }
     let start: i64 = lengths[..at].iter().sum();
     notes.done(&root.name, format!("a part of what {} splits", split.name));
-    let mut emit = Emit::at(graph, root);
+    let mut rewriter = Rewriter::at(graph, root);
     let [start, end, axis] =
         [("start", start), ("end", start + lengths[at]), ("axis", axis as i64)]
-            .map(|(name, n)| emit.ints(name, &[n]));
-    Some(emit.last("Slice", [x, start, end, axis].map(Some).to_vec(), Attrs::new(), root))
+            .map(|(name, n)| rewriter.ints(name, &[n]));
+    Some(rewriter.last("Slice", [x, start, end, axis].map(Some).to_vec(), Attrs::new(), root))
 }
 
 /// The lengths of the pieces of an axis of `size`, and their sum.
 fn lengths(graph: &Graph, split: &Node, size: i64) -> Option<(Vec<i64>, i64)> {
-    let given = graph.known_tensor(Site::operand(split, 1)?)?;
+    let given = graph.known_tensor(UseDef::operand(split, 1)?)?;
     let numbers = given.to_i64s()?;
     let lengths = match (given.shape(), numbers.as_slice()) {
         ([], &[each]) if each > 0 => {

@@ -1,7 +1,7 @@
 //! Makes one transposition of two, one reshape of two views, one transposition of three nodes that turn the matrices of a
 //! batch, and takes the transposition of a matrix into Gemm.
 
-use super::site::{Emit, Site, rewrite};
+use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
@@ -15,13 +15,18 @@ pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildErr
     rewrite(graph, notes, rule)
 }
 
-fn rule(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
+fn rule(
+    graph: &mut Graph,
+    use_def: &UseDef<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
     match root.op.as_str() {
-        "Transpose" => twice(graph, site, root, notes),
+        "Transpose" => twice(graph, use_def, root, notes),
         "Reshape" => {
-            matrices(graph, site, root, notes).or_else(|| reshape(graph, site, root, notes))
+            matrices(graph, use_def, root, notes).or_else(|| reshape(graph, use_def, root, notes))
         }
-        "Gemm" => into_gemm(graph, site, root, notes),
+        "Gemm" => into_gemm(graph, use_def, root, notes),
         _ => None,
     }
 }
@@ -31,50 +36,55 @@ pub(super) fn axes(graph: &Graph, node: &Node) -> Option<Vec<usize>> {
     match node.attrs.ints("perm") {
         Some(perm) => perm.iter().map(|&axis| usize::try_from(axis).ok()).collect(),
         None => {
-            let x = Site::operand(node, 0)?;
+            let x = UseDef::operand(node, 0)?;
             Some((0..graph.facts(x).shape.as_ref()?.len()).rev().collect())
         }
     }
 }
 
-fn twice(graph: &mut Graph, site: &Site<'_>, root: &Node, notes: &mut Notes) -> Option<Vec<Node>> {
-    let first = site.made_by(Site::operand(root, 0)?, &["Transpose"])?;
+fn twice(
+    graph: &mut Graph,
+    use_def: &UseDef<'_>,
+    root: &Node,
+    notes: &mut Notes,
+) -> Option<Vec<Node>> {
+    let first = use_def.made_by(UseDef::operand(root, 0)?, &["Transpose"])?;
     let (inner, outer) = (axes(graph, first)?, axes(graph, root)?);
     let both: Option<Vec<i64>> =
         outer.iter().map(|&axis| inner.get(axis).map(|&axis| axis as i64)).collect();
     notes.done(&root.name, format!("one transposition with {}", first.name));
     let attrs = [("perm".to_owned(), Attr::Ints(both?))].into();
     let inputs = vec![first.inputs[0]];
-    Some(Emit::at(graph, root).last("Transpose", inputs, attrs, root))
+    Some(Rewriter::at(graph, root).last("Transpose", inputs, attrs, root))
 }
 
 fn reshape(
     graph: &mut Graph,
-    site: &Site<'_>,
+    use_def: &UseDef<'_>,
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    let first = site.made_by(Site::operand(root, 0)?, &VIEWS)?;
-    let target = graph.known_tensor(Site::operand(root, 1)?)?.to_i64s()?;
+    let first = use_def.made_by(UseDef::operand(root, 0)?, &VIEWS)?;
+    let target = graph.known_tensor(UseDef::operand(root, 1)?)?.to_i64s()?;
     if target.contains(&0) {
         notes.kept(&root.name, format!("copies a size of what {} gives", first.name));
         return None;
     }
     notes.done(&root.name, format!("views what {} views", first.name));
     let inputs = vec![first.inputs[0], root.inputs[1]];
-    Some(Emit::at(graph, root).last("Reshape", inputs, root.attrs.clone(), root))
+    Some(Rewriter::at(graph, root).last("Reshape", inputs, root.attrs.clone(), root))
 }
 
 /// A batch of matrices under one leading axis, turned, and brought back under the axes that it had.
 fn matrices(
     graph: &mut Graph,
-    site: &Site<'_>,
+    use_def: &UseDef<'_>,
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    let turn = site.made_by(Site::operand(root, 0)?, &["Transpose"])?;
-    let flat = Site::operand(turn, 0)?;
-    let x = Site::operand(site.made_by(flat, &VIEWS)?, 0)?;
+    let turn = use_def.made_by(UseDef::operand(root, 0)?, &["Transpose"])?;
+    let flat = UseDef::operand(turn, 0)?;
+    let x = UseDef::operand(use_def.made_by(flat, &VIEWS)?, 0)?;
     let shape = |id: ValueId| graph.facts(id).shape.as_deref();
     let ([lead @ .., rows, columns], [_, flat_rows, flat_columns]) = (shape(x)?, shape(flat)?)
     else {
@@ -91,30 +101,30 @@ fn matrices(
     perm.swap(back.len() - 2, back.len() - 1);
     notes.done(&root.name, format!("one transposition with {}", turn.name));
     let attrs = [("perm".to_owned(), Attr::Ints(perm))].into();
-    Some(Emit::at(graph, root).last("Transpose", vec![Some(x)], attrs, root))
+    Some(Rewriter::at(graph, root).last("Transpose", vec![Some(x)], attrs, root))
 }
 
 fn into_gemm(
     graph: &mut Graph,
-    site: &Site<'_>,
+    use_def: &UseDef<'_>,
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
     let (mut inputs, mut attrs) = (root.inputs.clone(), root.attrs.clone());
     let mut taken = false;
     for (i, name) in ["transA", "transB"].into_iter().enumerate() {
-        let Some(turned) = turned(site, Site::operand(root, i)?) else { continue };
+        let Some(turned) = turned(use_def, UseDef::operand(root, i)?) else { continue };
         inputs[i] = Some(turned);
         attrs.insert(name.to_owned(), Attr::Int(1 - attrs.int(name)));
         taken = true;
     }
     taken.then(|| {
         notes.done(&root.name, "reads an operand transposed");
-        Emit::at(graph, root).last("Gemm", inputs, attrs, root)
+        Rewriter::at(graph, root).last("Gemm", inputs, attrs, root)
     })
 }
 
 /// What `id` is the transposition of.
-fn turned(site: &Site<'_>, id: ValueId) -> Option<ValueId> {
-    Site::operand(site.made_by(id, &["Transpose"])?, 0)
+fn turned(use_def: &UseDef<'_>, id: ValueId) -> Option<ValueId> {
+    UseDef::operand(use_def.made_by(id, &["Transpose"])?, 0)
 }

@@ -3,7 +3,7 @@
 //! Runs where no weight can change, in frozen engines and under `REFIT_IDENTICAL`. There a weight that this makes
 //! unnecessary stays in the weight table with its digest, so that a fill still checks it.
 
-use super::site::{Emit, Site, rewrite};
+use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::{ConstantClass, Graph};
 use crate::report::Notes;
@@ -38,21 +38,21 @@ fn merge(graph: &mut Graph, notes: &mut Notes) -> bool {
 /// The optional addend of a product that is all zeros.
 fn drop_zeros(
     graph: &mut Graph,
-    _: &Site<'_>,
+    _: &UseDef<'_>,
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
     if !matches!(root.op.as_str(), "Conv" | "ConvTranspose" | "Gemm") {
         return None;
     }
-    let addend = Site::operand(root, 2)?;
+    let addend = UseDef::operand(root, 2)?;
     let zeros = graph.constants.get(&addend).is_some_and(|constant| is_zero(&constant.tensor));
     if !zeros {
         return None;
     }
     notes.done(&root.name, format!("{} is all zeros", graph.value(addend).name));
     let inputs = root.inputs[..2].to_vec();
-    Some(Emit::at(graph, root).last(&root.op, inputs, root.attrs.clone(), root))
+    Some(Rewriter::at(graph, root).last(&root.op, inputs, root.attrs.clone(), root))
 }
 
 /// Whether every element is zero, of either sign.

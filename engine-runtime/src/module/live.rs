@@ -265,11 +265,13 @@ impl Module for LiveModule {
     fn memory(&self) -> Memory {
         let current = self.current();
         let weights = &current.engine.parts().weights;
-        let same = |row: usize, digest: Option<Digest>| weights[row].tensor().is_some() && weights[row].digest == digest;
+        let same = |row: usize, digest: Option<Digest>| {
+            weights[row].tensor().is_some() && weights[row].digest == digest
+        };
         let executor = current.executor.as_ref();
         let held = executor.map(|executor| executor.memory(&current.engine)).unwrap_or_default();
         Memory {
-            weights: weight_bytes(&current.engine, |..| false),
+            weights: weight_bytes(&current.engine, |_, _| false),
             previous: self.previous().as_ref().map_or(0, |engine| weight_bytes(engine, same)),
             ..held
         }

@@ -180,7 +180,8 @@ impl Ports {
 /// Bytes of the weights that an engine holds, of those that are not `but`.
 fn weight_bytes(engine: &Engine, but: impl Fn(usize, Option<Digest>) -> bool) -> u64 {
     let weights = engine.parts().weights.iter().enumerate();
-    let held = weights.filter(|(row, weight)| weight.tensor().is_some() && !but(*row, weight.digest));
+    let held =
+        weights.filter(|(row, weight)| weight.tensor().is_some() && !but(*row, weight.digest));
     held.map(|(_, weight)| weight.byte_len() as u64).sum()
 }
 

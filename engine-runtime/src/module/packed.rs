@@ -237,7 +237,7 @@ impl Module for PackedModule {
         let executor = current.executor.as_ref();
         let held = executor.map(|executor| executor.memory(&current.engine)).unwrap_or_default();
         Memory {
-            weights: weight_bytes(&current.engine, |..| false),
+            weights: weight_bytes(&current.engine, |_, _| false),
             previous: current.previous.as_ref().map_or(0, |bytes| bytes.len() as u64),
             ..held
         }

@@ -1,6 +1,6 @@
 //! Plans by what they depend on, the least recently used falling out.
 
-use super::item::{Given, Layout};
+use super::item::{Layout, RunInputs};
 use crate::cpu::kernel;
 use crate::held::DeviceTensor;
 use engine_format::Tensor;
@@ -33,15 +33,15 @@ pub(crate) struct Key {
 
 impl Key {
     /// The key of a plan made after plan `after` for what is given; `keyed` says on which tensors' contents it depends.
-    pub fn new(after: u64, given: Given<'_>, keyed: &[bool]) -> Self {
+    pub fn new(after: u64, given: RunInputs<'_>, keyed: &[bool]) -> Self {
         let item = |(t, keyed): (&Tensor, &bool)| (kernel::meta(t), keyed.then(|| t.clone()));
         let tensors = given.tensors.iter().zip(keyed).map(item).collect();
         let held = given.held.iter().map(DeviceTensor::meta).collect();
         Self { after, layout: given.layout.to_vec(), tensors, held }
     }
 
-    fn matches(&self, after: u64, given: Given<'_>) -> bool {
-        let Given { tensors, held, layout } = given;
+    fn matches(&self, after: u64, given: RunInputs<'_>) -> bool {
+        let RunInputs { tensors, held, layout } = given;
         let same = |((meta, value), t): (&(TensorMeta, Option<Tensor>), &Tensor)| {
             meta.dtype == t.dtype()
                 && meta.shape == t.shape()
@@ -82,7 +82,7 @@ impl<T> Cache<T> {
     }
 
     /// The plan for what is given, if it is here.
-    pub fn get(&mut self, after: u64, given: Given<'_>) -> Option<Arc<T>> {
+    pub fn get(&mut self, after: u64, given: RunInputs<'_>) -> Option<Arc<T>> {
         let at = self.entries.iter().rposition(|e| e.key.matches(after, given))?;
         let last = self.entries.len() - 1;
         if at != last {
@@ -92,7 +92,7 @@ impl<T> Cache<T> {
     }
 
     /// Adds a plan that takes `cost` bytes. If two threads made it at once, the first one's is kept.
-    pub fn insert(&mut self, key: Key, item: Arc<T>, cost: usize, given: Given<'_>) -> Arc<T> {
+    pub fn insert(&mut self, key: Key, item: Arc<T>, cost: usize, given: RunInputs<'_>) -> Arc<T> {
         if let Some(there) = self.get(key.after, given) {
             return there;
         }
@@ -128,8 +128,8 @@ mod tests {
         vec![Tensor::from_slice(&[n], &vec![n as i64; n])]
     }
 
-    fn given(tensors: &[Tensor]) -> Given<'_> {
-        Given { tensors, held: &[], layout: &[Layout::Tensor] }
+    fn given(tensors: &[Tensor]) -> RunInputs<'_> {
+        RunInputs { tensors, held: &[], layout: &[Layout::Tensor] }
     }
 
     fn put(cache: &mut Cache<usize>, n: usize, keyed: bool) {
@@ -178,7 +178,9 @@ mod tests {
         put(&mut cache, 1, false);
         let tensors = shaped(1);
         let sequence = [Layout::Sequence(tensors[0].dtype(), 1)];
-        assert!(cache.get(0, Given { tensors: &tensors, held: &[], layout: &sequence }).is_none());
+        assert!(
+            cache.get(0, RunInputs { tensors: &tensors, held: &[], layout: &sequence }).is_none()
+        );
         assert!(cache.get(0, given(&tensors)).is_some());
     }
 }

@@ -133,7 +133,7 @@ impl Layout {
 /// What a plan is made for: tensors, and how values are made up of them. The tensors that a suspended plan goes on with are
 /// made up into values by the plan itself.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Given<'a> {
+pub(crate) struct RunInputs<'a> {
     pub tensors: &'a [Tensor],
     /// Those that lie on the device. A plan knows their types alone; to its first segment they are carried values.
     pub held: &'a [DeviceTensor],

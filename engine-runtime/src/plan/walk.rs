@@ -2,7 +2,7 @@
 
 use super::Segment;
 use super::frame::{Exit, Frame};
-use super::item::{Call, Given, Item, Layout, Origin, Sequence, Val};
+use super::item::{Call, Item, Layout, Origin, RunInputs, Sequence, Val};
 use super::node::Applied;
 use super::program::{Op, Program};
 use super::segment::Builder;
@@ -168,7 +168,7 @@ impl Program {
     /// [`Self::keys`] says so.
     pub fn plan(
         &self,
-        given: Given<'_>,
+        given: RunInputs<'_>,
         residents: &ResidentMetas,
         limits: MemoryLimits,
     ) -> Result<Planned, RunError> {
@@ -203,7 +203,7 @@ impl Program {
     }
 
     /// For each tensor of the inputs: whether plans depend on its contents.
-    pub fn keyed(&self, given: Given<'_>) -> Vec<bool> {
+    pub fn keyed(&self, given: RunInputs<'_>) -> Vec<bool> {
         let ids = self.inputs.iter().zip(given.layout);
         let ids = ids.flat_map(|(&id, layout)| std::iter::repeat_n(id, layout.tensors()));
         ids.zip(given.tensors).map(|(id, tensor)| self.keys(id, tensor.bytes().len())).collect()

@@ -2,7 +2,7 @@
 
 use super::toy::{Toy, bits, close, floats, live, node, run, weights};
 use crate::MemoryLimits;
-use crate::plan::item::{Given, Layout};
+use crate::plan::item::{Layout, RunInputs};
 use crate::plan::walk::Rest;
 use crate::{Inputs, Module, PackedModule, RunErrorKind};
 use engine_format::{
@@ -180,7 +180,7 @@ fn a_long_loop_is_planned_in_segments_that_hold_on_to_what_is_stacked() {
     let meta = |t: &Tensor| crate::cpu::kernel::meta(t);
     let residents = residents.map(|w| (w.value, meta(&w.tensor().unwrap()))).collect();
     let tensors = [trips(5000), ramp(&[3])];
-    let given_all = Given { tensors: &tensors, held: &[], layout: &[Layout::Tensor; 2] };
+    let given_all = RunInputs { tensors: &tensors, held: &[], layout: &[Layout::Tensor; 2] };
     let mut planned =
         programs.execute.plan(given_all, &residents, MemoryLimits::default()).unwrap();
     let mut segments = 1;

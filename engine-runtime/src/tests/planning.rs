@@ -4,7 +4,7 @@ use super::toy::{Toy, bits, close, floats, live, model, node, poisoned, run, wei
 use crate::MemoryLimits;
 use crate::cpu::kernel;
 use crate::executor::Programs;
-use crate::plan::item::{Given, Layout};
+use crate::plan::item::{Layout, RunInputs};
 use crate::plan::program::{Body, Op, Program};
 use crate::plan::walk::{Planned, ResidentMetas, Rest, Suspension};
 use crate::plan::{End, Place, assign};
@@ -27,7 +27,7 @@ fn residents(engine: &Engine) -> ResidentMetas {
 fn plan(engine: &Engine, inputs: &[Tensor]) -> Planned {
     let programs = Programs::check(engine).unwrap();
     let layout = vec![Layout::Tensor; inputs.len()];
-    let given = Given { tensors: inputs, held: &[], layout: &layout };
+    let given = RunInputs { tensors: inputs, held: &[], layout: &layout };
     programs.execute.plan(given, &residents(engine), MemoryLimits::default()).unwrap()
 }
 
@@ -168,7 +168,7 @@ fn a_node_whose_shape_depends_on_data_runs_between_two_segments() {
     let session = Session::new(backend, program, BTreeMap::new(), MemoryLimits::default());
     for x in [[-1.0f32, 2.0, -3.0, 4.0], [-1.0, -2.0, -3.0, 4.0], [1.0, 2.0, -3.0, 4.0]] {
         let tensors = [Tensor::from_slice(&[4], &x)];
-        let given = Given { tensors: &tensors, held: &[], layout: &[Layout::Tensor] };
+        let given = RunInputs { tensors: &tensors, held: &[], layout: &[Layout::Tensor] };
         let y = session.run(&Default::default(), given, &Default::default()).unwrap();
         let bent: Vec<f32> = x.iter().map(|x| x.tanh()).collect();
         let found: Vec<f32> = bent.iter().copied().filter(|&x| x > 0.0).collect();

@@ -2,7 +2,7 @@
 
 use super::toy::{Toy, floats, live};
 use crate::executor::Programs;
-use crate::plan::item::{Given, Layout};
+use crate::plan::item::{Layout, RunInputs};
 use crate::plan::walk::{Planned, ResidentMetas, Rest};
 use crate::{Inputs, MemoryLimits, Module, Outputs, RunError, RunErrorKind};
 use engine_format::{Attr, DType, Engine, EngineFlags, Tensor, ValueId};
@@ -16,7 +16,7 @@ fn ramp(shape: &[usize]) -> Tensor {
 fn plan(engine: &Engine, inputs: &[Tensor]) -> Planned {
     let programs = Programs::check(engine).unwrap();
     let layout = vec![Layout::Tensor; inputs.len()];
-    let given = Given { tensors: inputs, held: &[], layout: &layout };
+    let given = RunInputs { tensors: inputs, held: &[], layout: &layout };
     programs.execute.plan(given, &ResidentMetas::new(), MemoryLimits::default()).unwrap()
 }
 

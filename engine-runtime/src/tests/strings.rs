@@ -5,7 +5,7 @@ use super::toy::{Toy, close, floats, live, run};
 use crate::MemoryLimits;
 use crate::executor::Programs;
 use crate::layer::Layer;
-use crate::plan::item::{Given, Layout};
+use crate::plan::item::{Layout, RunInputs};
 use crate::plan::walk::{ResidentMetas, Rest};
 use crate::{Device, Inputs, LiveModule};
 use engine_format::{Attrs, DType, Engine, EngineFlags, Tensor};
@@ -73,7 +73,8 @@ fn strings_pass_through_a_program_on_every_device() {
 fn plans_are_made_for_shapes_of_strings_and_not_for_their_contents() {
     let programs = Programs::check(&numbered()).unwrap();
     let inputs = [texts(&["a", "b"]), Tensor::from_slice(&[2], &[1f32, 2.0])];
-    let given = Given { tensors: &inputs, held: &[], layout: &[Layout::Tensor, Layout::Tensor] };
+    let given =
+        RunInputs { tensors: &inputs, held: &[], layout: &[Layout::Tensor, Layout::Tensor] };
     assert_eq!(programs.execute.keyed(given), [false, false]);
     let planned =
         programs.execute.plan(given, &ResidentMetas::new(), MemoryLimits::default()).unwrap();

@@ -4,8 +4,8 @@ use super::on_gpu::gpu;
 use super::toy::{Toy, bits, live, model, poisoned, run, weights, x};
 use crate::value::values;
 use crate::{
-    Cancel, Device, DeviceInfo, Inputs, LiveModule, Module, PackedModule, RefitError, RunErrorKind, RunOptions,
-    State,
+    Cancel, Device, DeviceInfo, Inputs, LiveModule, Module, PackedModule, RefitError, RunErrorKind,
+    RunOptions, State,
 };
 use engine_format::{
     Bytes, DType, Engine, EngineFlags, FitPolicy, FormatErrorKind, MapSource, SerializeFlags,
@@ -369,7 +369,10 @@ fn memory_is_said_by_kind_and_given_up() {
                 assert!(dropped.constants >= loaded.constants + bytes("direct"), "{dropped:?}");
             }
         }
-        assert_eq!(dropped.total(), dropped.constants + dropped.on_device + dropped.forms + dropped.runs);
+        assert_eq!(
+            dropped.total(),
+            dropped.constants + dropped.on_device + dropped.forms + dropped.runs
+        );
     }
 }
 

@@ -160,11 +160,11 @@ impl Backend for GpuDevice {
             let carried = on_host(scope, &run, &mut lease)?;
             let host = vec![None; run.segment.buffers.len()];
             let values = Values { scope, run, carried, host };
-            let mut going = Going { scope, values, lease, launched: 0, pending: 0 };
-            going.upload()?;
-            going.steps()?;
-            let results = going.results()?;
-            going.finish(results)
+            let mut execution = Execution { scope, values, lease, launched: 0, pending: 0 };
+            execution.upload()?;
+            execution.steps()?;
+            let results = execution.results()?;
+            execution.finish(results)
         })
     }
 }
@@ -242,7 +242,7 @@ impl Values<'_> {
         match operand.place {
             Place::Carried(i) => Ok(Carried { meta, ..self.carried[i].clone() }),
             Place::Buffer(b) if self.host[b].is_none() && !meta.is_empty() => {
-                let buffer = lease.buffer(self.run.lowered.schedule.homes[b]).cloned();
+                let buffer = lease.buffer(self.run.lowered.schedule.locations[b]).cloned();
                 let device = buffer.map(|buffer| OnDevice::new(buffer, lease.clone()));
                 Ok(Carried { meta, host: None, device })
             }
@@ -252,7 +252,7 @@ impl Values<'_> {
 }
 
 /// A run under way.
-struct Going<'a> {
+struct Execution<'a> {
     scope: &'a Scope<'a>,
     values: Values<'a>,
     lease: Lease,
@@ -262,7 +262,7 @@ struct Going<'a> {
     pending: usize,
 }
 
-impl Going<'_> {
+impl Execution<'_> {
     /// Sends what kernels read from the host and makes the bind groups that are missing.
     fn upload(&mut self) -> Result<(), GpuError> {
         let Run { segment, lowered, resident, inputs, .. } = self.values.run;
@@ -320,10 +320,10 @@ impl Going<'_> {
     }
 
     fn fetch(&mut self, which: usize, buffers: &[usize]) -> Result<(), GpuError> {
-        let homes = &self.values.run.lowered.schedule.homes;
+        let locations = &self.values.run.lowered.schedule.locations;
         let submission = self.flush(|context, encoder| {
             for (part, &b) in buffers.iter().enumerate() {
-                if let Some(buffer) = context.buffer(homes[b]) {
+                if let Some(buffer) = context.buffer(locations[b]) {
                     context.fetches[which].record(encoder, part, buffer);
                 }
             }
@@ -349,8 +349,8 @@ impl Going<'_> {
         })?;
         for (output, result) in step.outputs.iter().zip(results) {
             let (Some(output), Some(result)) = (output, result) else { continue };
-            let home = lowered.schedule.homes[output.buffer];
-            let target = |context: &Context| Some(Ok(context.buffer(home)?.clone()));
+            let location = lowered.schedule.locations[output.buffer];
+            let target = |context: &Context| Some(Ok(context.buffer(location)?.clone()));
             self.lease.send(self.scope, Place::Buffer(output.buffer), &result, target)?;
             self.values.host[output.buffer] = Some(result);
         }
@@ -367,7 +367,7 @@ impl Going<'_> {
             return Ok(Vec::new());
         }
         let source = |context: &Context, i: usize| match segment.host[i].place {
-            Place::Buffer(b) => context.buffer(lowered.schedule.homes[b]).cloned(),
+            Place::Buffer(b) => context.buffer(lowered.schedule.locations[b]).cloned(),
             _ => None,
         };
         let submission = self.flush(|context, encoder| {

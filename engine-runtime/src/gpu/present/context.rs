@@ -3,7 +3,7 @@
 use super::bindings::{Bindings, Outer};
 use super::notes::Notes;
 use super::resident::{GpuResident, Holder};
-use super::schedule::{Home, Op, Schedule};
+use super::schedule::{Location, Op, Schedule};
 use super::scope::Scope;
 use super::transfer::{Readback, Upload};
 use crate::gpu::GpuError;
@@ -134,11 +134,11 @@ impl Context {
     }
 
     /// The memory of a buffer of the segment, if it has any on the device.
-    pub(crate) fn buffer(&self, home: Home) -> Option<&Buffer> {
-        match home {
-            Home::Host => None,
-            Home::Slot(i) => self.slots.get(i),
-            Home::Own(i) => self.own.get(i),
+    pub(crate) fn buffer(&self, location: Location) -> Option<&Buffer> {
+        match location {
+            Location::Host => None,
+            Location::Slot(i) => self.slots.get(i),
+            Location::Own(i) => self.own.get(i),
         }
     }
 
@@ -218,13 +218,13 @@ impl Lease {
                 Bind::Outside => return None,
                 Bind::Scratch(i) => return self.scratch.get(i),
                 Bind::Out(i) => {
-                    return self.buffer(schedule.homes[step.outputs.get(i)?.as_ref()?.buffer]);
+                    return self.buffer(schedule.locations[step.outputs.get(i)?.as_ref()?.buffer]);
                 }
                 Bind::In(i) => step.inputs.get(i)?.as_ref()?,
             };
             match operand.place {
                 Place::Constant(i) => schedule.constants.get(&i),
-                Place::Buffer(b) => self.buffer(schedule.homes[b]),
+                Place::Buffer(b) => self.buffer(schedule.locations[b]),
                 place => bindings.buffer(&pool.outer, place),
             }
         };

@@ -6,7 +6,7 @@ use super::device::GpuDevice;
 use super::launch::LaunchList;
 use super::pipeline::Trust;
 use super::resident::upload;
-use super::schedule::{Home, Memory, Op, Schedule};
+use super::schedule::{Location, Memory, Op, Schedule};
 use super::scope::Scope;
 use super::single::Node;
 use super::words::gpu_len;
@@ -36,7 +36,7 @@ impl GpuLowered {
             .map(|step| Placed::of(device, step))
             .collect::<Result<Vec<_>, _>>()?;
         let uses = Uses::of(segment, &placed);
-        let (homes, mut memory) = homes(segment, &uses);
+        let (locations, mut memory) = locations(segment, &uses);
         memory.add_scratch(&placed);
         memory.add_operands(segment, &placed);
         let programs = placed.iter().enumerate().filter_map(|(i, p)| Some((i, p.program()?)));
@@ -63,7 +63,7 @@ impl GpuLowered {
             fetch_carried: host_carried(segment, &placed),
             launches,
             steps,
-            homes,
+            locations,
             memory,
             constants,
         };
@@ -169,15 +169,15 @@ impl Uses {
     }
 }
 
-fn homes(segment: &Segment, uses: &Uses) -> (Vec<Home>, Memory) {
+fn locations(segment: &Segment, uses: &Uses) -> (Vec<Location>, Memory) {
     let size = |meta: &TensorMeta| gpu_len(meta).unwrap_or(0);
     let slots = assign(segment, |meta| usize::try_from(size(meta)).unwrap_or(usize::MAX));
     let mut memory = Memory::default();
     // Slots that only the host's values were given stay without memory, so slots are numbered anew.
     let mut renumbered: BTreeMap<usize, usize> = BTreeMap::new();
-    let home = |(b, buffer): (usize, &crate::plan::Buffer)| {
+    let location = |(b, buffer): (usize, &crate::plan::Buffer)| {
         if !uses.by_kernels.contains(&b) && !uses.to_kernels.contains(&b) {
-            return Home::Host;
+            return Location::Host;
         }
         let bytes = size(&buffer.meta);
         match slots.of[b].filter(|_| !uses.by_host.contains(&b)) {
@@ -187,16 +187,16 @@ fn homes(segment: &Segment, uses: &Uses) -> (Vec<Home>, Memory) {
                     memory.slots.len() - 1
                 });
                 memory.slots[slot] = memory.slots[slot].max(bytes);
-                Home::Slot(slot)
+                Location::Slot(slot)
             }
             None => {
                 memory.own.push(bytes);
-                Home::Own(memory.own.len() - 1)
+                Location::Own(memory.own.len() - 1)
             }
         }
     };
-    let homes = segment.buffers.iter().enumerate().map(home).collect();
-    (homes, memory)
+    let locations = segment.buffers.iter().enumerate().map(location).collect();
+    (locations, memory)
 }
 
 impl Memory {

@@ -24,7 +24,7 @@ pub(crate) enum Trust {
     /// A row of the operator table made it.
     Table,
     /// Anything else.
-    Stranger,
+    Untrusted,
 }
 
 impl Trust {
@@ -33,13 +33,13 @@ impl Trust {
     pub(crate) fn of(def: &OpDef) -> Self {
         match lookup(def.name, def.version) {
             Some(row) if std::ptr::eq(row, def) => Trust::Table,
-            _ => Trust::Stranger,
+            _ => Trust::Untrusted,
         }
     }
 
     pub(super) fn checks(self) -> ShaderRuntimeChecks {
         let mut checks = ShaderRuntimeChecks::checked();
-        checks.force_loop_bounding = self == Trust::Stranger;
+        checks.force_loop_bounding = self == Trust::Untrusted;
         checks
     }
 }

@@ -18,7 +18,7 @@ pub(crate) enum Op {
 
 /// Where a buffer of a segment lives on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Home {
+pub(crate) enum Location {
     /// Nowhere: no kernel reads or writes it.
     Host,
     /// In memory it shares with buffers of other lives.
@@ -53,7 +53,7 @@ pub(crate) struct Schedule {
     /// The step of each program of `launches`.
     pub(crate) steps: Vec<usize>,
     pub(crate) ops: Vec<Op>,
-    pub(crate) homes: Vec<Home>,
+    pub(crate) locations: Vec<Location>,
     pub(crate) memory: Memory,
     /// The plan's constants that kernels read.
     pub(crate) constants: BTreeMap<usize, Buffer>,

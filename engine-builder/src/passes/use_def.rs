@@ -9,33 +9,33 @@ use engine_ops::{Kind, OpDef, lookup};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The nodes of one program or block, and who makes and reads what.
-pub(super) struct Site<'a> {
+pub(super) struct UseDef<'a> {
     nodes: &'a [Node],
-    makers: BTreeMap<ValueId, usize>,
+    producers: BTreeMap<ValueId, usize>,
     /// A node is listed once for each time that it, or a block in it, reads the value.
-    readers: BTreeMap<ValueId, Vec<usize>>,
+    consumers: BTreeMap<ValueId, Vec<usize>>,
     /// Results of the block.
     results: BTreeSet<ValueId>,
     constant: &'a BTreeSet<ValueId>,
 }
 
-impl<'a> Site<'a> {
+impl<'a> UseDef<'a> {
     pub(super) fn new(
         nodes: &'a [Node],
         results: &[ValueId],
         constant: &'a BTreeSet<ValueId>,
     ) -> Self {
-        let (mut makers, mut readers) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
+        let (mut producers, mut consumers) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
         for (i, node) in nodes.iter().enumerate() {
-            makers.extend(node.outputs.iter().flatten().map(|&id| (id, i)));
-            for_each_use(node, &mut |id| readers.entry(id).or_default().push(i));
+            producers.extend(node.outputs.iter().flatten().map(|&id| (id, i)));
+            for_each_use(node, &mut |id| consumers.entry(id).or_default().push(i));
         }
-        Self { nodes, makers, readers, results: results.iter().copied().collect(), constant }
+        Self { nodes, producers, consumers, results: results.iter().copied().collect(), constant }
     }
 
     /// The node of this block that gives `id`.
     pub(super) fn maker(&self, id: ValueId) -> Option<&'a Node> {
-        self.makers.get(&id).map(|&i| &self.nodes[i])
+        self.producers.get(&id).map(|&i| &self.nodes[i])
     }
 
     /// As [`Self::maker`], if its operator is one of `ops` and it gives nothing else.
@@ -45,7 +45,7 @@ impl<'a> Site<'a> {
 
     /// The one node of this block that reads `id`, if it reads it as one operand and nothing else reads it.
     pub(super) fn only_reader(&self, id: ValueId) -> Option<(usize, &'a Node)> {
-        match self.readers.get(&id).map(Vec::as_slice) {
+        match self.consumers.get(&id).map(Vec::as_slice) {
             Some(&[i]) if !self.results.contains(&id) => {
                 let node = &self.nodes[i];
                 node.inputs.contains(&Some(id)).then_some((i, node))
@@ -55,8 +55,8 @@ impl<'a> Site<'a> {
     }
 
     /// The nodes of this block that read `id`, themselves or in their own blocks.
-    pub(super) fn readers(&self, id: ValueId) -> impl Iterator<Item = &'a Node> {
-        self.readers.get(&id).into_iter().flatten().map(|&i| &self.nodes[i])
+    pub(super) fn consumers(&self, id: ValueId) -> impl Iterator<Item = &'a Node> {
+        self.consumers.get(&id).into_iter().flatten().map(|&i| &self.nodes[i])
     }
 
     /// Whether a value, or what elementwise operators make of it, is rounded to whole numbers or to codes of few bits. Its last bit may
@@ -64,7 +64,7 @@ impl<'a> Site<'a> {
     pub(super) fn is_rounded(&self, graph: &Graph, id: ValueId) -> bool {
         let (mut open, mut seen) = (vec![id], BTreeSet::from([id]));
         while let Some(id) = open.pop() {
-            for node in self.readers(id) {
+            for node in self.consumers(id) {
                 // What a block does to the value is not followed, only whether it rounds anything.
                 let has_blocks = blocks(node).next().is_some();
                 if rounds(graph, node) || blocks(node).any(|block| any_rounds(graph, &block.nodes))
@@ -85,7 +85,7 @@ impl<'a> Site<'a> {
     pub(super) fn first_of<'n>(&self, nodes: impl Iterator<Item = &'n Node>) -> Option<&'n Node> {
         let place = |node: &&Node| {
             let result = node.outputs.iter().flatten().next();
-            result.and_then(|id| self.makers.get(id)).copied()
+            result.and_then(|id| self.producers.get(id)).copied()
         };
         nodes.min_by_key(place)
     }
@@ -134,7 +134,7 @@ fn goes_through(node: &Node) -> bool {
 }
 
 /// Writes nodes that take the place of one node.
-pub(super) struct Emit<'g> {
+pub(super) struct Rewriter<'g> {
     pub(super) graph: &'g mut Graph,
     /// Path of the node that is replaced.
     path: String,
@@ -143,7 +143,7 @@ pub(super) struct Emit<'g> {
     nodes: Vec<Node>,
 }
 
-impl<'g> Emit<'g> {
+impl<'g> Rewriter<'g> {
     /// New nodes in place of `root`.
     pub(super) fn at(graph: &'g mut Graph, root: &Node) -> Self {
         let first = root.outputs.iter().flatten().next();
@@ -237,8 +237,8 @@ impl<'g> Emit<'g> {
     }
 }
 
-/// Looks at one node of a site; gives the nodes that take its place. What they make unnecessary is swept up.
-pub(super) type Rule = fn(&mut Graph, &Site<'_>, &Node, &mut Notes) -> Option<Vec<Node>>;
+/// Looks at one node of a block; gives the nodes that take its place. What they make unnecessary is swept up.
+pub(super) type Rule = fn(&mut Graph, &UseDef<'_>, &Node, &mut Notes) -> Option<Vec<Node>>;
 
 /// Applies `rule` to every node of `execute`, in nested blocks too, in order.
 pub(super) fn rewrite(
@@ -272,9 +272,9 @@ fn rewrite_list(
         block.nodes = inner;
         changed |= inside;
     }
-    let site = Site::new(&nodes, results, constant);
+    let use_def = UseDef::new(&nodes, results, constant);
     let replaced: Vec<Option<Vec<Node>>> =
-        nodes.iter().map(|node| rule(graph, &site, node, notes)).collect();
+        nodes.iter().map(|node| rule(graph, &use_def, node, notes)).collect();
     changed |= replaced.iter().any(Option::is_some);
     let kept = nodes.into_iter().zip(replaced);
     (kept.flat_map(|(node, new)| new.unwrap_or_else(|| vec![node])).collect(), changed)
