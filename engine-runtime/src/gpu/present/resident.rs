@@ -183,14 +183,14 @@ mod tests {
                 });
             }
         });
-        // Staging memory is bounded, and kept.
+        // Staging memory is bounded, and kept: 60 chunks' worth goes through 16 of them, whenever they were made.
         let large = tensor(DType::F32, 20 * mega);
-        for most in [1 + 16, 1] {
-            let before = gpu.counts();
+        let before = gpu.counts();
+        for _ in 0..3 {
             assert!(Constant::new(&gpu, &large).unwrap().buffer().is_some());
-            let made = gpu.counts().since(&before).buffers;
-            assert!(made <= most, "{made} buffers, expected up to {most}");
         }
+        let made = gpu.counts().since(&before).buffers;
+        assert!(made <= 3 + 16, "{made} buffers, expected three constants and 16 chunks at most");
     }
 
     #[test]
