@@ -54,43 +54,87 @@ fn strides(shape: &[usize]) -> Vec<usize> {
 /// Rows and columns of a square that is moved at a time where the one become the other.
 const TILE: usize = 16;
 
-/// Copies what lies `distances` apart in `from` along the axes of the result, a plane of two axes at a time: the last one of the
-/// result, and the one along which the source is contiguous.
-fn permute<T: Copy>(from: &[T], to: &mut [T], shape: &[usize], distances: &[usize]) {
-    if to.is_empty() {
-        return;
-    }
-    let Some(last) = shape.len().checked_sub(1) else {
-        to.copy_from_slice(from);
-        return;
-    };
-    // An axis of one element has whatever distance; what moves is along the others.
-    let contiguous = (0..last).find(|&axis| shape[axis] > 1 && distances[axis] == 1);
-    let strides = strides(shape);
-    let outer: Vec<usize> = (0..last).filter(|&axis| Some(axis) != contiguous).collect();
-    let plane = Plane {
-        rows: contiguous.map_or(1, |axis| shape[axis]),
-        columns: shape[last],
-        row_step: contiguous.map_or(0, |axis| strides[axis]),
-        column_distance: distances[last],
-    };
-    let mut index = vec![0; outer.len()];
-    loop {
-        let at = |steps: &[usize]| -> usize {
-            index.iter().zip(&outer).map(|(i, &axis)| i * steps[axis]).sum()
-        };
-        plane.permute(&from[at(distances)..], &mut to[at(&strides)..]);
-        let moved = outer.iter().enumerate().rev().find(|&(i, &axis)| {
-            index[i] += 1;
-            let inside = index[i] < shape[axis];
-            if !inside {
-                index[i] = 0;
-            }
-            inside
-        });
-        if moved.is_none() {
-            return;
+/// Rows and columns of the squares of tiles that are gone through one after another: their lines lie on so few pages that their addresses
+/// stay known.
+const BLOCK: usize = 4 * TILE;
+
+/// Elements of a tensor in the order that they have once its axes are permuted.
+struct Permuted<'a, T> {
+    from: &'a [T],
+    /// The result's.
+    shape: Vec<usize>,
+    /// How far neighbours along each axis of the result are apart in `from`.
+    distances: Vec<usize>,
+}
+
+impl<'a, T: Copy> Permuted<'a, T> {
+    fn new(from: &'a [T], shape: &[usize], perm: &[usize]) -> Self {
+        let strides = strides(shape);
+        Self {
+            from,
+            shape: perm.iter().map(|&axis| shape[axis]).collect(),
+            distances: perm.iter().map(|&axis| strides[axis]).collect(),
         }
+    }
+
+    /// The part of it that is `lines` of the result's first axis.
+    fn lines(mut self, lines: Range<usize>) -> Self {
+        if let (Some(size), Some(distance)) = (self.shape.first_mut(), self.distances.first()) {
+            self.from = &self.from[(lines.start * distance).min(self.from.len())..];
+            *size = lines.len();
+        }
+        self
+    }
+
+    /// Shows every element of the result in runs of neighbours, each with the place where it begins, until `visit` says that it has seen
+    /// enough; `false` then. The runs come in the order of two axes at a time: the last one of the result, and the one along which
+    /// the source is contiguous.
+    fn all(&self, mut visit: impl FnMut(usize, &[T]) -> bool) -> bool {
+        let (shape, distances) = (&self.shape, &self.distances);
+        if shape.contains(&0) {
+            return true;
+        }
+        let Some(last) = shape.len().checked_sub(1) else {
+            return visit(0, &self.from[..1]);
+        };
+        // An axis of one element has whatever distance; what moves is along the others.
+        let contiguous = (0..last).find(|&axis| shape[axis] > 1 && distances[axis] == 1);
+        let strides = strides(shape);
+        let outer: Vec<usize> = (0..last).filter(|&axis| Some(axis) != contiguous).collect();
+        let plane = Plane {
+            rows: contiguous.map_or(1, |axis| shape[axis]),
+            columns: shape[last],
+            row_step: contiguous.map_or(0, |axis| strides[axis]),
+            column_distance: distances[last],
+        };
+        let mut index = vec![0; outer.len()];
+        loop {
+            let at = |steps: &[usize]| -> usize {
+                index.iter().zip(&outer).map(|(i, &axis)| i * steps[axis]).sum()
+            };
+            let start = at(&strides);
+            if !plane.all(&self.from[at(distances)..], |place, run| visit(start + place, run)) {
+                return false;
+            }
+            let moved = outer.iter().enumerate().rev().find(|&(i, &axis)| {
+                index[i] += 1;
+                let inside = index[i] < shape[axis];
+                if !inside {
+                    index[i] = 0;
+                }
+                inside
+            });
+            if moved.is_none() {
+                return true;
+            }
+        }
+    }
+
+    fn write(&self, to: &mut [T]) {
+        self.all(|place, run| {
+            to[place..place + run.len()].copy_from_slice(run);
+            true
+        });
     }
 }
 
@@ -105,27 +149,45 @@ struct Plane {
 }
 
 impl Plane {
-    fn permute<T: Copy>(&self, from: &[T], to: &mut [T]) {
+    fn all<T: Copy>(&self, from: &[T], mut visit: impl FnMut(usize, &[T]) -> bool) -> bool {
         if self.rows == 1 && self.column_distance == 1 {
-            to[..self.columns].copy_from_slice(&from[..self.columns]);
-            return;
+            return visit(0, &from[..self.columns]);
         }
-        // Lines of either side may lie so that no cache holds two of them; so a tile is whole before it is written.
+        let blocks = |size: usize| (0..size).step_by(BLOCK).map(move |at| at..size.min(at + BLOCK));
+        let tiles = |block: Range<usize>| {
+            block.clone().step_by(TILE).map(move |at| at..block.end.min(at + TILE))
+        };
+        blocks(self.rows).all(|rows| {
+            blocks(self.columns).all(|columns| {
+                // What lies side by side in the source is read one after another.
+                tiles(columns.clone()).all(|columns| {
+                    tiles(rows.clone())
+                        .all(|rows| self.tile(from, rows, columns.clone(), &mut visit))
+                })
+            })
+        })
+    }
+
+    /// Lines of either side may lie so that no cache holds two of them; so a tile is whole before it is shown.
+    fn tile<T: Copy>(
+        &self,
+        from: &[T],
+        rows: Range<usize>,
+        columns: Range<usize>,
+        visit: &mut impl FnMut(usize, &[T]) -> bool,
+    ) -> bool {
         let mut tile = [[from[0]; TILE]; TILE];
-        for row in (0..self.rows).step_by(TILE) {
-            let rows = TILE.min(self.rows - row);
-            for column in (0..self.columns).step_by(TILE) {
-                let columns = TILE.min(self.columns - column);
-                for i in 0..columns {
-                    let line = &from[row + (column + i) * self.column_distance..][..rows];
-                    line.iter().zip(&mut tile).for_each(|(&element, line)| line[i] = element);
-                }
-                for (i, line) in tile[..rows].iter().enumerate() {
-                    let start = (row + i) * self.row_step + column;
-                    to[start..][..columns].copy_from_slice(&line[..columns]);
-                }
+        let from = &from[rows.start + columns.start * self.column_distance..];
+        let lines = (0..columns.len()).map(|i| &from[i * self.column_distance..]);
+        for (i, line) in lines.enumerate() {
+            // Whole tiles know their size, which spares a loop over elements.
+            match line.first_chunk::<TILE>().filter(|_| rows.len() == TILE) {
+                Some(line) => (0..TILE).for_each(|row| tile[row][i] = line[row]),
+                None => (line[..rows.len()].iter().zip(&mut tile)).for_each(|(&x, to)| to[i] = x),
             }
         }
+        rows.zip(&tile)
+            .all(|(row, line)| visit(row * self.row_step + columns.start, &line[..columns.len()]))
     }
 }
 
@@ -144,18 +206,67 @@ impl Tensor {
         if perm.iter().copied().eq(0..perm.len()) {
             return self.clone();
         }
-        let from = strides(self.shape());
-        let distances: Vec<usize> = perm.iter().map(|&axis| from[axis]).collect();
         let shape: Vec<usize> = perm.iter().map(|&axis| self.shape()[axis]).collect();
         let mut out = AlignedBuf::zeroed(self.bytes().len());
-        let source = self.bytes();
+        fn write<const N: usize>(tensor: &Tensor, perm: &[usize], out: &mut [u8]) {
+            let permuted = Permuted::new(elements::<N>(tensor.bytes()), tensor.shape(), perm);
+            permuted.write(elements_mut(out));
+        }
         match self.dtype().width() {
-            1 => permute::<u8>(source, &mut out, &shape, &distances),
-            2 => permute::<[u8; 2]>(elements(source), elements_mut(&mut out), &shape, &distances),
-            4 => permute::<[u8; 4]>(elements(source), elements_mut(&mut out), &shape, &distances),
-            _ => permute::<[u8; 8]>(elements(source), elements_mut(&mut out), &shape, &distances),
+            1 => write::<1>(self, perm, &mut out),
+            2 => write::<2>(self, perm, &mut out),
+            4 => write::<4>(self, perm, &mut out),
+            _ => write::<8>(self, perm, &mut out),
         }
         tensor(self.dtype(), &shape, out)
+    }
+
+    /// The bytes with which [`permuted`](Self::permuted) begins, at most `most`, in whole elements.
+    ///
+    /// # Panics
+    /// If `perm` does not name every axis once, and for strings.
+    pub fn permuted_start(&self, perm: &[usize], most: usize) -> Vec<u8> {
+        assert!(is_permutation(perm, self.shape().len()), "{perm:?} of {self:?}");
+        let (strides, width) = (strides(self.shape()), self.dtype().width());
+        let source = |mut place: usize| -> usize {
+            let along = |&axis: &usize| {
+                let index = place % self.shape()[axis];
+                place /= self.shape()[axis];
+                index * strides[axis]
+            };
+            perm.iter().rev().map(along).sum()
+        };
+        let elements = (0..self.len().min(most / width)).map(source);
+        elements.flat_map(|at| &self.bytes()[at * width..(at + 1) * width]).copied().collect()
+    }
+
+    /// Whether the lines `lines` along the first axis of [`permuted`](Self::permuted) have the bytes `expected`. Nothing is copied, and the
+    /// first element that differs is the last one looked at.
+    ///
+    /// # Panics
+    /// If `perm` does not name every axis once, or there are no such lines, and for strings.
+    pub fn has_permuted_lines(&self, perm: &[usize], lines: Range<usize>, expected: &[u8]) -> bool {
+        assert!(is_permutation(perm, self.shape().len()), "{perm:?} of {self:?}");
+        fn equal<const N: usize>(
+            tensor: &Tensor,
+            perm: &[usize],
+            lines: Range<usize>,
+            expected: &[u8],
+        ) -> bool {
+            let expected = elements::<N>(expected);
+            let permuted = Permuted::new(elements::<N>(tensor.bytes()), tensor.shape(), perm);
+            permuted.lines(lines).all(|place, run| expected[place..].starts_with(run))
+        }
+        let size = perm.first().map_or(1, |&axis| self.shape()[axis]);
+        assert!(lines.start <= lines.end && lines.end <= size, "{lines:?} of {size}");
+        let taken = self.bytes().len().checked_div(size).unwrap_or(0) * lines.len();
+        expected.len() == taken
+            && match self.dtype().width() {
+                1 => equal::<1>(self, perm, lines, expected),
+                2 => equal::<2>(self, perm, lines, expected),
+                4 => equal::<4>(self, perm, lines, expected),
+                _ => equal::<8>(self, perm, lines, expected),
+            }
     }
 
     /// The elements `range` along `axis`.
@@ -313,6 +424,33 @@ mod tests {
                         .sum();
                     assert_eq!(element as usize, source, "{shape:?} {order:?} {place}");
                 }
+                assert_lines(&x, &order, &y);
+                for most in [0, 3, 64, 1 << 20] {
+                    let start = &y.bytes()[..y.bytes().len().min(most / 4 * 4)];
+                    assert_eq!(x.permuted_start(&order, most), start, "{shape:?} {order:?}");
+                }
+            }
+        }
+    }
+
+    /// `permuted` and nothing else is what `x` is in this order, as a whole and in any lines.
+    fn assert_lines(x: &Tensor, order: &[usize], permuted: &Tensor) {
+        let size = permuted.shape()[0];
+        let line = permuted.bytes().len().checked_div(size).unwrap_or(0);
+        for lines in [0..size, 0..size / 2, size / 2..size, size..size] {
+            let mut bytes = permuted.bytes()[lines.start * line..lines.end * line].to_vec();
+            assert!(
+                x.has_permuted_lines(order, lines.clone(), &bytes),
+                "{x:?} {order:?} {lines:?}"
+            );
+            assert!(!x.has_permuted_lines(
+                order,
+                lines.clone(),
+                &[bytes.as_slice(), &[0; 4]].concat()
+            ));
+            if let Some(last) = bytes.last_mut() {
+                *last ^= 1;
+                assert!(!x.has_permuted_lines(order, lines, &bytes), "{x:?} {order:?}");
             }
         }
     }

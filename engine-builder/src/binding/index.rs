@@ -16,12 +16,15 @@ pub(super) struct Index<'a> {
     types: BTreeSet<(DType, Vec<usize>)>,
     /// Element types and numbers of elements.
     sizes: BTreeSet<(DType, usize)>,
-    /// What tensors of these begin with: what begins otherwise need not be digested.
-    heads: BTreeSet<(DType, usize, Vec<u8>)>,
+    /// Digests by element type, number of elements and first bytes: what begins otherwise need not be read.
+    by_head: BTreeMap<(DType, usize, Vec<u8>), BTreeSet<Digest>>,
 }
 
 /// Bytes of a tensor's beginning that are kept.
 const HEAD: usize = 64;
+
+/// So many different contents that begin alike are read again and compared with what begins so; with more, digesting it costs less.
+const COMPARED: usize = 2;
 
 impl From<SourceError> for BuildError {
     fn from(error: SourceError) -> Self {
@@ -39,7 +42,7 @@ impl<'a> Index<'a> {
             digests: BTreeMap::new(),
             types: BTreeSet::new(),
             sizes: BTreeSet::new(),
-            heads: BTreeSet::new(),
+            by_head: BTreeMap::new(),
         };
         let tensors = source.names().into_iter();
         let tensors = tensors.filter_map(|name| Some((source.info(&name)?, name)));
@@ -56,7 +59,8 @@ impl<'a> Index<'a> {
         let digested: Result<Vec<_>, _> =
             tensors.into_par_iter().with_max_len(1).map(digest).collect();
         for (name, key, info, head) in digested? {
-            index.heads.insert((info.dtype, info.shape.iter().product(), head));
+            let head = (info.dtype, info.shape.iter().product(), head);
+            index.by_head.entry(head).or_default().insert(key.1);
             index.digests.insert(name.clone(), key);
             index.by_contents.entry(key).or_default().push(name.clone());
             index.sizes.insert((info.dtype, info.shape.iter().product()));
@@ -127,19 +131,31 @@ impl<'a> Index<'a> {
         if !self.has_size(tensor.dtype(), tensor.len()) {
             return Vec::new();
         }
-        if !self.may_begin_with(&head(tensor, order), tensor) {
-            return Vec::new();
-        }
-        let key = (tensor.dtype(), permuted_digest(tensor, order));
-        let names = self.by_contents.get(&key).map_or(&[][..], Vec::as_slice);
-        names.iter().map(String::as_str).collect()
+        let head = (tensor.dtype(), tensor.len(), tensor.permuted_start(order, HEAD));
+        let Some(alike) = self.by_head.get(&head) else { return Vec::new() };
+        let same = match alike.len() {
+            0..=COMPARED => alike.iter().copied().find(|digest| {
+                self.is_permuted(tensor, order, digest)
+                    .unwrap_or_else(|_| *digest == permuted_digest(tensor, order))
+            }),
+            _ => Some(permuted_digest(tensor, order)),
+        };
+        let names = same.and_then(|digest| self.by_contents.get(&(tensor.dtype(), digest)));
+        names.into_iter().flatten().map(String::as_str).collect()
     }
 
-    /// Whether a tensor of as many elements begins so. The line that `head` is of may be shorter than what is kept, and then says less.
-    fn may_begin_with(&self, head: &[u8], tensor: &Tensor) -> bool {
-        let (dtype, len) = (tensor.dtype(), tensor.len());
-        let next = self.heads.range((dtype, len, head.to_vec())..).next();
-        next.is_some_and(|kept| (kept.0, kept.1) == (dtype, len) && kept.2.starts_with(head))
+    /// Whether `tensor`, with its axes permuted, is what the tensors of this digest hold, by reading one of them again.
+    fn is_permuted(
+        &self,
+        tensor: &Tensor,
+        order: &[usize],
+        digest: &Digest,
+    ) -> Result<bool, SourceError> {
+        let names = self.by_contents.get(&(tensor.dtype(), *digest));
+        let Some(name) = names.and_then(|names| names.first()) else { return Ok(false) };
+        let mut comparison = Comparison::new(tensor, order);
+        self.source.stream(name, &mut |piece| comparison.take(piece))?;
+        Ok(comparison.is_equal())
     }
 
     /// Names of the tensors that have the elements of the tensor `name` in its order, its own among them.
@@ -165,33 +181,87 @@ impl<'a> Index<'a> {
     }
 }
 
-/// What a tensor whose axes are permuted begins with, as far as its first line goes.
-fn head(tensor: &Tensor, order: &[usize]) -> Vec<u8> {
-    let line = match order.first() {
-        Some(&first) if !is_identity(order) && !tensor.is_empty() => {
-            tensor.range(first, 0..1).permuted(order)
-        }
-        _ => tensor.clone(),
-    };
-    line.bytes()[..line.bytes().len().min(HEAD)].to_vec()
-}
+/// Bytes of a permuted tensor that are looked at at a time: few enough for a cache.
+const PERMUTED: usize = 1 << 20;
 
-/// Bytes of a permuted tensor that are in memory at a time: few enough for a cache.
-const PERMUTED: usize = 512 << 10;
+/// How many lines of a tensor's axis `first` are looked at at a time.
+fn step(tensor: &Tensor, first: usize) -> usize {
+    let lines = tensor.shape()[first];
+    (PERMUTED * lines / tensor.bytes().len().max(1)).clamp(1, lines.max(1))
+}
 
 /// The digest of a tensor whose axes are permuted, a few lines of the first one at a time.
 fn permuted_digest(tensor: &Tensor, order: &[usize]) -> Digest {
     let Some(&first) = order.first().filter(|_| !is_identity(order)) else {
         return Digest::of(tensor.bytes());
     };
-    let lines = tensor.shape()[first];
-    let step = (PERMUTED * lines / tensor.bytes().len().max(1)).clamp(1, lines.max(1));
+    let (lines, step) = (tensor.shape()[first], step(tensor, first));
     let mut hasher = Hasher::default();
     for start in (0..lines).step_by(step) {
         let part = tensor.range(first, start..lines.min(start + step));
         hasher.add(part.permuted(order).bytes());
     }
     hasher.finish()
+}
+
+/// Holds what comes in pieces against a tensor whose axes are permuted.
+struct Comparison<'a> {
+    tensor: &'a Tensor,
+    order: &'a [usize],
+    /// Bytes of a few lines along the first axis, which are compared together; 0 where nothing moves.
+    group: usize,
+    /// The beginning of the next lines.
+    pending: Vec<u8>,
+    /// Bytes of whole lines that were compared.
+    done: usize,
+    equal: bool,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(tensor: &'a Tensor, order: &'a [usize]) -> Self {
+        let line = |first: usize| tensor.bytes().len() / tensor.shape()[first].max(1);
+        let moved = order.first().filter(|_| !is_identity(order));
+        let group = moved.map_or(0, |&first| step(tensor, first) * line(first));
+        Self { tensor, order, group, pending: Vec::new(), done: 0, equal: true }
+    }
+
+    fn take(&mut self, mut piece: &[u8]) {
+        while self.equal && !piece.is_empty() {
+            let left = self.tensor.bytes().len() - self.done - self.pending.len();
+            let wanted = match self.group {
+                0 => left,
+                group => group.min(left + self.pending.len()) - self.pending.len(),
+            };
+            let (now, rest) = piece.split_at(piece.len().min(wanted));
+            // More than the tensor has is something else.
+            self.equal = wanted > 0;
+            piece = rest;
+            match self.group {
+                0 => {
+                    self.equal &= self.tensor.bytes()[self.done..].starts_with(now);
+                    self.done += now.len();
+                }
+                _ => {
+                    self.pending.extend_from_slice(now);
+                    if now.len() == wanted {
+                        self.compare_lines();
+                    }
+                }
+            }
+        }
+    }
+
+    fn compare_lines(&mut self) {
+        let line = self.tensor.bytes().len() / self.tensor.shape()[self.order[0]];
+        let lines = self.done / line..(self.done + self.pending.len()) / line;
+        self.equal &= self.tensor.has_permuted_lines(self.order, lines, &self.pending);
+        self.done += self.pending.len();
+        self.pending.clear();
+    }
+
+    fn is_equal(&self) -> bool {
+        self.equal && self.done == self.tensor.bytes().len()
+    }
 }
 
 /// Digests a tensor that comes in pieces.
@@ -205,5 +275,95 @@ impl Hasher {
 
     fn finish(&self) -> Digest {
         Digest(*self.0.finalize().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::recipe::inverse;
+    use super::super::search::orders;
+    use super::*;
+
+    /// Tensors that are handed over in pieces of a few bytes.
+    struct Pieces {
+        tensors: BTreeMap<String, Tensor>,
+        piece: usize,
+    }
+
+    impl WeightSource for Pieces {
+        fn origin(&self) -> String {
+            "pieces".to_owned()
+        }
+
+        fn names(&self) -> Vec<String> {
+            self.tensors.keys().cloned().collect()
+        }
+
+        fn info(&self, name: &str) -> Option<TensorInfo> {
+            let tensor = self.tensors.get(name)?;
+            Some(TensorInfo { dtype: tensor.dtype(), shape: tensor.shape().to_vec() })
+        }
+
+        fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
+            Ok(self.tensors.get(name).cloned())
+        }
+
+        fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
+            let Some(tensor) = self.tensors.get(name) else { return Ok(false) };
+            tensor.bytes().chunks(self.piece).for_each(sink);
+            Ok(true)
+        }
+    }
+
+    /// `count` tensors that begin alike; they differ in their last element alone.
+    fn alike(shape: &[usize], count: usize) -> BTreeMap<String, Tensor> {
+        let len = shape.iter().product::<usize>();
+        let tensor = |i: usize| {
+            let mut elements: Vec<f32> = (0..len).map(|element| element as f32).collect();
+            elements[len - 1] = -(i as f32);
+            (format!("w{i}"), Tensor::from_slice(shape, &elements))
+        };
+        (0..count).map(tensor).collect()
+    }
+
+    /// Few tensors that begin alike are compared, more are digested; each finds itself in every order of its axes, and nothing else.
+    #[test]
+    fn contents_are_found_in_every_order_of_axes() {
+        for (shape, piece) in [(&[19, 37][..], 100), (&[3, 17, 2, 5], 7), (&[300, 700], 256 << 10)]
+        {
+            for count in [1, COMPARED, COMPARED + 1] {
+                let source = Pieces { tensors: alike(shape, count), piece };
+                let index = Index::of(&source).unwrap();
+                for order in orders(shape) {
+                    for (name, tensor) in &source.tensors {
+                        let held = tensor.permuted(&inverse(&order));
+                        assert_eq!(index.with_permuted(&held, &order), [name], "{order:?}");
+                    }
+                    let other = alike(shape, count + 1).remove(&format!("w{count}")).unwrap();
+                    let held = other.permuted(&inverse(&order));
+                    assert_eq!(index.with_permuted(&held, &order), [""; 0], "{order:?}");
+                }
+            }
+        }
+    }
+
+    /// A source that gives other bytes the second time is not compared wrongly: less and more are other contents.
+    #[test]
+    fn less_and_more_are_not_equal() {
+        let tensor = alike(&[300, 700], 1).remove("w0").unwrap();
+        for order in [[0, 1], [1, 0]] {
+            let held = tensor.permuted(&order);
+            for (bytes, equal) in [
+                (tensor.bytes().to_vec(), true),
+                (tensor.bytes()[4..].to_vec(), false),
+                (tensor.bytes()[..tensor.bytes().len() - 4].to_vec(), false),
+                ([&**tensor.bytes(), &[0; 4]].concat(), false),
+                (Vec::new(), false),
+            ] {
+                let mut comparison = Comparison::new(&held, &order);
+                bytes.chunks(1 << 10).for_each(|piece| comparison.take(piece));
+                assert_eq!(comparison.is_equal(), equal, "{order:?}, {} bytes", bytes.len());
+            }
+        }
     }
 }
