@@ -255,6 +255,14 @@ impl Device {
         matches!(self.kind, Kind::Gpu(_))
     }
 
+    /// Whether it times the steps of a run ([`RunOptions::profile`](crate::RunOptions::profile)): a GPU does if its adapter has timestamps.
+    pub fn has_clock(&self) -> bool {
+        match &self.kind {
+            Kind::Gpu(gpu) => gpu.has_clock(),
+            Kind::Cpu(_) => true,
+        }
+    }
+
     /// Whether a value that a run left is where runs of this device take it as it is.
     pub(crate) fn holds(&self, value: &DeviceTensor) -> bool {
         match (value.held(), &self.kind) {

@@ -22,7 +22,8 @@ pub struct RunOptions {
     pub seed: Option<u64>,
     /// Ends the run early.
     pub cancel: Option<Cancel>,
-    /// Is told how long each step took, on the CPU.
+    /// Is told how long each step took. On a GPU without a clock ([`crate::Device::has_clock`]) only steps that run on the CPU are timed; with one,
+    /// each kernel is a pass of its own then, so that the run takes longer.
     pub profile: Option<Profile>,
 }
 

@@ -1,163 +1,544 @@
-//! The loop of matrix products over tiles: one text, which products and convolutions give their operands.
+//! The loop of matrix products over tiles: one text, which products and convolutions give their operands, and the choice of its tiles.
 
-use super::{GpuCandidate, GpuCtx, GpuKernel, GpuLimits, render};
+use super::{Dispatch, FEW_ROUNDS, GpuCandidate, GpuCtx, GpuLimits, GpuProgram, render};
+use crate::OpError;
 use std::fmt::Write;
+use std::marker::PhantomData;
 
-/// How much of a product a workgroup calculates.
+/// Sizes of a batch of products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tile {
-    /// 64 × 64 elements, 4 × 4 an invocation: on every device, for products of every size.
-    Small,
-    /// 128 × 128 elements, 8 × 8 an invocation: half as many loads for each multiplication.
-    Large,
+pub(crate) struct Sizes {
+    /// Products.
+    pub(crate) items: usize,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    /// Terms of each sum.
+    pub(crate) terms: usize,
 }
 
-/// Vectors of four rows and of four columns that workgroups of 256 invocations hold for a term: so many of either for each block of an
-/// invocation.
-const LINE: usize = 16;
+/// How much of a product a workgroup calculates, how many terms at a time, and how much of it an invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tile {
+    rows: usize,
+    cols: usize,
+    terms: usize,
+    /// Rows and columns of an invocation, in vectors of four.
+    each: [usize; 2],
+}
 
-/// Terms that are multiplied at a time.
-const TERMS: usize = 16;
+/// In which direction four neighbouring elements of an operand are read at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Along {
+    /// Of one row (column), for four terms.
+    Terms,
+    /// Of one term, for four rows (columns).
+    Side,
+}
 
-/// Workgroups that give every part of a large GPU something to do.
-const MANY: usize = 128;
+/// How a product is calculated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Algorithm {
+    name: &'static str,
+    tile: Tile,
+    /// Whether the terms of a sum are shared among workgroups.
+    split: bool,
+}
+
+/// A product whose kernel is this loop: what an operator says of it.
+pub(crate) trait Tiled {
+    /// Its sizes, if it is calculated so.
+    fn sizes(ctx: &GpuCtx<'_>) -> Option<Sizes>;
+
+    /// Its program by this algorithm; `None` where that is none for the device, the types or the sizes.
+    fn program(ctx: &GpuCtx<'_>, algorithm: Algorithm) -> Result<Option<GpuProgram>, OpError>;
+}
+
+/// The candidates of an operator.
+pub(crate) struct Candidates<P>(PhantomData<P>);
+
+impl<P: Tiled> Candidates<P> {
+    /// All that are besides [`Algorithm::OWN`].
+    pub(crate) const ALL: &'static [GpuCandidate] = &[
+        Self::candidate::<0>(),
+        Self::candidate::<1>(),
+        Self::candidate::<2>(),
+        Self::candidate::<3>(),
+    ];
+
+    const fn candidate<const I: usize>() -> GpuCandidate {
+        GpuCandidate {
+            name: ALGORITHMS[I].name,
+            kernel: |ctx| P::program(ctx, ALGORITHMS[I]),
+            pays: |ctx| P::sizes(ctx).is_some_and(|sizes| best(sizes, ctx.limits) == ALGORITHMS[I]),
+        }
+    }
+}
+
+const SMALL: Tile = Tile { rows: 64, cols: 64, terms: 16, each: [4, 4] };
+const FLAT: Tile = Tile { rows: 32, cols: 128, terms: 16, each: [4, 8] };
+const WIDE: Tile = Tile { rows: 64, cols: 128, terms: 16, each: [8, 8] };
+const HUGE: Tile = Tile { rows: 128, cols: 256, terms: 8, each: [8, 16] };
+
+/// What there is besides [`Algorithm::OWN`].
+const ALGORITHMS: [Algorithm; 4] = [
+    Algorithm { name: "tiles of 128 × 256", tile: HUGE, split: false },
+    Algorithm { name: "tiles of 64 × 128", tile: WIDE, split: false },
+    Algorithm { name: "tiles of 32 × 128", tile: FLAT, split: false },
+    Algorithm { name: "sums in parts", tile: SMALL, split: true },
+];
+
+/// Processors of a large GPU, for which the rule is made: those of an NVIDIA H100 or H200.
+const PROCESSORS: usize = 132;
+
+/// Multiplications of a processor in one cycle.
+const LANES: f64 = 128.0;
+
+/// Cycles from one dispatch to what depends on it.
+const DISPATCH: f64 = 9_000.0;
+
+/// Words that the caches move in one cycle of the processors.
+const WORDS: f64 = 2_500.0;
+
+/// Terms in whose time a workgroup begins and ends.
+const ENDS: f64 = 96.0;
+
+impl Algorithm {
+    /// What works on every device.
+    pub(crate) const OWN: Self = Self { name: "tiles of 64 × 64", tile: SMALL, split: false };
+
+    /// Parts of each sum: so many that every processor has something to do, and none is only beginnings.
+    fn parts(self, sizes: Sizes) -> usize {
+        if !self.split {
+            return 1;
+        }
+        let steps = sizes.terms.div_ceil(self.tile.terms);
+        let tiles = self.tile.count(sizes).max(1);
+        (2 * PROCESSORS).div_ceil(tiles).min(steps / 4).clamp(1, 64)
+    }
+
+    /// Cycles that it takes, by a model of a GPU whose constants were fitted to the measured times of the products of whole models.
+    fn cycles(self, sizes: Sizes) -> f64 {
+        let Self { tile, .. } = self;
+        let parts = self.parts(sizes);
+        if self.split && parts == 1 {
+            return f64::INFINITY;
+        }
+        let groups = tile.count(sizes).saturating_mul(parts);
+        let (busy, alone) = tile.rates();
+        // One workgroup cannot keep a processor busy: up to some number of them take as long as one.
+        let waves = (groups.div_ceil(PROCESSORS) as f64).max(busy / alone);
+        let terms = sizes.terms.div_ceil(parts).next_multiple_of(tile.terms) as f64 + ENDS;
+        let work = (tile.rows * tile.cols) as f64 * terms / (LANES * busy);
+        let sums = sizes.items as f64 * sizes.rows as f64 * sizes.cols as f64;
+        let adding = if self.split { DISPATCH + sums * parts as f64 * 2.0 / WORDS } else { 0.0 };
+        waves * work + adding
+    }
+}
+
+/// The algorithm for products of these sizes on a device: the one that takes the least cycles of those that it is fit for.
+fn best(sizes: Sizes, limits: &GpuLimits) -> Algorithm {
+    let fit = ALGORITHMS.into_iter().filter(|algorithm| algorithm.fits(limits));
+    let faster = |best: Algorithm, next: Algorithm| match next.cycles(sizes) < best.cycles(sizes) {
+        true => next,
+        false => best,
+    };
+    fit.fold(Algorithm::OWN, faster)
+}
 
 impl Tile {
-    /// Blocks of 4 rows, and of 4 columns, of an invocation.
-    const fn blocks(self) -> usize {
+    /// Shares of a processor's multiplications: of as many workgroups as there is room for, and of one alone.
+    fn rates(self) -> (f64, f64) {
         match self {
-            Self::Small => 1,
-            Self::Large => 2,
+            HUGE => (0.74, 0.32),
+            WIDE => (0.84, 0.28),
+            FLAT => (0.72, 0.20),
+            _ => (0.67, 0.46),
         }
     }
 
-    /// Rows and columns.
-    pub(crate) const fn side(self) -> usize {
-        64 * self.blocks()
+    const fn invocations(self) -> usize {
+        self.rows / self.each[0] * (self.cols / self.each[1])
     }
 
     /// Tiles down and across a product.
-    pub(crate) fn grid(self, rows: usize, cols: usize) -> [usize; 2] {
-        [rows, cols].map(|n| n.div_ceil(self.side()))
+    fn grid(self, sizes: Sizes) -> [usize; 2] {
+        [sizes.rows.div_ceil(self.rows), sizes.cols.div_ceil(self.cols)]
     }
 
-    /// Vectors of one operand in workgroup memory.
-    const fn vectors(self) -> usize {
-        TERMS * (LINE * self.blocks() + 1)
+    /// Tiles of all products.
+    fn count(self, sizes: Sizes) -> usize {
+        let [down, across] = self.grid(sizes);
+        down.saturating_mul(across).saturating_mul(sizes.items)
     }
 
-    /// Whether a device has the workgroup memory for it.
-    pub(crate) fn fits(self, limits: &GpuLimits) -> bool {
-        2 * self.vectors() * 16 <= limits.workgroup_memory as usize
+    /// Vectors of a term of an operand in workgroup memory.
+    const fn line(side: usize) -> usize {
+        side / 4 + 1
     }
 
-    /// Whether products of this size are calculated faster in tiles like this than in small ones: there are enough tiles to fill a GPU, and
-    /// little of them is outside the product.
-    pub(crate) fn pays(self, batch: usize, rows: usize, cols: usize) -> bool {
-        let area = |tile: Self| {
-            let [down, across] = tile.grid(rows, cols);
-            down.saturating_mul(across).saturating_mul(batch).saturating_mul(tile.blocks().pow(2))
+    /// Whether a device has the workgroup memory and the invocations for it.
+    fn fits(self, limits: &GpuLimits) -> bool {
+        let bytes = self.terms * (Self::line(self.rows) + Self::line(self.cols)) * 16;
+        bytes <= limits.workgroup_memory as usize
+            && self.invocations() <= limits.max_invocations as usize
+    }
+}
+
+/// Text that grows. Writing it cannot fail.
+macro_rules! line {
+    ($text:expr, $($format:tt)*) => { let _ = writeln!($text, $($format)*); };
+}
+
+/// Lines of the loop that bring an operand to workgroup memory.
+#[derive(Default)]
+struct Fetch {
+    /// Before the loop.
+    places: String,
+    /// From registers to workgroup memory.
+    store: String,
+    /// The next terms to registers.
+    load: String,
+}
+
+impl Fetch {
+    /// The operand called `name`, which begins at `start` (of a tile of `side` rows or columns).
+    fn new(tile: Tile, (name, start, side): (&str, &str, usize), along: Along) -> Self {
+        let mut fetch = Self::default();
+        let (invocations, terms) = (tile.invocations(), tile.terms);
+        // Neighbouring invocations read neighbouring vectors.
+        let run = match along {
+            Along::Terms => terms / 4,
+            Along::Side => side / 4,
         };
-        let own = area(self);
-        own / self.blocks().pow(2) >= MANY
-            && own.saturating_mul(4) <= area(Self::Small).saturating_mul(5)
-    }
-
-    /// The loop, over elements of a type that is still to be put in.
-    pub(crate) fn wgsl(self) -> String {
-        let blocks = self.blocks();
-        let rows = 4 * blocks;
-        let (mut places, mut load, mut multiply, mut put) = Default::default();
-        // Text that grows cannot fail.
-        let line = |text: &mut String, line: std::fmt::Arguments<'_>| {
-            let _ = writeln!(text, "{line}");
+        let (near, far) = match along {
+            Along::Terms => ("k", "s"),
+            Along::Side => ("s", "k"),
         };
-        for b in 0..blocks {
-            let at = b * LINE;
-            line(&mut places, format_args!("    let left{b} = row0 + (left_4 + {at}u) * 4u;"));
-            line(
-                &mut places,
-                format_args!("    let right{b} = right_place(col0 + (right_4 + {at}u) * 4u);"),
-            );
-            line(
-                &mut load,
-                format_args!(
-                    "        left_tile[left_k * LINE + left_4 + {at}u] = left(at, left{b}, k0 + left_k);"
-                ),
-            );
-            line(
-                &mut load,
-                format_args!(
-                    "        right_tile[right_k * LINE + right_4 + {at}u] = right(at, right{b}, k0 + right_k);"
-                ),
-            );
-            line(
-                &mut multiply,
-                format_args!("            let a{b} = left_tile[k * LINE + hi + {at}u];"),
-            );
-            line(
-                &mut multiply,
-                format_args!("            let b{b} = right_tile[k * LINE + lo + {at}u];"),
-            );
+        line!(fetch.places, "    let {name}_{near} = local % {run}u * 4u;");
+        if along == Along::Side {
+            line!(fetch.places, "    let {name}_at = {name}_place(at, {start} + {name}_s);");
         }
-        for row in 0..rows {
-            let (a, axis) = (row / 4, ["x", "y", "z", "w"][row % 4]);
-            for b in 0..blocks {
-                line(&mut places, format_args!("    var s{row}_{b} = vec4<{{{{T}}}}>();"));
-                line(&mut multiply, format_args!("            s{row}_{b} += a{a}.{axis} * b{b};"));
-                let (down, right) = (a * LINE, b * LINE);
-                line(
-                    &mut put,
-                    format_args!(
-                        "    put_row(item, row0 + (hi + {down}u) * 4u + {}u, col0 + (lo + {right}u) * 4u, s{row}_{b});",
-                        row % 4
-                    ),
-                );
+        for i in 0..side * terms / 4 / invocations {
+            let offset = i * (invocations / run);
+            line!(fetch.places, "    let {name}_{far}{i} = local / {run}u + {offset}u;");
+            let (place, k) = match along {
+                Along::Terms => (format!("{name}_at{i}"), format!("{name}_k")),
+                Along::Side => (format!("{name}_at"), format!("{name}_k{i}")),
+            };
+            if along == Along::Terms {
+                line!(fetch.places, "    let {place} = {name}_place(at, {start} + {name}_s{i});");
+            }
+            line!(fetch.places, "    var {name}_v{i} = {name}({place}, first + {k}, end);");
+            line!(fetch.load, "        {name}_v{i} = {name}({place}, k0 + {terms}u + {k}, end);");
+            match along {
+                Along::Terms => {
+                    for (j, lane) in ["x", "y", "z", "w"].iter().enumerate() {
+                        line!(
+                            fetch.store,
+                            "        {name}_tile[{name}_k + {j}u][{name}_s{i} / 4u][{name}_s{i} % 4u] = {name}_v{i}.{lane};"
+                        );
+                    }
+                }
+                Along::Side => {
+                    line!(
+                        fetch.store,
+                        "        {name}_tile[{name}_k{i}][{name}_s / 4u] = {name}_v{i};"
+                    );
+                }
             }
         }
-        let numbers = [self.side(), rows, LINE * blocks + 1, self.vectors()].map(|n| n.to_string());
-        let [side, each, line, vectors] = numbers.each_ref().map(String::as_str);
-        let values = [
-            ("side", side),
-            ("each", each),
-            ("line", line),
-            ("vectors", vectors),
+        fetch
+    }
+}
+
+impl Tile {
+    /// The loop, over elements of a type that is still to be put in.
+    fn wgsl(self, [left, right]: [Along; 2], split: bool) -> String {
+        let [high, wide] = self.each.map(|n| n / 4);
+        let [down, across] = [self.rows / self.each[0], self.cols / self.each[1]];
+        let left = Fetch::new(self, ("left", "row0", self.rows), left);
+        let right = Fetch::new(self, ("right", "col0", self.cols), right);
+        let (mut sums, mut multiply, mut put) = (String::new(), String::new(), String::new());
+        for k in 0..self.terms {
+            line!(multiply, "        {{");
+            for i in 0..high {
+                line!(multiply, "            let a{i} = left_tile[{k}][hi + {}u];", i * down);
+            }
+            for j in 0..wide {
+                line!(multiply, "            let b{j} = right_tile[{k}][lo + {}u];", j * across);
+            }
+            for row in 0..high * 4 {
+                let (i, lane) = (row / 4, ["x", "y", "z", "w"][row % 4]);
+                for j in 0..wide {
+                    line!(multiply, "            s{row}_{j} += a{i}.{lane} * b{j};");
+                }
+            }
+            line!(multiply, "        }}");
+        }
+        let store = if split { "keep(all % params.parts, " } else { "put(" };
+        for row in 0..high * 4 {
+            let place = format!("row0 + (hi + {}u) * 4u + {}u", row / 4 * down, row % 4);
+            for j in 0..wide {
+                line!(sums, "    var s{row}_{j} = vec4<{{{{T}}}}>();");
+                let right = format!("col0 + (lo + {}u) * 4u", j * across);
+                line!(put, "    {store}item, {place}, {right}, s{row}_{j});");
+            }
+        }
+        // Blocks of 32 invocations are 8 wide where there are so many across.
+        let block = across.min(8);
+        let numbers = [
+            ("rows", self.rows),
+            ("cols", self.cols),
+            ("terms", self.terms),
+            ("left_line", Self::line(self.rows)),
+            ("right_line", Self::line(self.cols)),
+            ("invocations", self.invocations()),
+            ("blocks", across / block),
+            ("wide", block),
+            ("high", 32 / block),
+        ]
+        .map(|(key, n)| (key, n.to_string()));
+        let mut values: Vec<(&str, &str)> =
+            numbers.iter().map(|(key, n)| (*key, n.as_str())).collect();
+        let each = format!("{} × {}", self.each[0], self.each[1]);
+        let places = left.places + &right.places + sums.as_str();
+        let stored = left.store + &right.store;
+        let load = left.load + &right.load;
+        let part = "all % params.parts * params.part";
+        values.extend([
+            ("each", each.as_str()),
             ("places", places.trim_end()),
+            ("store", stored.trim_end()),
             ("load", load.trim_end()),
             ("multiply", multiply.trim_end()),
             ("put", put.trim_end()),
-        ];
+            ("parts", if split { "params.parts" } else { "1u" }),
+            ("first", if split { part } else { "0u" }),
+            ("end", if split { "min(first + params.part, at.terms)" } else { "at.terms" }),
+        ]);
         render(include_str!("product.wgsl"), &values)
     }
 }
 
-/// The candidate that calculates in large tiles.
-pub(crate) const fn in_large_tiles(
-    kernel: GpuKernel,
-    pays: fn(&GpuCtx<'_>) -> bool,
-) -> GpuCandidate {
-    GpuCandidate { name: "tiles of 128", kernel, pays }
+/// WGSL by which an operand that lies in memory at steps from row to row (column to column) and from term to term is read: the functions
+/// `{name}_place` and `{name}`.
+pub(crate) struct Strided<'a> {
+    /// `left` or `right`.
+    pub(crate) name: &'a str,
+    /// What is bound: vectors of four elements if `quads`.
+    pub(crate) binding: &'a str,
+    /// The expression of where the operand begins, from `at`, and of its rows (columns).
+    pub(crate) start: &'a str,
+    pub(crate) size: &'a str,
+    /// Expressions of the steps from row to row (column to column), and from term to term.
+    pub(crate) steps: [&'a str; 2],
+    pub(crate) along: Along,
+    /// Whether every vector of four elements is whole and begins at a multiple of four.
+    pub(crate) quads: bool,
+}
+
+impl Strided<'_> {
+    /// The functions. Rows and columns beyond the last are the last.
+    pub(crate) fn wgsl(&self) -> String {
+        let text = match (self.along, self.quads) {
+            (Along::Terms, true) => {
+                "fn {{name}}_place(at: Operands, side: u32) -> u32 {
+    return ({{start}} + min(side, {{size}} - 1u) * {{step}}) / 4u;
+}
+fn {{name}}(place: u32, k: u32, end: u32) -> vec4<{{T}}> {
+    if (k < end) { return {{binding}}[place + k / 4u]; }
+    return vec4<{{T}}>();
+}"
+            }
+            (Along::Side, true) => {
+                "fn {{name}}_place(at: Operands, side: u32) -> u32 {
+    return ({{start}} + min(side, {{size}} - 4u)) / 4u;
+}
+fn {{name}}(place: u32, k: u32, end: u32) -> vec4<{{T}}> {
+    if (k < end) { return {{binding}}[place + k * ({{term}} / 4u)]; }
+    return vec4<{{T}}>();
+}"
+            }
+            (Along::Terms, false) => {
+                "fn {{name}}_place(at: Operands, side: u32) -> u32 {
+    return {{start}} + min(side, {{size}} - 1u) * {{step}};
+}
+fn {{name}}_one(place: u32, k: u32, end: u32) -> {{T}} {
+    if (k < end) { return {{binding}}[place + k * {{term}}]; }
+    return {{T}}(0);
+}
+fn {{name}}(place: u32, k: u32, end: u32) -> vec4<{{T}}> {
+    return vec4<{{T}}>(
+        {{name}}_one(place, k, end), {{name}}_one(place, k + 1u, end),
+        {{name}}_one(place, k + 2u, end), {{name}}_one(place, k + 3u, end));
+}"
+            }
+            (Along::Side, false) => {
+                "fn {{name}}_place(at: Operands, side: u32) -> vec4<u32> {
+    let last = vec4<u32>({{size}} - 1u);
+    return {{start}} + min(side + vec4<u32>(0u, 1u, 2u, 3u), last) * {{step}};
+}
+fn {{name}}(place: vec4<u32>, k: u32, end: u32) -> vec4<{{T}}> {
+    if (k < end) {
+        let i = place + k * {{term}};
+        return vec4<{{T}}>({{binding}}[i.x], {{binding}}[i.y], {{binding}}[i.z], {{binding}}[i.w]);
+    }
+    return vec4<{{T}}>();
+}"
+            }
+        };
+        let values = [
+            ("name", self.name),
+            ("binding", self.binding),
+            ("start", self.start),
+            ("size", self.size),
+            ("step", self.steps[0]),
+            ("term", self.steps[1]),
+        ];
+        render(text, &values)
+    }
+}
+
+/// Where a kernel finds its results for a part of the sums.
+const KEEP: &str =
+    "@group(0) @binding({{parts_binding}}) var<storage, read_write> parts_out: array<{{T}}>;
+fn keep(part: u32, item: u32, row: u32, col: u32, sums: vec4<{{T}}>) {
+    if (row >= rows()) { return; }
+    let i = ((part * items() + item) * rows() + row) * cols() + col;
+    if (col < cols()) { parts_out[i] = sums.x; }
+    if (col + 1u < cols()) { parts_out[i + 1u] = sums.y; }
+    if (col + 2u < cols()) { parts_out[i + 2u] = sums.z; }
+    if (col + 3u < cols()) { parts_out[i + 3u] = sums.w; }
+}
+";
+
+/// What the loop takes of a dispatch's parameters: tiles down and across, parts, and terms of a part.
+pub(crate) type Share = [u32; 4];
+
+/// An operator's own share of a program.
+pub(crate) struct Body<'a> {
+    /// Names the operator.
+    pub(crate) label: &'static str,
+    pub(crate) sizes: Sizes,
+    /// How the operands are read.
+    pub(crate) along: [Along; 2],
+    /// Text and parameters around the loop, from what it takes: with the keys `product` for the loop, `loaders` for what only that calls,
+    /// and `uniform` for the binding of the parameters; what is bound before that; and the values of all other keys.
+    pub(crate) text: &'a str,
+    pub(crate) loaders: &'a str,
+    pub(crate) values: &'a [(&'a str, &'a str)],
+    pub(crate) binds: Vec<super::Bind>,
+    pub(crate) params: &'a dyn Fn(Share) -> Vec<u32>,
+}
+
+impl Algorithm {
+    /// Whether a device is fit for it.
+    pub(crate) fn fits(self, limits: &GpuLimits) -> bool {
+        self.tile.fits(limits)
+    }
+
+    /// The program of a product. Words of indices must hold what parts there are; `None` if not, or if the sums have but one.
+    pub(crate) fn program(self, ctx: &GpuCtx<'_>, body: Body<'_>) -> Option<GpuProgram> {
+        let Body { sizes, .. } = body;
+        let parts = self.parts(sizes);
+        let kept = [sizes.items, sizes.rows, sizes.cols, parts]
+            .iter()
+            .try_fold(1usize, |all, &n| all.checked_mul(n))
+            .filter(|&kept| u32::try_from(kept).is_ok());
+        let kept = match (self.split, kept) {
+            (false, _) => 0,
+            (true, Some(kept)) if parts > 1 => kept,
+            (true, _) => return None,
+        };
+        let part = sizes.terms.div_ceil(parts).next_multiple_of(self.tile.terms);
+        let [down, across] = self.tile.grid(sizes);
+        let params = (body.params)([down, across, parts, part].map(|n| n as u32));
+        let bound = body.binds.len();
+        let uniform = (bound + usize::from(self.split)).to_string();
+        let binding = bound.to_string();
+        let text = |product: &str, loaders: &str, extra: &str| {
+            let product = format!("{extra}{product}");
+            let own = [("product", product.as_str()), ("loaders", loaders)];
+            let values = [("uniform", uniform.as_str()), ("parts_binding", binding.as_str())];
+            render(&render(body.text, &own), &[body.values, &values].concat())
+        };
+        let mut binds = body.binds.clone();
+        binds.extend(self.split.then_some(super::Bind::Scratch(0)));
+        let dispatch = |label: &'static str, wgsl: String, groups, rounds| Dispatch {
+            rounds: FEW_ROUNDS + rounds,
+            label: label.into(),
+            wgsl: wgsl.into(),
+            binds: binds.clone(),
+            params: params.clone(),
+            groups,
+        };
+        let product = self.tile.wgsl(body.along, self.split);
+        let groups = ctx.limits.linear(self.tile.count(sizes).saturating_mul(parts), 1);
+        let rounds = part.div_ceil(self.tile.terms);
+        let keep = if self.split { KEEP } else { "" };
+        let product = dispatch(body.label, text(&product, body.loaders, keep), groups, rounds);
+        if !self.split {
+            return Some(GpuProgram::one(product));
+        }
+        let read = "@group(0) @binding({{parts_binding}}) var<storage, read_write> parts_in: array<{{T}}>;\n";
+        let quads = sizes.items * sizes.rows * sizes.cols.div_ceil(4);
+        let wgsl = text(include_str!("product_parts.wgsl"), "", read);
+        let add = dispatch(body.label, wgsl, ctx.limits.linear(quads, 64), parts);
+        Some(GpuProgram { dispatches: vec![product, add], scratch: vec![kept] })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn large_tiles_are_for_large_products_that_fill_them() {
-        let pays = |batch, rows, cols| Tile::Large.pays(batch, rows, cols);
-        assert!(pays(1, 4096, 768), "a batch of sentences");
-        assert!(pays(1, 4096, 4096) && pays(64, 196, 196 * 2));
-        assert!(!pays(1, 128, 768), "too few tiles");
-        assert!(!pays(1, 129, 1 << 20) && !pays(1 << 10, 64, 64), "half of each tile is outside");
-        assert!(!pays(0, 4096, 4096) && !pays(1, 0, 4096));
-        assert!(pays(usize::MAX, usize::MAX, usize::MAX), "sizes do not wrap");
+    fn all() -> impl Iterator<Item = Algorithm> {
+        ALGORITHMS.into_iter().chain([Algorithm::OWN])
     }
 
     #[test]
-    fn the_small_tile_fits_every_device() {
-        assert!(Tile::Small.fits(&GpuLimits::BASELINE));
-        assert!(!Tile::Large.fits(&GpuLimits::BASELINE), "it takes more than 16 KiB");
-        assert!(Tile::Large.fits(&GpuLimits { workgroup_memory: 32 << 10, ..GpuLimits::BASELINE }));
+    fn every_invocation_of_a_tile_has_the_same_to_do() {
+        for Algorithm { name, tile, .. } in all() {
+            let [down, across] = [tile.rows / tile.each[0], tile.cols / tile.each[1]];
+            let wide = across.min(8);
+            assert_eq!((across % wide, down % (32 / wide), tile.terms % 4), (0, 0, 0), "{name}");
+            for side in [tile.rows, tile.cols] {
+                assert_eq!(side * tile.terms / 4 % tile.invocations(), 0, "{name}");
+                assert_eq!(tile.invocations() % (side / 4), 0, "{name}");
+                assert_eq!(tile.invocations() % (tile.terms / 4), 0, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_device_is_fit_for_the_rows_own_algorithm() {
+        assert!(Algorithm::OWN.fits(&GpuLimits::BASELINE));
+        let small = GpuLimits { max_invocations: 128, ..GpuLimits::BASELINE };
+        assert!(!all().any(|algorithm| algorithm.tile == HUGE && algorithm.fits(&small)));
+    }
+
+    #[test]
+    fn sizes_choose_the_tiles() {
+        let large =
+            GpuLimits { workgroup_memory: 48 << 10, max_invocations: 1024, ..GpuLimits::BASELINE };
+        let name = |items, rows, cols, terms| best(Sizes { items, rows, cols, terms }, &large).name;
+        assert_eq!(name(1, 6304, 768, 768), "tiles of 64 × 128");
+        assert_eq!(name(1, 512, 49, 4608), "sums in parts", "few tiles, many terms");
+        assert_eq!(name(1, 24, 100_352, 96), "tiles of 32 × 128", "few rows");
+        // Sizes do not wrap.
+        name(usize::MAX, usize::MAX, usize::MAX, usize::MAX - 64);
+        name(0, 0, 0, 0);
+    }
+
+    #[test]
+    fn parts_share_all_terms() {
+        for algorithm in all() {
+            for terms in [1, 15, 16, 64, 65, 1000, 4608] {
+                let sizes = Sizes { items: 1, rows: 64, cols: 49, terms };
+                let parts = algorithm.parts(sizes);
+                let part = terms.div_ceil(parts).next_multiple_of(algorithm.tile.terms);
+                assert!(part * parts >= terms, "{algorithm:?}: {parts} of {terms}");
+            }
+        }
     }
 }

@@ -1,47 +1,40 @@
-// {{side}} × {{side}} elements of a product a workgroup, {{each}} × {{each}} an invocation, 16 terms at a time through workgroup memory. The
-// operator says what is multiplied: `items` products of so many tiles down and across (`params.down`, `params.across`); of each, by
-// `operands`, how many terms it has and along what its operands lie; and elements of the operands, which are 0 outside.
+// {{rows}} × {{cols}} elements of a product a workgroup, {{each}} an invocation, {{terms}} terms at a time through workgroup memory; what
+// comes next is on its way to registers meanwhile. The operator says what is multiplied: `items` products of so many tiles down and
+// across (`params.down`, `params.across`); of each, by `operands`, how many terms it has; and vectors of four elements of the operands,
+// which are 0 from a term on. What they are beside the product does not matter.
 
-// For each term four neighbouring rows (columns) in one vector. One vector of padding a line spreads the banks.
-const LINE: u32 = {{line}}u;
-var<workgroup> left_tile: array<vec4<{{T}}>, {{vectors}}>;
-var<workgroup> right_tile: array<vec4<{{T}}>, {{vectors}}>;
+// For each term four neighbouring rows (columns) in one vector. One vector of padding a line spreads the banks. Terms are written out, so
+// that their bounds are known before the shader runs.
+var<workgroup> left_tile: array<array<vec4<{{T}}>, {{left_line}}>, {{terms}}>;
+var<workgroup> right_tile: array<array<vec4<{{T}}>, {{right_line}}>, {{terms}}>;
 
-fn put_row(item: u32, row: u32, col: u32, sums: vec4<{{T}}>) {
-    put(item, row, col, sums.x);
-    put(item, row, col + 1u, sums.y);
-    put(item, row, col + 2u, sums.z);
-    put(item, row, col + 3u, sums.w);
-}
-
-@compute @workgroup_size(256)
+@compute @workgroup_size({{invocations}})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
     let tile = group.x + group.y * groups.x;
-    let item = tile / (params.down * params.across);
-    if (item >= items()) { return; }
+    let all = tile / (params.down * params.across);
+    if (all >= items() * {{parts}}) { return; }
     let within = tile % (params.down * params.across);
-    let row0 = within / params.across * {{side}}u;
-    let col0 = within % params.across * {{side}}u;
+    let row0 = within / params.across * {{rows}}u;
+    let col0 = within % params.across * {{cols}}u;
+    let item = all / {{parts}};
     let at = operands(item);
+    let first = {{first}};
+    let end = {{end}};
 
-    // Neighbouring invocations load neighbouring addresses, whichever way an operand lies.
-    let lo = local % 16u;
-    let hi = local / 16u;
-    let left_k = select(hi, lo, at.left_along_terms);
-    let left_4 = select(lo, hi, at.left_along_terms);
-    let right_k = select(hi, lo, at.right_along_terms);
-    let right_4 = select(lo, hi, at.right_along_terms);
+    // Blocks of 4 × 8 invocations: what they read of both operands lies close together.
+    let block = local / 32u;
+    let lo = block % {{blocks}}u * {{wide}}u + local % {{wide}}u;
+    let hi = block / {{blocks}}u * {{high}}u + local % 32u / {{wide}}u;
 {{places}}
-    for (var k0 = 0u; k0 < at.terms; k0 += 16u) {
-{{load}}
+    for (var k0 = first; k0 < end; k0 += {{terms}}u) {
+{{store}}
         workgroupBarrier();
-        for (var k = 0u; k < 16u; k++) {
+{{load}}
 {{multiply}}
-        }
         workgroupBarrier();
     }
 {{put}}

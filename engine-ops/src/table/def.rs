@@ -3,13 +3,16 @@
 use crate::{
     AttrDef, Default, Function, OpError, Tolerance,
     case::Case,
-    cpu::{Cpu, CpuCtx, CpuShapes},
+    cpu::{Cpu, CpuCtx, CpuShapes, TensorMeta},
     gpu::{GpuCandidate, GpuKernel},
     infer::{Facts, InferCtx, InferError, InferRule},
     operand::{self, Operand, Role, Types},
 };
 use engine_format::{Attr, Attrs, DType, Tensor};
 use std::{fmt, sync::Arc};
+
+/// Counts the multiplications of a call, by its attributes and the types of its operands.
+pub type Multiplications = fn(&Attrs, &[Option<TensorMeta>]) -> Option<u64>;
 
 /// One row of the operator table. Build with `..OpDef::BASE`.
 #[derive(Clone, Copy)]
@@ -55,6 +58,8 @@ pub struct OpDef {
     pub gpu: Option<GpuKernel>,
     /// Kernels that are asked before it.
     pub gpu_candidates: &'static [GpuCandidate],
+    /// How many multiplications a call takes, by the types of its operands; none where memory decides how long it takes, not arithmetic.
+    pub multiplications: Multiplications,
     /// How far two devices may differ.
     pub tolerance: Tolerance,
     /// Small inputs (and expected outputs) that every runtime is held to.
@@ -84,6 +89,7 @@ impl OpDef {
         cpu: Cpu::None,
         gpu: None,
         gpu_candidates: &[],
+        multiplications: |_, _| None,
         tolerance: Tolerance::EXACT,
         cases: Vec::new,
     };

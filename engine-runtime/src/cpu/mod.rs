@@ -309,6 +309,7 @@ fn execute(
                 op: step.def.name,
                 step,
                 time: begun.elapsed(),
+                end: Instant::now(),
             });
         }
     }

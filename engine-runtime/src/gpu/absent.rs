@@ -63,6 +63,11 @@ impl GpuDevice {
         match *self {}
     }
 
+    /// Whether launches are timed here by the device's own clock.
+    pub(crate) fn has_clock(&self) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn runner(
         &self,
         _program: Arc<Program>,

@@ -10,6 +10,7 @@ use crate::{
 use engine_format::{DType, Engine, EngineFlags, SerializeFlags, Tensor};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 fn on(engine: &Engine, device: &Device) -> [Box<dyn Module>; 2] {
     let bytes = engine.serialize(SerializeFlags::INCLUDE_REFIT).unwrap();
@@ -55,6 +56,29 @@ fn what_only_others_need_is_not_calculated() {
         count.load(Ordering::Relaxed)
     };
     assert_eq!([steps(&["shape"]), steps(&["y"]), steps(&["z"]), steps(&["y", "z"])], [0, 2, 3, 3]);
+}
+
+/// A GPU that has a clock tells of every step that it ran, within the time of the run.
+#[test]
+fn steps_on_a_gpu_are_timed() {
+    let Some(device) = gpu(&[]).filter(Device::has_clock) else { return };
+    for module in on(&model(EngineFlags::REFIT), &device) {
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let kept = times.clone();
+        let profile = Profile::new(move |step| {
+            kept.lock().unwrap().push((step.path.to_owned(), step.time, step.end));
+        });
+        let options = RunOptions { profile: Some(profile), ..RunOptions::default() };
+        let begun = Instant::now();
+        let profiled = module.run_with(&values(&x(3)), &options).unwrap();
+        let ended = Instant::now();
+        assert_eq!(profiled.tensors, run(&*module, &x(3)).tensors);
+        let times = times.lock().unwrap();
+        assert_eq!(times.len(), 3, "{times:?}");
+        for (_, time, end) in times.iter() {
+            assert!(*time <= ended - begun && *end <= ended, "{times:?}");
+        }
+    }
 }
 
 #[test]

@@ -316,7 +316,7 @@ pub struct Bench {
     /// Threads that run the engine at once, on the same threads of the CPU (--threads).
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub parallel: u16,
-    /// The time of each step too, on the CPU: mean and minimum of the timed runs.
+    /// The time of each step too: mean and minimum of the timed runs. On a GPU these take longer then.
     #[arg(long)]
     pub profile: bool,
     /// Writes when each step ran to this file, as Chrome's trace viewer and Perfetto read it.

@@ -143,6 +143,11 @@ impl Output {
 }
 
 impl Gemm {
+    /// How many there are.
+    pub(crate) fn multiplications(&self) -> u64 {
+        [self.batch, self.m, self.n, self.k].iter().fold(1, |all, &n| all.saturating_mul(n as u64))
+    }
+
     /// Bytes of scratch that [`Gemm::run`] wants: a slot for each thread that can have work. With less (one slot at
     /// least) it uses fewer threads.
     pub fn scratch(&self) -> usize {

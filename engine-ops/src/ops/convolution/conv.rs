@@ -4,7 +4,7 @@ use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, planned};
 use crate::fill::filled;
-use crate::gpu::product::{Tile, in_large_tiles};
+use crate::gpu::product::{Algorithm, Along, Body, Candidates, Share, Sizes, Strided, Tiled};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::Term;
@@ -40,8 +40,12 @@ pub static CONV: OpDef = OpDef {
         let scratch = plan.scratch(shapes.input(0).dtype);
         planned(plan, scratch, run)
     }),
-    gpu: Some(|ctx| gpu(ctx, Tile::Small)),
-    gpu_candidates: &[in_large_tiles(large, pays)],
+    gpu: Some(gpu),
+    gpu_candidates: Candidates::<OnGpu>::ALL,
+    multiplications: |attrs, inputs| {
+        let [Some(x), Some(w), ..] = inputs else { return None };
+        Some(Plan::new(attrs, &x.shape, &w.shape).ok()?.gemm().multiplications())
+    },
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE
@@ -294,91 +298,154 @@ fn plain<T: Term>(plan: &Plan, x: &[T], w: &[T], bias: Option<&[T]>, out: &mut [
 /// Filters of a group up to which the GPU computes outputs one by one: tiles of the matrix product would be mostly empty.
 const GPU_FEW_FILTERS: usize = 8;
 
-/// Products in large tiles; `None` where outputs are computed one by one.
-fn large(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+/// The GPU kernels of Conv.
+struct OnGpu;
+
+impl Tiled for OnGpu {
+    fn sizes(ctx: &GpuCtx<'_>) -> Option<Sizes> {
+        let plan = Plan::new(ctx.attrs, &ctx.input(0).shape, &ctx.input(1).shape).ok()?;
+        (plan.filters > GPU_FEW_FILTERS).then(|| plan.sizes())
+    }
+
+    fn program(ctx: &GpuCtx<'_>, algorithm: Algorithm) -> Result<Option<GpuProgram>, OpError> {
+        let plan = Plan::new(ctx.attrs, &ctx.input(0).shape, &ctx.input(1).shape)?;
+        match plan.filters > GPU_FEW_FILTERS && algorithm.fits(ctx.limits) {
+            true => plan.on_gpu(ctx, Some(algorithm)),
+            false => Ok(None),
+        }
+    }
+}
+
+fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let plan = Plan::new(ctx.attrs, &ctx.input(0).shape, &ctx.input(1).shape)?;
-    match plan.gemm().m > GPU_FEW_FILTERS {
-        true => gpu(ctx, Tile::Large),
-        false => Ok(None),
-    }
+    let algorithm = (plan.filters > GPU_FEW_FILTERS).then_some(Algorithm::OWN);
+    plan.on_gpu(ctx, algorithm)
 }
 
-fn pays(ctx: &GpuCtx<'_>) -> bool {
-    let plan = Plan::new(ctx.attrs, &ctx.input(0).shape, &ctx.input(1).shape);
-    plan.is_ok_and(|plan| {
-        let Gemm { batch, m, n, .. } = plan.gemm();
-        Tile::Large.pays(batch, m, n)
-    })
-}
-
-fn gpu(ctx: &GpuCtx<'_>, tile: Tile) -> Result<Option<GpuProgram>, OpError> {
-    let (x, w, bias) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
-    let Some(element) = wgsl_type(x.dtype) else { return Ok(None) };
-    let plan = Plan::new(ctx.attrs, &x.shape, &w.shape)?;
-    let Gemm { batch, m, n, k } = plan.gemm();
-    // An empty operand must not be bound. The CPU writes a bias, and applies stages to it.
-    if k == 0 && batch * m * n > 0 {
-        let plain = bias.is_none() && !ctx.attrs.contains_key(chain::STAGES.name);
-        return Ok(plain.then(|| filled(ctx, [0; 2])).flatten());
-    }
-    let dense = m > GPU_FEW_FILTERS;
-    if !tile.fits(ctx.limits) {
-        return Ok(None);
-    }
-    let [down, across] = tile.grid(m, n);
-    let mut params: Vec<u32> =
-        [plan.images, plan.groups, plan.channels, plan.filters, n, k, down, across]
-            .map(|v| v as u32)
-            .to_vec();
-    params.extend(axis_params(&plan.axes));
-    let mut binds = vec![Bind::In(0), Bind::In(1)];
-    binds.extend(bias.map(|_| Bind::In(2)));
-    let finish = Finish::new(ctx, &ctx.output().shape, (OWN, binds.len()), element)?;
-    binds.extend(&finish.binds);
-    params.extend(&finish.params);
-    let (output, uniform) = (binds.len().to_string(), (binds.len() + 1).to_string());
-    binds.push(Bind::Out(0));
-    let product = tile.wgsl();
-    let values = [
-        ("head", include_str!("conv_head.wgsl")),
-        ("product", product.as_str()),
-        ("bias", if bias.is_some() { BIAS } else { NO_BIAS }),
-        ("chain", &finish.field),
-        ("finish", &finish.functions),
-        ("output", &output),
-        ("uniform", &uniform),
-        ("narrow", narrowing(x.dtype)),
-        ("T", element),
-    ];
-    let (label, text, groups, rounds) = match dense {
-        true => {
-            let groups = ctx.limits.linear(batch * down * across, 1);
-            ("Conv as a product", include_str!("conv.wgsl"), groups, 17 * k.div_ceil(16))
+impl Plan {
+    /// A product for each group: filters times the outputs of all images.
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            items: self.groups,
+            rows: self.filters,
+            cols: self.images.saturating_mul(self.outputs()),
+            terms: self.channels * self.taps(),
         }
-        false => {
-            let groups = ctx.limits.linear(batch * m * n, 256);
-            let taps = window_rounds(&plan.axes);
+    }
+
+    /// What reads the input for a product, and whether it reads vectors of four.
+    fn right(&self) -> (&'static str, bool) {
+        let whole = self.outputs().is_multiple_of(4);
+        let point = |a: &Axis| a.kernel == 1 && a.before == 0 && a.after == 0;
+        match self.axes.iter().all(point) {
+            true if whole && self.axes.iter().all(Axis::is_still) => {
+                (include_str!("conv_same.wgsl"), true)
+            }
+            true => (include_str!("conv_point.wgsl"), false),
+            false => (include_str!("conv_window.wgsl"), false),
+        }
+    }
+
+    /// The program as a product by an algorithm, or with outputs computed one by one.
+    fn on_gpu(
+        &self,
+        ctx: &GpuCtx<'_>,
+        algorithm: Option<Algorithm>,
+    ) -> Result<Option<GpuProgram>, OpError> {
+        let bias = ctx.opt_input(2);
+        let dtype = ctx.input(0).dtype;
+        let Some(element) = wgsl_type(dtype) else { return Ok(None) };
+        let Gemm { batch, m, n, k } = self.gemm();
+        // An empty operand must not be bound. The CPU writes a bias, and applies stages to it.
+        if k == 0 && batch * m * n > 0 {
+            let plain = bias.is_none() && !ctx.attrs.contains_key(chain::STAGES.name);
+            return Ok(plain.then(|| filled(ctx, [0; 2])).flatten());
+        }
+        let mut binds = vec![Bind::In(0), Bind::In(1)];
+        binds.extend(bias.map(|_| Bind::In(2)));
+        let finish = Finish::new(ctx, &ctx.output().shape, (OWN, binds.len()), element)?;
+        binds.extend(&finish.binds);
+        let (output, uniform) = (binds.len().to_string(), (binds.len() + 1).to_string());
+        binds.push(Bind::Out(0));
+        let params = |share: Share| {
+            let own = [self.images, self.groups, self.channels, self.filters, n, k, 0, 0];
+            let mut params: Vec<u32> = own.iter().map(|&v| v as u32).collect();
+            params.extend(share);
+            params.extend(axis_params(&self.axes));
+            params.extend(&finish.params);
+            params
+        };
+        let (right, x_quads) = self.right();
+        let w_quads = k.is_multiple_of(4);
+        let y_quads = n.is_multiple_of(4);
+        let elements = |quads| if quads && algorithm.is_some() { "vec4<{{T}}>" } else { "{{T}}" };
+        let kernel = self.axes.each_ref().map(|axis| format!("{}u", axis.kernel)).join(", ");
+        let values = [
+            ("head", include_str!("conv_head.wgsl")),
+            ("x_element", elements(x_quads)),
+            ("w_element", elements(w_quads)),
+            ("y_element", elements(y_quads)),
             (
-                "Conv one by one",
-                include_str!("conv_direct.wgsl"),
-                groups,
-                plan.channels * (1 + taps),
-            )
-        }
-    };
-    Ok(Some(GpuProgram::one(Dispatch {
-        rounds: FEW_ROUNDS + rounds,
-        label: label.into(),
-        wgsl: render(text, &values).into(),
-        binds,
-        params,
-        groups,
-    })))
+                "write",
+                if y_quads { "" } else { "y_out[i] = narrow(finish(sum + bias(channel), i));" },
+            ),
+            ("put", if y_quads { PUT_QUADS } else { PUT_EACH }),
+            ("bias", if bias.is_some() { BIAS } else { NO_BIAS }),
+            ("kernel", &kernel),
+            ("chain", &finish.field),
+            ("finish", &finish.functions),
+            ("output", &output),
+            ("narrow", narrowing(dtype)),
+            ("T", element),
+        ];
+        let Some(algorithm) = algorithm else {
+            let values = [&values[..], &[("uniform", uniform.as_str())]].concat();
+            let taps = window_rounds(&self.axes);
+            return Ok(Some(GpuProgram::one(Dispatch {
+                rounds: FEW_ROUNDS + self.channels * (1 + taps),
+                label: "Conv one by one".into(),
+                wgsl: render(include_str!("conv_direct.wgsl"), &values).into(),
+                binds,
+                params: params([0; 4]),
+                groups: ctx.limits.linear(batch * m * n, 256),
+            })));
+        };
+        let left = Strided {
+            name: "left",
+            binding: "w_in",
+            start: "at.w",
+            size: "params.filters",
+            steps: ["params.terms", "1u"],
+            along: Along::Terms,
+            quads: w_quads,
+        };
+        let body = Body {
+            label: "Conv as a product",
+            sizes: self.sizes(),
+            along: [Along::Terms, Along::Side],
+            text: include_str!("conv.wgsl"),
+            loaders: &(left.wgsl() + "\n" + right),
+            values: &values,
+            binds,
+            params: &params,
+        };
+        Ok(algorithm.program(ctx, body))
+    }
 }
 
 const NO_BIAS: &str = "fn bias(channel: u32) -> {{T}} { return {{T}}(0); }";
 const BIAS: &str = "@group(0) @binding(2) var<storage, read> b_in: array<{{T}}>;
 fn bias(channel: u32) -> {{T}} { return b_in[channel]; }";
+const PUT_QUADS: &str = "    if (col >= cols()) { return; }
+    let channel = item * params.filters + row;
+    let image = col / params.outputs;
+    let i = (image * params.groups * params.filters + channel) * params.outputs + col % params.outputs;
+    let y = finish4(sums + bias(channel), i);
+    y_out[i / 4u] = vec4<{{T}}>(narrow(y.x), narrow(y.y), narrow(y.z), narrow(y.w));";
+const PUT_EACH: &str = "    put_one(item, row, col, sums.x);
+    put_one(item, row, col + 1u, sums.y);
+    put_one(item, row, col + 2u, sums.z);
+    put_one(item, row, col + 3u, sums.w);";
 
 fn fused_cases() -> Vec<Case> {
     let ints = |values: &[i64]| Attr::Ints(values.to_vec());

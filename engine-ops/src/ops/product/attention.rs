@@ -5,7 +5,8 @@ use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
 use crate::gpu::elementwise::PRELUDE;
-use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
+use crate::gpu::product::{Along, Strided};
+use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCandidate, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::gemm::{Gemm, MatRef};
 use crate::parallel;
@@ -32,6 +33,14 @@ pub static ATTENTION: OpDef = OpDef {
     infer,
     cpu: Cpu::Kernel { run, scratch },
     gpu: Some(gpu),
+    gpu_candidates: &[GpuCandidate { name: "tiles of queries", kernel: tiled, pays: tiles_pay }],
+    multiplications: |_, inputs| {
+        let [Some(q), Some(k), Some(v), ..] = inputs else { return None };
+        let Plan { batch, heads, queries, keys, size, width, .. } =
+            Plan::new(&q.shape, &k.shape, &v.shape);
+        let sizes = [batch, heads, queries, keys, size.saturating_add(width)];
+        Some(sizes.iter().fold(1, |all: u64, &n| all.saturating_mul(n as u64)))
+    },
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE
@@ -303,43 +312,206 @@ impl Loop for Powers<'_> {
 /// Largest size of a head that the shader keeps in workgroup memory.
 const MOST_SIZE: usize = 256;
 
+/// What both kernels are made from.
+struct OnGpu {
+    plan: Plan,
+    finish: Finish,
+    binds: Vec<Bind>,
+    params: Vec<u32>,
+}
+
+impl OnGpu {
+    /// `None` where there is nothing to attend to.
+    fn new(ctx: &GpuCtx<'_>) -> Result<Option<Self>, OpError> {
+        let (q, k, v) = (ctx.input(0), ctx.input(1), ctx.input(2));
+        let plan = Plan::new(&q.shape, &k.shape, &v.shape);
+        let rows = plan.batch * plan.heads * plan.queries;
+        if rows * plan.width > 0 && (k.is_empty() || v.is_empty()) {
+            return Ok(None);
+        }
+        let finish = Finish::new(ctx, plan.scores(), (OWN, OWN), "f32")?;
+        let mut binds = vec![Bind::In(0), Bind::In(1), Bind::In(2)];
+        binds.extend(&finish.binds);
+        binds.push(Bind::Out(0));
+        let Plan { heads, shared, queries, keys, size, width, .. } = plan;
+        let zero_nan = usize::from(ctx.attrs.int(ZERO_NAN) != 0);
+        let params = [rows, heads, shared, queries, keys, size, width, zero_nan];
+        let mut params = params.map(|n| n as u32).to_vec();
+        params.extend(&finish.params);
+        Ok(Some(Self { plan, finish, binds, params }))
+    }
+
+    fn dispatch(
+        &self,
+        text: &str,
+        own: &[(&str, &str)],
+        groups: [u32; 3],
+        rounds: usize,
+    ) -> Dispatch {
+        let finish = &self.finish;
+        let (output, uniform) = (self.binds.len() - 1, self.binds.len());
+        let (output, uniform) = (output.to_string(), uniform.to_string());
+        let values = [
+            ("chain", finish.field.as_str()),
+            ("prelude", if finish.functions.contains(PRELUDE) { "" } else { PRELUDE }),
+            ("finish", &finish.functions),
+            ("output", &output),
+            ("uniform", &uniform),
+        ];
+        Dispatch {
+            rounds: FEW_ROUNDS + rounds,
+            label: "Attention".into(),
+            wgsl: render(text, &[own, &values].concat()).into(),
+            binds: self.binds.clone(),
+            params: self.params.clone(),
+            groups,
+        }
+    }
+}
+
+/// One query a workgroup.
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
-    let (q, k, v) = (ctx.input(0), ctx.input(1), ctx.input(2));
-    let plan = Plan::new(&q.shape, &k.shape, &v.shape);
-    let rows = plan.batch * plan.heads * plan.queries;
-    let empty = rows * plan.width > 0 && (k.is_empty() || v.is_empty());
-    if empty || plan.size.max(plan.width) > MOST_SIZE {
+    let Some(made) = OnGpu::new(ctx)? else { return Ok(None) };
+    let Plan { batch, heads, queries, keys, size, width, .. } = made.plan;
+    if size.max(width) > MOST_SIZE {
         return Ok(None);
     }
-    let finish = Finish::new(ctx, plan.scores(), (OWN, OWN), "f32")?;
-    let mut binds = vec![Bind::In(0), Bind::In(1), Bind::In(2)];
-    binds.extend(&finish.binds);
-    let (output, uniform) = (binds.len().to_string(), (binds.len() + 1).to_string());
-    binds.push(Bind::Out(0));
-    let values = [
-        ("chain", finish.field.as_str()),
-        ("prelude", if finish.functions.contains(PRELUDE) { "" } else { PRELUDE }),
-        ("finish", &finish.functions),
-        ("output", &output),
-        ("uniform", &uniform),
-    ];
-    let Plan { heads, shared, queries, keys, size, width, .. } = plan;
-    let zero_nan = usize::from(ctx.attrs.int(ZERO_NAN) != 0);
-    let mut params: Vec<u32> =
-        [rows, heads, shared, queries, keys, size, width, zero_nan].map(|n| n as u32).to_vec();
-    params.extend(finish.params);
     let (blocks, columns) = (keys.div_ceil(128), width.div_ceil(128));
     let block = 16 + size + 129 * columns;
-    let rounds = FEW_ROUNDS + blocks * block + columns * (1 + zero_nan * keys);
-    Ok(Some(GpuProgram::one(Dispatch {
-        rounds,
-        label: "Attention".into(),
-        wgsl: render(include_str!("attention.wgsl"), &values).into(),
-        binds,
-        params,
-        groups: ctx.limits.linear(if width == 0 { 0 } else { rows }, 1),
-    })))
+    let rounds = blocks * block + columns * (1 + keys);
+    let rows = if width == 0 { 0 } else { batch * heads * queries };
+    let groups = ctx.limits.linear(rows, 1);
+    let text = include_str!("attention.wgsl");
+    Ok(Some(GpuProgram::one(made.dispatch(text, &[], groups, rounds))))
 }
+
+/// Queries, keys and columns of a tile.
+const TILE: usize = 64;
+/// Columns of the result that an invocation of tiles has registers for.
+const MOST_TILED: usize = 2 * TILE;
+/// Bytes of workgroup memory of tiles: terms of queries and keys, powers, and what is folded over a row.
+const TILE_BYTES: u32 = ((16 + 16 + 64) * 17 + 16 * 16) * 16;
+
+/// Tiles of queries and keys.
+fn tiled(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let Some(mut made) = OnGpu::new(ctx)? else { return Ok(None) };
+    let Plan { batch, heads, queries, keys, size, width, .. } = made.plan;
+    if width > MOST_TILED || ctx.limits.workgroup_memory < TILE_BYTES {
+        return Ok(None);
+    }
+    made.params[0] = (batch * heads) as u32;
+    let mut text = TileText::default();
+    text.products();
+    (0..width.div_ceil(TILE)).for_each(|block| text.columns(block));
+    let quads = |n: usize| n.is_multiple_of(4);
+    let element = |quads| if quads { "vec4<f32>" } else { "f32" };
+    let operand = |(name, binding, start), size, steps, along, quads| {
+        Strided { name, binding, start, size, steps, along, quads }.wgsl()
+    };
+    let rows =
+        |names, count| operand(names, count, ["params.size", "1u"], Along::Terms, quads(size));
+    let columns = ["1u", "params.width"];
+    let loaders = [
+        rows(("query", "q_in", "at.q"), "params.queries"),
+        rows(("key", "k_in", "at.k"), "params.keys"),
+        operand(("value", "v_in", "at.v"), "params.width", columns, Along::Side, quads(width)),
+        if quads(width) { ONE_OF_QUADS } else { ONE }.to_owned(),
+    ];
+    let values = [
+        ("loaders", loaders.join("\n")),
+        ("scores", if quads(keys) { SCORES_OF_QUADS } else { SCORES }.to_owned()),
+        ("results", text.results),
+        ("multiply", text.multiply),
+        ("keep", text.keep),
+        ("values", text.values),
+        ("put", text.put),
+    ];
+    let elements = [("q_element", size), ("k_element", size), ("v_element", width)]
+        .map(|(key, n)| (key, element(quads(n))));
+    let values = values.each_ref().map(|(key, text)| (*key, text.as_str()));
+    // The loaders read elements of one type.
+    let values = [&values[..], &elements, &[("T", "f32")]].concat();
+    let down = queries.div_ceil(TILE);
+    let groups = ctx.limits.linear(if width == 0 { 0 } else { batch * heads * down }, 1);
+    let rounds = keys.div_ceil(TILE) * (size.div_ceil(16) + 24) + width.div_ceil(TILE) * 16 * keys;
+    let text = include_str!("attention_tiles.wgsl");
+    Ok(Some(GpuProgram::one(made.dispatch(text, &values, groups, rounds))))
+}
+
+/// Queries from which on most of a tile has something to do.
+const FEW_QUERIES: usize = 16;
+
+fn tiles_pay(ctx: &GpuCtx<'_>) -> bool {
+    let (q, k, v) = (ctx.input(0), ctx.input(1), ctx.input(2));
+    Plan::new(&q.shape, &k.shape, &v.shape).queries >= FEW_QUERIES
+}
+
+/// Lines of the kernel of tiles that are written out.
+#[derive(Default)]
+struct TileText {
+    results: String,
+    multiply: String,
+    keep: String,
+    values: String,
+    put: String,
+}
+
+impl TileText {
+    /// Queries times keys, over 16 terms.
+    fn products(&mut self) {
+        for k in 0..16 {
+            self.multiply += &format!(
+                "            {{ let a = left_tile[{k}][hi]; let b = right_tile[{k}][lo]; s0 += a.x * b; s1 += a.y * b; s2 += a.z * b; s3 += a.w * b; }}\n"
+            );
+        }
+    }
+
+    /// Powers times values, over 16 keys, for a block of 64 columns.
+    fn columns(&mut self, block: usize) {
+        let first = block * TILE;
+        self.results +=
+            &format!("    let value_at{block} = value_place(at, {first}u + column * 4u);\n");
+        self.values += &format!(
+            "            let v{block} = value(value_at{block}, first + k0 + line, params.keys);
+            workgroupBarrier();
+            right_tile[line][column] = v{block};
+            workgroupBarrier();\n"
+        );
+        for k in 0..16 {
+            self.values += &format!(
+                "            {{ let a = powers[k0 + {k}u][hi]; let b = right_tile[{k}][lo];"
+            );
+            for (row, lane) in ["x", "y", "z", "w"].iter().enumerate() {
+                self.values += &format!(" y{block}_{row} += a.{lane} * b;");
+            }
+            self.values += " }\n";
+        }
+        for (row, lane) in ["x", "y", "z", "w"].iter().enumerate() {
+            self.results += &format!("    var y{block}_{row} = vec4<f32>();\n");
+            self.keep += &format!("        y{block}_{row} *= kept.{lane};\n");
+            self.put += &format!("    if (row0 + hi * 4u + {row}u < params.queries) {{\n");
+            for (col, of) in ["x", "y", "z", "w"].iter().enumerate() {
+                self.put += &format!(
+                    "        put(at, row + {row}u, {first}u + lo * 4u + {col}u, y{block}_{row}.{of}, sum.{lane});\n"
+                );
+            }
+            self.put += "    }\n";
+        }
+    }
+}
+
+const ONE: &str = "fn value_one(at: Operands, key: u32, column: u32) -> f32 {
+    return v_in[at.v + key * params.width + column];
+}";
+const ONE_OF_QUADS: &str = "fn value_one(at: Operands, key: u32, column: u32) -> f32 {
+    let i = at.v + key * params.width + column;
+    return v_in[i / 4u][i % 4u];
+}";
+const SCORES_OF_QUADS: &str = "scores = finish4(products, i);";
+const SCORES: &str = "scores.x = finish(products.x, i);
+    if (key + 1u < params.keys) { scores.y = finish(products.y, i + 1u); }
+    if (key + 2u < params.keys) { scores.z = finish(products.z, i + 2u); }
+    if (key + 3u < params.keys) { scores.w = finish(products.w, i + 3u); }";
 
 fn cases() -> Vec<Case> {
     let f = |shape: &[usize], values: &[f32]| Tensor::from_slice(shape, values);

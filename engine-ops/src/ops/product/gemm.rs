@@ -5,7 +5,7 @@ use crate::case::{Case, ramp};
 use crate::chain::{self, Chain};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep};
 use crate::dtypes::PRODUCTS;
-use crate::gpu::product::{Tile, in_large_tiles};
+use crate::gpu::product::{Algorithm, Candidates, Sizes, Tiled};
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::{self, Mat, Term};
@@ -34,8 +34,12 @@ pub static GEMM: OpDef = OpDef {
     kind: Kind::Compute,
     infer,
     cpu: Cpu::Planned(|shapes| Ok(Box::new(Step::new(shapes)?))),
-    gpu: Some(|ctx| gpu(ctx, Tile::Small)),
-    gpu_candidates: &[in_large_tiles(|ctx| gpu(ctx, Tile::Large), pays)],
+    gpu: Some(|ctx| OnGpu::program(ctx, Algorithm::OWN)),
+    gpu_candidates: Candidates::<OnGpu>::ALL,
+    multiplications: |attrs, inputs| {
+        let [Some(a), Some(b), ..] = inputs else { return None };
+        Some(Plan::new(attrs, &a.shape, &b.shape, None).gemm.multiplications())
+    },
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE
@@ -217,14 +221,9 @@ fn plan_of(ctx: &GpuCtx<'_>) -> Plan {
     Plan::new(ctx.attrs, &a.shape, &b.shape, c.map(|c| c.shape.as_slice()))
 }
 
-fn pays(ctx: &GpuCtx<'_>) -> bool {
-    let Gemm { batch, m, n, .. } = plan_of(ctx).gemm;
-    Tile::Large.pays(batch, m, n)
-}
-
-fn gpu(ctx: &GpuCtx<'_>, tile: Tile) -> Result<Option<GpuProgram>, OpError> {
+fn on_gpu(ctx: &GpuCtx<'_>) -> GpuProduct<'static> {
     let plan = plan_of(ctx);
-    let kernel = GpuProduct {
+    GpuProduct {
         label: "Gemm",
         dtype: ctx.input(0).dtype,
         gemm: plan.gemm,
@@ -234,8 +233,20 @@ fn gpu(ctx: &GpuCtx<'_>, tile: Tile) -> Result<Option<GpuProgram>, OpError> {
         alpha: plan.alpha,
         beta: plan.beta,
         dims: &[],
-    };
-    kernel.program(ctx, OWN, tile)
+    }
+}
+
+/// The GPU kernels of Gemm.
+struct OnGpu;
+
+impl Tiled for OnGpu {
+    fn sizes(ctx: &GpuCtx<'_>) -> Option<Sizes> {
+        Some(on_gpu(ctx).sizes())
+    }
+
+    fn program(ctx: &GpuCtx<'_>, algorithm: Algorithm) -> Result<Option<GpuProgram>, OpError> {
+        on_gpu(ctx).program(ctx, OWN, algorithm)
+    }
 }
 
 fn fused_cases() -> Vec<Case> {

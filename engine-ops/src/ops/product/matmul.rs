@@ -6,8 +6,8 @@ use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep};
 use crate::dtypes::PRODUCTS;
 use crate::fill::filled;
-use crate::gpu::product::{Tile, in_large_tiles};
-use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
+use crate::gpu::product::{Algorithm, Along, Body, Candidates, Share, Sizes, Strided, Tiled};
+use crate::gpu::{Bind, GpuCtx, GpuProgram, narrowing, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError, broadcast};
 use crate::kernels::blocked::{self, Mat, Term};
 use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
@@ -24,8 +24,12 @@ pub static MATMUL: OpDef = OpDef {
     kind: Kind::Compute,
     infer,
     cpu: Cpu::Planned(|shapes| Ok(Box::new(Step::new(shapes)?))),
-    gpu: Some(|ctx| gpu(ctx, Tile::Small)),
-    gpu_candidates: &[in_large_tiles(|ctx| gpu(ctx, Tile::Large), pays)],
+    gpu: Some(|ctx| OnGpu::program(ctx, Algorithm::OWN)),
+    gpu_candidates: Candidates::<OnGpu>::ALL,
+    multiplications: |attrs, inputs| {
+        let [Some(a), Some(b), ..] = inputs else { return None };
+        Some(Product::new(&a.shape, &b.shape, transposed(attrs)).gemm.multiplications())
+    },
     tolerance: Tolerance::SUMS,
     cases,
     ..OpDef::BASE
@@ -269,19 +273,34 @@ pub(in crate::ops) struct GpuProduct<'a> {
 const MAX_DIMS: usize = 6;
 
 impl GpuProduct<'_> {
-    /// One dispatch; `None` for types and sizes that are not for the GPU. The operator's own operands are the first `own`.
+    /// Its sizes.
+    pub(in crate::ops) fn sizes(&self) -> Sizes {
+        let Gemm { batch, m, n, k } = self.gemm;
+        Sizes { items: batch, rows: m, cols: n, terms: k }
+    }
+
+    /// How an operand is read whose rows (columns) are `steps[0]` apart, and whose terms `steps[1]`: along what, and whether in whole vectors.
+    fn reading(&self, side: usize, steps: [usize; 2], batch: usize) -> (Along, bool) {
+        let whole = |n: usize| n.is_multiple_of(4);
+        let starts = self.dims.iter().all(|dim| whole(dim[batch]));
+        match steps {
+            [step, 1] => (Along::Terms, starts && whole(self.gemm.k) && (side == 1 || whole(step))),
+            [_, term] => (Along::Side, starts && steps[0] == 1 && whole(side) && whole(term)),
+        }
+    }
+
+    /// The program by an algorithm; `None` for types, sizes and devices that it is not for. The operator's own operands are the first `own`.
     pub(in crate::ops) fn program(
         &self,
         ctx: &GpuCtx<'_>,
         own: usize,
-        tile: Tile,
+        algorithm: Algorithm,
     ) -> Result<Option<GpuProgram>, OpError> {
         let Gemm { batch, m, n, k } = self.gemm;
         let Some(element) = wgsl_type(self.dtype) else { return Ok(None) };
-        if self.dims.len() > MAX_DIMS || !tile.fits(ctx.limits) {
+        if self.dims.len() > MAX_DIMS || !algorithm.fits(ctx.limits) {
             return Ok(None);
         }
-        let [down, across] = tile.grid(m, n);
         // An empty operand must not be bound. The CPU writes an addend, and applies stages to it.
         if k == 0 && batch * m * n > 0 {
             let plain = self.c.is_none() && !ctx.attrs.contains_key(chain::STAGES.name);
@@ -291,64 +310,114 @@ impl GpuProduct<'_> {
         binds.extend(self.c.map(|_| Bind::In(2)));
         let finish = Finish::new(ctx, &ctx.output().shape, (own, binds.len()), element)?;
         binds.extend(&finish.binds);
-        let (output, uniform) = (binds.len().to_string(), (binds.len() + 1).to_string());
+        let output = binds.len().to_string();
         binds.push(Bind::Out(0));
         let [c_row, c_col] = self.c.unwrap_or_default();
-        let mut params: Vec<u32> = [batch, m, n, k, down, across, self.dims.len(), 0]
-            .iter()
-            .chain(self.a.iter().chain(&self.b).chain(&[c_row, c_col]))
-            .map(|&v| v as u32)
-            .collect();
-        params.extend([self.alpha.to_bits(), self.beta.to_bits()]);
-        for i in 0..MAX_DIMS {
-            let [count, a, b] = self.dims.get(i).copied().unwrap_or([1, 0, 0]);
-            params.extend([count as u32, a as u32, b as u32, 0]);
-        }
-        params.extend(&finish.params);
-        let addend = if self.c.is_some() { ADDEND } else { NO_ADDEND };
-        let scale =
-            if self.alpha == 1.0 { "sum" } else { "{{T}}(bitcast<f32>(params.alpha)) * sum" };
-        let product = tile.wgsl();
+        let params = |share: Share| {
+            let words =
+                |values: &[usize]| -> Vec<u32> { values.iter().map(|&v| v as u32).collect() };
+            let mut params = words(&[batch, m, n, k]);
+            params.extend(share);
+            params.extend(words(&[self.a[0], self.a[1], self.b[0], self.b[1], c_row, c_col]));
+            params.extend([self.alpha.to_bits(), self.beta.to_bits()]);
+            params.extend(words(&[self.dims.len(), 0, 0, 0]));
+            for i in 0..MAX_DIMS {
+                let [count, a, b] = self.dims.get(i).copied().unwrap_or([1, 0, 0]);
+                params.extend(words(&[count, a, b, 0]));
+            }
+            params.extend(&finish.params);
+            params
+        };
+        let left = self.reading(m, self.a, 1);
+        let right = self.reading(n, [self.b[1], self.b[0]], 2);
+        let strided = |name, (along, quads)| match name {
+            "left" => Strided {
+                name,
+                binding: "a_in",
+                start: "at.a",
+                size: "params.m",
+                steps: ["params.a_row", "params.a_col"],
+                along,
+                quads,
+            },
+            _ => Strided {
+                name,
+                binding: "b_in",
+                start: "at.b",
+                size: "params.n",
+                steps: ["params.b_col", "params.b_row"],
+                along,
+                quads,
+            },
+        };
+        let loaders = strided("left", left).wgsl() + "\n" + &strided("right", right).wgsl();
+        let elements = |quads| if quads { "vec4<{{T}}>" } else { "{{T}}" };
+        let quads = n.is_multiple_of(4);
+        let scaled = "{{T}}(bitcast<f32>(params.alpha)) * sums";
         let values = [
-            ("product", product.as_str()),
-            ("addend", addend),
-            ("scale", scale),
+            ("write", if quads { WRITE_QUADS } else { WRITE_EACH }),
+            ("addend", if self.c.is_some() { ADDEND } else { NO_ADDEND }),
+            ("scaled", if self.alpha == 1.0 { "sums" } else { scaled }),
+            ("a_element", elements(left.1)),
+            ("b_element", elements(right.1)),
+            ("y_element", elements(quads)),
             ("chain", &finish.field),
             ("finish", &finish.functions),
             ("output", &output),
-            ("uniform", &uniform),
             ("narrow", narrowing(self.dtype)),
             ("T", element),
         ];
-        Ok(Some(GpuProgram::one(Dispatch {
-            rounds: FEW_ROUNDS + 17 * k.div_ceil(16),
-            label: self.label.into(),
-            wgsl: render(include_str!("matmul.wgsl"), &values).into(),
+        let body = Body {
+            label: self.label,
+            sizes: self.sizes(),
+            along: [left.0, right.0],
+            text: include_str!("matmul.wgsl"),
+            loaders: &loaders,
+            values: &values,
             binds,
-            params,
-            groups: ctx.limits.linear(batch * down * across, 1),
-        })))
+            params: &params,
+        };
+        Ok(algorithm.program(ctx, body))
     }
 }
 
-const NO_ADDEND: &str = "fn addend(row: u32, col: u32) -> {{T}} { return {{T}}(0); }";
+const WRITE_QUADS: &str = "let y = finish4({{scaled}} + addend(row, col), i);
+    y_out[i / 4u] = vec4<{{T}}>(narrow(y.x), narrow(y.y), narrow(y.z), narrow(y.w));";
+const WRITE_EACH: &str = "let y = {{scaled}} + addend(row, col);
+    y_out[i] = narrow(finish(y.x, i));
+    if (col + 1u < params.n) { y_out[i + 1u] = narrow(finish(y.y, i + 1u)); }
+    if (col + 2u < params.n) { y_out[i + 2u] = narrow(finish(y.z, i + 2u)); }
+    if (col + 3u < params.n) { y_out[i + 3u] = narrow(finish(y.w, i + 3u)); }";
+const NO_ADDEND: &str = "fn addend(row: u32, col: u32) -> vec4<{{T}}> { return vec4<{{T}}>(); }";
 const ADDEND: &str = "@group(0) @binding(2) var<storage, read> c_in: array<{{T}}>;
-fn addend(row: u32, col: u32) -> {{T}} {
-    return {{T}}(bitcast<f32>(params.beta)) * c_in[row * params.c_row + col * params.c_col];
+fn addend(row: u32, col: u32) -> vec4<{{T}}> {
+    let at = row * params.c_row + col * params.c_col;
+    let step = params.c_col;
+    let c = vec4<{{T}}>(c_in[at], c_in[at + step], c_in[at + 2u * step], c_in[at + 3u * step]);
+    return {{T}}(bitcast<f32>(params.beta)) * c;
 }";
+
+/// The GPU kernels of MatMul.
+struct OnGpu;
+
+impl Tiled for OnGpu {
+    fn sizes(ctx: &GpuCtx<'_>) -> Option<Sizes> {
+        let product = product_of(ctx);
+        Some(on_gpu(ctx, &product).sizes())
+    }
+
+    fn program(ctx: &GpuCtx<'_>, algorithm: Algorithm) -> Result<Option<GpuProgram>, OpError> {
+        let product = product_of(ctx);
+        on_gpu(ctx, &product).program(ctx, OWN, algorithm)
+    }
+}
 
 fn product_of(ctx: &GpuCtx<'_>) -> Product {
     Product::new(&ctx.input(0).shape, &ctx.input(1).shape, transposed(ctx.attrs))
 }
 
-fn pays(ctx: &GpuCtx<'_>) -> bool {
-    let Gemm { batch, m, n, .. } = product_of(ctx).gemm;
-    Tile::Large.pays(batch, m, n)
-}
-
-fn gpu(ctx: &GpuCtx<'_>, tile: Tile) -> Result<Option<GpuProgram>, OpError> {
-    let product = product_of(ctx);
-    let kernel = GpuProduct {
+fn on_gpu<'a>(ctx: &GpuCtx<'_>, product: &'a Product) -> GpuProduct<'a> {
+    GpuProduct {
         label: "MatMul",
         dtype: ctx.input(0).dtype,
         gemm: product.gemm,
@@ -358,8 +427,7 @@ fn gpu(ctx: &GpuCtx<'_>, tile: Tile) -> Result<Option<GpuProgram>, OpError> {
         alpha: 1.0,
         beta: 0.0,
         dims: &product.dims,
-    };
-    kernel.program(ctx, OWN, tile)
+    }
 }
 
 fn fused_cases() -> Vec<Case> {

@@ -7,6 +7,7 @@ use super::lower::GpuLowered;
 use super::resident::{Constant, GpuResident};
 use super::schedule::Op;
 use super::scope::Scope;
+use super::stamps::Stamps;
 use crate::backend::{Backend, Constants, Finished, Run, foreign};
 use crate::cpu::kernel::{evaluate, node_error, tensor};
 use crate::error::{RunError, RunErrorKind};
@@ -16,6 +17,7 @@ use crate::limits::MemoryLimits;
 use crate::placement::Placement;
 use crate::plan::program::Program;
 use crate::plan::{Operand, Place, Segment};
+use crate::profile::StepTime;
 use crate::runner::{Loaded, Runner};
 use crate::threads;
 use engine_format::{Tensor, ValueId};
@@ -23,7 +25,9 @@ use engine_ops::cpu::TensorMeta;
 use engine_ops::parallel;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use wgpu::{CommandEncoder, SubmissionIndex};
 
 /// A value handed from one segment to the next: on the device, on the host, or both.
@@ -159,8 +163,14 @@ impl Backend for GpuDevice {
             let mut lease = pool.lease(scope, run.segment, schedule, run.resident)?;
             let carried = on_host(scope, &run, &mut lease)?;
             let host = vec![None; run.segment.buffers.len()];
+            let stamps = match run.options.profile {
+                Some(_) => Stamps::new(scope, schedule.launches.len())?,
+                None => None,
+            };
             let values = Values { scope, run, carried, host };
-            let mut execution = Execution { scope, values, lease, launched: 0, pending: 0 };
+            let (launched, pending, on_cpu) = (0, 0, Vec::new());
+            let mut execution =
+                Execution { scope, values, lease, launched, pending, stamps, on_cpu };
             execution.upload()?;
             execution.steps()?;
             let results = execution.results()?;
@@ -260,6 +270,10 @@ struct Execution<'a> {
     launched: usize,
     /// Launches to be submitted next end here.
     pending: usize,
+    /// Where the launches note their times, if anybody asked for those.
+    stamps: Option<Stamps>,
+    /// Steps that ran on the CPU of a run whose times somebody asked for.
+    on_cpu: Vec<(usize, Range<Instant>)>,
 }
 
 impl Execution<'_> {
@@ -306,12 +320,13 @@ impl Execution<'_> {
     fn flush(&mut self, read: impl FnOnce(&Context, &mut CommandEncoder)) -> SubmissionIndex {
         let launches = &self.values.run.lowered.schedule.launches;
         let (waiting, lease) = (self.launched..self.pending, &mut self.lease);
+        let stamps = self.stamps.as_ref();
         let submission = self.scope.submit(|encoder| {
             lease.uploads().for_each(|upload| upload.record(encoder));
             if waiting.start == 0 {
                 lease.notes.clear(encoder);
             }
-            launches.record(lease.groups(), encoder, waiting);
+            launches.record(lease.groups(), encoder, waiting, stamps);
             read(lease, encoder);
         });
         lease.uploads().for_each(|upload| upload.submitted(&submission));
@@ -335,9 +350,10 @@ impl Execution<'_> {
         Ok(())
     }
 
-    fn on_cpu(&mut self, step: usize) -> Result<(), RunError> {
-        let Run { segment, lowered, draws, .. } = self.values.run;
-        let step = &segment.steps[step];
+    fn on_cpu(&mut self, number: usize) -> Result<(), RunError> {
+        let Run { segment, lowered, draws, options, .. } = self.values.run;
+        let step = &segment.steps[number];
+        let begun = options.profile.is_some().then(Instant::now);
         let inputs = step
             .inputs
             .iter()
@@ -347,6 +363,7 @@ impl Execution<'_> {
         let results = parallel::with(threads::shared(), evaluate).map_err(|why| {
             node_error(RunErrorKind::Node, step.def, &step.path, &step.input_metas(), &why)
         })?;
+        self.on_cpu.extend(begun.map(|begun| (number, begun..Instant::now())));
         for (output, result) in step.outputs.iter().zip(results) {
             let (Some(output), Some(result)) = (output, result) else { continue };
             let location = lowered.schedule.locations[output.buffer];
@@ -393,7 +410,37 @@ impl Execution<'_> {
         Ok(read)
     }
 
-    fn finish(self, read: Vec<Tensor>) -> Result<Finished<Carried>, RunError> {
+    /// Tells whoever asked how long the steps took. All launches were submitted.
+    fn tell_times(&mut self) -> Result<(), GpuError> {
+        let Run { segment, lowered, options, .. } = self.values.run;
+        let Some(profile) = &options.profile else { return Ok(()) };
+        let mut times: Vec<(usize, Duration, Instant)> = self
+            .on_cpu
+            .drain(..)
+            .map(|(step, time)| (step, time.end - time.start, time.end))
+            .collect();
+        if let Some(stamps) = self.stamps.take() {
+            let launches = stamps.read(self.scope)?;
+            let over = Instant::now();
+            let last = launches.iter().map(|time| time.end).max().unwrap_or_default();
+            for (program, &step) in lowered.schedule.steps.iter().enumerate() {
+                let own = &launches[lowered.schedule.launches.program(program)];
+                let Some(end) = own.last().map(|time| time.end) else { continue };
+                // The last launch ended before its stamps were read; how long before cannot be told.
+                let end = over.checked_sub(last - end).unwrap_or(over);
+                times.push((step, own.iter().map(|time| time.end - time.start).sum(), end));
+            }
+        }
+        times.sort_by_key(|&(step, ..)| step);
+        for (step, time, end) in times {
+            let step = &segment.steps[step];
+            profile.receive(&StepTime { path: &step.path, op: step.def.name, step, time, end });
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, read: Vec<Tensor>) -> Result<Finished<Carried>, RunError> {
+        self.tell_times()?;
         let Self { values, mut lease, .. } = self;
         let segment = values.run.segment;
         let mut read = values.run.lowered.schedule.results.iter().zip(read).peekable();

@@ -4,6 +4,7 @@ use super::compile::pipelines;
 use super::notes::Notes;
 use super::pipeline::{Pipeline, Trust};
 use super::scope::Scope;
+use super::stamps::Stamps;
 use crate::gpu::{GpuError, GpuErrorKind};
 use engine_ops::gpu::{Bind, Dispatch, GpuProgram};
 use std::borrow::Cow;
@@ -129,17 +130,35 @@ impl LaunchList {
         }))
     }
 
-    /// Records some of the launches, in order, as one compute pass; wgpu adds the barriers between them.
+    /// Records some of the launches, in order, as one compute pass; wgpu adds the barriers between them. Where launches are to be timed each
+    /// has a pass of its own.
     pub(crate) fn record(
         &self,
         groups: &[Option<BindGroup>],
         encoder: &mut CommandEncoder,
         which: Range<usize>,
+        stamps: Option<&Stamps>,
     ) {
-        if which.is_empty() {
-            return;
+        if let Some(stamps) = stamps {
+            for i in which {
+                let timestamp_writes = Some(stamps.pass(i));
+                let descriptor = ComputePassDescriptor { label: None, timestamp_writes };
+                self.dispatch(groups, encoder, &descriptor, i..i + 1);
+            }
+        } else if !which.is_empty() {
+            self.dispatch(groups, encoder, &ComputePassDescriptor::default(), which);
         }
-        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+    }
+
+    /// Records one compute pass.
+    fn dispatch(
+        &self,
+        groups: &[Option<BindGroup>],
+        encoder: &mut CommandEncoder,
+        descriptor: &ComputePassDescriptor<'_>,
+        which: Range<usize>,
+    ) {
+        let mut pass = encoder.begin_compute_pass(descriptor);
         let mut current: Option<&Arc<Pipeline>> = None;
         for (launch, group) in self.launches[which.clone()].iter().zip(&groups[which]) {
             if !current.is_some_and(|p| Arc::ptr_eq(p, &launch.pipeline)) {

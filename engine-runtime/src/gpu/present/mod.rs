@@ -24,6 +24,7 @@ mod schedule;
 mod scope;
 mod single;
 mod staging;
+mod stamps;
 mod transfer;
 mod words;
 

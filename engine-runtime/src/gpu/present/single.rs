@@ -134,7 +134,7 @@ impl GpuDevice {
             let readback = Readback::new(scope, &asked)?;
             let submission = scope.submit(|encoder| {
                 uploads.iter_mut().for_each(|upload| upload.record(encoder));
-                launches.record(&groups, encoder, launches.program(0));
+                launches.record(&groups, encoder, launches.program(0), None);
                 for (i, buffer) in outs.iter().flatten().chain(notes.buffer()).enumerate() {
                     readback.record(encoder, i, buffer);
                 }

@@ -73,7 +73,12 @@ pub fn run(args: Bench) -> Result<(), Failure> {
     let steps = locked(&steps);
     let lines = if args.profile { steps.lines() } else { Vec::new() };
     if (args.profile || args.trace.is_some()) && module.device().is_gpu() {
-        remark!("steps are timed on the CPU alone: a GPU takes a run as a whole");
+        match module.device().has_clock() {
+            true => remark!(
+                "a run on a GPU takes longer while its steps are timed: each kernel is a pass of its own"
+            ),
+            false => remark!("this GPU has no timestamps: only steps on the CPU are timed"),
+        }
     }
     if let Some(path) = &args.trace {
         write(path, &steps.trace(&device.to_string()))?;
@@ -115,10 +120,7 @@ fn timed(
     let begun = Instant::now();
     let follow = |thread: usize| {
         let steps = steps.clone();
-        Profile::new(move |step| {
-            let end = Instant::now();
-            locked(&steps).add(thread, end, step);
-        })
+        Profile::new(move |step| locked(&steps).add(thread, step))
     };
     let watched = args.profile || args.trace.is_some();
     let done = AtomicU32::new(0);
@@ -195,9 +197,12 @@ fn print(report: &Report, inputs: &Values, made: &[String]) {
         return;
     }
     let total: f64 = report.steps.iter().map(|step| step.mean_ms).sum();
-    say!("steps     mean ms    min ms   share  operator");
-    for Line { mean_ms, min_ms, op, types, path } in &report.steps {
+    say!("steps     mean ms    min ms   share  GFLOP/s    GB/s  operator");
+    for Line { mean_ms, min_ms, gflops, gbytes, op, types, path } in &report.steps {
         let share = 100.0 * mean_ms / total;
-        say!("        {mean_ms:>9.3} {min_ms:>9.3} {share:>6.1}%  {op:<16} {types}  {path}");
+        let gflops = gflops.map_or("–".to_owned(), |gflops| format!("{gflops:.0}"));
+        say!(
+            "        {mean_ms:>9.3} {min_ms:>9.3} {share:>6.1}% {gflops:>8} {gbytes:>7.0}  {op:<16} {types}  {path}"
+        );
     }
 }

@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 pub struct Line {
     pub mean_ms: f64,
     pub min_ms: f64,
+    /// Multiplications and additions in a second, by the least time, in units of 10⁹; null where memory decides how long the step takes.
+    pub gflops: Option<f64>,
+    /// Bytes of the operands and the results that were read and written in a second, by the least time, in units of 10⁹.
+    pub gbytes: f64,
     pub op: &'static str,
     /// Types of the operands and the first result.
     pub types: String,
@@ -33,6 +37,8 @@ struct Sum {
     time: Duration,
     least: Duration,
     count: u32,
+    multiplications: Option<u64>,
+    bytes: usize,
 }
 
 /// A step of a run, or the run itself.
@@ -51,8 +57,8 @@ impl Steps {
         Self { begun: Instant::now(), at, sums, events }
     }
 
-    /// A step that ended at `end`, of a run in a thread.
-    pub fn add(&mut self, thread: usize, end: Instant, step: &StepTime<'_>) {
+    /// A step of a run in a thread.
+    pub fn add(&mut self, thread: usize, step: &StepTime<'_>) {
         let text = |meta: Option<&TensorMeta>| meta.map_or("–".to_owned(), TensorMeta::to_string);
         let inputs: Vec<_> = step.inputs().map(text).collect();
         let outputs: Vec<_> = step.outputs().map(text).collect();
@@ -60,13 +66,20 @@ impl Steps {
         let next = self.sums.len();
         let at = *self.at.entry((step.op, types, step.path.to_owned())).or_insert(next);
         if at == next {
-            self.sums.push(Sum { time: Duration::ZERO, least: Duration::MAX, count: 0 });
+            let metas = step.inputs().chain(step.outputs()).flatten();
+            self.sums.push(Sum {
+                time: Duration::ZERO,
+                least: Duration::MAX,
+                count: 0,
+                multiplications: step.multiplications(),
+                bytes: metas.map(|meta| meta.len() * meta.dtype.width()).sum(),
+            });
         }
         let sum = &mut self.sums[at];
         sum.time += step.time;
         sum.least = sum.least.min(step.time);
         sum.count += 1;
-        self.event(Some(at), thread, end, step.time);
+        self.event(Some(at), thread, step.end, step.time);
     }
 
     /// A run that ended at `end`.
@@ -86,10 +99,14 @@ impl Steps {
         let mut lines: Vec<_> = self.at.iter().collect();
         lines.sort_by_key(|(_, at)| **at);
         let line = |((op, types, path), at): (&(&'static str, String, String), &usize)| {
-            let Sum { time, least, count } = self.sums[*at];
+            let Sum { time, least, count, multiplications, bytes } = self.sums[*at];
+            // A clock may be too coarse for a step.
+            let a_second = |n: f64| n / least.as_nanos().max(1) as f64;
             Line {
                 mean_ms: time.as_secs_f64() * 1e3 / f64::from(count),
                 min_ms: least.as_secs_f64() * 1e3,
+                gflops: multiplications.map(|n| a_second(2.0 * n as f64)),
+                gbytes: a_second(bytes as f64),
                 op,
                 types: types.clone(),
                 path: path.clone(),
