@@ -1,9 +1,10 @@
 //! Stages on the CPU, over blocks that stay in the first cache.
 
-use super::{MOST_STAGES, Stage, stages};
+use super::{MOST_STAGES, Pair, Stage, stages};
 use crate::OpError;
 use crate::broadcast::Broadcast;
 use crate::cpu::TensorRef;
+use crate::kernels::nchwc::Activation;
 use crate::wide::{Loop, wide};
 use engine_format::Attrs;
 
@@ -16,8 +17,8 @@ const BLOCK: usize = 512;
     reason = "a chain is on the stack for one call; boxes would allocate"
 )]
 enum Bound<'a> {
-    Function(fn(&[f32], &mut [f32], [f32; 3]), [f32; 3]),
-    Pair(fn(&mut [f32], &[f32]), Broadcast<1>, &'a [f32]),
+    Function(&'static str, fn(&[f32], &mut [f32], [f32; 3]), [f32; 3]),
+    Pair(&'static Pair, Broadcast<1>, &'a [f32]),
 }
 
 /// The stages of one call. Every element goes through the same operations wherever the runs that it is part of begin and
@@ -41,18 +42,46 @@ impl<'a> Chain<'a> {
         let mut bound = [const { None }; MOST_STAGES];
         for (slot, stage) in bound.iter_mut().zip(stated.into_iter().flatten()) {
             *slot = Some(match stage {
-                Stage::Function(function, scalars) => Bound::Function(function.block, scalars),
+                Stage::Function(name, function, scalars) => {
+                    Bound::Function(name, function.block, scalars)
+                }
                 Stage::Pair(pair, at) => {
                     let operand = operands.get(at).copied().flatten();
                     let operand = operand.ok_or_else(|| {
                         OpError::new(format!("operand {at} of the stages is missing"))
                     })?;
                     let walk = Broadcast::new(out, [operand.shape])?;
-                    Bound::Pair(pair.block, walk, operand.slice::<f32>())
+                    Bound::Pair(pair, walk, operand.slice::<f32>())
                 }
             });
         }
         Ok(Some(Self { stages: bound }))
+    }
+
+    /// Takes off the first stages, as far as they are what kernels do to sums in registers; the bits are the same.
+    pub(crate) fn take_activation(&mut self) -> Activation {
+        let one = |at: usize, wanted: &str| match self.stages.get(at)?.as_ref()? {
+            Bound::Pair(pair, _, [bound]) if pair.name == wanted => Some(*bound),
+            _ => None,
+        };
+        let (activation, taken) = match (&self.stages[0], one(0, "AtLeast"), one(0, "AtMost")) {
+            (Some(Bound::Function("Relu", ..)), ..) => (Activation::Clamp(0.0, f32::INFINITY), 1),
+            (Some(Bound::Function("HardSwish", ..)), ..) => (Activation::HardSwish, 1),
+            (_, Some(low), _) => match one(1, "AtMost") {
+                Some(high) => (Activation::Clamp(low, high), 2),
+                None => (Activation::Clamp(low, f32::INFINITY), 1),
+            },
+            (_, _, Some(high)) => (Activation::Clamp(f32::NEG_INFINITY, high), 1),
+            _ => (Activation::Identity, 0),
+        };
+        self.stages[..taken].fill_with(|| None);
+        self.stages.rotate_left(taken);
+        activation
+    }
+
+    /// Whether no stage is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stages[0].is_none()
     }
 
     /// Applies all stages to the elements of the result from number `start` on.
@@ -62,7 +91,7 @@ impl<'a> Chain<'a> {
             let start = start + i * BLOCK;
             for stage in self.stages.iter().map_while(Option::as_ref) {
                 match stage {
-                    Bound::Function(function, scalars) => {
+                    Bound::Function(_, function, scalars) => {
                         let before = &mut before[..block.len()];
                         before.copy_from_slice(block);
                         function(before, block, *scalars);
@@ -72,7 +101,7 @@ impl<'a> Chain<'a> {
                         walk.runs(start, start + block.len(), |at, len, [from]| {
                             let read = if stride == 0 { 1 } else { len };
                             let part = &mut block[at - start..at - start + len];
-                            pair(part, &operand[from..from + read]);
+                            (pair.block)(part, &operand[from..from + read]);
                         });
                     }
                 }

@@ -61,7 +61,8 @@ pub(crate) const OPERANDS: Operand = Operand::opt_data("operands").of(&[DType::F
 
 /// One stage, as its node states it.
 enum Stage {
-    Function(Function, [f32; 3]),
+    /// The function's name too, and its parameters.
+    Function(&'static str, Function, [f32; 3]),
     /// The pair and the position of its operand among those of pairs.
     Pair(&'static Pair, usize),
 }
@@ -85,7 +86,7 @@ fn stages(attrs: &Attrs) -> Result<Stages, OpError> {
             operands += 1;
             continue;
         }
-        let (function, count) = function(name).ok_or_else(|| {
+        let (name, function, count) = function(name).ok_or_else(|| {
             OpError::new(format!("stage {name:?}, expected a function of one float or a pair"))
         })?;
         let (own, rest) = scalars.split_at_checked(count).ok_or_else(|| {
@@ -94,7 +95,7 @@ fn stages(attrs: &Attrs) -> Result<Stages, OpError> {
         })?;
         let mut parameters = [0.0; 3];
         parameters[..count].copy_from_slice(own);
-        *slot = Some(Stage::Function(function, parameters));
+        *slot = Some(Stage::Function(name, function, parameters));
         scalars = rest;
     }
     match scalars {
@@ -107,14 +108,14 @@ fn stages(attrs: &Attrs) -> Result<Stages, OpError> {
 /// The second form of Gelu, which its string attribute tells from the first.
 const GELU_BY_TANH: &str = "GeluByTanh";
 
-/// The function of this name and how many parameters it has.
-fn function(name: &str) -> Option<(Function, usize)> {
+/// The function of this name, the name, and how many parameters it has.
+fn function(name: &str) -> Option<(&'static str, Function, usize)> {
     if name == GELU_BY_TANH {
-        return Some((activation::GELU_BY_TANH, 0));
+        return Some((GELU_BY_TANH, activation::GELU_BY_TANH, 0));
     }
     let def = elementwise::ROWS.iter().find(|def| def.name == name)?;
     let floats = def.attrs.iter().filter(|attr| attr.kind == AttrKind::Float).count();
-    Some((def.function?, floats))
+    Some((def.name, def.function?, floats))
 }
 
 /// The rule of a fused operator: `results` are those of the operator itself, whose own operands are the first `own`.

@@ -37,7 +37,7 @@ impl Finish {
         let mut called = false;
         for stage in stated.iter().flatten() {
             match stage {
-                Stage::Function(function, scalars) => {
+                Stage::Function(_, function, scalars) => {
                     called = true;
                     finish.function(&mut body, function.wgsl, *scalars);
                 }

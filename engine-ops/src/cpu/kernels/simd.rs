@@ -30,6 +30,14 @@ pub(crate) trait Simd: 'static {
     unsafe fn store(to: *mut f32, v: Self::V);
     /// The first `n < LANES` lanes to memory.
     unsafe fn store_first(to: *mut f32, n: usize, v: Self::V);
+    /// `a + b`.
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// `a·b`.
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// `a > b ? a : b` in every lane: `b` where one of them is NaN, or they are equal.
+    unsafe fn greater(a: Self::V, b: Self::V) -> Self::V;
+    /// `a < b ? a : b` in every lane: `b` where one of them is NaN, or they are equal.
+    unsafe fn lesser(a: Self::V, b: Self::V) -> Self::V;
     /// `a·b + c`; one rounding where the instruction set has it.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// Turns a block: reads `rows <= LANES` runs of `LANES` values, `stride` apart, and writes `LANES` runs of `rows` values,

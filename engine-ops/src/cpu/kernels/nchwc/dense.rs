@@ -1,7 +1,7 @@
 //! Convolution over all channels of a group.
 
 use super::tile::{Run, Tile};
-use super::{BLOCK, Epilogue, Filters, Shape, even};
+use super::{BLOCK, Filters, Finish, Shape, even};
 use crate::kernels::gemm::{Output, turn};
 use crate::kernels::instances::{Kernels, kernels};
 use crate::kernels::window::Axis;
@@ -226,7 +226,7 @@ impl Dense {
         w: &[f32],
         out: &mut [f32],
         scratch: &mut [u8],
-        epilogue: Option<Epilogue<'_>>,
+        finish: Finish<'_>,
     ) {
         let Shape { images, groups, channels, h, w: width, blocks, .. } = self.shape;
         let group =
@@ -238,7 +238,7 @@ impl Dense {
         if out.is_empty() {
             return;
         }
-        let call = Call { dense: self, kernels: kernels(), w, out: Output::new(out), epilogue };
+        let call = Call { dense: self, kernels: kernels(), w, out: Output::new(out), finish };
         in_slots(self.tasks(self.band, self.part), self.slot(), aligned(scratch), |task, slot| {
             let (number, block) = call.block(task);
             call.task(number, &block, &x[number * group..][..group], slot);
@@ -258,7 +258,7 @@ struct Call<'a> {
     kernels: &'static Kernels,
     w: &'a [f32],
     out: Output,
-    epilogue: Option<Epilogue<'a>>,
+    finish: Finish<'a>,
 }
 
 impl Call<'_> {
@@ -298,9 +298,13 @@ impl Call<'_> {
         let group = number % dense.shape.groups;
         let w = &self.w[(group * dense.filter_blocks() + filters.start) * terms..]
             [..filters.len() * terms];
+        let first = group * dense.filter_blocks() + filters.start;
+        let bias = self.finish.bias(first..first + filters.len());
+        let ending = self.finish.ending(&bias);
         let mut unfinished = rows.start;
         for (i, (chunk, term)) in dense.chunks.iter().enumerate() {
             let runs = &dense.runs[chunk.clone()];
+            let last = i + 1 == dense.chunks.len();
             for row in rows.clone() {
                 let base = self.base(rows.start, row);
                 for cols in even(dense.rows.len(row), self.kernels.rows) {
@@ -316,13 +320,13 @@ impl Call<'_> {
                         y_block: dense.shape.plane(),
                         positions: cols.len(),
                         first: *term == 0,
+                        ending: last.then_some(ending),
                     };
                     // SAFETY: every run is within the input (or the copied lines) at each of the positions, because windows that
                     // are read in place have no padding; weights and outputs are within their slices, whose sizes were checked;
                     // the outputs are this task's own.
                     unsafe { (self.kernels.tile)(&tile) };
                 }
-                let last = i + 1 == dense.chunks.len();
                 let enough = (row + 1 - unfinished) * dense.rows.len * BLOCK >= FINISHED;
                 if last && (enough || row + 1 == rows.end) {
                     self.finish(number, &(unfinished..row + 1), filters.clone());
@@ -360,7 +364,7 @@ impl Call<'_> {
     }
 
     fn finish(&self, number: usize, rows: &Range<usize>, filters: Range<usize>) {
-        let Some(epilogue) = self.epilogue else { return };
+        let Some(epilogue) = self.finish.epilogue else { return };
         let dense = self.dense;
         let positions: usize = rows.clone().map(|row| dense.rows.len(row)).sum();
         for filter in filters {
@@ -368,8 +372,7 @@ impl Call<'_> {
             // SAFETY: these outputs are this task's own, and there is one such slice at a time.
             let run =
                 unsafe { std::slice::from_raw_parts_mut(self.out.at(start), positions * BLOCK) };
-            let group = number % dense.shape.groups;
-            epilogue(group * dense.filter_blocks() + filter, start, run);
+            epilogue(start, run);
         }
     }
 

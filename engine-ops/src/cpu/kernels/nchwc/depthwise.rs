@@ -1,8 +1,8 @@
 //! Convolution of each channel by itself.
 
 use super::dense::FINISHED;
-use super::tile::Lanes;
-use super::{BLOCK, Channels, Epilogue, Shape, even};
+use super::tile::{Ending, Lanes};
+use super::{BLOCK, Channels, Finish, Shape, even};
 use crate::kernels::gemm::Output;
 use crate::kernels::instances::kernels;
 use crate::parallel::{aligned, in_slots};
@@ -87,7 +87,7 @@ impl Depthwise {
         w: &[f32],
         out: &mut [f32],
         scratch: &mut [u8],
-        epilogue: Option<Epilogue<'_>>,
+        finish: Finish<'_>,
     ) {
         let Shape { images, groups, h, w: width, .. } = self.shape;
         let blocks = groups.div_ceil(BLOCK);
@@ -111,18 +111,19 @@ impl Depthwise {
             };
             let taps = self.shape.taps() * BLOCK;
             let w = &w[block * taps..][..taps];
-            let call =
-                Call { depthwise: self, x, first_line, w, out: output, first: number * plane };
+            let bias = finish.bias(block..block + 1);
+            let (first, ending) = (number * plane, finish.ending(&bias));
+            let call = Call { depthwise: self, x, first_line, w, out: output, first, ending };
             let row = width.output * BLOCK;
             let at_once = FINISHED.div_ceil(row);
             for first in rows.clone().step_by(at_once) {
                 let rows = first..rows.end.min(first + at_once);
                 rows.clone().for_each(|row| call.row(row));
-                if let Some(epilogue) = epilogue {
+                if let Some(epilogue) = finish.epilogue {
                     let (start, len) = (number * plane + first * row, rows.len() * row);
                     // SAFETY: these outputs are this task's own, and there is one such slice at a time.
                     let run = unsafe { std::slice::from_raw_parts_mut(output.at(start), len) };
-                    epilogue(block, start, run);
+                    epilogue(start, run);
                 }
             }
         });
@@ -153,6 +154,7 @@ struct Call<'a> {
     out: Output,
     /// Number of the block's first output.
     first: usize,
+    ending: Ending,
 }
 
 impl Call<'_> {
@@ -189,6 +191,7 @@ impl Call<'_> {
             w_row: w.kernel * BLOCK,
             y: self.out.at(self.first + (row * w.output + cols.start) * BLOCK),
             positions: cols.len(),
+            ending: self.ending,
         };
         // SAFETY: the taps are on the lines at every one of the outputs, weights and outputs are within their slices, whose sizes
         // were checked, and the outputs are this task's own.

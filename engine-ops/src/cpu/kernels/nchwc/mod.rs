@@ -14,10 +14,16 @@ pub(crate) use dense::Dense;
 pub(crate) use depthwise::Depthwise;
 pub use filters::{Channels, Filters};
 
+pub(crate) use tile::Activation;
+
 use crate::kernels::window::Axis;
+use tile::Ending;
 
 /// Channels of a block. The same on every machine, so that a plan is too; every instruction set has whole registers of it.
 pub const BLOCK: usize = 16;
+
+/// Most blocks of filters of a tile.
+const TILE_BLOCKS: usize = 2;
 
 /// A convolution of concrete shapes.
 #[derive(Clone, Copy, Debug)]
@@ -45,9 +51,35 @@ impl Shape {
     }
 }
 
-/// What is done to finished outputs while they are in the cache: called with the number of their block of filters, the number of
-/// the first element in the output, and a run of elements, once for every element.
-pub(crate) type Epilogue<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
+/// What is done to finished outputs while they are in the cache: called with the number of the first element in the output, and a run of
+/// elements, once for every element.
+pub(crate) type Epilogue<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync);
+
+/// What is done to sums: in registers first, then in the cache.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Finish<'a> {
+    /// What is added, for every filter.
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) activation: Activation,
+    pub(crate) epilogue: Option<Epilogue<'a>>,
+}
+
+impl Finish<'_> {
+    /// The biases of some blocks of filters, zeros beyond the last filter; `None` if nothing is added.
+    fn bias(&self, blocks: std::ops::Range<usize>) -> Option<[f32; TILE_BLOCKS * BLOCK]> {
+        let bias = self.bias?;
+        let mut lanes = [0.0; TILE_BLOCKS * BLOCK];
+        let there = &bias[blocks.start * BLOCK..bias.len().min(blocks.end * BLOCK)];
+        lanes[..there.len()].copy_from_slice(there);
+        Some(lanes)
+    }
+
+    /// How sums end whose biases are `bias`.
+    fn ending(&self, bias: &Option<[f32; TILE_BLOCKS * BLOCK]>) -> Ending {
+        let bias = bias.as_ref().map_or(std::ptr::null(), |lanes| lanes.as_ptr());
+        Ending { bias, activation: self.activation }
+    }
+}
 
 /// Cuts `len` into pieces of at most `most`, as equal as possible: short ones waste registers.
 fn even(len: usize, most: usize) -> impl Iterator<Item = std::ops::Range<usize>> {

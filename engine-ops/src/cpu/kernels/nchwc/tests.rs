@@ -98,7 +98,13 @@ fn dense(shape: Shape, threads: usize) -> Vec<f32> {
     let len = shape.images * shape.groups * shape.filters.div_ceil(BLOCK) * shape.plane();
     let mut out = vec![f32::NAN; len];
     let mut scratch = vec![0xFFu8; dense.scratch(threads)];
-    dense.run(&input(&shape), &form(Form::Filters(dense.form()), &w), &mut out, &mut scratch, None);
+    dense.run(
+        &input(&shape),
+        &form(Form::Filters(dense.form()), &w),
+        &mut out,
+        &mut scratch,
+        Finish::default(),
+    );
     out
 }
 
@@ -151,7 +157,7 @@ fn depthwise_convolutions_are_their_definition() {
         let mut out = vec![f32::NAN; 2 * channels.div_ceil(BLOCK) * shape.plane()];
         let mut scratch = vec![0xFFu8; depthwise.scratch(3)];
         let w = form(Form::Channels(depthwise.form()), &weights);
-        depthwise.run(&x, &w, &mut out, &mut scratch, None);
+        depthwise.run(&x, &w, &mut out, &mut scratch, Finish::default());
         for (i, sum, size) in expected(&shape, &x, &weights) {
             let off = (f64::from(out[i]) - sum).abs();
             assert!(off <= 1e-6 * size + 1e-12, "{shape:?} output {i}: {} of {sum}", out[i]);
@@ -174,9 +180,9 @@ fn the_epilogue_sees_every_output_once_and_finished() {
     let made = Dense::new(shape, 3);
     let w = values(40 * 70 * 9, 2);
     let (mut out, mut scratch) = (vec![f32::NAN; plain.len()], vec![0u8; made.scratch(3)]);
-    let add = |block: usize, start: usize, run: &mut [f32]| {
+    let add = |start: usize, run: &mut [f32]| {
         for (i, y) in run.iter_mut().enumerate() {
-            *y += (block * 10 + (start + i) % 7) as f32;
+            *y += ((start + i) % 7) as f32;
         }
     };
     made.run(
@@ -184,11 +190,103 @@ fn the_epilogue_sees_every_output_once_and_finished() {
         &form(Form::Filters(made.form()), &w),
         &mut out,
         &mut scratch,
-        Some(&add),
+        Finish { epilogue: Some(&add), ..Finish::default() },
     );
     for (i, (p, q)) in plain.iter().zip(&out).enumerate() {
-        let block = i / shape.plane() % 3;
-        assert_eq!(p + (block * 10 + i % 7) as f32, *q, "output {i}");
+        assert_eq!(p + (i % 7) as f32, *q, "output {i}");
+    }
+}
+
+const ACTIVATIONS: [Activation; 4] = [
+    Activation::Identity,
+    Activation::Clamp(0.0, f32::INFINITY),
+    Activation::Clamp(-0.25, 0.5),
+    Activation::HardSwish,
+];
+
+/// A sum as it ends, by the definitions of the operators.
+fn ended(sum: f32, bias: Option<f32>, activation: Activation) -> f32 {
+    let x = bias.map_or(sum, |bias| sum + bias);
+    match activation {
+        Activation::Identity => x,
+        Activation::Clamp(low, _) if x < low => low,
+        Activation::Clamp(_, high) if x > high => high,
+        Activation::Clamp(..) => x,
+        Activation::HardSwish => x * (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0),
+    }
+}
+
+#[test]
+fn sums_end_with_bias_and_activation() {
+    let h = axis(13, 3, 1, 1, [1, 1]);
+    // Several chunks of terms, a last block of filters that is not full, groups; and each channel by itself.
+    for (groups, channels, filters) in [(1, 70, 40), (2, 32, 32), (24, 1, 1)] {
+        let shape = Shape { images: 2, groups, channels, filters, h, w: h, blocks: true };
+        let depthwise = channels == 1;
+        let all = groups * filters;
+        let (x, w) = (input(&shape), values(all * channels * 9, 2));
+        let run = |finish: Finish<'_>| {
+            let mut out = vec![f32::NAN; 2 * all.div_ceil(BLOCK) * shape.plane()];
+            let mut scratch = vec![0u8; 1 << 20];
+            if depthwise {
+                let made = Depthwise::new(shape);
+                let w = form(Form::Channels(made.form()), &w);
+                made.run(&x, &w, &mut out, &mut scratch, finish);
+            } else {
+                let made = Dense::new(shape, 3);
+                let w = form(Form::Filters(made.form()), &w);
+                made.run(&x, &w, &mut out, &mut scratch, finish);
+            }
+            out
+        };
+        let (plain, bias) = (run(Finish::default()), values(all, 3));
+        for activation in ACTIVATIONS {
+            for bias in [None, Some(bias.as_slice())] {
+                let found = run(Finish { bias, activation, epilogue: None });
+                for (i, (&sum, found)) in plain.iter().zip(found).enumerate() {
+                    let filter = i / shape.plane() % all.div_ceil(BLOCK) * BLOCK + i % BLOCK;
+                    let bias = bias.map(|bias| bias.get(filter).copied().unwrap_or(0.0));
+                    let expected = ended(sum, bias, activation);
+                    assert_eq!(found.to_bits(), expected.to_bits(), "{i} {activation:?} of {sum}");
+                }
+            }
+        }
+    }
+}
+
+/// One tap with the weight 1 leaves the values as they are, so that odd ones come to the end too.
+#[test]
+fn every_instruction_set_ends_sums_alike() {
+    let odd = [0.0, -0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -3.0, 3.0, 0.4, -0.3, 1e-40];
+    for kernels in available() {
+        let x: Vec<f32> = (0..kernels.rows * BLOCK).map(|i| odd[i % odd.len()]).collect();
+        let (ones, bias) = ([1.0; BLOCK], values(BLOCK, 4));
+        for (activation, added) in ACTIVATIONS.into_iter().flat_map(|a| [(a, false), (a, true)]) {
+            let mut out = vec![0.0; x.len()];
+            let lanes = tile::Lanes {
+                x: x.as_ptr(),
+                step: BLOCK,
+                rows: (1, 0),
+                cols: (1, 0),
+                w: ones.as_ptr(),
+                w_row: 0,
+                y: out.as_mut_ptr(),
+                positions: kernels.rows,
+                ending: Ending {
+                    bias: if added { bias.as_ptr() } else { std::ptr::null() },
+                    activation,
+                },
+            };
+            // SAFETY: there are values, a weight and outputs for every position and lane, and biases for every lane.
+            unsafe { (kernels.lanes_of_taps)(&lanes) };
+            for (i, (&x, found)) in x.iter().zip(out).enumerate() {
+                // The sum begins with zero, which takes the sign from another zero.
+                let expected = ended(0.0 + x, added.then(|| bias[i % BLOCK]), activation);
+                let same =
+                    found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan());
+                assert!(same, "{} {activation:?} of {x}: {found}", kernels.name);
+            }
+        }
     }
 }
 
@@ -196,6 +294,7 @@ fn the_epilogue_sees_every_output_once_and_finished() {
 fn every_instruction_set_has_tiles_of_whole_blocks() {
     for kernels in available() {
         let whole = kernels.cols % BLOCK == 0 || BLOCK.is_multiple_of(kernels.cols);
+        assert!(kernels.cols <= TILE_BLOCKS * BLOCK, "{}", kernels.name);
         assert!(whole && BLOCK.is_multiple_of(kernels.lanes), "{}", kernels.name);
     }
 }

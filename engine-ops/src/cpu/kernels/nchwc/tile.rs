@@ -15,6 +15,69 @@ pub(crate) struct Run {
     pub(crate) channels: usize,
 }
 
+/// What is made of a sum once its bias was added, while it is in a register.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Activation {
+    /// Nothing.
+    #[default]
+    Identity,
+    /// What is less than the first is the first, what is more than the second is the second; NaN stays.
+    Clamp(f32, f32),
+    /// See the row `HardSwish`.
+    HardSwish,
+}
+
+/// How complete sums end.
+#[derive(Clone, Copy)]
+pub(crate) struct Ending {
+    /// What is added, for every lane of the blocks of filters; null for nothing.
+    pub(crate) bias: *const f32,
+    pub(crate) activation: Activation,
+}
+
+/// Ends the sums of `R` positions in `W` registers each, from lane `lane` on.
+///
+/// # Safety
+/// The CPU has `S`, and the biases are there.
+#[inline(always)]
+unsafe fn end<S: Simd, const R: usize, const W: usize>(
+    sums: &mut [[S::V; W]; R],
+    ending: &Ending,
+    lane: usize,
+) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        if !ending.bias.is_null() {
+            unrolled!(w < 4 and W => {
+                let bias = S::load(ending.bias.add(lane + w * S::LANES));
+                unrolled!(r < R => { sums[r][w] = S::add(sums[r][w], bias); });
+            });
+        }
+        match ending.activation {
+            Activation::Identity => {}
+            Activation::Clamp(low, high) => {
+                let (low, high) = (S::splat(low), S::splat(high));
+                unrolled!(r < R => {
+                    unrolled!(w < 4 and W => {
+                        sums[r][w] = S::lesser(high, S::greater(low, sums[r][w]));
+                    });
+                });
+            }
+            Activation::HardSwish => {
+                let (zero, one) = (S::splat(0.0), S::splat(1.0));
+                let (sixth, half) = (S::splat(1.0 / 6.0), S::splat(0.5));
+                unrolled!(r < R => {
+                    unrolled!(w < 4 and W => {
+                        let x = sums[r][w];
+                        let share = S::add(S::mul(x, sixth), half);
+                        sums[r][w] = S::mul(x, S::lesser(one, S::greater(zero, share)));
+                    });
+                });
+            }
+        }
+    }
+}
+
 /// A few neighbouring outputs of one or two blocks of filters, over some of the terms.
 pub(crate) struct Tile {
     /// The first position's elements.
@@ -39,6 +102,8 @@ pub(crate) struct Tile {
     pub(crate) positions: usize,
     /// Whether these are the first terms: the outputs are written, not added to.
     pub(crate) first: bool,
+    /// What ends the sums, if these are the last terms.
+    pub(crate) ending: Option<Ending>,
 }
 
 /// Computes one tile.
@@ -112,6 +177,9 @@ unsafe fn sums<S: Simd, const R: usize, const W: usize, const STEP: usize>(t: &T
                 weights = weights.add(BLOCK);
             }
         }
+        if let Some(ending) = &t.ending {
+            end::<S, R, W>(&mut sums, ending, lane);
+        }
         unrolled!(r < R => {
             unrolled!(w < 4 and W => { S::store(output(r, w), sums[r][w]); });
         });
@@ -136,6 +204,7 @@ pub(crate) struct Lanes {
     pub(crate) y: *mut f32,
     /// Positions, at most the table's rows.
     pub(crate) positions: usize,
+    pub(crate) ending: Ending,
 }
 
 /// Computes the outputs.
@@ -186,6 +255,7 @@ unsafe fn each<S: Simd, const R: usize, const W: usize>(t: &Lanes, lane: usize) 
                 });
             }
         }
+        end::<S, R, W>(&mut sums, &t.ending, lane);
         unrolled!(r < R => {
             unrolled!(w < 4 and W => {
                 S::store(t.y.add(r * BLOCK + lane + w * S::LANES), sums[r][w]);

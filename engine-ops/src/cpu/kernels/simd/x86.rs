@@ -38,6 +38,26 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_storeu_ps(to, mask(n), v) }
     }
     #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the caller checked for AVX-512F.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the caller checked for AVX-512F.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn greater(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the caller checked for AVX-512F. The instruction gives its second operand where the first is not greater.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn lesser(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the caller checked for AVX-512F. The instruction gives its second operand where the first is not less.
+        unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
     unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: the caller checked for AVX-512F.
         unsafe { _mm512_fmadd_ps(a, b, c) }
@@ -128,6 +148,26 @@ impl Simd for Avx2 {
     unsafe fn store_first(to: *mut f32, n: usize, v: __m256) {
         // SAFETY: as above; masked-off lanes are not written.
         unsafe { _mm256_maskstore_ps(to, first(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the caller checked for AVX2 and FMA.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the caller checked for AVX2 and FMA.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn greater(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the caller checked for AVX2 and FMA. The instruction gives its second operand where the first is not greater.
+        unsafe { _mm256_max_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn lesser(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the caller checked for AVX2 and FMA. The instruction gives its second operand where the first is not less.
+        unsafe { _mm256_min_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {

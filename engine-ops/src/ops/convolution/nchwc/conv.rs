@@ -5,7 +5,7 @@ use crate::chain::{self, Chain};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep};
 use crate::form::Form;
 use crate::infer::{Facts, InferCtx, InferError};
-use crate::kernels::nchwc::{BLOCK, Dense, Depthwise, Epilogue, Shape};
+use crate::kernels::nchwc::{BLOCK, Dense, Depthwise, Epilogue, Finish, Shape};
 use crate::kernels::window::{Axis, Window};
 use crate::ops::convolution::window::{ATTRS, groups};
 use crate::parallel;
@@ -176,21 +176,14 @@ impl CpuStep for Step {
         let bias = bias.map(|b| b.slice::<f32>());
         let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
         let operands = ctx.inputs.get(OWN..).unwrap_or_default();
-        let chain = Chain::new(ctx.attrs, operands, out.shape)?;
-        let finish = |block: usize, start: usize, run: &mut [f32]| {
-            if let Some(bias) = bias {
-                let mut lanes = [0.0; BLOCK];
-                let there = &bias[block * BLOCK..bias.len().min((block + 1) * BLOCK)];
-                lanes[..there.len()].copy_from_slice(there);
-                for position in run.as_chunks_mut::<BLOCK>().0 {
-                    position.iter_mut().zip(&lanes).for_each(|(y, b)| *y += b);
-                }
-            }
-            if let Some(chain) = &chain {
-                chain.apply(start, run);
-            }
-        };
-        let epilogue = (bias.is_some() || chain.is_some()).then_some(&finish as Epilogue<'_>);
+        let mut chain = Chain::new(ctx.attrs, operands, out.shape)?;
+        let activation = chain.as_mut().map(Chain::take_activation).unwrap_or_default();
+        let chain = chain.filter(|chain| !chain.is_empty());
+        let apply = chain
+            .as_ref()
+            .map(|chain| move |start: usize, run: &mut [f32]| chain.apply(start, run));
+        let epilogue = apply.as_ref().map(|apply| apply as Epilogue<'_>);
+        let finish = Finish { bias, activation, epilogue };
         let mut made;
         let w = match ctx.forms.get(1).copied().flatten() {
             Some(form) => form,
@@ -205,8 +198,8 @@ impl CpuStep for Step {
         };
         let (x, out) = (x.slice::<f32>(), out.slice::<f32>());
         match &self.algorithm {
-            Algorithm::Dense(dense) => dense.run(x, w, out, ctx.scratch, epilogue),
-            Algorithm::Depthwise(depthwise) => depthwise.run(x, w, out, ctx.scratch, epilogue),
+            Algorithm::Dense(dense) => dense.run(x, w, out, ctx.scratch, finish),
+            Algorithm::Depthwise(depthwise) => depthwise.run(x, w, out, ctx.scratch, finish),
         }
         Ok(())
     }
