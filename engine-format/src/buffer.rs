@@ -5,8 +5,8 @@ use memmap2::{MmapMut, MmapOptions};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-/// A growable-once byte buffer whose start is aligned to 8 bytes at least, so that it can be viewed as a slice of any element
-/// type.
+/// A growable-once byte buffer whose start is aligned to [`ALIGNMENT`](Self::ALIGNMENT), so that it can be viewed as a slice of any element
+/// type, and no vector register's worth of it lies in two lines of a cache.
 #[derive(Default)]
 pub struct AlignedBuf {
     memory: Memory,
@@ -18,13 +18,38 @@ pub struct AlignedBuf {
 const OWN_PAGES: usize = 2 << 20;
 
 enum Memory {
-    Words(Vec<u64>),
+    Words(Words),
     Pages(MmapMut),
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self::Words(Vec::new())
+        Self::Words(Words::default())
+    }
+}
+
+/// Memory of the allocator, from the first aligned word on: an allocator aligns to less.
+#[derive(Default)]
+struct Words {
+    words: Vec<u64>,
+    start: usize,
+}
+
+impl Words {
+    /// Words more than asked for, so that there is an aligned one to begin with.
+    const SPARE: usize = AlignedBuf::ALIGNMENT / size_of::<u64>() - 1;
+
+    /// At least `len` bytes, all zero; no memory for none.
+    fn zeroed(len: usize) -> Result<Self, OutOfMemory> {
+        if len == 0 {
+            return Ok(Self::default());
+        }
+        let all = len.div_ceil(size_of::<u64>()) + Self::SPARE;
+        let mut words = Vec::new();
+        words.try_reserve_exact(all).map_err(|_| OutOfMemory { bytes: len })?;
+        words.resize(all, 0);
+        let start = words.as_ptr().align_offset(AlignedBuf::ALIGNMENT).min(Self::SPARE);
+        Ok(Self { words, start })
     }
 }
 
@@ -36,10 +61,7 @@ impl Memory {
         {
             return Ok(Self::Pages(pages));
         }
-        let mut words = Vec::new();
-        words.try_reserve_exact(len.div_ceil(8)).map_err(|_| OutOfMemory { bytes: len })?;
-        words.resize(len.div_ceil(8), 0);
-        Ok(Self::Words(words))
+        Ok(Self::Words(Words::zeroed(len)?))
     }
 }
 
@@ -53,6 +75,9 @@ fn pages(len: usize) -> Option<MmapMut> {
 }
 
 impl AlignedBuf {
+    /// Bytes to a multiple of which the start is aligned: a line of most caches, and the widest vector register.
+    pub const ALIGNMENT: usize = 64;
+
     /// `len` zero bytes.
     ///
     /// # Panics
@@ -71,19 +96,9 @@ impl AlignedBuf {
         if len <= self.len {
             return Ok(());
         }
-        match &mut self.memory {
-            Memory::Words(words) if len < OWN_PAGES => {
-                let more = len.div_ceil(8) - words.len();
-                words.try_reserve(more).map_err(|_| OutOfMemory { bytes: len })?;
-                words.resize(len.div_ceil(8), 0);
-                self.len = len;
-            }
-            _ => {
-                let mut grown = Self::try_zeroed(len)?;
-                grown[..self.len].copy_from_slice(self);
-                *self = grown;
-            }
-        }
+        let mut grown = Self::try_zeroed(len)?;
+        grown[..self.len].copy_from_slice(self);
+        *self = grown;
         Ok(())
     }
 }
@@ -100,7 +115,9 @@ impl Deref for AlignedBuf {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         match &self.memory {
-            Memory::Words(words) => &bytemuck::cast_slice(words)[..self.len],
+            Memory::Words(Words { words, start }) => {
+                &bytemuck::cast_slice(&words[*start..])[..self.len]
+            }
             Memory::Pages(pages) => &pages[..self.len],
         }
     }
@@ -109,7 +126,9 @@ impl Deref for AlignedBuf {
 impl DerefMut for AlignedBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
         match &mut self.memory {
-            Memory::Words(words) => &mut bytemuck::cast_slice_mut(words)[..self.len],
+            Memory::Words(Words { words, start }) => {
+                &mut bytemuck::cast_slice_mut(&mut words[*start..])[..self.len]
+            }
             Memory::Pages(pages) => &mut pages[..self.len],
         }
     }
@@ -137,10 +156,14 @@ mod tests {
             [(0, 3), (5, 100), (100, OWN_PAGES + 9), (OWN_PAGES, 2 * OWN_PAGES + 1)]
         {
             let mut buf = AlignedBuf::zeroed(len);
+            let aligned =
+                |buf: &AlignedBuf| buf.as_ptr().addr().is_multiple_of(AlignedBuf::ALIGNMENT);
             assert!(buf.len() == len && buf.iter().all(|&b| b == 0));
+            assert!(len == 0 || aligned(&buf));
             buf.fill(7);
             buf.try_grow(longer).unwrap();
             assert_eq!(buf.len(), longer);
+            assert!(aligned(&buf) && aligned(&buf.clone()));
             assert!(buf[..len].iter().all(|&b| b == 7) && buf[len..].iter().all(|&b| b == 0));
             buf.try_grow(1).unwrap();
             assert!(buf.len() == longer && buf.clone()[..] == buf[..]);
