@@ -49,7 +49,7 @@ pub use model::{AttrValue, Constant, Graph, Initializer, Model, Node, ValueInfo}
 pub use tensor::{TensorData, dtype_of, type_name};
 pub use value::ValueData;
 
-use engine_format::Bytes;
+use engine_format::{Bytes, Header};
 use external::Origin;
 use prost::Message;
 use std::path::Path;
@@ -74,6 +74,12 @@ impl Model {
 
     fn read(bytes: Bytes, origin: Origin) -> Result<Self, OnnxError> {
         let origin = Arc::new(origin);
+        if bytes.starts_with(&Header::MAGIC) {
+            let error = OnnxError::new(OnnxErrorKind::Corrupt, "not an ONNX model");
+            return Err(
+                origin.locate(error.expected("what an exporter writes").found("an engine file"))
+            );
+        }
         let decoded = wire::check(&bytes).and_then(|()| {
             // The shared owner lets `raw_data` fields be slices of the file.
             let shared = prost::bytes::Bytes::from_owner(bytes);

@@ -104,7 +104,8 @@ impl Numbers {
     }
 }
 
-fn nan_count(tensor: &Tensor) -> usize {
+/// Elements that are no number.
+pub(crate) fn nan_count(tensor: &Tensor) -> usize {
     match tensor.dtype() {
         DType::String => 0,
         _ => to_f64s(tensor).iter().filter(|value| value.is_nan()).count(),

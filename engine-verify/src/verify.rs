@@ -1,5 +1,6 @@
 //! An engine against the unoptimised graph of its model, and against the probes it carries.
 
+use crate::comparison::nan_count;
 use crate::inputs::{all_tensors, run_made, run_seeded};
 use crate::recipe::Recipe;
 use engine_builder::{BindMap, Binding, BuildError, BuildOptions, build, build_bound};
@@ -23,8 +24,24 @@ pub const TOLERANCE: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
 pub struct Compared {
     /// The output.
     pub output: String,
-    /// How far apart, or why not the same.
+    /// How far apart, or why not the same. Where both are no number they agree.
     pub result: Result<Agreement, Mismatch>,
+    /// Elements that should be no number, of which nothing is proven.
+    pub nan: usize,
+    /// All elements.
+    pub elements: usize,
+}
+
+impl Compared {
+    fn new(output: String, found: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Self {
+        let result = compare(found, expected, tolerance);
+        Self { output, result, nan: nan_count(expected), elements: expected.len() }
+    }
+
+    /// Whether it agrees and nothing is proven: there are elements, and none of them is a number.
+    pub fn is_unproven(&self) -> bool {
+        self.result.is_ok() && self.elements > 0 && self.nan == self.elements
+    }
 }
 
 /// Why nothing was compared.
@@ -231,9 +248,9 @@ fn compare_outputs(found: Tensors, expected: Tensors) -> Result<Vec<Compared>, V
         let names = |tensors: &Tensors| tensors.keys().cloned().collect();
         return Err(VerifyError::Outputs { found: names(&found), expected: names(&expected) });
     }
-    let compared = |(output, expected): (String, _)| Compared {
-        result: compare(&found[&output], &expected, TOLERANCE),
-        output,
+    let compared = |(output, expected): (String, _)| {
+        let found = &found[&output];
+        Compared::new(output, found, &expected, TOLERANCE)
     };
     Ok(expected.into_iter().map(compared).collect())
 }
@@ -274,7 +291,7 @@ pub fn with_probes(
     let module = LiveModule::load(engine.clone(), &Device::cpu())?;
     for checked in check_probes(&module)? {
         let Checked::Compared(outputs) = checked else { continue };
-        for Compared { output, result } in outputs {
+        for Compared { output, result, .. } in outputs {
             result.map_err(|mismatch| VerifyError::Differs { output, mismatch })?;
         }
     }
@@ -308,8 +325,7 @@ pub fn check_probes(module: &dyn Module) -> Result<Vec<Checked>, VerifyError> {
                 found: outputs.tensors.keys().cloned().collect(),
                 expected: vec![output.clone()],
             })?;
-            let result = compare(found, expected, tolerance);
-            Ok(Compared { output: output.clone(), result })
+            Ok(Compared::new(output.clone(), found, expected, tolerance))
         };
         let compared = probe.outputs.iter().map(compared).collect::<Result<_, VerifyError>>()?;
         Ok(Checked::Compared(compared))

@@ -40,7 +40,7 @@ fn manual(out: &mut Vec<u8>) -> io::Result<()> {
         let page = Man::new(own(verb));
         let mut section = Vec::new();
         page.render_description_section(&mut section)?;
-        page.render_synopsis_section(&mut section)?;
+        writeln!(section, ".SS SYNOPSIS\n{}", synopsis(verb).replace('-', "\\-"))?;
         page.render_options_section(&mut section)?;
         // Below the verb's own heading; what it does stands under that at once.
         let section = String::from_utf8_lossy(&section).replace(".SH DESCRIPTION\n", "");
@@ -64,6 +64,14 @@ fn own(verb: &Command) -> Command {
 
 fn is_own(arg: &Arg) -> bool {
     !arg.is_global_set() && !arg.is_hide_set() && arg.get_id() != "help"
+}
+
+/// A verb with what it takes, in one line.
+fn synopsis(verb: &Command) -> String {
+    let args: Vec<&Arg> = verb.get_arguments().filter(|arg| is_own(arg)).collect();
+    let mut out = String::new();
+    entry(&mut out, &format!("refit {}", verb.get_name()), &args);
+    out.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Columns of the list, and where a line that goes on begins.

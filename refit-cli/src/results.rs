@@ -40,6 +40,13 @@ impl Destination {
                 }
                 Ok(Self::File(path.to_owned(), kind))
             }
+            // A file's name by mistake would become a folder's.
+            None if !is_folder(path) => {
+                let what = format!("{}: a file of unknown kind", path.display());
+                let help =
+                    format!("name a .safetensors or .npz file, or a folder: {}/", path.display());
+                Err(Failure::with_help(Class::Usage, what, help))
+            }
             None => {
                 std::fs::create_dir_all(path).doing(format!("making {}", path.display()))?;
                 Ok(Self::Folder(path.to_owned()))
@@ -76,6 +83,13 @@ impl Destination {
             }
         }
     }
+}
+
+/// Whether a path is a folder, or says that it is to be one: it has no ending, or a separator in its place.
+fn is_folder(path: &Path) -> bool {
+    let text = path.as_os_str().as_encoded_bytes();
+    let separated = text.last().is_some_and(|&last| std::path::is_separator(last.into()));
+    path.is_dir() || separated || path.extension().is_none()
 }
 
 /// Bytes of a name that every file system takes, with room for a number and an ending.
@@ -121,6 +135,13 @@ pub fn named_apart(names: &[String], change: impl Fn(&str) -> String) -> Vec<Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_has_no_ending_or_a_separator() {
+        for (path, expected) in [("out", true), ("out.d/", true), (".", true), ("y.npy", false)] {
+            assert_eq!(is_folder(Path::new(path)), expected, "{path}");
+        }
+    }
 
     fn files(names: &[&str]) -> Vec<String> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();

@@ -1,13 +1,12 @@
 //! Engine files: opening, stripping, filling, checking, extracting.
 
 use crate::output::{Progress, write_atomically};
-use crate::tensors::{Row, safetensors_header};
-use crate::{RefitError, RefitErrorKind};
+use crate::source::kind_of_bytes;
+use crate::{EngineSource, RefitError, RefitErrorKind, TensorFile};
 use engine_format::{
-    Engine, EngineFlags, Filled, FitPolicy, FitReport, SerializeFlags, Weight, WeightSource,
-    Written, check_fit, fill_to,
+    Engine, EngineFlags, Filled, FitPolicy, FitReport, SerializeFlags, WeightSource, Written,
+    check_fit, fill_to,
 };
-use std::io::Write;
 use std::path::Path;
 
 /// Opens an engine file: mapped, validated, its weights not copied.
@@ -20,6 +19,12 @@ use std::path::Path;
 pub fn open_engine(path: &Path) -> Result<Engine, RefitError> {
     let bytes = engine_onnx::map_file(path)
         .map_err(|error| RefitError::io("opening an engine", path, &error))?;
+    if let Some(kind) = kind_of_bytes(&bytes) {
+        return Err(RefitError::new(RefitErrorKind::InvalidEngine, "not an engine file")
+            .at(path.display())
+            .expected("a file that `refit build MODEL -o OUT` writes")
+            .found(kind));
+    }
     Engine::read(bytes).map_err(|error| RefitError::from(error).at(path.display()))
 }
 
@@ -126,32 +131,8 @@ pub fn extract_file(
     out: &Path,
     progress: Option<Progress<'_>>,
 ) -> Result<usize, RefitError> {
-    let opened = open_engine(engine)?;
-    let missing = opened.missing();
-    if !missing.is_empty() {
-        let what = "the engine is stripped; it does not hold the weights";
-        let error = RefitError::new(RefitErrorKind::MissingWeights, what).at(engine.display());
-        return Err(error.about(missing));
-    }
-    // Larger elements first keeps every tensor aligned without padding, which the format does not have.
-    let mut weights: Vec<&Weight> = opened.parts().weights.iter().collect();
-    weights.sort_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then(a.name.cmp(&b.name)));
-    let rows = weights.iter().map(|weight| Row {
-        name: &weight.name,
-        dtype: weight.dtype,
-        shape: &weight.shape,
-        bytes: weight.byte_len(),
-    });
-    let header = safetensors_header(rows).map_err(|error| error.at(engine.display()))?;
-    write_atomically(out, weight_bytes(&opened), progress, |file| {
-        let failed = |error| RefitError::io("writing a file", out, &error);
-        file.write_all(&header).map_err(failed)?;
-        for weight in &weights {
-            let tensor = weight.tensor().expect("no weight is missing");
-            file.write_all(tensor.bytes()).map_err(failed)?;
-        }
-        Ok(weights.len())
-    })
+    let weights = EngineSource::open(engine)?.weights()?;
+    Ok(TensorFile::Safetensors.write_source(out, &weights, progress)?.tensors)
 }
 
 /// Keeps a compressed file compressed.

@@ -28,7 +28,7 @@ pub use files::{
     write_engine,
 };
 pub use output::{Progress, write_file};
-pub use picture::{Picture, PictureOptions};
+pub use picture::{Around, Picture, PictureOptions};
 pub use report::{FitSummary, MisfitSummary, TakenSummary};
 pub use source::{
     BoxedSource, CastSource, Combined, Conversion, EngineSource, GgufSource, Lora, LoraSource,

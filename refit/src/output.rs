@@ -4,6 +4,7 @@ use crate::RefitError;
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// Called while a file is written, with the bytes done and the bytes to do. May be called often.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
@@ -36,13 +37,13 @@ pub(crate) fn write_atomically<T>(
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let temporary = temporary_file().tempfile_in(folder).map_err(failed)?;
+    let temporary = Temporary::new(folder).map_err(failed)?;
     let mut output = Output { file: BufWriter::new(temporary.as_file()), done: 0, total, progress };
     let result = write(&mut output)?;
     output.flush().map_err(failed)?;
     drop(output);
     temporary.as_file().sync_all().map_err(failed)?;
-    temporary.persist(path).map_err(|error| failed(error.error))?;
+    temporary.persist(folder, path).map_err(failed)?;
     sync_folder(folder).map_err(failed)?;
     if let Some(progress) = progress {
         progress(total, total);
@@ -50,8 +51,48 @@ pub(crate) fn write_atomically<T>(
     Ok(result)
 }
 
+/// A file that is not yet where it belongs.
+enum Temporary {
+    /// In its folder under no name, so that nothing is left of it, whatever ends the process.
+    #[cfg(target_os = "linux")]
+    Unnamed(File),
+    /// Where the file system has no such files.
+    Named(NamedTempFile),
+}
+
+impl Temporary {
+    fn new(folder: &Path) -> std::io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        if let Some(file) = unnamed::create(folder)? {
+            return Ok(Self::Unnamed(file));
+        }
+        builder().tempfile_in(folder).map(Self::Named)
+    }
+
+    fn as_file(&self) -> &File {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Unnamed(file) => file,
+            Self::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Puts it in the place of what is at `path`, which is in the folder.
+    fn persist(self, folder: &Path, path: &Path) -> std::io::Result<()> {
+        match self {
+            // A link takes nobody's place, a rename does.
+            #[cfg(target_os = "linux")]
+            Self::Unnamed(file) => builder()
+                .make_in(folder, |name| unnamed::link(&file, name))?
+                .persist(path)
+                .map_err(|error| error.error),
+            Self::Named(file) => file.persist(path).map(drop).map_err(|error| error.error),
+        }
+    }
+}
+
 /// A builder of temporary files that are as readable as files usually are.
-fn temporary_file() -> tempfile::Builder<'static, 'static> {
+fn builder() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".refit-").suffix(".tmp");
     #[cfg(unix)]
@@ -60,6 +101,43 @@ fn temporary_file() -> tempfile::Builder<'static, 'static> {
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     builder
+}
+
+/// Files without a name.
+#[cfg(target_os = "linux")]
+mod unnamed {
+    use rustix::fs::{AtFlags, CWD, OFlags, linkat};
+    use rustix::io::Errno;
+    use std::fs::{File, OpenOptions};
+    use std::io::Result;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::path::Path;
+
+    /// Through which files without a name get one.
+    const DESCRIPTORS: &str = "/proc/self/fd";
+
+    /// A new file in a folder; `None` where there are no such files.
+    pub(super) fn create(folder: &Path) -> Result<Option<File>> {
+        if !Path::new(DESCRIPTORS).exists() {
+            return Ok(None);
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).mode(0o666).custom_flags(OFlags::TMPFILE.bits().cast_signed());
+        match options.open(folder) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Gives it a name that is free.
+    pub(super) fn link(file: &File, name: &Path) -> Result<()> {
+        let descriptor = format!("{DESCRIPTORS}/{}", file.as_raw_fd());
+        Ok(linkat(CWD, descriptor, CWD, name, AtFlags::SYMLINK_FOLLOW)?)
+    }
 }
 
 /// Makes the new name durable; elsewhere than on Unix the rename is all there is.

@@ -5,7 +5,7 @@ use engine_format::{
     Attrs, Block, DType, Engine, EngineFlags, EngineParts, Form, Node, Port, ValueId, Weight,
     WeightClass, WeightData,
 };
-use refit::{Picture, PictureOptions};
+use refit::{Around, Picture, PictureOptions};
 
 /// Names that would be markup if they were not escaped.
 const HOSTILE: &str = "<script>alert(\"&'\u{1}]]>\\";
@@ -124,13 +124,17 @@ fn layers_are_folded_and_name_the_weights_of_all() {
 #[test]
 fn the_nodes_that_a_weight_reaches_stand_out() {
     let engine = plain(3);
-    let options = PictureOptions { marked: vec!["layer.1.weight".to_owned()], unfolded: true };
+    let options = PictureOptions {
+        marked: vec!["layer.1.weight".to_owned()],
+        unfolded: true,
+        ..PictureOptions::default()
+    };
     let svg = picture(&engine, &options).svg();
     let marked: Vec<&str> =
         svg.lines().filter(|line| line.starts_with("<g ") && line.contains(" marked ")).collect();
     assert_eq!(marked.len(), 2, "its transposition, and the product: {marked:?}");
     assert!(
-        picture(&engine, &PictureOptions { marked: vec![], ..options })
+        picture(&engine, &PictureOptions { marked: vec![], ..options.clone() })
             .svg()
             .matches("marked w")
             .count()
@@ -156,7 +160,11 @@ fn the_same_engine_gives_the_same_text() {
 fn names_are_never_markup() {
     let engine = layers(3, &|layer| format!("{HOSTILE}{layer}"));
     for unfolded in [false, true] {
-        let picture = Picture::new(&engine, HOSTILE, &PictureOptions { unfolded, marked: vec![] });
+        let picture = Picture::new(
+            &engine,
+            HOSTILE,
+            &PictureOptions { unfolded, ..PictureOptions::default() },
+        );
         assert_well_formed(&picture.svg());
         assert!(!picture.svg().contains("<script"));
         let html = picture.html();
@@ -207,4 +215,50 @@ fn thousands_of_nodes_are_drawn() {
     assert_eq!(drawn.counts(), (8000, 8000));
     assert!(drawn.svg().matches("<g class=").count() > 8000);
     assert_eq!(picture(&engine, &PictureOptions::default()).counts(), (8000, 4));
+}
+
+#[test]
+fn what_is_near_is_drawn_and_nothing_else() {
+    let engine = layers(5, &|layer| format!("layer.{layer}"));
+    let near = |name: &str, depth| {
+        let around = Around { names: vec![name.to_owned()], depth };
+        PictureOptions { around: Some(around), unfolded: true, ..PictureOptions::default() }
+    };
+    // The product of a layer reads the transposed weight and the sum before it.
+    for (name, depth, drawn) in [
+        ("layer.2/MatMul", 0, 1),
+        ("layer.2/MatMul", 1, 4),
+        ("layer.2.weight", 0, 1),
+        ("layer.2.weight", 1, 2),
+        ("layer.0/Relu", 1, 3),
+        ("layer.2/MatMul", 100, 20),
+    ] {
+        let options = near(name, depth);
+        let picture = picture(&engine, &options);
+        assert_eq!(picture.counts(), (20, drawn), "{name} {depth}");
+        assert_eq!(picture.json_count(), drawn, "{name} {depth}");
+        assert_well_formed(&picture.svg());
+        let json: serde_json::Value = serde_json::from_str(&picture.json()).unwrap();
+        let graphs = json["graphs"].as_array().unwrap();
+        let nodes = graphs.iter().map(|graph| graph["nodes"].as_array().unwrap().len());
+        assert_eq!(nodes.sum::<usize>(), drawn, "{name} {depth}");
+        assert!(picture.html().contains("layer.4.weight") && !picture.dot().is_empty());
+    }
+    // Only what touches the part is a port of it.
+    let first = picture(&engine, &near("layer.0/MatMul", 0)).json();
+    let first: serde_json::Value = serde_json::from_str(&first).unwrap();
+    let graph = &first["graphs"][0];
+    assert_eq!(graph["inputs"].as_array().unwrap().len(), 1);
+    assert_eq!(graph["outputs"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn nodes_are_marked_by_their_paths() {
+    let engine = layers(3, &|layer| format!("layer.{layer}"));
+    let marked_nodes = vec!["layer.1/Relu".to_owned()];
+    let options = PictureOptions { marked_nodes, unfolded: true, ..PictureOptions::default() };
+    assert_eq!(
+        picture(&engine, &options).svg().matches(" marked").count(),
+        1 + picture(&engine, &PictureOptions::default()).svg().matches(" marked").count()
+    );
 }

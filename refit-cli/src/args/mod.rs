@@ -7,8 +7,8 @@ mod verbs;
 pub use parse::{Given, Probes, Reference};
 pub use shared::{Changes, Inputs, OnDevice, RequiredWeights, Weights};
 pub use verbs::{
-    Bench, Build, Check, Compare, Convert, Diff, Extract, Fill, Gate, Graph, Inspect, Path,
-    RefitMode, Run, Strip, Verify,
+    Bench, Build, Check, Compare, Convert, Diff, Fill, Gate, Graph, Inspect, Path, RefitMode, Run,
+    Strip, Verify,
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -102,9 +102,8 @@ pub enum Command {
     Fill(Fill),
     /// Says whether weights would fit an engine; writes nothing.
     Check(Check),
-    /// Writes an engine's weights to a safetensors file.
-    Extract(Extract),
-    /// Writes weights from files of any kind to a safetensors or NumPy file.
+    /// Writes the weights of an engine, or of any other file that has some, to a safetensors or NumPy file.
+    #[command(visible_alias = "extract")]
     Convert(Convert),
     /// Runs an engine once.
     Run(Run),
@@ -141,7 +140,6 @@ impl Command {
             Self::Build(_)
             | Self::Strip(_)
             | Self::Check(_)
-            | Self::Extract(_)
             | Self::Convert(_)
             | Self::Diff(_)
             | Self::Graph(_)

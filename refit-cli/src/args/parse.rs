@@ -4,6 +4,7 @@ use engine_verify::Fill;
 use refit::TensorFile;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How many probes to keep, and the seed of the first one's inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,11 @@ pub fn parse_reference(text: &str) -> Result<Reference, Infallible> {
     })
 }
 
+pub fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
+    seconds.ok_or_else(|| "expected a number of seconds that is not negative, as in 2.5".to_owned())
+}
+
 pub fn parse_tolerance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number >= 0.0 => Ok(number),
@@ -119,6 +125,8 @@ mod tests {
         }
         assert_eq!(parse_tolerance("1e-3"), Ok(1e-3));
         assert!(["-1", "NaN", "x"].iter().all(|text| parse_tolerance(text).is_err()));
+        assert_eq!(parse_seconds("2.5"), Ok(Duration::from_millis(2500)));
+        assert!(["-1", "NaN", "1e30", "x"].iter().all(|text| parse_seconds(text).is_err()));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! What each verb takes.
 
 use super::parse::{
-    Probes, Reference, parse_probes, parse_reference, parse_shape, parse_tolerance,
+    Probes, Reference, parse_probes, parse_reference, parse_seconds, parse_shape, parse_tolerance,
 };
 use super::{Changes, Inputs, OnDevice, RequiredWeights, Weights};
 use clap::{Args, ValueEnum};
 use engine_format::DType;
 use engine_runtime::DeviceSelector;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, Args)]
 pub struct Build {
@@ -155,15 +156,6 @@ pub struct Check {
 }
 
 #[derive(Debug, Args)]
-pub struct Extract {
-    /// The engine file.
-    pub file: PathBuf,
-    /// The safetensors file to write.
-    #[arg(short, long, value_name = "OUT")]
-    pub output: PathBuf,
-}
-
-#[derive(Debug, Args)]
 pub struct Run {
     /// The engine file.
     pub file: PathBuf,
@@ -283,12 +275,21 @@ impl Compare {
 pub struct Graph {
     /// The engine file.
     pub file: PathBuf,
-    /// The file to write: .svg, .html, .dot (Graphviz) or .json (opened by Netron, nothing folded).
+    /// The file to write: .svg, .html, .dot (Graphviz), or .netron or .json (nothing folded; Netron opens it as .netron).
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     /// Marks the nodes that weights of these names reach.
     #[arg(long, value_name = "GLOB")]
     pub weight: Vec<String>,
+    /// Draws no more than what is near to nodes, weights, inputs or outputs of this name.
+    #[arg(long, value_name = "GLOB")]
+    pub around: Option<String>,
+    /// How many steps from node to node are near.
+    #[arg(long, value_name = "N", default_value_t = 2, requires = "around")]
+    pub depth: usize,
+    /// Marks the nodes that are others in this engine, or read weights that differ.
+    #[arg(long, value_name = "OTHER")]
+    pub diff: Option<PathBuf>,
     /// Draws blocks that repeat as often as they are there.
     #[arg(long)]
     pub unfolded: bool,
@@ -311,8 +312,8 @@ pub struct Bench {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub iterations: Option<u32>,
     /// Goes on for so many seconds.
-    #[arg(long, value_name = "SECONDS")]
-    pub duration: Option<f64>,
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true, value_parser = parse_seconds)]
+    pub duration: Option<Duration>,
     /// Threads that run the engine at once, on the same threads of the CPU (--threads).
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub parallel: u16,

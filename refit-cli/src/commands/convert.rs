@@ -6,8 +6,9 @@ use crate::failure::{Class, Failure};
 use crate::output::{give, remark};
 use crate::progress::Progress;
 use engine_format::DType;
-use refit::{BoxedSource, CastSource, Lora, LoraSource, TensorFile};
+use refit::{BoxedSource, CastSource, Combined, EngineSource, Lora, LoraSource, TensorFile};
 use serde::Serialize;
+use std::path::Path;
 
 /// The object that `--json` prints.
 #[derive(Serialize)]
@@ -24,18 +25,8 @@ pub fn run(args: Convert) -> Result<(), Failure> {
         let what = format!("{}: a file of unknown kind", args.output.display());
         return Err(Failure::with_help(Class::Usage, what, "name a .safetensors or .npz file"));
     };
-    for path in &args.sources {
-        // A stripped engine has some tensors, and it is not these that are meant.
-        if let Ok(engine) = refit::open_engine(path)
-            && !engine.is_full()
-        {
-            let missing = engine.missing().join(", ");
-            let what =
-                format!("{} is stripped; it does not hold the weights: {missing}", path.display());
-            return Err(Failure::new(Class::MissingWeights, what).names(&engine.missing()));
-        }
-    }
-    let mut source: BoxedSource = refit::open_sources(&args.sources)?;
+    let sources = args.sources.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut source: BoxedSource = Box::new(Combined::new(sources)?);
     if !args.lora.is_empty() {
         let adapters = args.lora.iter().map(|text| Lora::parse(text));
         source = Box::new(LoraSource::new(source, adapters.collect::<Result<_, _>>()?)?);
@@ -57,4 +48,13 @@ pub fn run(args: Convert) -> Result<(), Failure> {
         let Report { file, tensors, converted, bytes } = &report;
         remark!("{file}: {tensors} tensors, {converted} of them converted, {}", human(*bytes));
     })
+}
+
+/// A source; of an engine its weights, all of them, and none of the constants of its program.
+fn open(path: &Path) -> Result<BoxedSource, Failure> {
+    match EngineSource::open(path) {
+        Ok(engine) => Ok(Box::new(engine.weights()?)),
+        // Another kind of file, or none; the error of what it is said to be is the better one.
+        Err(_) => Ok(refit::open_source(path)?),
+    }
 }

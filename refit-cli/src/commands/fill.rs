@@ -1,9 +1,9 @@
 //! `refit fill`: puts weights into an engine file.
 
-use super::verify::{Compared, against_model, differing, print};
+use super::verify::{Compared, against_model, failure, print};
 use super::{WrittenReport, open_device, open_engine, open_model, open_weights, remark_fit};
 use crate::args::{Fill, RequiredWeights};
-use crate::failure::{Class, Context, Failure};
+use crate::failure::{Context, Failure};
 use crate::inputs::Prepared;
 use crate::output::give;
 use crate::progress::Progress;
@@ -70,9 +70,7 @@ fn verified(
     let refilled = Refilled { weights: source, before: &before };
     let inputs = Prepared { given: Values::new(), recipe: Recipe::seeded(1) };
     let compared = against_model(&module, &model, Some(refilled), inputs)?;
-    if let Some(count) = differing(&compared) {
-        let what = format!("{count} outputs of {} differ from the model's", args.file.display());
-        let failure = Failure::new(Class::Different, what);
+    if let Some(failure) = failure(&compared, &args.file, "the model's") {
         give(&Differing { compared: &compared }, Some(failure), || print(&compared))?;
     }
     let engine = module.engine();

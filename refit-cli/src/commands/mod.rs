@@ -18,7 +18,6 @@ mod compare;
 mod convert;
 mod devices;
 mod diff;
-mod extract;
 mod fill;
 mod gate;
 mod graph;
@@ -37,7 +36,6 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Strip(args) => strip::run(args),
         Command::Fill(args) => fill::run(args),
         Command::Check(args) => check::run(args),
-        Command::Extract(args) => extract::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Run(args) => run::run(args),
         Command::Verify(args) => verify::run(args),

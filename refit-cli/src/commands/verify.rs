@@ -33,7 +33,7 @@ pub(super) struct Compared {
     of: String,
     /// The output; null for a probe of other weights.
     output: Option<String>,
-    /// Null if there is nothing to compare.
+    /// Null if there is nothing to compare, or nothing but NaN.
     agrees: Option<bool>,
     /// Largest absolute difference of an output that agrees.
     max_abs: Option<f64>,
@@ -62,10 +62,7 @@ pub fn run(args: Verify) -> Result<(), Failure> {
         }
         None => ("probes", "its probes", against_probes(&module, &args.file)?),
     };
-    let failure = differing(&compared).map(|count| {
-        let what = format!("{count} outputs of {} differ from {whose}", args.file.display());
-        Failure::new(Class::Different, what)
-    });
+    let failure = failure(&compared, &args.file, whose);
     let report = Report { device: module.device().to_string(), against, compared };
     give(&report, failure, || print(&report.compared))
 }
@@ -129,19 +126,41 @@ fn against_probes(module: &dyn Module, file: &Path) -> Result<Vec<Compared>, Fai
     Ok(compared)
 }
 
-fn one(of: String, verify::Compared { output, result }: verify::Compared) -> Compared {
+fn one(of: String, compared: verify::Compared) -> Compared {
+    let is_unproven = compared.is_unproven();
+    let verify::Compared { output, result, nan, elements } = compared;
     let (max_abs, max_rel) = result.as_ref().map(|far| (far.max_abs, far.max_rel)).ok().unzip();
     let (agrees, message) = match result {
-        Ok(agreement) => (true, format!("agrees, {agreement}")),
-        Err(mismatch) => (false, format!("DIFFERENT: {mismatch}")),
+        Ok(_) if is_unproven => {
+            (None, format!("UNPROVEN: all {elements} elements are NaN in both"))
+        }
+        Ok(agreement) if nan > 0 => {
+            let but = format!("but {nan} of {elements} elements are NaN in both, and unproven");
+            (Some(true), format!("agrees, {agreement}, {but}"))
+        }
+        Ok(agreement) => (Some(true), format!("agrees, {agreement}")),
+        Err(mismatch) => (Some(false), format!("DIFFERENT: {mismatch}")),
     };
-    Compared { of, output: Some(output), agrees: Some(agrees), max_abs, max_rel, message }
+    Compared { of, output: Some(output), agrees, max_abs, max_rel, message }
 }
 
-/// How many outputs do not agree, if one does not.
-pub(super) fn differing(compared: &[Compared]) -> Option<usize> {
-    let count = compared.iter().filter(|compared| compared.agrees == Some(false)).count();
-    (count > 0).then_some(count)
+/// The failure that there is if outputs differ from those of `reference`, or if nothing is proven of one.
+pub(super) fn failure(compared: &[Compared], file: &Path, reference: &str) -> Option<Failure> {
+    let count = |agrees: Option<bool>| {
+        compared.iter().filter(|one| one.output.is_some() && one.agrees == agrees).count()
+    };
+    let (differing, unproven) = (count(Some(false)), count(None));
+    let file = file.display();
+    if differing > 0 {
+        let what = format!("{differing} outputs of {file} differ from {reference}");
+        return Some(Failure::new(Class::Different, what));
+    }
+    let what = format!(
+        "{unproven} outputs of {file} are unproven: they have no number, nor have {reference}"
+    );
+    let help =
+        "give inputs of which it makes numbers, a mask of ones for example: --input NAME=ones";
+    (unproven > 0).then(|| Failure::with_help(Class::Different, what, help))
 }
 
 /// Prints each comparison in a line.

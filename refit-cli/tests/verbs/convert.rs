@@ -41,6 +41,32 @@ fn weights_go_from_any_file_to_safetensors_and_npz_and_back() {
     assert_eq!(a, b, "there and back");
 }
 
+/// One verb under two names: an engine's weights and nothing else, in the kind of file that is named.
+#[test]
+fn extract_is_convert() {
+    let folder = Folder::built();
+    let engine = refit::open_engine(&folder.at("full")).unwrap();
+    let names: Vec<String> = engine.parts().weights.iter().map(|row| row.name.clone()).collect();
+    for file in ["out.npz", "out.safetensors"] {
+        let mut written = ["extract", "convert"].map(|verb| {
+            folder.ok(&[verb, "full", "-o", file]);
+            assert_eq!(tensors(&folder, file).names(), names, "{verb} {file}");
+            std::fs::read(folder.at(file)).unwrap()
+        });
+        let [a, b] = &mut written;
+        assert_eq!(a, b, "{file}");
+    }
+    for verb in ["extract", "convert"] {
+        let said = folder.fails(4, &[verb, "stripped", "-o", "x.npz"]);
+        assert!(said.contains("stripped") && said.contains("fc1.weight"), "{said}");
+        let said = folder.fails(2, &[verb, "full", "-o", "x.pt"]);
+        assert!(said.contains(".safetensors or .npz"), "{said}");
+    }
+    // Where a stripped engine is a source, what it lacks is said.
+    let said = folder.fails(4, &["fill", "stripped", "--weights", "stripped", "-o", "x"]);
+    assert!(said.contains("stripped: stripped of the weights"), "{said}");
+}
+
 #[test]
 fn floats_are_cast_when_asked_for() {
     let folder = Folder::built();

@@ -13,3 +13,4 @@ mod gate;
 mod graph;
 mod inputs;
 mod manners;
+mod verify;

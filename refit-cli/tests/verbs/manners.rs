@@ -29,7 +29,6 @@ const RUNS: &[&[&str]] = &[
     &["strip", "full", "-o", "bare"],
     &["fill", "stripped", "--weights", "model.onnx", "-o", "filled"],
     &["check", "stripped", "--weights", "model.onnx"],
-    &["extract", "full", "-o", "weights.safetensors"],
     &["convert", "full", "-o", "full.npz"],
     &["run", "full", "--device", "cpu"],
     &["verify", "full", "--onnx", "model.onnx", "--device", "cpu"],
@@ -207,4 +206,62 @@ fn devices_and_version_say_what_there_is() {
     assert_eq!(short.trim(), format!("refit {}", env!("CARGO_PKG_VERSION")));
     let help = folder.ok(&["--help"]).0;
     assert!(help.contains("4  weights missing or unfit") && help.contains("REFIT_THREADS"));
+}
+
+/// A file of another kind than the verb takes: the error says what it is.
+#[test]
+fn files_of_another_kind_are_told() {
+    let folder = Folder::built();
+    folder.ok(&["extract", "full", "-o", "w.safetensors"]);
+    folder.ok(&["extract", "full", "-o", "w.npz"]);
+    folder.ok(&["run", "full", "--device", "cpu", "--out", "outputs"]);
+    let array = std::fs::read_dir(folder.at("outputs")).unwrap().next().unwrap().unwrap().path();
+    std::fs::rename(array, folder.at("w.npy")).unwrap();
+    for (file, kind) in [
+        ("model.onnx", "found an ONNX model"),
+        ("w.safetensors", "found a safetensors file"),
+        ("w.npz", "found a PyTorch checkpoint or a .npz file"),
+        ("w.npy", "found a .npy file"),
+    ] {
+        for verb in [
+            &["inspect", file][..],
+            &["run", file],
+            &["strip", file, "-o", "x"],
+            &["diff", "full", file],
+        ] {
+            let said = folder.fails(3, verb);
+            assert!(said.contains("not an engine file") && said.contains(kind), "{verb:?}: {said}");
+            assert!(said.contains("refit build"), "{verb:?}: {said}");
+        }
+    }
+    for verb in [&["build", "full", "-o", "x"][..], &["verify", "full", "--onnx", "stripped"]] {
+        let said = folder.fails(3, verb);
+        assert!(
+            said.contains("not an ONNX model") && said.contains("found an engine file"),
+            "{said}"
+        );
+    }
+}
+
+/// What cannot be written is an error that names the place as it was given, and nothing is left of the attempt.
+#[test]
+fn places_that_cannot_be_written_are_errors() {
+    let folder = Folder::built();
+    std::fs::create_dir(folder.at("folder")).unwrap();
+    for verb in [&["strip", "full"][..], &["build", "model.onnx"]] {
+        for place in ["nowhere/x", "folder", "full/x"] {
+            let said = folder.fails(3, &[verb, &["-o", place]].concat());
+            assert!(said.contains(place) && !said.contains(".tmp"), "{verb:?} {place}: {said}");
+        }
+    }
+    for (verb, flag) in [("convert", "nowhere/x.npz"), ("graph", "nowhere/x.svg")] {
+        let said = folder.fails(3, &[verb, "full", "-o", flag]);
+        assert!(said.contains(flag) && !said.contains(".tmp"), "{verb}: {said}");
+    }
+    // The name of a file of one array is no folder's.
+    let said = folder.fails(2, &["run", "full", "--device", "cpu", "--out", "y.npy"]);
+    assert!(said.contains("y.npy/") && !folder.at("y.npy").exists(), "{said}");
+    folder.ok(&["run", "full", "--device", "cpu", "--out", "y.d/"]);
+    let said = folder.fails(2, &["bench", "full", "--device", "cpu", "--duration", "-1"]);
+    assert!(said.contains("not negative"), "{said}");
 }

@@ -3,13 +3,13 @@
 use super::PictureOptions;
 use super::fold::{Item, Signature, fold};
 use crate::graph::{blocks, each_node, reads};
-use engine_format::{Attr, Block, Engine, EngineFlags, EngineParts, Node, ValueId, Weight};
+use engine_format::{Attr, Block, EngineFlags, EngineParts, Node, ValueId, Weight};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All that is drawn of an engine.
 #[derive(Debug)]
 pub(super) struct Scene {
-    /// `prepare`, unless it is empty, and `execute`.
+    /// `prepare` and `execute`, unless there is nothing to draw of one.
     pub(super) programs: Vec<Program>,
     /// Arrows from boxes of `prepare` to boxes of `execute`.
     pub(super) prepared: BTreeSet<(usize, usize)>,
@@ -156,8 +156,7 @@ impl<'a> Values<'a> {
 }
 
 impl Scene {
-    pub(super) fn new(engine: &Engine, options: &PictureOptions) -> Self {
-        let parts = engine.parts();
+    pub(super) fn new(parts: &EngineParts, options: &PictureOptions) -> Self {
         let values = Values::new(parts);
         let prepare = Sketch::new(&values, &parts.prepare, true, options);
         let execute = Sketch::new(&values, &parts.execute, false, options);
@@ -169,7 +168,7 @@ impl Scene {
             }
         }
         let programs = [("prepare", prepare), ("execute", execute)].into_iter();
-        let programs = programs.filter(|(name, sketch)| *name == "execute" || sketch.nodes > 0);
+        let programs = programs.filter(|(_, sketch)| !sketch.boxes.is_empty());
         Self { programs: programs.map(|(name, sketch)| sketch.program(name)).collect(), prepared }
     }
 }
@@ -419,7 +418,8 @@ fn shape(
     let is_marked = chips
         .iter()
         .flat_map(|chip| &chip.weights)
-        .any(|&row| options.marked.contains(&values.parts.weights[row].name));
+        .any(|&row| options.marked.contains(&values.parts.weights[row].name))
+        || nodes.iter().any(|node| options.marked_nodes.contains(&node.name));
     let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
     Shape { kind: Kind::Node, title, name: starred(&names), chips, is_marked }
 }

@@ -1,6 +1,7 @@
 //! Pictures of an engine's two programs: `prepare` beside `execute`, with the weights that each node reads, and blocks that repeat drawn
 //! once.
 
+mod around;
 mod boxes;
 mod dot;
 mod fold;
@@ -9,14 +10,21 @@ mod layout;
 mod netron;
 mod svg;
 
+pub use around::Around;
+
 use boxes::Scene;
-use engine_format::Engine;
+use engine_format::{Engine, EngineParts};
+use std::borrow::Cow;
 
 /// What is to be seen of an engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PictureOptions {
     /// Weights whose nodes stand out.
     pub marked: Vec<String>,
+    /// Nodes that stand out, by their paths.
+    pub marked_nodes: Vec<String>,
+    /// Draws no more than what is near; all of it without.
+    pub around: Option<Around>,
     /// Draws every node, also of blocks that repeat.
     pub unfolded: bool,
 }
@@ -25,6 +33,8 @@ pub struct PictureOptions {
 #[derive(Debug)]
 pub struct Picture<'a> {
     engine: &'a Engine,
+    /// What is seen of it.
+    parts: Cow<'a, EngineParts>,
     title: String,
     scene: Scene,
 }
@@ -32,14 +42,23 @@ pub struct Picture<'a> {
 impl<'a> Picture<'a> {
     /// Looks at `engine`, which is called `title`.
     pub fn new(engine: &'a Engine, title: impl Into<String>, options: &PictureOptions) -> Self {
-        Self { engine, title: title.into(), scene: Scene::new(engine, options) }
+        let parts = match &options.around {
+            Some(around) => Cow::Owned(around::near(engine.parts(), around)),
+            None => Cow::Borrowed(engine.parts()),
+        };
+        let scene = Scene::new(&parts, options);
+        Self { engine, parts, title: title.into(), scene }
     }
 
-    /// Nodes of both programs, and how many of them are drawn.
+    /// Nodes of both programs of the engine, and how many of them are drawn.
     pub fn counts(&self) -> (usize, usize) {
-        let parts = self.engine.parts();
-        let nodes = parts.prepare.nodes.len() + parts.execute.nodes.len();
-        (nodes, self.scene.programs.iter().map(|program| program.nodes).sum())
+        let drawn = self.scene.programs.iter().map(|program| program.nodes);
+        (count(self.engine.parts()), drawn.sum())
+    }
+
+    /// Nodes that [`Picture::json`] has.
+    pub fn json_count(&self) -> usize {
+        count(&self.parts)
     }
 
     /// A drawing.
@@ -57,10 +76,15 @@ impl<'a> Picture<'a> {
         dot::graph(&self.scene, &self.title)
     }
 
-    /// The whole of both programs in the JSON that Netron opens.
+    /// All nodes of both programs that are to be seen, nothing folded, in the JSON that Netron opens.
     pub fn json(&self) -> String {
-        netron::model(self.engine, &self.title)
+        netron::model(&self.parts, &self.title)
     }
+}
+
+/// Nodes of both programs.
+fn count(parts: &EngineParts) -> usize {
+    parts.prepare.nodes.len() + parts.execute.nodes.len()
 }
 
 /// Text as XML and HTML have it, and without characters that XML does not have.

@@ -1,11 +1,10 @@
 //! The JSON that Netron opens as it is: the messages from its own workers, which begin with a signature. Both programs, whole.
 
-use engine_format::{Attr, Block, Dim, Engine, EngineParts, Port, ValueId};
+use engine_format::{Attr, Block, Dim, EngineParts, Port, ValueId};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-pub(super) fn model(engine: &Engine, title: &str) -> String {
-    let parts = engine.parts();
+pub(super) fn model(parts: &EngineParts, title: &str) -> String {
     let graphs = match parts.prepare.nodes.is_empty() {
         true => vec![graph(parts, &parts.execute, "execute")],
         false => {

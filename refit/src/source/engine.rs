@@ -2,12 +2,14 @@
 
 use super::onnx::copied;
 use super::stream_copies;
-use crate::{RefitError, open_engine};
-use engine_format::{Engine, SourceError, Tensor, TensorInfo, Weight, WeightData, WeightSource};
+use crate::{RefitError, RefitErrorKind, open_engine};
+use engine_format::{
+    Engine, MapSource, SourceError, Tensor, TensorInfo, Weight, WeightData, WeightSource,
+};
 use std::path::Path;
 
 /// The weights and named program constants of an engine, under their own names (aliases are not listed). Weights that
-/// the engine lacks are not there.
+/// the engine lacks are not there, and a remark names them.
 #[derive(Debug)]
 pub struct EngineSource {
     origin: String,
@@ -26,6 +28,21 @@ impl EngineSource {
     /// The weights of an engine in memory; `origin` names it in messages.
     pub fn new(engine: Engine, origin: impl Into<String>) -> Self {
         Self { origin: origin.into(), engine }
+    }
+
+    /// Its weights and parameters without the constants of the program, none of them copied.
+    ///
+    /// # Errors
+    /// `MissingWeights` that names them.
+    pub fn weights(&self) -> Result<MapSource, RefitError> {
+        let missing = self.engine.missing();
+        if !missing.is_empty() {
+            let what = "the engine is stripped; it does not hold the weights";
+            let error = RefitError::new(RefitErrorKind::MissingWeights, what).at(&self.origin);
+            return Err(error.about(missing));
+        }
+        let rows = self.engine.parts().weights.iter();
+        Ok(rows.filter_map(|weight| Some((weight.name.clone(), weight.tensor()?))).collect())
     }
 
     fn tensor(&self, name: &str) -> Option<Tensor> {
@@ -54,6 +71,16 @@ impl WeightSource for EngineSource {
         let mut names: Vec<_> = stored.map(|w| w.name.clone()).chain(literals).collect();
         names.sort();
         names
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let missing = self.engine.missing();
+        match missing.is_empty() {
+            true => Vec::new(),
+            false => {
+                vec![format!("{}: stripped of the weights {}", self.origin, missing.join(", "))]
+            }
+        }
     }
 
     fn info(&self, name: &str) -> Option<TensorInfo> {

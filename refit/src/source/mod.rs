@@ -130,13 +130,11 @@ fn kind_of(kinds: &[(&str, Open)], name: &str) -> Option<Open> {
 /// Those of [`open_source`].
 pub fn open_bytes(bytes: Bytes) -> Result<BoxedSource, RefitError> {
     const ORIGIN: &str = "memory";
-    /// A safetensors file begins with the length of its header, which is an object of JSON.
-    const OBJECT: usize = 8;
     if bytes.starts_with(&Header::MAGIC) {
         return Ok(Box::new(EngineSource::new(Engine::read(bytes)?, ORIGIN)));
     }
     let file = || SourceFile::of_bytes(bytes.clone());
-    if bytes.starts_with(b"PK\x03\x04") {
+    if bytes.starts_with(ZIP) {
         let archive = zip::Archive::of(file())?;
         return Ok(match archive.has("data.pkl") {
             true => Box::new(TorchSource::of(file(), None)?),
@@ -146,13 +144,37 @@ pub fn open_bytes(bytes: Bytes) -> Result<BoxedSource, RefitError> {
     if pickle::is_series(&bytes) {
         return Ok(Box::new(TorchSource::of(file(), None)?));
     }
-    if bytes.starts_with(b"GGUF") {
+    if bytes.starts_with(GGUF) {
         return Ok(Box::new(GgufSource::of(file())?));
     }
     if bytes.get(OBJECT) == Some(&b'{') {
         return Ok(Box::new(SafetensorsSource::of(file())?));
     }
     Ok(Box::new(OnnxSource::new(&Model::parse(bytes, None)?, ORIGIN)))
+}
+
+const ZIP: &[u8] = b"PK\x03\x04";
+const GGUF: &[u8] = b"GGUF";
+/// A safetensors file begins with the length of its header, which is an object of JSON.
+const OBJECT: usize = 8;
+
+/// What a file is that is no engine, by its contents, if that can be told.
+pub(crate) fn kind_of_bytes(bytes: &Bytes) -> Option<&'static str> {
+    if bytes.starts_with(&Header::MAGIC) {
+        None
+    } else if bytes.starts_with(ZIP) {
+        Some("a PyTorch checkpoint or a .npz file")
+    } else if pickle::is_series(bytes) {
+        Some("a PyTorch checkpoint")
+    } else if bytes.starts_with(GGUF) {
+        Some("a GGUF file")
+    } else if bytes.starts_with(b"\x93NUMPY") {
+        Some("a .npy file")
+    } else if bytes.get(OBJECT) == Some(&b'{') {
+        Some("a safetensors file")
+    } else {
+        Model::parse(bytes.clone(), None).is_ok().then_some("an ONNX model")
+    }
 }
 
 /// Opens several sources as one. A tensor that two of them bring has to be the same in both.

@@ -5,7 +5,7 @@ mod times;
 
 use super::{open_engine, open_on, open_weights, remark_fit, remark_on_cpu};
 use crate::args::{Bench, Weights};
-use crate::failure::{Class, Failure};
+use crate::failure::Failure;
 use crate::inputs::prepare;
 use crate::output::{give, remark, say};
 use engine_runtime::{LiveModule, Module, Profile, RunError, RunOptions, State, Values};
@@ -115,8 +115,6 @@ fn timed(
 ) -> Result<Times, Failure> {
     let least = args.iterations.unwrap_or(if args.duration.is_some() { 1 } else { 20 });
     let lasts = args.duration.unwrap_or_default();
-    let lasts = Duration::try_from_secs_f64(lasts)
-        .map_err(|error| Failure::new(Class::Usage, format!("--duration {lasts}: {error}")))?;
     let begun = Instant::now();
     let follow = |thread: usize| {
         let steps = steps.clone();
