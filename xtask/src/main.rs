@@ -12,6 +12,7 @@ mod demo;
 mod fuzz;
 mod lean;
 mod python;
+mod snapshots;
 mod suite;
 mod test;
 mod vulkan;
@@ -72,6 +73,12 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Checks that a line of the changelog comes with changed snapshots.
+    Snapshots {
+        /// The revision that changes are counted from; by default the parent of the present one.
+        #[arg(long, value_name = "REVISION", default_value = "HEAD^")]
+        since: String,
+    },
     /// Builds a program that only loads, refits and runs engines on the CPU, and prints its size.
     Lean,
     /// Lists the GPU adapters that this process sees; ends with 1 if there is none.
@@ -105,6 +112,7 @@ fn main() -> Result<()> {
         Verb::Codegen { check } => codegen::run(root, check),
         Verb::Fuzz { arguments } => fuzz::run(root, &arguments),
         Verb::Python { release, arguments } => python::run(root, release, &arguments),
+        Verb::Snapshots { since } => snapshots::run(root, &since),
         Verb::Lean => lean::run(root),
         Verb::Adapters => adapters(),
     }
