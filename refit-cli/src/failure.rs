@@ -138,6 +138,11 @@ impl Failure {
         self
     }
 
+    /// All of it, in words.
+    pub fn words(&self) -> &str {
+        &self.0.error.message
+    }
+
     /// The same error in other words.
     #[must_use]
     pub fn message(mut self, message: impl fmt::Display) -> Self {

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 /// How long work goes on before a bar appears.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Follows one piece of work in bytes.
+/// Follows one piece of work.
 pub struct Progress {
     what: &'static str,
+    /// How far it is, in indicatif's words.
+    position: &'static str,
     begun: Instant,
     /// Whether somebody sees a bar, and wants one.
     shown: bool,
@@ -19,10 +21,20 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins following `what`.
+    /// Begins following `what`, in bytes.
     pub fn new(what: &'static str) -> Self {
+        Self::following(what, "{bytes}/{total_bytes}")
+    }
+
+    /// Begins following `what`, in steps.
+    pub fn in_steps(what: &'static str) -> Self {
+        Self::following(what, "{pos}/{len}")
+    }
+
+    fn following(what: &'static str, position: &'static str) -> Self {
         Self {
             what,
+            position,
             begun: Instant::now(),
             shown: std::io::stderr().is_terminal() && !manner().no_progress && !manner().quiet,
             bar: OnceLock::new(),
@@ -35,8 +47,9 @@ impl Progress {
             return;
         }
         let bar = self.bar.get_or_init(|| {
-            let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {eta}")
-                .expect("the template is well-formed");
+            let template = format!("{{msg}} {{bar:30}} {} {{eta}}", self.position);
+            let style =
+                ProgressStyle::with_template(&template).expect("the template is well-formed");
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
             bar.set_style(style);
             bar.set_message(self.what);

@@ -5,7 +5,10 @@
 mod pages;
 mod report;
 
-pub use report::{Compared, Held, Limits, OnDevice, Report, Sizes, Times};
+pub use report::{
+    BINS, Baseline, BaselineDevice, Compared, Held, Limits, OnDevice, Report, Sizes, Slowdown,
+    Times,
+};
 
 use crate::Recipe;
 use crate::inputs::{SeededRun, run_made};
@@ -49,6 +52,48 @@ pub enum GateError {
     /// The reference does not build, or something does not load or run.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// Another runtime does not give its outputs.
+    #[error("asking another runtime for its outputs: {0}")]
+    Oracle(String),
+}
+
+/// Inputs that outputs are compared on.
+#[derive(Clone, Debug)]
+pub struct InputSet {
+    /// What they are called in the report.
+    pub name: String,
+    /// Those that are given.
+    pub given: Values,
+    /// How the others are made up.
+    pub recipe: Recipe,
+}
+
+/// What another runtime makes of inputs with one of the two sets of weights.
+pub struct OracleOutputs {
+    /// The runtime and its version.
+    pub who: String,
+    /// Its outputs by name.
+    pub outputs: BTreeMap<String, Tensor>,
+}
+
+/// Another runtime; `None` for weights that it does not have. An error is said in words.
+pub type Oracle = dyn Fn(Which, &Values) -> Result<Option<OracleOutputs>, String>;
+
+/// Called with the device, the checks that are done on it and those that there are.
+pub type Follow = dyn Fn(&Device, usize, usize);
+
+/// What outputs with one set of weights are held against.
+struct Expected {
+    which: Which,
+    against: String,
+    outputs: BTreeMap<String, Tensor>,
+}
+
+/// Inputs, and the outputs that are expected of them.
+struct Expectation {
+    name: String,
+    inputs: Values,
+    expected: Vec<Expected>,
 }
 
 /// What is the same on every device.
@@ -56,9 +101,8 @@ struct Everywhere<'a> {
     stack: &'a dyn Stack,
     /// The engine's files, with and without its weights.
     files: [(Bytes, EngineFlags); 2],
-    inputs: Values,
-    /// Outputs of the unoptimised graph with either set of weights.
-    expected: [BTreeMap<String, Tensor>; 2],
+    /// One at least; modules are taken through the scenarios on the inputs of the first.
+    expectations: Vec<Expectation>,
 }
 
 /// An engine with two sets of weights, and what it is held against.
@@ -67,9 +111,10 @@ pub struct Gate {
     engines: [Engine; 2],
     /// The unoptimised graph with either, on the CPU.
     references: [LiveModule; 2],
-    given: Values,
-    recipe: Recipe,
+    inputs: Vec<InputSet>,
     limits: Limits,
+    oracle: Option<Box<Oracle>>,
+    follow: Option<Box<Follow>>,
 }
 
 impl Gate {
@@ -98,14 +143,31 @@ impl Gate {
             model_module(model, &engines[i], Some(refilled))
         };
         let references = [reference(0)?, reference(1)?];
-        let (given, recipe, limits) = (Values::new(), Recipe::seeded(1), Limits::default());
-        Ok(Self { engines, references, given, recipe, limits })
+        let made_up = InputSet {
+            name: "made up".to_owned(),
+            given: Values::new(),
+            recipe: Recipe::seeded(1),
+        };
+        let (inputs, limits) = (vec![made_up], Limits::default());
+        Ok(Self { engines, references, inputs, limits, oracle: None, follow: None })
     }
 
-    /// With these inputs; those that are not given are made up.
+    /// With these inputs, unless there are none; outputs are compared on all of them, and modules taken through the scenarios on the first.
     #[must_use]
-    pub fn with_inputs(self, given: Values, recipe: Recipe) -> Self {
-        Self { given, recipe, ..self }
+    pub fn with_inputs(self, inputs: Vec<InputSet>) -> Self {
+        if inputs.is_empty() { self } else { Self { inputs, ..self } }
+    }
+
+    /// Holds outputs against those of another runtime too.
+    #[must_use]
+    pub fn with_oracle(self, oracle: Box<Oracle>) -> Self {
+        Self { oracle: Some(oracle), ..self }
+    }
+
+    /// Says how far it is.
+    #[must_use]
+    pub fn with_progress(self, follow: Box<Follow>) -> Self {
+        Self { follow: Some(follow), ..self }
     }
 
     /// With these limits for what outputs may differ.
@@ -127,13 +189,20 @@ impl Gate {
     /// # Errors
     /// As [`Gate::hold`].
     pub fn hold_through(&self, devices: &[Device], stack: &dyn Stack) -> Result<Report, GateError> {
-        let made = run_made(&self.references[0], &self.given, &self.recipe);
-        let SeededRun { inputs, made: made_up, .. } = made.map_err(VerifyError::from)?;
-        let expected = |i: usize| -> Result<_, VerifyError> {
-            Ok(flat(self.references[i].run_with(&inputs, &seeded())?))
+        let mut made_up = Vec::new();
+        let mut expectations = Vec::new();
+        for set in &self.inputs {
+            let (expectation, made) = self.expect(set)?;
+            expectations.push(expectation);
+            made_up.extend(made);
+        }
+        made_up.sort();
+        made_up.dedup();
+        let of = |expectation: &Expectation, which| {
+            let found = expectation.expected.iter().find(|expected| expected.which == which);
+            found.map(|expected| expected.outputs.clone())
         };
-        let expected = [expected(0)?, expected(1)?];
-        let tells_apart = expected[0] != expected[1];
+        let tells_apart = expectations.iter().any(|one| of(one, Which::A) != of(one, Which::B));
         let own = &self.engines[0];
         let file = |wish| stack.serialize(own, wish).map(Bytes::from);
         let full = file(SerializeFlags::INCLUDE_REFIT)?;
@@ -142,7 +211,7 @@ impl Gate {
         let flags =
             [own.flags(), own.strip()?.flags()].map(|flags| flags - EngineFlags::COMPRESSED);
         let files = [(full, flags[0]), (stripped, flags[1])];
-        let everywhere = Everywhere { stack, files, inputs, expected };
+        let everywhere = Everywhere { stack, files, expectations };
         let on_device = |device| self.on_device(device, &everywhere);
         Ok(Report {
             flags: own.flags().iter_names().map(|(name, _)| name.to_owned()).collect(),
@@ -161,30 +230,83 @@ impl Gate {
         device: &Device,
         everywhere: &Everywhere<'_>,
     ) -> Result<OnDevice, GateError> {
-        let Everywhere { stack, files, inputs, expected } = everywhere;
+        let Everywhere { stack, files, expectations } = everywhere;
+        let inputs = &expectations[0].inputs;
         let other = weights_of(&self.engines[1]);
         let versions = Versions::new(&self.engines[0], &other, None, device, inputs)?;
-        let mut outputs = Vec::new();
-        for (which, expected) in [Which::A, Which::B].into_iter().zip(expected) {
-            let found = versions.outputs(which).map(|outputs| flat(outputs.clone()));
-            let found = found.unwrap_or_default();
-            outputs.extend(expected.iter().map(|(output, expected)| {
-                Compared::new(which, output, found.get(output), expected, self.limits)
-            }));
-        }
+        let outputs = self.compared(device, expectations, &versions)?;
         let trial = Trial { stack: *stack, device, inputs, versions: &versions };
         let mut scenarios = Vec::new();
+        let total = files.len() * Path::ALL.len() * SCENARIOS.len();
         for (file, flags) in files {
             for path in Path::ALL {
-                scenarios.extend(SCENARIOS.iter().map(|scenario| {
+                for scenario in &SCENARIOS {
                     let begun = Instant::now();
                     let result = trial.hold(scenario, file, *flags, path);
-                    Held::new(scenario, *flags, path, result, begun.elapsed())
-                }));
+                    scenarios.push(Held::new(scenario, *flags, path, result, begun.elapsed()));
+                    if let Some(follow) = &self.follow {
+                        follow(device, scenarios.len(), total);
+                    }
+                }
             }
         }
         let times = self.times(device, inputs, &versions)?;
-        Ok(OnDevice { device: device.to_string(), outputs, scenarios, times })
+        Ok(OnDevice {
+            device: device.to_string(),
+            outputs,
+            scenarios,
+            times,
+            slowdowns: Vec::new(),
+        })
+    }
+
+    /// The inputs of a set with what is expected of them, and the names of those that are made up.
+    fn expect(&self, set: &InputSet) -> Result<(Expectation, Vec<String>), GateError> {
+        let made = run_made(&self.references[0], &set.given, &set.recipe);
+        let SeededRun { inputs, made, .. } = made.map_err(VerifyError::from)?;
+        let mut expected = Vec::new();
+        for (which, reference) in [Which::A, Which::B].into_iter().zip(&self.references) {
+            let outputs = reference.run_with(&inputs, &seeded()).map_err(VerifyError::from)?;
+            let against = "the unoptimised graph".to_owned();
+            expected.push(Expected { which, against, outputs: flat(outputs) });
+        }
+        for which in [Which::A, Which::B] {
+            let Some(oracle) = &self.oracle else { continue };
+            if let Some(found) = oracle(which, &inputs).map_err(GateError::Oracle)? {
+                let OracleOutputs { who, outputs } = found;
+                expected.push(Expected { which, against: who, outputs });
+            }
+        }
+        Ok((Expectation { name: set.name.clone(), inputs, expected }, made))
+    }
+
+    /// Every output of fresh builds held against what is expected. On the first inputs they were run already.
+    fn compared(
+        &self,
+        device: &Device,
+        expectations: &[Expectation],
+        versions: &Versions,
+    ) -> Result<Vec<Compared>, GateError> {
+        let mut compared = Vec::new();
+        for (i, Expectation { name, inputs, expected }) in expectations.iter().enumerate() {
+            for (which, engine) in [Which::A, Which::B].into_iter().zip(&self.engines) {
+                let found = match i {
+                    0 => versions.outputs(which).map(|outputs| flat(outputs.clone())),
+                    _ => Some(fresh(engine, device, inputs)?),
+                };
+                let found = found.unwrap_or_default();
+                for Expected { against, outputs, .. } in
+                    expected.iter().filter(|one| one.which == which)
+                {
+                    compared.extend(outputs.iter().map(|(output, expected)| {
+                        let one =
+                            Compared::new(which, output, found.get(output), expected, self.limits);
+                        Compared { inputs: name.clone(), against: against.clone(), ..one }
+                    }));
+                }
+            }
+        }
+        Ok(compared)
     }
 
     /// Times of a module that is loaded, refitted from one set to the other and run.
@@ -216,6 +338,16 @@ impl Gate {
         }
         Ok(times)
     }
+}
+
+/// The outputs of a module that is loaded for this run.
+fn fresh(
+    engine: &Engine,
+    device: &Device,
+    inputs: &Values,
+) -> Result<BTreeMap<String, Tensor>, VerifyError> {
+    let module = LiveModule::load(engine.clone(), device)?;
+    Ok(flat(module.run_with(inputs, &seeded())?))
 }
 
 fn milliseconds(time: Duration) -> f64 {

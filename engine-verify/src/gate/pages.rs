@@ -1,6 +1,7 @@
 //! A report as pages: JUnit's XML for servers that run tests, HTML for people.
 
-use super::{Compared, Held, OnDevice, Report};
+use super::report::median;
+use super::{BINS, Compared, Held, OnDevice, Report};
 use askama::Template;
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use std::time::Duration;
@@ -19,11 +20,12 @@ impl Report {
         report.add_test_suite(inputs);
         for on in &self.devices {
             let mut suite = TestSuite::new(&on.device);
-            let outputs = on.outputs.iter().map(|compared| {
-                let Compared { weights, output, problem, .. } = compared;
-                case(format!("{output} with weights {weights}"), problem.as_deref())
-            });
+            let outputs = on.outputs.iter().map(|c| case(c.name(), c.problem.as_deref()));
             suite.add_test_cases(outputs);
+            let slowdowns = on.slowdowns.iter().map(|slowdown| {
+                case(format!("time of {}", slowdown.what), slowdown.problem.as_deref())
+            });
+            suite.add_test_cases(slowdowns);
             let scenarios = on.scenarios.iter().map(|held| {
                 let Held { scenario, file, path, problem, seconds, .. } = held;
                 let mut held = case(format!("{scenario} ({file}, {path})"), problem.as_deref());
@@ -109,6 +111,33 @@ struct Row<'a> {
     compared: &'a Compared,
     max_abs: String,
     cosine: String,
+    bars: Vec<Bar>,
+}
+
+/// A bar of a histogram, in a box of 12 × 20.
+struct Bar {
+    x: usize,
+    height: f64,
+    /// What it counts.
+    title: String,
+}
+
+impl Bar {
+    /// On a logarithmic scale: one element of a million is seen.
+    fn of(histogram: &[usize]) -> Vec<Self> {
+        let scale = |count: usize| (count as f64 + 1.0).log10();
+        let most = histogram.iter().max().map_or(1.0, |&most| scale(most.max(1)));
+        let bars = histogram.iter().zip(BINS).enumerate().filter(|(_, (count, _))| **count > 0);
+        let bar = |(x, (&count, bin)): (usize, (&usize, &str))| {
+            let up_to = match bin {
+                "0" => "are the same".to_owned(),
+                "more" => "differ by more than 1".to_owned(),
+                bin => format!("differ by at most {bin}"),
+            };
+            Self { x, height: 20.0 * scale(count) / most, title: format!("{count} {up_to}") }
+        };
+        bars.map(bar).collect()
+    }
 }
 
 impl<'a> Row<'a> {
@@ -116,7 +145,7 @@ impl<'a> Row<'a> {
         let none = || "–".to_owned();
         let max_abs = compared.max_abs.map_or_else(none, |difference| format!("{difference:.2e}"));
         let cosine = compared.cosine.map_or_else(none, |cosine| format!("{cosine:.9}"));
-        Self { compared, max_abs, cosine }
+        Self { compared, max_abs, cosine, bars: Bar::of(&compared.histogram) }
     }
 }
 
@@ -135,10 +164,8 @@ struct Strip {
 
 impl Strip {
     fn of(what: &'static str, times: &[f64]) -> Self {
-        let mut sorted = times.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let longest = sorted.last().copied().unwrap_or_default();
-        let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
+        let longest = times.iter().copied().fold(0.0, f64::max);
+        let median = median(times);
         let place = |time: &f64| (time / longest.max(f64::MIN_POSITIVE) * 1000.0) as u32;
         let (median, longest, dots) =
             (milliseconds(median), milliseconds(longest), times.iter().map(place).collect());

@@ -7,8 +7,8 @@ mod verbs;
 pub use parse::{Given, Probes, Reference};
 pub use shared::{Changes, Inputs, OnDevice, RequiredWeights, Weights};
 pub use verbs::{
-    Bench, Build, Check, Compare, Convert, Diff, Fill, Gate, Graph, Inspect, Path, RefitMode, Run,
-    Strip, Verify,
+    Bench, Build, Check, Compare, Convert, Diff, Fill, Gate, Graph, Inspect, Oracle, Path,
+    RefitMode, Run, Strip, Verify,
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};

@@ -220,9 +220,30 @@ pub struct Gate {
     /// The least cosine of the angle between an output and the model's, as vectors.
     #[arg(long, value_name = "X")]
     pub cosine: Option<f64>,
+    /// A .npz or .safetensors file with inputs by name, once for each that outputs are compared on. Modules are taken through
+    /// everything on the first.
+    #[arg(long = "inputs", value_name = "FILE")]
+    pub input_files: Vec<PathBuf>,
+    /// Another runtime to hold the model's outputs against, for each set of weights that is a model: ONNX Runtime, in the Python that
+    /// REFIT_PYTHON names, or python3.
+    #[arg(long, value_enum, conflicts_with = "lora")]
+    pub oracle: Option<Oracle>,
+    /// A report.json of before, from the same machine: what refits and runs took then.
+    #[arg(long, value_name = "REPORT", requires = "max_slowdown")]
+    pub baseline: Option<PathBuf>,
+    /// How many times as long they may take now, by their medians.
+    #[arg(long, value_name = "X", requires = "baseline", value_parser = parse_tolerance)]
+    pub max_slowdown: Option<f64>,
     /// Folder that gets report.json, junit.xml and index.html.
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
+}
+
+/// Another runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Oracle {
+    /// ONNX Runtime.
+    Ort,
 }
 
 #[derive(Debug, Args)]

@@ -1,13 +1,18 @@
 //! `refit gate`: an engine held to every promise of refit with two sets of weights, for whoever releases it.
 
+use super::onnxruntime::{self, Made};
 use super::{open_device, open_engine, open_model, open_weights};
-use crate::args::Gate;
+use crate::args::{Gate, Given, Inputs, Oracle};
 use crate::failure::{Class, Context, Failure};
-use crate::inputs::prepare;
+use crate::inputs::{Prepared, prepare};
 use crate::output::{give, remark, say};
-use engine_format::WeightSource;
-use engine_verify::gate::{self, GateError, Limits, Report};
-use std::path::Path;
+use crate::progress::Progress;
+use engine_format::{Port, WeightSource};
+use engine_verify::gate::{
+    self, Baseline, Follow, GateError, InputSet, Limits, OracleOutputs, Report,
+};
+use engine_verify::scenario::Which;
+use std::path::{Path, PathBuf};
 
 pub fn run(args: Gate) -> Result<(), Failure> {
     let engine = open_engine(&args.file)?;
@@ -23,12 +28,22 @@ pub fn run(args: Gate) -> Result<(), Failure> {
     };
     let (a, b) = (open(a)?, open(b)?);
     let sources: [&dyn WeightSource; 2] = [&*a, &*b];
-    let inputs = prepare(&engine.parts().inputs, &args.inputs)?;
+    let inputs = input_sets(&engine.parts().inputs, &args)?;
+    let baseline = args.baseline.as_deref().map(baseline).transpose()?;
     let devices = args.device.iter().map(open_device).collect::<Result<Vec<_>, _>>()?;
     let limits = Limits { max_diff: args.max_diff, cosine: args.cosine };
-    let gate = gate::Gate::new(&engine, &model, sources, args.changes.policy())?;
-    let report =
-        gate.with_inputs(inputs.given, inputs.recipe).with_limits(limits).hold(&devices)?;
+    let mut gate = gate::Gate::new(&engine, &model, sources, args.changes.policy())?
+        .with_inputs(inputs)
+        .with_limits(limits)
+        .with_progress(follow());
+    if let Some(Oracle::Ort) = args.oracle {
+        gate = gate.with_oracle(onnxruntime_of(&args.weights)?);
+    }
+    let mut report = gate.hold(&devices)?;
+    drop(gate);
+    if let (Some(baseline), Some(limit)) = (&baseline, args.max_slowdown) {
+        report.hold_times(baseline, limit);
+    }
     if let Some(folder) = &args.report {
         write(&report, &args.file, folder).doing(format!("writing {}", folder.display()))?;
         remark!("{}: report.json, junit.xml, index.html", folder.display());
@@ -39,6 +54,62 @@ pub fn run(args: Gate) -> Result<(), Failure> {
         Failure::new(Class::Different, what)
     });
     give(&report, failure, || print(&report))
+}
+
+/// The inputs that outputs are compared on: those of each file, or else what is given one by one; the rest is made up.
+fn input_sets(ports: &[Port], args: &Gate) -> Result<Vec<InputSet>, Failure> {
+    let set = |name: String, given: &Inputs| {
+        let Prepared { given, recipe } = prepare(ports, given)?;
+        Ok(InputSet { name, given, recipe })
+    };
+    let of_file = |file: &PathBuf| {
+        let mut given = args.inputs.clone();
+        given.input.push(Given::All(file.clone()));
+        set(file.display().to_string(), &given)
+    };
+    match args.input_files.as_slice() {
+        [] if args.inputs.input.is_empty() => Ok(vec![set("made up".to_owned(), &args.inputs)?]),
+        [] => Ok(vec![set("given".to_owned(), &args.inputs)?]),
+        files => files.iter().map(of_file).collect(),
+    }
+}
+
+/// The report of before.
+fn baseline(file: &Path) -> Result<Baseline, Failure> {
+    let bytes = std::fs::read(file).doing(format!("reading {}", file.display()))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let what = format!("{}: not a report of a gate: {error}", file.display());
+        Failure::with_help(Class::InvalidFile, what, "give the report.json that --report DIR wrote")
+    })
+}
+
+/// Shows how far it is on standard error: a bar on a terminal, else a line for each device.
+fn follow() -> Box<Follow> {
+    let progress = Progress::in_steps("gating");
+    Box::new(move |device, done, total| {
+        if done == 1 {
+            remark!("{device}: {total} scenarios");
+        }
+        progress.update(done as u64, total as u64);
+    })
+}
+
+/// ONNX Runtime with the sets of weights that are models.
+fn onnxruntime_of(weights: &[PathBuf]) -> Result<Box<gate::Oracle>, Failure> {
+    let is_model = |path: &Path| path.extension().is_some_and(|ending| ending == "onnx");
+    if !weights.iter().any(|path| is_model(path)) {
+        let what = "ONNX Runtime runs models, and no set of weights is one";
+        let help = "give a set as the .onnx file that was exported with it: --weights A.onnx";
+        return Err(Failure::with_help(Class::Usage, what, help));
+    }
+    let weights = weights.to_vec();
+    Ok(Box::new(move |which, inputs| {
+        let path = weights.get(usize::from(which == Which::B)).filter(|path| is_model(path));
+        let Some(path) = path else { return Ok(None) };
+        let Made { who, tensors } =
+            onnxruntime::run(path, inputs).map_err(|failure| failure.words().to_owned())?;
+        Ok(Some(OracleOutputs { who, outputs: tensors }))
+    }))
 }
 
 /// Writes the report in each of its forms.
@@ -66,6 +137,10 @@ fn print(report: &Report) {
         say!("{}", on.device);
         say!("  {} outputs, worst max |a-b| {worst:.2e}", on.outputs.len());
         say!("  {} scenarios", on.scenarios.len());
+        for slowdown in &on.slowdowns {
+            let before = slowdown.before_ms.unwrap_or_default();
+            say!("  {} {:.3} ms, before {before:.3} ms", slowdown.what, slowdown.median_ms);
+        }
         say!("  load {:.3} ms, refit {refit:.3} ms, run {run:.3} ms", on.times.load_ms);
     }
     let (checks, failed) = report.count();
@@ -80,6 +155,7 @@ impl From<GateError> for Failure {
             GateError::Refit(error) => error.into(),
             GateError::Verify(error) => error.into(),
             error @ GateError::TakesNoOthers(_) => Self::new(Class::NotRefittable, error),
+            error @ GateError::Oracle(_) => Self::new(Class::Unsupported, error),
             error => Self::new(Class::Usage, error),
         }
     }

@@ -22,6 +22,7 @@ mod fill;
 mod gate;
 mod graph;
 mod inspect;
+mod onnxruntime;
 mod placement;
 mod run;
 mod strip;

@@ -1,9 +1,11 @@
 //! The release gate.
 
 use crate::common::{Folder, sketch};
+use conformance::assets;
 use conformance::graphs::{with_initializer, with_other_weights};
 use engine_format::{Tensor, WeightClass};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// With two sets of weights.
 fn built() -> Folder {
@@ -98,4 +100,81 @@ fn what_cannot_be_gated_is_refused() {
     folder.fails(4, &gate("identical", &SETS));
     folder.write("unfit.safetensors", &[("fc1.weight", Tensor::from_slice(&[1], &[1.0f32]))]);
     folder.fails(4, &gate("full", &[&SETS[..2], &["--weights", "unfit.safetensors"]].concat()));
+}
+
+/// The distinct texts under a key of the outputs that were compared.
+fn texts(report: &Value, key: &str) -> BTreeSet<String> {
+    let outputs = report["devices"][0]["outputs"].as_array().unwrap();
+    outputs.iter().map(|output| output[key].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn outputs_are_compared_on_every_file_of_inputs() {
+    let folder = built();
+    for (file, batch) in [("one.npz", 1), ("three.safetensors", 3)] {
+        let values: Vec<f32> = (0..6 * batch).map(|i| i as f32 / 4.0 - 1.0).collect();
+        folder.write(file, &[("x", Tensor::from_slice(&[batch, 6], &values))]);
+    }
+    let inputs = ["--inputs", "one.npz", "--inputs", "three.safetensors", "--report", "out"];
+    let report = folder.json(&gate("full", &[&SETS[..], &inputs, &["--json"]].concat()));
+    assert_eq!(
+        texts(&report, "inputs"),
+        ["one.npz", "three.safetensors"].map(str::to_owned).into()
+    );
+    assert_eq!(report["made_up"], serde_json::json!([]));
+    for output in report["devices"][0]["outputs"].as_array().unwrap() {
+        let histogram = output["histogram"].as_array().unwrap();
+        let counted: u64 = histogram.iter().map(|count| count.as_u64().unwrap()).sum();
+        assert_eq!(counted % 5, 0, "all elements of an output of five columns: {output}");
+        assert!(counted > 0);
+    }
+    let html = std::fs::read_to_string(folder.at("out/index.html")).unwrap();
+    assert!(html.contains("three.safetensors") && html.contains("<rect"), "{html}");
+    folder.write("wrong.npz", &[("z", Tensor::from_slice(&[1], &[1.0f32]))]);
+    folder.fails(2, &gate("full", &[&SETS[..], &["--inputs", "wrong.npz"]].concat()));
+}
+
+#[test]
+fn times_are_held_against_a_report_of_before() {
+    let folder = built();
+    let reported = ["--report", "before"];
+    folder.ok(&gate("full", &[&SETS[..], &reported].concat()));
+    let against = |report: &'static str, slowdown: &'static str| {
+        gate("full", &[&SETS[..], &["--baseline", report, "--max-slowdown", slowdown]].concat())
+    };
+    let said = folder.ok(&against("before/report.json", "1e9")).0;
+    assert!(said.contains("before"), "{said}");
+    let text = std::fs::read_to_string(folder.at("before/report.json")).unwrap();
+    let mut report: Value = serde_json::from_str(&text).unwrap();
+    report["devices"][0]["times"]["run_ms"] = serde_json::json!([1e-12]);
+    std::fs::write(folder.at("faster.json"), report.to_string()).unwrap();
+    let output = folder.run(&against("faster.json", "2"));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("times as long"), "{said}");
+    report["devices"] = serde_json::json!([]);
+    std::fs::write(folder.at("elsewhere.json"), report.to_string()).unwrap();
+    folder.fails(1, &against("elsewhere.json", "1e9"));
+    folder.fails(3, &against("model.onnx", "2"));
+    folder.fails(2, &gate("full", &[&SETS[..], &["--max-slowdown", "2"]].concat()));
+}
+
+#[test]
+fn models_are_held_against_onnxruntime() {
+    let folder = built();
+    let packages = assets::oracle_packages().unwrap();
+    let run = |engine: &str| {
+        let mut command =
+            folder.command(&gate(engine, &[&SETS[..], &["--oracle", "ort", "--json"]].concat()));
+        command.env("REFIT_PYTHON", assets::python()).env("PYTHONPATH", &packages);
+        command.output().unwrap()
+    };
+    let output = run("full");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let against = texts(&report, "against");
+    assert!(against.iter().any(|who| who.contains("ONNX Runtime")), "{against:?}");
+    assert_eq!(against.len(), 3, "the graph, and each of the two models: {against:?}");
+    folder.ok(&["extract", "full", "-o", "a.npz"]);
+    let no_model = ["--weights", "a.npz", "--weights", "a.npz", "--oracle", "ort"];
+    folder.fails(2, &gate("full", &no_model));
 }

@@ -1,9 +1,8 @@
 //! `refit compare`: an engine's outputs against those of another runtime, another engine, or a file.
 
-mod onnxruntime;
 mod table;
 
-use super::{filled, open_device, open_engine, open_model, open_on, open_weights};
+use super::{filled, onnxruntime, open_device, open_engine, open_model, open_on, open_weights};
 use crate::args::{Compare, Reference, Weights};
 use crate::failure::{Class, Failure};
 use crate::inputs::prepare;
@@ -95,7 +94,10 @@ pub fn run(args: Compare) -> Result<(), Failure> {
             let who = format!("the unoptimised graph of {} on the CPU", model.display());
             Other { who, tensors: outputs_of(&reference, &run.inputs)?, is_whole: true }
         }
-        Reference::Onnxruntime(model) => onnxruntime::run(model, &run.inputs)?,
+        Reference::Onnxruntime(model) => {
+            let onnxruntime::Made { who, tensors } = onnxruntime::run(model, &run.inputs)?;
+            Other { who, tensors, is_whole: true }
+        }
         Reference::Tensors(file) => of_file(file, &found)?,
         Reference::Engine(file) => {
             let engine = open_engine(file)?;

@@ -1,10 +1,11 @@
 //! ONNX Runtime's outputs, through a Python that has it.
 
-use super::Other;
 use crate::failure::{Class, Context, Failure};
+use engine_format::Tensor;
 use engine_runtime::Values;
 use engine_verify::inputs::all_tensors;
 use refit::TensorFile;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -31,11 +32,19 @@ numpy.savez(outputs, **arrays)
 print(json.dumps([onnxruntime.__version__, [port.name for port in session.get_outputs()]]))
 "#;
 
+/// What a model makes of inputs.
+pub struct Made {
+    /// The model, and the version of ONNX Runtime.
+    pub who: String,
+    /// Its outputs by name, those that are tensors.
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
 /// Runs `model` on `inputs` in ONNX Runtime, on its CPU provider.
 ///
 /// # Errors
 /// `Unsupported`, if there is no Python with it, or inputs are no tensors; what it refuses.
-pub fn run(model: &Path, inputs: &Values) -> Result<Other, Failure> {
+pub fn run(model: &Path, inputs: &Values) -> Result<Made, Failure> {
     let Some(tensors) = all_tensors(inputs.clone()) else {
         let what = "ONNX Runtime is given tensors, and an input is a sequence or absent";
         return Err(Failure::new(Class::Unsupported, what));
@@ -68,7 +77,7 @@ pub fn run(model: &Path, inputs: &Values) -> Result<Other, Failure> {
     });
     let tensors = read.filter_map(Result::transpose).collect::<Result<_, Failure>>()?;
     let who = format!("{} in ONNX Runtime {version} on the CPU", model.display());
-    Ok(Other { who, tensors, is_whole: true })
+    Ok(Made { who, tensors })
 }
 
 fn absent(python: &str, why: &str) -> Failure {
