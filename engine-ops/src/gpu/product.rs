@@ -1,6 +1,6 @@
 //! The loop of matrix products over tiles: one text, which products and convolutions give their operands, and the choice of its tiles.
 
-use super::{Dispatch, FEW_ROUNDS, GpuCandidate, GpuCtx, GpuLimits, GpuProgram, render};
+use super::{Bind, Dispatch, FEW_ROUNDS, GpuCandidate, GpuCtx, GpuLimits, GpuProgram, render};
 use crate::OpError;
 use std::fmt::Write;
 use std::marker::PhantomData;
@@ -39,9 +39,17 @@ pub(crate) enum Along {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Algorithm {
     name: &'static str,
-    tile: Tile,
-    /// Whether the terms of a sum are shared among workgroups.
-    split: bool,
+    how: How,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// In tiles.
+    Tiles(Tile),
+    /// In tiles, of which several workgroups share the terms.
+    Parts(Tile),
+    /// The invocations of a workgroup share the terms: for a few columns. Only for left operands that lie along the terms.
+    Lanes,
 }
 
 /// A product whose kernel is this loop: what an operator says of it.
@@ -77,14 +85,13 @@ impl<P: Tiled> Candidates<P> {
 const SMALL: Tile = Tile { rows: 64, cols: 64, terms: 16, each: [4, 4] };
 const FLAT: Tile = Tile { rows: 32, cols: 128, terms: 16, each: [4, 8] };
 const WIDE: Tile = Tile { rows: 64, cols: 128, terms: 16, each: [8, 8] };
-const HUGE: Tile = Tile { rows: 128, cols: 256, terms: 8, each: [8, 16] };
 
 /// What there is besides [`Algorithm::OWN`].
 const ALGORITHMS: [Algorithm; 4] = [
-    Algorithm { name: "tiles of 128 × 256", tile: HUGE, split: false },
-    Algorithm { name: "tiles of 64 × 128", tile: WIDE, split: false },
-    Algorithm { name: "tiles of 32 × 128", tile: FLAT, split: false },
-    Algorithm { name: "sums in parts", tile: SMALL, split: true },
+    Algorithm { name: "tiles of 64 × 128", how: How::Tiles(WIDE) },
+    Algorithm { name: "tiles of 32 × 128", how: How::Tiles(FLAT) },
+    Algorithm { name: "sums in parts", how: How::Parts(SMALL) },
+    Algorithm { name: "sums by lanes", how: How::Lanes },
 ];
 
 /// Processors of a large GPU, for which the rule is made: those of an NVIDIA H100 or H200.
@@ -102,36 +109,33 @@ const WORDS: f64 = 2_500.0;
 /// Terms in whose time a workgroup begins and ends.
 const ENDS: f64 = 96.0;
 
+/// Invocations that share the terms of a row, and the terms that they take in a round.
+const SHARERS: usize = 64;
+const ROUND: usize = 4 * SHARERS;
+
+/// Columns up to which each row is worth a workgroup.
+const FEW_COLUMNS: usize = 8;
+
 impl Algorithm {
     /// What works on every device.
-    pub(crate) const OWN: Self = Self { name: "tiles of 64 × 64", tile: SMALL, split: false };
-
-    /// Parts of each sum: so many that every processor has something to do, and none is only beginnings.
-    fn parts(self, sizes: Sizes) -> usize {
-        if !self.split {
-            return 1;
-        }
-        let steps = sizes.terms.div_ceil(self.tile.terms);
-        let tiles = self.tile.count(sizes).max(1);
-        (2 * PROCESSORS).div_ceil(tiles).min(steps / 4).clamp(1, 64)
-    }
+    pub(crate) const OWN: Self = Self { name: "tiles of 64 × 64", how: How::Tiles(SMALL) };
 
     /// Cycles that it takes, by a model of a GPU whose constants were fitted to the measured times of the products of whole models.
     fn cycles(self, sizes: Sizes) -> f64 {
-        let Self { tile, .. } = self;
-        let parts = self.parts(sizes);
-        if self.split && parts == 1 {
-            return f64::INFINITY;
-        }
-        let groups = tile.count(sizes).saturating_mul(parts);
-        let (busy, alone) = tile.rates();
-        // One workgroup cannot keep a processor busy: up to some number of them take as long as one.
-        let waves = (groups.div_ceil(PROCESSORS) as f64).max(busy / alone);
-        let terms = sizes.terms.div_ceil(parts).next_multiple_of(tile.terms) as f64 + ENDS;
-        let work = (tile.rows * tile.cols) as f64 * terms / (LANES * busy);
         let sums = sizes.items as f64 * sizes.rows as f64 * sizes.cols as f64;
-        let adding = if self.split { DISPATCH + sums * parts as f64 * 2.0 / WORDS } else { 0.0 };
-        waves * work + adding
+        match self.how {
+            How::Tiles(tile) => tile.cycles(sizes, 1),
+            How::Parts(tile) => match tile.parts(sizes) {
+                1 => f64::INFINITY,
+                parts => tile.cycles(sizes, parts) + DISPATCH + sums * parts as f64 * 2.0 / WORDS,
+            },
+            How::Lanes if sizes.cols > FEW_COLUMNS => f64::INFINITY,
+            How::Lanes => {
+                let groups = sums / sizes.cols.max(1) as f64 * sizes.cols.div_ceil(4) as f64;
+                let waves = (groups / (8 * PROCESSORS) as f64).ceil();
+                3_000.0 + waves * 500.0 * sizes.terms.div_ceil(ROUND) as f64
+            }
+        }
     }
 }
 
@@ -146,10 +150,26 @@ fn best(sizes: Sizes, limits: &GpuLimits) -> Algorithm {
 }
 
 impl Tile {
+    /// Parts of each sum that workgroups share: so many that every processor has something to do, and none is only beginnings.
+    fn parts(self, sizes: Sizes) -> usize {
+        let steps = sizes.terms.div_ceil(self.terms);
+        let tiles = self.count(sizes).max(1);
+        (2 * PROCESSORS).div_ceil(tiles).min(steps / 4).clamp(1, 64)
+    }
+
+    /// Cycles that products take whose sums are shared so.
+    fn cycles(self, sizes: Sizes, parts: usize) -> f64 {
+        let groups = self.count(sizes).saturating_mul(parts);
+        let (busy, alone) = self.rates();
+        // One workgroup cannot keep a processor busy: up to some number of them take as long as one.
+        let waves = (groups.div_ceil(PROCESSORS) as f64).max(busy / alone);
+        let terms = sizes.terms.div_ceil(parts).next_multiple_of(self.terms) as f64 + ENDS;
+        waves * (self.rows * self.cols) as f64 * terms / (LANES * busy)
+    }
+
     /// Shares of a processor's multiplications: of as many workgroups as there is room for, and of one alone.
     fn rates(self) -> (f64, f64) {
         match self {
-            HUGE => (0.74, 0.32),
             WIDE => (0.84, 0.28),
             FLAT => (0.72, 0.20),
             _ => (0.67, 0.46),
@@ -412,6 +432,10 @@ fn keep(part: u32, item: u32, row: u32, col: u32, sums: vec4<{{T}}>) {
 }
 ";
 
+/// Where what parts there are is read.
+const PARTS: &str =
+    "@group(0) @binding({{parts_binding}}) var<storage, read_write> parts_in: array<{{T}}>;\n";
+
 /// What the loop takes of a dispatch's parameters: tiles down and across, parts, and terms of a part.
 pub(crate) type Share = [u32; 4];
 
@@ -427,85 +451,129 @@ pub(crate) struct Body<'a> {
     pub(crate) text: &'a str,
     pub(crate) loaders: &'a str,
     pub(crate) values: &'a [(&'a str, &'a str)],
-    pub(crate) binds: Vec<super::Bind>,
+    pub(crate) binds: Vec<Bind>,
     pub(crate) params: &'a dyn Fn(Share) -> Vec<u32>,
 }
 
 impl Algorithm {
     /// Whether a device is fit for it.
     pub(crate) fn fits(self, limits: &GpuLimits) -> bool {
-        self.tile.fits(limits)
+        match self.how {
+            How::Tiles(tile) | How::Parts(tile) => tile.fits(limits),
+            How::Lanes => true,
+        }
     }
 
-    /// The program of a product. Words of indices must hold what parts there are; `None` if not, or if the sums have but one.
+    /// The program of a product; `None` if it is not for operands that lie so, or for its sizes.
     pub(crate) fn program(self, ctx: &GpuCtx<'_>, body: Body<'_>) -> Option<GpuProgram> {
-        let Body { sizes, .. } = body;
-        let parts = self.parts(sizes);
-        let kept = [sizes.items, sizes.rows, sizes.cols, parts]
-            .iter()
-            .try_fold(1usize, |all, &n| all.checked_mul(n))
-            .filter(|&kept| u32::try_from(kept).is_ok());
-        let kept = match (self.split, kept) {
-            (false, _) => 0,
-            (true, Some(kept)) if parts > 1 => kept,
-            (true, _) => return None,
-        };
-        let part = sizes.terms.div_ceil(parts).next_multiple_of(self.tile.terms);
-        let [down, across] = self.tile.grid(sizes);
-        let params = (body.params)([down, across, parts, part].map(|n| n as u32));
-        let bound = body.binds.len();
-        let uniform = (bound + usize::from(self.split)).to_string();
-        let binding = bound.to_string();
-        let text = |product: &str, loaders: &str, extra: &str| {
-            let product = format!("{extra}{product}");
-            let own = [("product", product.as_str()), ("loaders", loaders)];
-            let values = [("uniform", uniform.as_str()), ("parts_binding", binding.as_str())];
-            render(&render(body.text, &own), &[body.values, &values].concat())
-        };
-        let mut binds = body.binds.clone();
-        binds.extend(self.split.then_some(super::Bind::Scratch(0)));
-        let dispatch = |label: &'static str, wgsl: String, groups, rounds| Dispatch {
-            rounds: FEW_ROUNDS + rounds,
-            label: label.into(),
-            wgsl: wgsl.into(),
-            binds: binds.clone(),
-            params: params.clone(),
-            groups,
-        };
-        let product = self.tile.wgsl(body.along, self.split);
-        let groups = ctx.limits.linear(self.tile.count(sizes).saturating_mul(parts), 1);
-        let rounds = part.div_ceil(self.tile.terms);
-        let keep = if self.split { KEEP } else { "" };
-        let product = dispatch(body.label, text(&product, body.loaders, keep), groups, rounds);
-        if !self.split {
-            return Some(GpuProgram::one(product));
+        let (sizes, along) = (body.sizes, body.along);
+        let linear = |n: usize| ctx.limits.linear(n, 1);
+        match self.how {
+            How::Tiles(tile) => {
+                let [down, across] = tile.grid(sizes);
+                let share = [down, across, 1, sizes.terms];
+                let rounds = sizes.terms.div_ceil(tile.terms);
+                let wgsl = tile.wgsl(along, false);
+                let groups = linear(tile.count(sizes));
+                Some(GpuProgram::one(body.dispatch(&wgsl, false, share, groups, rounds)))
+            }
+            How::Parts(tile) => {
+                let parts = tile.parts(sizes);
+                // Words of indices hold what parts there are.
+                let kept = [sizes.items, sizes.rows, sizes.cols, parts]
+                    .iter()
+                    .try_fold(1usize, |all, &n| all.checked_mul(n))
+                    .filter(|&kept| parts > 1 && u32::try_from(kept).is_ok())?;
+                let part = sizes.terms.div_ceil(parts).next_multiple_of(tile.terms);
+                let [down, across] = tile.grid(sizes);
+                let share = [down, across, parts, part];
+                let wgsl = KEEP.to_owned() + &tile.wgsl(along, true);
+                let groups = linear(tile.count(sizes).saturating_mul(parts));
+                let product = body.dispatch(&wgsl, true, share, groups, part / tile.terms);
+                let quads = sizes.items * sizes.rows * sizes.cols.div_ceil(4);
+                let groups = ctx.limits.linear(quads, 64);
+                let wgsl = PARTS.to_owned() + include_str!("product_parts.wgsl");
+                let add = body.dispatch(&wgsl, true, share, groups, parts);
+                Some(GpuProgram { dispatches: vec![product, add], scratch: vec![kept] })
+            }
+            How::Lanes if along[0] == Along::Side => None,
+            How::Lanes => {
+                let wgsl = lanes(along[1]);
+                let groups = linear(sizes.items * sizes.rows * sizes.cols.div_ceil(4));
+                let rounds = sizes.terms.div_ceil(ROUND);
+                Some(GpuProgram::one(body.dispatch(&wgsl, false, [1; 4], groups, rounds)))
+            }
         }
-        let read = "@group(0) @binding({{parts_binding}}) var<storage, read_write> parts_in: array<{{T}}>;\n";
-        let quads = sizes.items * sizes.rows * sizes.cols.div_ceil(4);
-        let wgsl = text(include_str!("product_parts.wgsl"), "", read);
-        let add = dispatch(body.label, wgsl, ctx.limits.linear(quads, 64), parts);
-        Some(GpuProgram { dispatches: vec![product, add], scratch: vec![kept] })
     }
+}
+
+impl Body<'_> {
+    /// A dispatch of the text around `product`; `kept` if that binds what parts of sums there are.
+    fn dispatch(
+        &self,
+        product: &str,
+        kept: bool,
+        share: [usize; 4],
+        groups: [u32; 3],
+        rounds: usize,
+    ) -> Dispatch {
+        let mut binds = self.binds.clone();
+        let parts = binds.len().to_string();
+        binds.extend(kept.then_some(Bind::Scratch(0)));
+        let uniform = binds.len().to_string();
+        let own = [("product", product), ("loaders", self.loaders)];
+        let last = [("uniform", uniform.as_str()), ("parts_binding", parts.as_str())];
+        let text = render(self.text, &own);
+        Dispatch {
+            rounds: FEW_ROUNDS + rounds,
+            label: self.label.into(),
+            wgsl: render(&text, &[self.values, &last].concat()).into(),
+            binds,
+            params: (self.params)(share.map(|n| n as u32)),
+            groups,
+        }
+    }
+}
+
+/// The kernel whose invocations share the terms.
+fn lanes(right: Along) -> String {
+    let (mut places, mut multiply) = (String::new(), String::new());
+    match right {
+        Along::Side => {
+            line!(places, "    let right_at = right_place(at, col);");
+            for (j, lane) in ["x", "y", "z", "w"].iter().enumerate() {
+                line!(multiply, "        sum += a.{lane} * right(right_at, k + {j}u, end);");
+            }
+        }
+        Along::Terms => {
+            for j in 0..4 {
+                line!(places, "    let right_at{j} = right_place(at, col + {j}u);");
+                line!(multiply, "        let b{j} = a * right(right_at{j}, k, end);");
+            }
+            let each = [0, 1, 2, 3].map(|j| format!("b{j}.x + b{j}.y + b{j}.z + b{j}.w"));
+            line!(multiply, "        sum += vec4<{{{{T}}}}>({});", each.join(", "));
+        }
+    }
+    let values = [("places", places.trim_end()), ("multiply", multiply.trim_end())];
+    render(include_str!("product_lanes.wgsl"), &values)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn all() -> impl Iterator<Item = Algorithm> {
-        ALGORITHMS.into_iter().chain([Algorithm::OWN])
-    }
+    const TILES: [Tile; 3] = [SMALL, FLAT, WIDE];
 
     #[test]
     fn every_invocation_of_a_tile_has_the_same_to_do() {
-        for Algorithm { name, tile, .. } in all() {
+        for tile in TILES {
             let [down, across] = [tile.rows / tile.each[0], tile.cols / tile.each[1]];
             let wide = across.min(8);
-            assert_eq!((across % wide, down % (32 / wide), tile.terms % 4), (0, 0, 0), "{name}");
+            assert_eq!((across % wide, down % (32 / wide), tile.terms % 4), (0, 0, 0), "{tile:?}");
             for side in [tile.rows, tile.cols] {
-                assert_eq!(side * tile.terms / 4 % tile.invocations(), 0, "{name}");
-                assert_eq!(tile.invocations() % (side / 4), 0, "{name}");
-                assert_eq!(tile.invocations() % (tile.terms / 4), 0, "{name}");
+                assert_eq!(side * tile.terms / 4 % tile.invocations(), 0, "{tile:?}");
+                assert_eq!(tile.invocations() % (side / 4), 0, "{tile:?}");
+                assert_eq!(tile.invocations() % (tile.terms / 4), 0, "{tile:?}");
             }
         }
     }
@@ -514,7 +582,7 @@ mod tests {
     fn every_device_is_fit_for_the_rows_own_algorithm() {
         assert!(Algorithm::OWN.fits(&GpuLimits::BASELINE));
         let small = GpuLimits { max_invocations: 128, ..GpuLimits::BASELINE };
-        assert!(!all().any(|algorithm| algorithm.tile == HUGE && algorithm.fits(&small)));
+        assert!(WIDE.fits(&small) && !SMALL.fits(&small));
     }
 
     #[test]
@@ -525,6 +593,7 @@ mod tests {
         assert_eq!(name(1, 6304, 768, 768), "tiles of 64 × 128");
         assert_eq!(name(1, 512, 49, 4608), "sums in parts", "few tiles, many terms");
         assert_eq!(name(1, 24, 100_352, 96), "tiles of 32 × 128", "few rows");
+        assert_eq!(name(1, 1000, 1, 1280), "sums by lanes", "one column");
         // Sizes do not wrap.
         name(usize::MAX, usize::MAX, usize::MAX, usize::MAX - 64);
         name(0, 0, 0, 0);
@@ -532,12 +601,12 @@ mod tests {
 
     #[test]
     fn parts_share_all_terms() {
-        for algorithm in all() {
+        for tile in TILES {
             for terms in [1, 15, 16, 64, 65, 1000, 4608] {
                 let sizes = Sizes { items: 1, rows: 64, cols: 49, terms };
-                let parts = algorithm.parts(sizes);
-                let part = terms.div_ceil(parts).next_multiple_of(algorithm.tile.terms);
-                assert!(part * parts >= terms, "{algorithm:?}: {parts} of {terms}");
+                let parts = tile.parts(sizes);
+                let part = terms.div_ceil(parts).next_multiple_of(tile.terms);
+                assert!(part * parts >= terms, "{tile:?}: {parts} of {terms}");
             }
         }
     }

@@ -142,15 +142,22 @@ impl StridedCopy {
         if self.len() == 0 {
             return true;
         }
-        let Some(params) = self.wide(width).params() else { return false };
+        let words = self.wide(width);
+        let quads = words.quads();
+        let (element, copied) = match &quads {
+            Some(quads) => ("vec4<u32>", quads),
+            None => ("u32", &words),
+        };
+        let Some(params) = copied.params() else { return false };
         // What the same program writes is bound for writing wherever it is read.
         let access = if matches!(from, Bind::Scratch(_)) { "read_write" } else { "read" };
+        let values = [("access", access), ("element", element)];
         program.dispatches.push(Dispatch {
             rounds: FEW_ROUNDS,
             label: label.into(),
-            wgsl: render(include_str!("strided.wgsl"), &[("access", access)]).into(),
+            wgsl: render(include_str!("strided.wgsl"), &values).into(),
             binds: vec![from, to],
-            groups: limits.linear(self.len() * width, 256),
+            groups: limits.linear(copied.len(), 256),
             params,
         });
         true
@@ -178,6 +185,22 @@ impl StridedCopy {
             self.to * width,
             self.loops.iter().map(scale).chain([element]),
         )
+    }
+
+    /// The same copy counted in vectors of four, where four neighbours always stay together and begin at a multiple of four.
+    fn quads(&self) -> Option<Self> {
+        let whole = |n: isize| n % 4 == 0;
+        let (line, outer) = self.loops.split_last()?;
+        let apart = |l: &Loop| whole(l.from) && l.to.is_multiple_of(4);
+        let together = line.from == 1 && line.to == 1 && line.size.is_multiple_of(4);
+        if !together || !whole(self.from) || !self.to.is_multiple_of(4) || !outer.iter().all(apart)
+        {
+            return None;
+        }
+        let fewer = |l: &Loop| Loop { size: l.size, from: l.from / 4, to: l.to / 4 };
+        let line = Loop { size: line.size / 4, ..*line };
+        let loops = outer.iter().map(fewer).chain([line]).collect();
+        Some(Self { from: self.from / 4, to: self.to / 4, loops })
     }
 
     /// What `strided.wgsl` takes. Distances wrap: negative ones are added as 2^32 − d.

@@ -1,4 +1,4 @@
-// Copies `n` words between two strided layouts. Loops are stored innermost first: size, distance in the source, distance
+// Copies `n` words, or vectors of four, between two strided layouts. Loops are stored innermost first: size, distance in the source, distance
 // in the destination. Distances wrap, so negative ones work.
 struct Params {
     n: u32,
@@ -8,8 +8,8 @@ struct Params {
     by: array<vec4<u32>, 12>,
 }
 
-@group(0) @binding(0) var<storage, {{access}}> x: array<u32>;
-@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@group(0) @binding(0) var<storage, {{access}}> x: array<{{element}}>;
+@group(0) @binding(1) var<storage, read_write> y: array<{{element}}>;
 @group(0) @binding(2) var<uniform> params: Params;
 
 @compute @workgroup_size(256)

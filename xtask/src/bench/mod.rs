@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 mod build;
 mod first_output;
+mod gpu;
 mod memory;
 mod models;
 mod refit;
@@ -36,6 +37,8 @@ enum Subject {
     Refit(refit::Arguments),
     /// A module that serves while it is refitted.
     Swap(swap::Arguments),
+    /// Nothing here: makes a folder that times products and models beside PyTorch on a machine with a GPU.
+    Gpu(gpu::Arguments),
 }
 
 /// Between turns: threads of another runtime stop waiting for work in a loop.
@@ -46,7 +49,8 @@ const PROFILE: &str = if cfg!(debug_assertions) { "development" } else { "releas
 
 /// Measures the subject; first builds this program for release, unless told otherwise.
 pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
-    if !arguments.as_built {
+    // The folder for another machine needs no more than the program itself.
+    if !arguments.as_built && !matches!(arguments.subject, Subject::Gpu(_)) {
         let mut command = Command::new(env!("CARGO"));
         command.args(["run", "--release", "--package", "xtask", "--"]);
         command.args(std::env::args_os().skip(1)).arg("--as-built");
@@ -59,6 +63,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
         Subject::Build(arguments) => build::run(root, arguments),
         Subject::Refit(arguments) => refit::run(root, arguments),
         Subject::Swap(arguments) => swap::run(root, arguments),
+        Subject::Gpu(arguments) => gpu::run(root, arguments),
     }
 }
 

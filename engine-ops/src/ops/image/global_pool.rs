@@ -129,7 +129,10 @@ fn average(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     Ok(())
 }
 
-/// One workgroup a channel. An empty channel has nothing to bind: the CPU writes what it gives.
+/// Channels up to this size have a workgroup for several of them.
+const SMALL: usize = 1024;
+
+/// A workgroup for one channel, or for several small ones. An empty channel has nothing to bind: the CPU writes what it gives.
 fn gpu(ctx: &GpuCtx<'_>, label: &'static str, join: &str, finish: &str) -> Option<GpuProgram> {
     let (x, y) = (ctx.input(0), ctx.output());
     if wgsl_type(x.dtype) != Some("f32") || (x.is_empty() && !y.is_empty()) {
@@ -137,14 +140,23 @@ fn gpu(ctx: &GpuCtx<'_>, label: &'static str, join: &str, finish: &str) -> Optio
     }
     let least = if label == GLOBAL_MAX_POOL.name { f32::NEG_INFINITY } else { 0.0 };
     let narrow = narrowing(x.dtype);
-    let values = [("join", join), ("finish", finish), ("narrow", narrow), ("is_nan", IS_NAN)];
+    let size = size(&x.shape);
+    let team = if size <= SMALL { 16 } else { 256 };
+    let team_text = team.to_string();
+    let values = [
+        ("join", join),
+        ("finish", finish),
+        ("narrow", narrow),
+        ("is_nan", IS_NAN),
+        ("team", &team_text),
+    ];
     Some(GpuProgram::one(Dispatch {
-        rounds: FEW_ROUNDS + size(&x.shape).div_ceil(256),
+        rounds: FEW_ROUNDS + size.div_ceil(team),
         label: label.into(),
         wgsl: render(include_str!("global_pool.wgsl"), &values).into(),
         binds: vec![Bind::In(0), Bind::Out(0)],
-        params: vec![y.len() as u32, size(&x.shape) as u32, least.to_bits(), 0],
-        groups: ctx.limits.linear(y.len(), 1),
+        params: vec![y.len() as u32, size as u32, least.to_bits(), 0],
+        groups: ctx.limits.linear(y.len(), (256 / team) as u32),
     }))
 }
 

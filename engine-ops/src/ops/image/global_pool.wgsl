@@ -8,6 +8,9 @@ struct Params { n: u32, size: u32, init: u32, unused: u32 }
 
 {{is_nan}}
 
+// Lanes of a channel, and channels of a workgroup.
+const TEAM = {{team}}u;
+const TEAMS = 256u / TEAM;
 var<workgroup> lanes: array<f32, 256>;
 
 fn join(a: f32, b: f32) -> f32 { return {{join}}; }
@@ -18,20 +21,24 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let channel = group.x + group.y * groups.x;
-    if (channel >= params.n) { return; }
+    let first = (group.x + group.y * groups.x) * TEAMS;
+    if (first >= params.n) { return; }
+    let channel = first + local / TEAM;
+    let lane = local % TEAM;
     var own = bitcast<f32>(params.init);
-    for (var i = local; i < params.size; i += 256u) {
-        own = join(own, x_in[channel * params.size + i]);
+    if (channel < params.n) {
+        for (var i = lane; i < params.size; i += TEAM) {
+            own = join(own, x_in[channel * params.size + i]);
+        }
     }
     lanes[local] = own;
     workgroupBarrier();
-    for (var half = 128u; half > 0u; half /= 2u) {
-        if (local < half) { lanes[local] = join(lanes[local], lanes[local + half]); }
+    for (var half = TEAM / 2u; half > 0u; half /= 2u) {
+        if (lane < half) { lanes[local] = join(lanes[local], lanes[local + half]); }
         workgroupBarrier();
     }
-    if (local == 0u) {
-        let best = lanes[0];
+    if (lane == 0u && channel < params.n) {
+        let best = lanes[local];
         y_out[channel] = narrow({{finish}});
     }
 }

@@ -126,12 +126,19 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     }
     let inner: usize = x.shape[at + 1..].iter().product::<usize>() * width;
     let n = y.len() * width;
+    // Slices of whole vectors of four are moved by those.
+    let (by, element) = if inner.is_multiple_of(4) { (4, "vec4<u32>") } else { (1, "u32") };
+    let (n, inner) = (n / by, inner / by);
     let numbers = [n, inner, which.len(), x.shape[at], index_width];
     let Ok(params) = numbers.into_iter().map(u32::try_from).collect() else { return Ok(None) };
     Ok(Some(GpuProgram::one(Dispatch {
         rounds: 0,
         label: "Gather".into(),
-        wgsl: render(include_str!("gather.wgsl"), &[("position", &position_wgsl(3))]).into(),
+        wgsl: render(
+            include_str!("gather.wgsl"),
+            &[("position", &position_wgsl(3)), ("element", element)],
+        )
+        .into(),
         binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0), Bind::Outside],
         params,
         groups: ctx.limits.linear(n, 256),

@@ -1,10 +1,10 @@
-// Word by word: which slice the word lies in, which index stands there, the same word of the slice that it names. An index is one
+// Word by word, or by vectors of four: which slice it lies in, which index stands there, the same of the slice that it names. An index is one
 // word or two.
 struct Params { n: u32, inner: u32, count: u32, size: u32, index_width: u32 }
 
-@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(0) var<storage, read> x: array<{{element}}>;
 @group(0) @binding(1) var<storage, read> indices: array<u32>;
-@group(0) @binding(2) var<storage, read_write> y: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<{{element}}>;
 @group(0) @binding(4) var<uniform> params: Params;
 
 {{position}}

@@ -469,13 +469,15 @@ impl TileText {
     /// Powers times values, over 16 keys, for a block of 64 columns.
     fn columns(&mut self, block: usize) {
         let first = block * TILE;
-        self.results +=
-            &format!("    let value_at{block} = value_place(at, {first}u + column * 4u);\n");
+        self.results += &format!(
+            "    let value_at{block} = value_place(at, {first}u + column * 4u);
+    var v{block} = value(value_at{block}, line, params.keys);\n"
+        );
         self.values += &format!(
-            "            let v{block} = value(value_at{block}, first + k0 + line, params.keys);
-            workgroupBarrier();
+            "            workgroupBarrier();
             right_tile[line][column] = v{block};
-            workgroupBarrier();\n"
+            workgroupBarrier();
+            v{block} = value(value_at{block}, first + k0 + 16u + line, params.keys);\n"
         );
         for k in 0..16 {
             self.values += &format!(

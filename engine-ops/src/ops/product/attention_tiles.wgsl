@@ -1,6 +1,6 @@
 // 64 queries of a head a workgroup, against 64 keys at a time: scores, their powers of e, and what these make of the values. An invocation
 // has the scores of 4 × 4 pairs and 4 × 4 elements of each 64 columns of the result. Earlier results are brought to the new largest
-// score when it grows.
+// score when it grows. What is multiplied next is on its way to registers meanwhile.
 struct Params {
     heads_all: u32, heads: u32, sharing: u32, queries: u32,
     keys: u32, size: u32, width: u32, zero_nan: u32,
@@ -112,15 +112,15 @@ fn main(
     var most = vec4<f32>(-infinity());
     var sum = vec4<f32>();
 {{results}}
+    var key_at = key_place(at, side);
+    var q = query(query_at, term, params.size);
+    var k = key(key_at, term, params.size);
     for (var first = 0u; first < params.keys; first += 64u) {
-        let key_at = key_place(at, first + side);
         var s0 = vec4<f32>();
         var s1 = vec4<f32>();
         var s2 = vec4<f32>();
         var s3 = vec4<f32>();
         for (var k0 = 0u; k0 < params.size; k0 += 16u) {
-            let q = query(query_at, k0 + term, params.size);
-            let k = key(key_at, k0 + term, params.size);
             workgroupBarrier();
             left_tile[term][side / 4u][side % 4u] = q.x;
             left_tile[term + 1u][side / 4u][side % 4u] = q.y;
@@ -131,8 +131,13 @@ fn main(
             right_tile[term + 2u][side / 4u][side % 4u] = k.z;
             right_tile[term + 3u][side / 4u][side % 4u] = k.w;
             workgroupBarrier();
+            q = query(query_at, k0 + 16u + term, params.size);
+            k = key(key_at, k0 + 16u + term, params.size);
 {{multiply}}
         }
+        key_at = key_place(at, first + 64u + side);
+        q = query(query_at, term, params.size);
+        k = key(key_at, term, params.size);
         s0 = scores_of(s0, row, first + lo * 4u);
         s1 = scores_of(s1, row + 1u, first + lo * 4u);
         s2 = scores_of(s2, row + 2u, first + lo * 4u);

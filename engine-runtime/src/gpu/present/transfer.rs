@@ -2,10 +2,11 @@
 
 use super::device::GpuDevice;
 use super::scope::Scope;
-use super::words::{gpu_len, narrow, widen};
+use super::words::{PIECE, gpu_len, narrow, widen};
 use crate::gpu::{GpuError, GpuErrorKind};
 use engine_format::Tensor;
 use engine_ops::cpu::{TensorMeta, TensorRef};
+use rayon::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -16,6 +17,20 @@ use wgpu::{
 /// The error of memory that the host should see and does not.
 pub(super) fn unmapped(why: impl ToString) -> GpuError {
     GpuError::new(GpuErrorKind::Lost, "staging memory", why.to_string())
+}
+
+/// Copies `bytes` to memory that both sides see, in several threads if they are many: one alone fills it slower than a bus takes it.
+fn fill(staging: &Buffer, bytes: &[u8]) -> Result<(), GpuError> {
+    let copy = |(i, piece): (usize, &[u8])| {
+        let start = (i * PIECE) as u64;
+        let range = start..start + piece.len() as u64;
+        staging.get_mapped_range_mut(range).map_err(unmapped)?.copy_from_slice(piece);
+        Ok(())
+    };
+    match bytes.len() <= PIECE {
+        true => copy((0, bytes)),
+        false => bytes.par_chunks(PIECE).enumerate().try_for_each(copy),
+    }
 }
 
 /// The way of a value from the host to a buffer that kernels read, over a host-visible buffer that is mapped whenever no copy out of it is
@@ -75,9 +90,7 @@ impl Upload {
             }
         };
         self.written = bytes.len() as u64;
-        let mut view = staging.get_mapped_range_mut(..self.written).map_err(unmapped)?;
-        view.slice(..).copy_from_slice(bytes);
-        Ok(())
+        fill(staging, bytes)
     }
 
     /// Records the copy of what was written, if anything was.

@@ -5,7 +5,11 @@ use engine_format::{AlignedBuf, DType};
 use engine_ops::cpu::TensorMeta;
 use engine_ops::gpu::words;
 use half::{bf16, f16};
+use rayon::prelude::*;
 use std::borrow::Cow;
+
+/// Bytes that a thread copies at a time.
+pub(super) const PIECE: usize = 1 << 20;
 
 /// Bytes a tensor takes on the GPU; `None` for element types that are not kept there.
 pub(crate) fn gpu_len(meta: &TensorMeta) -> Option<u64> {
@@ -57,7 +61,11 @@ pub(crate) fn narrow(dtype: DType, len: usize, gpu: &[u8]) -> AlignedBuf {
     assert_eq!(gpu.len(), len * per, "a read-back of {len} elements of {dtype}");
     let mut out = AlignedBuf::zeroed(len * dtype.width());
     match stored(dtype) {
-        DType::F32 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => out.copy_from_slice(gpu),
+        // Memory fresh from the system is filled faster by several threads.
+        DType::F32 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => out
+            .par_chunks_mut(PIECE)
+            .zip(gpu.par_chunks(PIECE))
+            .for_each(|(out, gpu)| out.copy_from_slice(gpu)),
         DType::F16 => each(gpu, &mut out, f16::from_f32),
         DType::BF16 => each(gpu, &mut out, bf16::from_f32),
         DType::I8 => each(gpu, &mut out, |x: i32| x as i8),
