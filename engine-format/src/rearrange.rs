@@ -54,10 +54,6 @@ fn strides(shape: &[usize]) -> Vec<usize> {
 /// Rows and columns of a square that is moved at a time where the one become the other.
 const TILE: usize = 16;
 
-/// Rows and columns of the squares of tiles that are gone through one after another: their lines lie on so few pages that their addresses
-/// stay known.
-const BLOCK: usize = 4 * TILE;
-
 /// Elements of a tensor in the order that they have once its axes are permuted.
 struct Permuted<'a, T> {
     from: &'a [T],
@@ -153,18 +149,10 @@ impl Plane {
         if self.rows == 1 && self.column_distance == 1 {
             return visit(0, &from[..self.columns]);
         }
-        let blocks = |size: usize| (0..size).step_by(BLOCK).map(move |at| at..size.min(at + BLOCK));
-        let tiles = |block: Range<usize>| {
-            block.clone().step_by(TILE).map(move |at| at..block.end.min(at + TILE))
-        };
-        blocks(self.rows).all(|rows| {
-            blocks(self.columns).all(|columns| {
-                // What lies side by side in the source is read one after another.
-                tiles(columns.clone()).all(|columns| {
-                    tiles(rows.clone())
-                        .all(|rows| self.tile(from, rows, columns.clone(), &mut visit))
-                })
-            })
+        let tiles = |size: usize| (0..size).step_by(TILE).map(move |at| at..size.min(at + TILE));
+        // The source is read along its lines, a few at a time: that is what memory, and the map of its pages, do well.
+        tiles(self.columns).all(|columns| {
+            tiles(self.rows).all(|rows| self.tile(from, rows, columns.clone(), &mut visit))
         })
     }
 

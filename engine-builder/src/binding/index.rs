@@ -2,7 +2,9 @@
 
 use super::recipe::is_identity;
 use crate::error::{BuildError, BuildErrorKind};
-use engine_format::{DType, Digest, SourceError, Tensor, TensorInfo, WeightSource};
+use engine_format::{
+    AlignedBuf, DType, Digest, OutOfMemory, SourceError, Tensor, TensorInfo, WeightSource,
+};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -136,7 +138,7 @@ impl<'a> Index<'a> {
         let same = match alike.len() {
             0..=COMPARED => alike.iter().copied().find(|digest| {
                 self.is_permuted(tensor, order, digest)
-                    .unwrap_or_else(|_| *digest == permuted_digest(tensor, order))
+                    .unwrap_or_else(|| *digest == permuted_digest(tensor, order))
             }),
             _ => Some(permuted_digest(tensor, order)),
         };
@@ -144,18 +146,13 @@ impl<'a> Index<'a> {
         names.into_iter().flatten().map(String::as_str).collect()
     }
 
-    /// Whether `tensor`, with its axes permuted, is what the tensors of this digest hold, by reading one of them again.
-    fn is_permuted(
-        &self,
-        tensor: &Tensor,
-        order: &[usize],
-        digest: &Digest,
-    ) -> Result<bool, SourceError> {
-        let names = self.by_contents.get(&(tensor.dtype(), *digest));
-        let Some(name) = names.and_then(|names| names.first()) else { return Ok(false) };
-        let mut comparison = Comparison::new(tensor, order);
-        self.source.stream(name, &mut |piece| comparison.take(piece))?;
-        Ok(comparison.is_equal())
+    /// Whether `tensor`, with its axes permuted, is what the tensors of this digest hold, by reading one of them again; `None` if that
+    /// cannot be done.
+    fn is_permuted(&self, tensor: &Tensor, order: &[usize], digest: &Digest) -> Option<bool> {
+        let name = self.by_contents.get(&(tensor.dtype(), *digest))?.first()?;
+        let mut comparison = Comparison::new(tensor, order).ok()?;
+        self.source.stream(name, &mut |piece| comparison.take(piece)).ok()?;
+        Some(comparison.is_equal())
     }
 
     /// Names of the tensors that have the elements of the tensor `name` in its order, its own among them.
@@ -210,27 +207,29 @@ struct Comparison<'a> {
     order: &'a [usize],
     /// Bytes of a few lines along the first axis, which are compared together; 0 where nothing moves.
     group: usize,
-    /// The beginning of the next lines.
-    pending: Vec<u8>,
+    /// Room for the next lines, and how much of it is filled.
+    lines: AlignedBuf,
+    filled: usize,
     /// Bytes of whole lines that were compared.
     done: usize,
     equal: bool,
 }
 
 impl<'a> Comparison<'a> {
-    fn new(tensor: &'a Tensor, order: &'a [usize]) -> Self {
+    fn new(tensor: &'a Tensor, order: &'a [usize]) -> Result<Self, OutOfMemory> {
         let line = |first: usize| tensor.bytes().len() / tensor.shape()[first].max(1);
         let moved = order.first().filter(|_| !is_identity(order));
         let group = moved.map_or(0, |&first| step(tensor, first) * line(first));
-        Self { tensor, order, group, pending: Vec::new(), done: 0, equal: true }
+        let lines = AlignedBuf::try_zeroed(group)?;
+        Ok(Self { tensor, order, group, lines, filled: 0, done: 0, equal: true })
     }
 
     fn take(&mut self, mut piece: &[u8]) {
         while self.equal && !piece.is_empty() {
-            let left = self.tensor.bytes().len() - self.done - self.pending.len();
+            let left = self.tensor.bytes().len() - self.done;
             let wanted = match self.group {
                 0 => left,
-                group => group.min(left + self.pending.len()) - self.pending.len(),
+                group => group.min(left) - self.filled,
             };
             let (now, rest) = piece.split_at(piece.len().min(wanted));
             // More than the tensor has is something else.
@@ -242,7 +241,8 @@ impl<'a> Comparison<'a> {
                     self.done += now.len();
                 }
                 _ => {
-                    self.pending.extend_from_slice(now);
+                    self.lines[self.filled..][..now.len()].copy_from_slice(now);
+                    self.filled += now.len();
                     if now.len() == wanted {
                         self.compare_lines();
                     }
@@ -253,10 +253,11 @@ impl<'a> Comparison<'a> {
 
     fn compare_lines(&mut self) {
         let line = self.tensor.bytes().len() / self.tensor.shape()[self.order[0]];
-        let lines = self.done / line..(self.done + self.pending.len()) / line;
-        self.equal &= self.tensor.has_permuted_lines(self.order, lines, &self.pending);
-        self.done += self.pending.len();
-        self.pending.clear();
+        let lines = self.done / line..(self.done + self.filled) / line;
+        let filled = &self.lines[..self.filled];
+        self.equal &= self.tensor.has_permuted_lines(self.order, lines, filled);
+        self.done += self.filled;
+        self.filled = 0;
     }
 
     fn is_equal(&self) -> bool {
@@ -360,7 +361,7 @@ mod tests {
                 ([&**tensor.bytes(), &[0; 4]].concat(), false),
                 (Vec::new(), false),
             ] {
-                let mut comparison = Comparison::new(&held, &order);
+                let mut comparison = Comparison::new(&held, &order).unwrap();
                 bytes.chunks(1 << 10).for_each(|piece| comparison.take(piece));
                 assert_eq!(comparison.is_equal(), equal, "{order:?}, {} bytes", bytes.len());
             }
