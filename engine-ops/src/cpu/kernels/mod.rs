@@ -11,6 +11,7 @@ pub(crate) mod instances;
 pub mod nchwc;
 pub(crate) mod pooling;
 pub(crate) mod simd;
+pub(crate) mod transposed;
 pub(crate) mod window;
 
 /// Name of the instruction set that kernels use on this machine: `avx512`, `avx2`, `neon` or `portable`.

@@ -3,16 +3,17 @@
 use crate::AttrsExt;
 use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
-use crate::cpu::{Cpu, CpuCtx, planned};
+use crate::cpu::{Cpu, CpuCtx, TensorMeta, planned};
 use crate::dtypes::FLOATS;
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::Term;
+use crate::kernels::transposed::{Epilogue, Shape, Transposed, sources};
 use crate::kernels::window::{Axis, three, volume};
 use crate::ops::convolution::window::{axis_params, groups, operand_types};
 use crate::parallel;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
-use engine_format::{Attr, Attrs, Dim, Tensor};
+use engine_format::{Attr, Attrs, DType, Dim, Tensor};
 use half::{bf16, f16};
 
 pub static CONV_TRANSPOSE: OpDef = OpDef {
@@ -39,7 +40,10 @@ pub static CONV_TRANSPOSE: OpDef = OpDef {
     infer,
     cpu: Cpu::Planned(|shapes| {
         let (x, w) = (shapes.input(0), shapes.input(1));
-        planned(Plan::new(shapes.attrs, &x.shape, &w.shape)?, 0, run)
+        let plan = Plan::new(shapes.attrs, &x.shape, &w.shape)?;
+        let by_product = plan.by_product(x);
+        let scratch = by_product.as_ref().map_or(0, |made| made.scratch(parallel::threads()));
+        planned((plan, by_product), scratch, run)
     }),
     gpu: Some(gpu),
     tolerance: Tolerance::SUMS,
@@ -246,13 +250,32 @@ impl Plan {
         let channels = w[0] / groups;
         Ok(Self { groups, channels, filters: w[1], axes: three(&axes)? })
     }
+
+    /// As products of matrices, where that pays.
+    fn by_product(&self, x: &TensorMeta) -> Option<Transposed> {
+        let Self { groups, channels, filters, axes } = *self;
+        let shape = Shape { images: x.shape[0], groups, channels, filters, axes };
+        let threads = parallel::threads();
+        (x.dtype == DType::F32).then(|| Transposed::new(shape, threads))?
+    }
 }
 
-fn run(plan: &Plan, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
+fn run(
+    (plan, by_product): &(Plan, Option<Transposed>),
+    ctx: &mut CpuCtx<'_>,
+) -> Result<(), OpError> {
     let (x, w, bias) = (ctx.input(0), ctx.input(1), ctx.opt_input(2));
     let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
     let operands = ctx.inputs.get(OWN..).unwrap_or_default();
-    if let Some(chain) = Chain::new(ctx.attrs, operands, out.shape)? {
+    let chain = Chain::new(ctx.attrs, operands, out.shape)?;
+    if let Some(by_product) = by_product {
+        let bias = bias.map(|b| b.slice::<f32>());
+        let apply = chain.as_ref().map(|chain| |start, run: &mut [f32]| chain.apply(start, run));
+        let epilogue = apply.as_ref().map(|apply| apply as Epilogue<'_>);
+        by_product.run(x.slice(), w.slice(), bias, out.slice(), ctx.scratch, epilogue);
+        return Ok(());
+    }
+    if let Some(chain) = chain {
         let bias = bias.map(|b| b.slice::<f32>());
         let finish = |start: usize, run: &mut [f32]| chain.apply(start, run);
         spread(plan, x.slice(), w.slice(), bias, out.slice(), finish);
@@ -308,15 +331,6 @@ fn spread<T: Term>(
             finish(row * width.input + s * STRIP, y);
         }
     });
-}
-
-/// The taps by which an output is reached, each with the input it comes from.
-fn sources(axis: &Axis, output: usize) -> impl Iterator<Item = (usize, usize)> {
-    let Axis { kernel, stride, dilation, before, output: inputs, .. } = *axis;
-    (0..kernel).filter_map(move |tap| {
-        let steps = (output + before).checked_sub(tap * dilation)?;
-        (steps % stride == 0 && steps / stride < inputs).then_some((tap, steps / stride))
-    })
 }
 
 /// Adds one row of the input to neighbouring outputs of one row, from output `first` on.
