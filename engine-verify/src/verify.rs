@@ -5,19 +5,32 @@ use crate::inputs::{all_tensors, run_made, run_seeded};
 use crate::recipe::Recipe;
 use engine_builder::{BindMap, Binding, BuildError, BuildOptions, build, build_bound};
 use engine_format::{
-    Alias, Digest, Engine, FitError, FitPolicy, FormatError, MapSource, Probe, SourceError, Tensor,
-    Weight, WeightClass, WeightSource,
+    Alias, DType, Digest, Engine, FitError, FitPolicy, FormatError, MapSource, Probe, SourceError,
+    Tensor, Weight, WeightClass, WeightSource,
 };
 use engine_onnx::Model;
-use engine_ops::{Agreement, Mismatch, Tolerance, compare};
+use engine_ops::{Agreement, Mismatch, Tolerance, compare, to_f64s};
 use engine_runtime::{
     Device, LiveModule, LoadError, Module, Outputs, RunError, RunOptions, Values,
 };
 use refit::OnnxSource;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// |a − b| ≤ 1e-5 + 1e-4·|b|: what optimisation and another device may change.
+/// |a − b| ≤ 1e-5 + 1e-4·|b|: what optimisation and another device may change of numbers about 1.
 pub const TOLERANCE: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
+
+/// What optimisation and another device may change of an output: [`TOLERANCE`], of whose absolute part there is less where all that is
+/// expected is smaller than 1. An output of small numbers so proves as much as one of large numbers does.
+pub fn tolerance(expected: &Tensor) -> Tolerance {
+    let magnitudes = match expected.dtype() {
+        DType::String => Vec::new(),
+        _ => to_f64s(expected),
+    };
+    let largest = magnitudes.iter().filter(|x| x.is_finite()).fold(0.0f64, |a, x| a.max(x.abs()));
+    // What is all zeros says nothing about its scale.
+    let scale = if largest > 0.0 { largest.min(1.0) } else { 1.0 };
+    Tolerance { atol: TOLERANCE.atol * scale, ..TOLERANCE }
+}
 
 /// How one output compares.
 #[derive(Debug)]
@@ -250,7 +263,7 @@ fn compare_outputs(found: Tensors, expected: Tensors) -> Result<Vec<Compared>, V
     }
     let compared = |(output, expected): (String, _)| {
         let found = &found[&output];
-        Compared::new(output, found, &expected, TOLERANCE)
+        Compared::new(output, found, &expected, tolerance(&expected))
     };
     Ok(expected.into_iter().map(compared).collect())
 }
@@ -283,7 +296,11 @@ pub fn with_probes(
         let run = run_seeded(&reference, &Values::new(), seed)?;
         let inputs = all_tensors(run.inputs).ok_or(VerifyError::Structures)?;
         let outputs = run.outputs.tensors;
-        let Tolerance { atol, rtol } = TOLERANCE;
+        let Tolerance { atol, rtol } = outputs
+            .values()
+            .map(tolerance)
+            .reduce(|a, b| if b.atol > a.atol { b } else { a })
+            .unwrap_or(TOLERANCE);
         Ok(Probe { version, inputs, outputs, atol, rtol })
     };
     let probes = seeds.into_iter().map(probe).collect::<Result<Vec<_>, VerifyError>>()?;
@@ -331,4 +348,29 @@ pub fn check_probes(module: &dyn Module) -> Result<Vec<Checked>, VerifyError> {
         Ok(Checked::Compared(compared))
     };
     engine.probes().iter().map(check).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_outputs_are_held_as_large_ones_are() {
+        let agrees = |found: &[f32], expected: &[f32]| {
+            let tensor = |x: &[f32]| Tensor::from_slice(&[x.len()], x);
+            let expected = tensor(expected);
+            compare(&tensor(found), &expected, tolerance(&expected)).is_ok()
+        };
+        for scale in [1.0, 1e-3, 1e-6, 1e-30] {
+            let expected = [scale, 0.0, -0.5 * scale];
+            let off = |by: f32| expected.map(|x| x + by * scale);
+            assert!(agrees(&off(5e-6), &expected), "rounding at {scale}");
+            assert!(!agrees(&off(1e-2), &expected), "a fault at {scale}");
+            assert!(!agrees(&[0.0; 3], &expected), "zeros at {scale}");
+        }
+        // Beside large numbers the absolute part does not grow, and where nothing says the scale it is that of 1.
+        assert!(!agrees(&[1e6, 1e-3], &[1e6, 0.0]));
+        assert!(agrees(&[1e-6], &[0.0]) && !agrees(&[1e-4], &[0.0]));
+        assert!(agrees(&[f32::NAN, f32::INFINITY], &[f32::NAN, f32::INFINITY]));
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::comparison::{Comparison, Numbers, nan_count};
 use crate::scenario::{Path, Scenario, Which};
-use crate::verify::TOLERANCE;
+use crate::verify::tolerance;
 use engine_format::{EngineFlags, Tensor};
 use engine_ops::{compare, to_f64s};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// How far outputs may be from the unoptimised graph's. Without any limit they may differ as
-/// [`TOLERANCE`](crate::verify::TOLERANCE) says; with one or both, by what these say.
+/// [`tolerance`](crate::verify::tolerance) says; with one or both, by what these say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Limits {
     /// The largest absolute difference.
@@ -44,7 +44,9 @@ impl Limits {
             Some(numbers) if self != Self::default() && found.dtype() == expected.dtype() => {
                 self.broken_by(numbers)
             }
-            _ => compare(found, expected, TOLERANCE).err().map(|mismatch| mismatch.to_string()),
+            _ => compare(found, expected, tolerance(expected))
+                .err()
+                .map(|mismatch| mismatch.to_string()),
         }
     }
 }
@@ -106,7 +108,8 @@ impl Compared {
         expected: &Tensor,
         limits: Limits,
     ) -> Self {
-        let numbers = found.and_then(|found| Comparison::new(found, expected, TOLERANCE).numbers);
+        let numbers =
+            found.and_then(|found| Comparison::new(found, expected, tolerance(expected)).numbers);
         let nan = nan_count(expected);
         let problem = match found {
             None => Some("it is not there".to_owned()),
