@@ -14,13 +14,10 @@ pub(crate) use dense::Dense;
 pub(crate) use depthwise::Depthwise;
 pub use filters::{Channels, Filters};
 
-pub(crate) use tile::Activation;
+pub(crate) use tile::{Activation, BLOCK};
 
 use crate::kernels::window::Axis;
 use tile::Ending;
-
-/// Channels of a block. The same on every machine, so that a plan is too; every instruction set has whole registers of it.
-pub const BLOCK: usize = 16;
 
 /// Most blocks of filters of a tile.
 const TILE_BLOCKS: usize = 2;

@@ -3,8 +3,10 @@
 //! Every sum is one chain over its terms in order, held in a register within one call and in the output between calls, so its
 //! bits do not depend on how outputs and terms are cut.
 
-use super::BLOCK;
 use crate::kernels::simd::{Simd, unrolled};
+
+/// Channels of a block. The same on every machine, so that a plan is too; every instruction set has whole registers of it.
+pub const BLOCK: usize = 16;
 
 /// Terms of a sum that are neighbours in memory: channels of one block at one tap.
 #[derive(Clone, Copy, Debug)]
