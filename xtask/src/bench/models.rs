@@ -12,8 +12,6 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Threads of either runtime.
-const THREADS: usize = 2;
 /// Runs before anything counts.
 const WARM_UP: usize = 3;
 /// How long a runtime has the machine before the other has it.
@@ -35,6 +33,9 @@ pub struct Arguments {
     /// The size of a symbol in the shapes of these inputs, such as sequence=128.
     #[arg(long, value_name = "SYMBOL=N", value_parser = size)]
     size: Vec<(String, usize)>,
+    /// Threads of either runtime.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
     /// Turns of each runtime.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
@@ -68,17 +69,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         timed.push(Timed { name, path: path.clone(), inputs: None });
     }
     ensure!(!timed.is_empty(), "no model has {:?} in its name", arguments.only);
-    let device = Device::cpu_with(CpuOptions::with_threads(THREADS));
+    let device = Device::cpu_with(CpuOptions::with_threads(arguments.threads));
     println!(
-        "one run in ms, median of {} turns; {THREADS} threads; {} kernels; {} build\n",
+        "one run in ms, median of {} turns; {} threads; {} kernels; {} build\n",
         arguments.rounds,
+        arguments.threads,
         engine_ops::kernels::instruction_set(),
         super::PROFILE
     );
     println!("{:<18} {:>9} {:>13} {:>6}  input", "model", "refit", "ONNX Runtime", "ratio");
     let sizes: Sizes = arguments.size.iter().cloned().collect();
     for timed in &timed {
-        let (ours, theirs, input) = in_turns(timed, &sizes, &device, arguments.rounds)
+        let (ours, theirs, input) = in_turns(timed, &sizes, &device, arguments)
             .wrap_err_with(|| format!("timing {}", timed.name))?;
         let (ours, theirs) = (ours.as_secs_f64() * 1e3, theirs.as_secs_f64() * 1e3);
         println!("{:<18} {ours:>9.3} {theirs:>13.3} {:>6.2}  {input}", timed.name, ours / theirs);
@@ -91,7 +93,7 @@ fn in_turns(
     timed: &Timed,
     sizes: &Sizes,
     device: &Device,
-    rounds: usize,
+    arguments: &Arguments,
 ) -> Result<(Duration, Duration, String)> {
     let model = Model::open(&timed.path).into_diagnostic()?;
     let engine = build(&model, &BuildOptions::default()).into_diagnostic()?;
@@ -106,7 +108,7 @@ fn in_turns(
     };
     let largest = inputs.values().max_by_key(|tensor| tensor.bytes().len());
     let largest = largest.ok_or_else(|| miette!("the model has no input"))?;
-    let mut peer = Peer::start(&timed.path, &inputs, THREADS).into_diagnostic()?;
+    let mut peer = Peer::start(&timed.path, &inputs, arguments.threads).into_diagnostic()?;
     let ours = |runs: usize| -> Result<Vec<Duration>> {
         let time = |_| {
             let begun = Instant::now();
@@ -118,7 +120,7 @@ fn in_turns(
     let mut theirs = |runs: usize| peer.time(runs).into_diagnostic();
     let (our_runs, their_runs) = (runs(ours(WARM_UP)?), runs(theirs(WARM_UP)?));
     let (mut our_turns, mut their_turns) = (Vec::new(), Vec::new());
-    for _ in 0..rounds.max(1) {
+    for _ in 0..arguments.rounds.max(1) {
         sleep(PAUSE);
         our_turns.push(median(ours(our_runs)?));
         sleep(PAUSE);
