@@ -3,11 +3,12 @@
 use crate::oracle::Tensors;
 use engine_format::{DType, Tensor};
 use engine_onnx::proto::{
-    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
-    ValueInfoProto, attribute_type, data_type,
+    AttributeProto, DimensionProto, ElementTypeProto, GraphProto, ModelProto, NodeProto,
+    OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto,
+    TypeProto, ValueInfoProto, attribute_type, data_type,
 };
 use engine_verify::inputs;
+use half::f16;
 use prost::Message;
 
 /// A hand-made model.
@@ -21,7 +22,7 @@ pub struct Sketch {
 }
 
 /// The small models of the flag matrix.
-pub const SKETCHES: [Sketch; 9] = [
+pub const SKETCHES: [Sketch; 12] = [
     Sketch {
         name: "mlp",
         shows: "weights used as they are, a parameter, a dynamic batch",
@@ -62,6 +63,17 @@ pub const SKETCHES: [Sketch; 9] = [
         name: "quantised",
         shows: "weights of 8 bits with scales of their own, and two outputs",
         onnx: quantised,
+    },
+    Sketch { name: "half", shows: "weights of 16 bits, calculated with as such", onnx: half },
+    Sketch {
+        name: "four bits",
+        shows: "weights of 4 bits with scales of their own for blocks of rows",
+        onnx: four_bits,
+    },
+    Sketch {
+        name: "outputs",
+        shows: "an output that is a sequence, and one that is a weight",
+        onnx: of_outputs,
     },
 ];
 
@@ -238,6 +250,59 @@ fn quantised() -> Vec<u8> {
     g.finish(&["y", "h1"])
 }
 
+fn half() -> Vec<u8> {
+    let mut g = Builder::new();
+    g.input("x", DType::F16, &["batch", "6"]);
+    for (name, shape) in [("fc1.weight", &[6, 8][..]), ("fc1.bias", &[8]), ("fc2.weight", &[8, 3])]
+    {
+        g.weight_of(DType::F16, name, shape);
+    }
+    g.node("MatMul", &["x", "fc1.weight"], "h0", vec![]);
+    g.node("Add", &["h0", "fc1.bias"], "h1", vec![]);
+    g.node("Relu", &["h1"], "h2", vec![]);
+    g.node("MatMul", &["h2", "fc2.weight"], "h3", vec![]);
+    g.node("Cast", &["h3"], "y", vec![int("to", data_type::FLOAT.into())]);
+    g.finish(&["y"])
+}
+
+fn four_bits() -> Vec<u8> {
+    const BLOCK: i64 = 4;
+    /// The element type of ONNX.
+    const INT4: i32 = 22;
+    let mut g = Builder::new();
+    g.input("x", DType::F32, &["batch", "8"]);
+    // Two elements in a byte.
+    let packed: Vec<u8> = (0..24u8).map(|i| i.wrapping_mul(37)).collect();
+    g.graph.initializer.push(TensorProto {
+        name: "fc.weight".to_owned(),
+        dims: vec![8, 6],
+        data_type: INT4,
+        raw_data: Some(packed.into()),
+        ..Default::default()
+    });
+    g.weight("fc.scale", &[2, 6]);
+    let blocks = vec![int("axis", 0), int("block_size", BLOCK)];
+    g.node("DequantizeLinear", &["fc.weight", "fc.scale"], "w", blocks);
+    g.node("MatMul", &["x", "w"], "h", vec![]);
+    g.node("Tanh", &["h"], "y", vec![]);
+    g.finish(&["y"])
+}
+
+fn of_outputs() -> Vec<u8> {
+    let mut g = Builder::new();
+    g.input("x", DType::F32, &["batch", "5"]);
+    g.weight("fc.weight", &[5, 4]);
+    g.weight("table.weight", &[3, 2]);
+    g.node("MatMul", &["x", "fc.weight"], "h", vec![]);
+    g.node("SplitToSequence", &["h"], "parts", vec![int("axis", 1)]);
+    let tensor_type = Some(TensorTypeProto { elem_type: data_type::FLOAT, shape: None });
+    let element = TypeProto { tensor_type, ..Default::default() };
+    let element = ElementTypeProto { elem_type: Some(Box::new(element)) };
+    let sequence = TypeProto { sequence_type: Some(Box::new(element)), ..Default::default() };
+    g.graph.output.push(ValueInfoProto { name: "parts".to_owned(), r#type: Some(sequence) });
+    g.finish(&["table.weight"])
+}
+
 /// The same model with the float tensors of more than one element that `chosen` picks by name given other values: what a training
 /// step would leave.
 pub fn with_other_weights(onnx: &[u8], chosen: &dyn Fn(&str) -> bool) -> Vec<u8> {
@@ -290,19 +355,31 @@ fn change(graph: &mut GraphProto, scope: &str, chosen: &dyn Fn(&str) -> bool) {
 }
 
 fn perturb(tensor: &mut TensorProto) {
-    if tensor.data_type != data_type::FLOAT {
-        return;
-    }
-    let raw = tensor.raw_data.take().unwrap_or_default();
-    let mut values: Vec<f32> =
-        raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    values.append(&mut tensor.float_data);
-    if values.len() > 1 {
-        for (i, value) in values.iter_mut().enumerate() {
+    let raw = tensor.raw_data.clone().unwrap_or_default();
+    let changed = |values: &mut [f32]| {
+        // What has one element may be a size or an axis.
+        let is_weight = values.len() > 1;
+        for (i, value) in values.iter_mut().enumerate().filter(|_| is_weight) {
             *value = 0.9 * *value + 0.001 * ((i % 7) as f32 - 3.0);
         }
-    }
-    tensor.raw_data = Some(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into());
+    };
+    let bytes: Vec<u8> = match tensor.data_type {
+        data_type::FLOAT => {
+            let mut values: Vec<f32> =
+                raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            values.append(&mut tensor.float_data);
+            changed(&mut values);
+            values.iter().flat_map(|v| v.to_le_bytes()).collect()
+        }
+        data_type::FLOAT16 if !raw.is_empty() => {
+            let of = |b: &[u8]| f16::from_le_bytes([b[0], b[1]]).to_f32();
+            let mut values: Vec<f32> = raw.chunks_exact(2).map(of).collect();
+            changed(&mut values);
+            values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect()
+        }
+        _ => return,
+    };
+    tensor.raw_data = Some(bytes.into());
 }
 
 /// Puts a model together node by node.
@@ -327,8 +404,13 @@ impl Builder {
 
     /// A float initializer whose values follow from its name.
     pub(crate) fn weight(&mut self, name: &str, shape: &[usize]) {
+        self.weight_of(DType::F32, name, shape);
+    }
+
+    /// The same of another float type.
+    pub(crate) fn weight_of(&mut self, dtype: DType, name: &str, shape: &[usize]) {
         let seed = name.bytes().map(u64::from).sum::<u64>() + shape.len() as u64;
-        self.constant(name, &inputs::random(DType::F32, shape, seed));
+        self.constant(name, &inputs::random(dtype, shape, seed));
     }
 
     pub(crate) fn constant(&mut self, name: &str, tensor: &Tensor) {
@@ -400,6 +482,7 @@ pub(crate) fn value(name: &str, elem_type: i32, shape: Option<TensorShapeProto>)
 fn element_type(dtype: DType) -> i32 {
     match dtype {
         DType::F32 => data_type::FLOAT,
+        DType::F16 => data_type::FLOAT16,
         DType::I64 => data_type::INT64,
         DType::Bool => data_type::BOOL,
         DType::I8 => data_type::INT8,

@@ -15,6 +15,7 @@ use engine_ops::{Tolerance, compare};
 use engine_runtime::{Device, Values};
 use engine_verify::inputs::{self, Freedom};
 use engine_verify::scenario::{Path, SCENARIOS, Scenario, Stack, Trial, Versions, Which};
+use engine_verify::verify::flat;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
@@ -263,7 +264,7 @@ impl Matrix<'_> {
     /// Devices agree by tolerance on every fresh build, and other weights give other outputs.
     fn compare_devices(&mut self) {
         let outputs = |versions: &Versions, which| {
-            versions.outputs(which).map(|outputs| outputs.tensors.clone()).unwrap_or_default()
+            versions.outputs(which).map(|outputs| flat(outputs.clone())).unwrap_or_default()
         };
         for mode in self.modes {
             let [own, other] = [Which::A, Which::B].map(|w| outputs(&mode.versions[0], w));

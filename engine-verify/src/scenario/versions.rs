@@ -3,8 +3,8 @@
 use super::seeded;
 use crate::verify::VerifyError;
 use engine_format::{
-    DType, Digest, Engine, EngineFlags, FitPolicy, FormatError, MapSource, SerializeFlags, Tensor,
-    Weight, WeightSource,
+    Bytes, DType, Digest, Engine, EngineFlags, FitPolicy, FormatError, MapSource, SerializeFlags,
+    Tensor, Weight, WeightSource,
 };
 use engine_runtime::{Device, LiveModule, Module, Outputs, Values};
 use std::collections::BTreeMap;
@@ -219,19 +219,29 @@ fn weights_of(engine: &Engine) -> MapSource {
     rows.filter_map(|weight| Some((weight.name.clone(), weight.tensor()?))).collect()
 }
 
-/// The same weights, the first of single floats with NaNs at its ends: one that signals, one with a payload and a sign.
+/// The bits of two NaNs of a float type: one that signals, and one with a payload and a sign.
+fn nans(dtype: DType) -> Option<[Vec<u8>; 2]> {
+    match dtype {
+        DType::F32 => Some([0x7fa0_0001u32, 0xffc1_2345].map(|bits| bits.to_le_bytes().to_vec())),
+        DType::F16 => Some([0x7d01u16, 0xfe45].map(|bits| bits.to_le_bytes().to_vec())),
+        _ => None,
+    }
+}
+
+/// The same weights, the first of floats with NaNs at its ends.
 fn marked(weights: &MapSource, strippable: &[&Weight]) -> MapSource {
     let mut marked = weights.clone();
-    let first = strippable.iter().find(|w| w.dtype == DType::F32 && w.byte_len() > 0);
-    if let Some(weight) = first
-        && let Some(tensor) = weight.tensor()
-        && let Ok(values) = tensor.as_slice::<f32>()
-    {
-        let mut values = values.to_vec();
-        let last = values.len() - 1;
-        values[last] = f32::from_bits(0xffc1_2345);
-        values[0] = f32::from_bits(0x7fa0_0001);
-        marked.insert(weight.name.clone(), Tensor::from_slice(tensor.shape(), &values));
+    let floats = strippable.iter().filter(|weight| weight.byte_len() > 0);
+    let first =
+        floats.filter_map(|weight| Some((weight, nans(weight.dtype)?, weight.tensor()?))).next();
+    if let Some((weight, [signals, carries], tensor)) = first {
+        let mut bytes = tensor.bytes().to_vec();
+        let end = bytes.len() - carries.len();
+        bytes[end..].copy_from_slice(&carries);
+        bytes[..signals.len()].copy_from_slice(&signals);
+        let bytes = Bytes::copy_from(&bytes);
+        let tensor = Tensor::new(tensor.dtype(), tensor.shape(), bytes);
+        marked.insert(weight.name.clone(), tensor.expect("bytes of the same length"));
     }
     marked
 }
