@@ -12,6 +12,10 @@ use crate::{Device, Inputs, LiveModule, Module, RunOptions};
 use engine_format::{Attr, DType, Engine, EngineFlags, FitPolicy, Tensor};
 
 /// The first adapter, software or not, with these operators kept on the CPU.
+#[cfg_attr(
+    not(feature = "gpu"),
+    expect(unreachable_code, reason = "without GPUs there is no value of the device's type")
+)]
 pub(crate) fn opened(on_cpu: &[&str]) -> Option<GpuDevice> {
     let Some(adapter) = adapters().into_iter().next() else {
         let required = std::env::var_os("REFIT_REQUIRE_GPU").is_some_and(|v| v == "1");

@@ -275,15 +275,7 @@ fn add(axis: &Axis, tap: usize, products: &[f32], y: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn values(len: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..len).map(|_| next()).collect()
-    }
+    use crate::kernels::nchwc::tests::values;
 
     /// An axis of `inputs` inputs whose reach loses `cut` outputs on each side.
     fn axis(inputs: usize, kernel: usize, stride: usize, dilation: usize, cut: usize) -> Axis {

@@ -85,4 +85,4 @@ fn even(len: usize, most: usize) -> impl Iterator<Item = std::ops::Range<usize>>
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

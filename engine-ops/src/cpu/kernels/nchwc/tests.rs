@@ -3,7 +3,7 @@ use crate::form::Form;
 use crate::kernels::instances::available;
 
 /// Values without a pattern, from a small generator.
-fn values(len: usize, seed: u32) -> Vec<f32> {
+pub(in crate::cpu::kernels) fn values(len: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
