@@ -5,17 +5,21 @@ use engine_runtime::{Device, DeviceInfo};
 use miette::{Result, ensure};
 use std::path::Path;
 
+mod api;
 mod bench;
 mod codegen;
 mod conformance;
 mod demo;
 mod fuzz;
 mod lean;
+mod package;
 mod python;
+mod release;
 mod snapshots;
 mod suite;
 mod test;
 mod vulkan;
+mod workspace;
 mod zoo;
 
 #[derive(Parser)]
@@ -79,6 +83,20 @@ enum Verb {
         #[arg(long, value_name = "REVISION", default_value = "HEAD^")]
         since: String,
     },
+    /// Holds the public interface of every published crate against the one that is kept; asks for cargo-public-api and a nightly toolchain.
+    Api {
+        /// Keeps what is found instead.
+        #[arg(long)]
+        bless: bool,
+    },
+    /// Packs every crate that is published and builds it from its package.
+    Package {
+        /// Passed on to `cargo package`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Does every check that a release must pass, goes on after one that fails, and says what blocks.
+    Release(release::Arguments),
     /// Builds a program that only loads, refits and runs engines on the CPU, and prints its size.
     Lean,
     /// Lists the GPU adapters that this process sees; ends with 1 if there is none.
@@ -113,6 +131,9 @@ fn main() -> Result<()> {
         Verb::Fuzz { arguments } => fuzz::run(root, &arguments),
         Verb::Python { release, arguments } => python::run(root, release, &arguments),
         Verb::Snapshots { since } => snapshots::run(root, &since),
+        Verb::Api { bless } => api::run(root, bless),
+        Verb::Package { arguments } => package::run(root, &arguments),
+        Verb::Release(arguments) => release::run(root, &arguments),
         Verb::Lean => lean::run(root),
         Verb::Adapters => adapters(),
     }

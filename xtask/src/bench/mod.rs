@@ -12,6 +12,7 @@ mod first_output;
 mod gpu;
 mod memory;
 mod models;
+mod ratios;
 mod refit;
 mod swap;
 mod upload;
