@@ -311,6 +311,29 @@ pub fn with_other_weights(onnx: &[u8], chosen: &dyn Fn(&str) -> bool) -> Vec<u8>
     model.encode_to_vec()
 }
 
+/// The same model with two weights of one shape in each other's place: nodes that read the one read the other. `None` if no two have the same
+/// shape and more than one element.
+pub fn with_exchanged_weights(onnx: &[u8]) -> Option<Vec<u8>> {
+    let mut model = ModelProto::decode(onnx).expect("the models of this crate are ONNX files");
+    let graph = model.graph.as_mut().expect("an ONNX file has a graph");
+    let is_weight = |tensor: &&TensorProto| {
+        tensor.data_type == data_type::FLOAT && tensor.dims.iter().product::<i64>() > 1
+    };
+    let weights: Vec<&TensorProto> = graph.initializer.iter().filter(is_weight).collect();
+    let (a, b) = weights.iter().enumerate().find_map(|(i, a)| {
+        let b = weights[i + 1..].iter().find(|b| a.dims == b.dims)?;
+        Some((a.name.clone(), b.name.clone()))
+    })?;
+    for input in graph.node.iter_mut().flat_map(|node| &mut node.input) {
+        if *input == a {
+            input.clone_from(&b);
+        } else if *input == b {
+            input.clone_from(&a);
+        }
+    }
+    Some(model.encode_to_vec())
+}
+
 /// The same model with inputs made weights that have the values of `weights`; all others stay inputs.
 pub fn with_weights(onnx: &[u8], weights: &Tensors) -> Vec<u8> {
     let mut model = ModelProto::decode(onnx).expect("what becomes of it was read from it before");

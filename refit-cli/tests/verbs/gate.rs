@@ -2,7 +2,7 @@
 
 use crate::common::{Folder, sketch};
 use conformance::assets;
-use conformance::graphs::{with_initializer, with_other_weights};
+use conformance::graphs::{with_exchanged_weights, with_initializer, with_other_weights};
 use engine_format::{Tensor, WeightClass};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -76,6 +76,47 @@ fn an_engine_of_another_model_is_found() {
     let on = &object["devices"][0];
     assert!(on["outputs"].as_array().unwrap().iter().all(|o| o["problem"].is_string()), "{on}");
     assert!(on["scenarios"].as_array().unwrap().iter().all(|s| s["problem"].is_null()), "{on}");
+}
+
+/// A reader of text that is released, and one whose compiler put two filters of one shape in each other's place.
+#[test]
+fn a_real_model_passes_and_one_with_exchanged_weights_does_not() {
+    let folder = Folder::new();
+    let onnx = std::fs::read(assets::TINYOCR_REC.path().unwrap()).unwrap();
+    let file = |name: &str, bytes: &[u8]| std::fs::write(folder.at(name), bytes).unwrap();
+    file("model.onnx", &onnx);
+    file("exchanged.onnx", &with_exchanged_weights(&onnx).unwrap());
+    folder.ok(&["build", "model.onnx", "-o", "sound.engine"]);
+    // Sizes are no weights.
+    let weights = learned(&folder, "sound.engine");
+    let is_weight = |name: &str| weights.iter().any(|(weight, _)| weight == name);
+    file("tuned.onnx", &with_other_weights(&onnx, &is_weight));
+    folder.ok(&["build", "exchanged.onnx", "-o", "faulty.engine"]);
+    let run = |engine: &str| {
+        let (file, report) = (format!("{engine}.engine"), format!("{engine}.report"));
+        folder.run(&gate(
+            &file,
+            &[&SETS[..], &["--shape", "x=1x3x48x64", "--report", &report]].concat(),
+        ))
+    };
+    let (sound, faulty) = (run("sound"), run("faulty"));
+    let said = String::from_utf8(faulty.stdout).unwrap();
+    assert_eq!((sound.status.code(), faulty.status.code()), (Some(0), Some(1)), "{said}");
+    let outputs = |engine: &str, is_wrong: bool| -> BTreeSet<String> {
+        let text =
+            std::fs::read_to_string(folder.at(&format!("{engine}.report/report.json"))).unwrap();
+        let report: Value = serde_json::from_str(&text).unwrap();
+        let outputs = report["devices"][0]["outputs"].as_array().unwrap();
+        let wrong = outputs.iter().filter(|output| output["problem"].is_string() == is_wrong);
+        wrong.map(|output| output["output"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(outputs("sound", true).is_empty());
+    let wrong = outputs("faulty", true);
+    assert!(!wrong.is_empty());
+    for output in wrong {
+        let named = |line: &str| line.contains("FAILED") && line.contains(&output);
+        assert!(said.lines().any(named), "{output}: {said}");
+    }
 }
 
 #[test]
