@@ -4,6 +4,8 @@ mod concurrent;
 mod held;
 mod layers;
 mod loops;
+#[cfg(feature = "gpu")]
+mod lost;
 pub(crate) mod on_gpu;
 mod options;
 mod paths;

@@ -164,7 +164,7 @@ impl GpuDevice {
 
     /// Has it that the device is at fault.
     #[cfg(test)]
-    pub(super) fn keep_fault(&self, fault: GpuError) {
+    pub(crate) fn keep_fault(&self, fault: GpuError) {
         self.inner.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
     }
 
