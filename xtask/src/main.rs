@@ -16,6 +16,7 @@ mod package;
 mod python;
 mod release;
 mod snapshots;
+mod soak;
 mod suite;
 mod test;
 mod vulkan;
@@ -77,6 +78,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Refits a module under load for minutes or hours, and loads and drops modules, and holds outputs to versions and memory to what it was.
+    Soak(soak::Arguments),
     /// Checks that a line of the changelog comes with changed snapshots.
     Snapshots {
         /// The revision that changes are counted from; by default the parent of the present one.
@@ -130,6 +133,7 @@ fn main() -> Result<()> {
         Verb::Codegen { check } => codegen::run(root, check),
         Verb::Fuzz { arguments } => fuzz::run(root, &arguments),
         Verb::Python { release, arguments } => python::run(root, release, &arguments),
+        Verb::Soak(arguments) => soak::run(root, &arguments),
         Verb::Snapshots { since } => snapshots::run(root, &since),
         Verb::Api { bless } => api::run(root, bless),
         Verb::Package { arguments } => package::run(root, &arguments),

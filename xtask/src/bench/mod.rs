@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 mod build;
 mod first_output;
 mod gpu;
-mod memory;
+pub mod memory;
 mod models;
 mod ratios;
 mod refit;
-mod swap;
+pub mod swap;
 mod upload;
 
 /// What is measured and how.

@@ -3,13 +3,15 @@
 use super::{Times, milliseconds, ratio};
 use ::conformance::graphs::with_other_weights;
 use ::conformance::models::MODELS;
+use ::conformance::oracle::Tensors;
 use ::conformance::soak::{Soak, Soaked, Version, soak};
 use clap::Args;
 use engine_builder::{BuildOptions, build};
-use engine_format::SerializeFlags;
+use engine_format::{Engine, SerializeFlags};
 use engine_onnx::Model;
 use engine_runtime::{Device, DeviceSelector, LiveModule};
 use miette::{IntoDiagnostic, Result, ensure, miette};
+use refit::BoxedSource;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,21 +35,23 @@ pub struct Arguments {
 /// Turns of each kind.
 const TURNS: u32 = 6;
 
-/// Measures and prints; fails if an output is not exactly that of one version.
-pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
-    let scratch = root.join("target/bench");
-    std::fs::create_dir_all(&scratch).into_diagnostic()?;
-    let folder = tempfile::tempdir_in(&scratch).into_diagnostic()?;
+/// A model that serves, and sets of weights that it is refitted from.
+pub(crate) struct Serving {
+    pub engine: Engine,
+    pub inputs: Tensors,
+    pub sources: Vec<BoxedSource>,
+}
+
+/// MiniLM with three sets of weights in files of `folder`, as a trainer would leave them.
+pub(crate) fn serving(folder: &Path) -> Result<Serving> {
     let model = MODELS.iter().find(|model| model.name == "minilm-l3");
     let model = model.ok_or_else(|| miette!("MiniLM is among the models"))?;
     let inputs = (model.runs)().into_diagnostic()?.swap_remove(1);
     let mut onnx = std::fs::read(model.asset.path().into_diagnostic()?).into_diagnostic()?;
-
-    // Three sets of weights in files, as a trainer would leave them.
     let mut engine = None;
     let mut sources = Vec::new();
     for name in ["a", "b", "c"] {
-        let file = |extension: &str| folder.path().join(name).with_extension(extension);
+        let file = |extension: &str| folder.join(name).with_extension(extension);
         let parsed = Model::parse(onnx.clone().into(), None).into_diagnostic()?;
         let built = build(&parsed, &BuildOptions::default()).into_diagnostic()?;
         refit::write_engine(&built, SerializeFlags::default(), &file("engine"), None)
@@ -58,6 +62,15 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
         onnx = with_other_weights(&onnx, &|_| true);
     }
     let engine = engine.ok_or_else(|| miette!("three engines were built"))?;
+    Ok(Serving { engine, inputs, sources })
+}
+
+/// Measures and prints; fails if an output is not exactly that of one version.
+pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
+    let scratch = root.join("target/bench");
+    std::fs::create_dir_all(&scratch).into_diagnostic()?;
+    let folder = tempfile::tempdir_in(&scratch).into_diagnostic()?;
+    let Serving { engine, inputs, sources } = serving(folder.path())?;
     let device = Device::open(&arguments.device).into_diagnostic()?;
     let module = LiveModule::load(engine, &device).into_diagnostic()?;
     let versions = sources.iter().map(|source| Version::of(&module, &**source, &inputs));

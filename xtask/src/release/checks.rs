@@ -82,7 +82,7 @@ impl Tool {
 }
 
 /// Every check, in the order in which they are done.
-pub const CHECKS: [Check; 18] = [
+pub const CHECKS: [Check; 19] = [
     Check::quick("fmt", "sources are formatted", &["fmt", "--all", "--check"]),
     Check::quick(
         "clippy",
@@ -146,6 +146,11 @@ pub const CHECKS: [Check; 18] = [
         "golden-files",
         "engine files of every version are read",
         &["test", "--workspace", "--test", "suite", "old_files"],
+    ),
+    Check::long(
+        "soak",
+        "outputs under refits are of one version, and memory is given back",
+        &["xtask", "soak"],
     ),
     Check::long("fuzz", "a minute of every fuzz target", &["xtask", "fuzz", "--minutes", "1"]),
     Check::long(
