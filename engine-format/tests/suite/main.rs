@@ -13,6 +13,8 @@ mod generated;
 #[cfg(test)]
 mod invalid;
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 mod old_files;
 #[cfg(test)]
 mod probes;
