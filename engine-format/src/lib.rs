@@ -19,6 +19,7 @@
 //! This crate knows no operator, does no file I/O and contains no `unsafe`.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod alias;
 mod buffer;
 mod bytes;

@@ -54,6 +54,10 @@ fn strides(shape: &[usize]) -> Vec<usize> {
 /// Rows and columns of a square that is moved at a time where the one become the other.
 const TILE: usize = 16;
 
+/// Columns, and elements along each, that are brought near before their squares are moved: memory is read in stretches, many of them
+/// at a time, and not by the few elements that a square has of each.
+const NEAR: (usize, usize) = (32, 128);
+
 /// Elements of a tensor in the order that they have once its axes are permuted.
 struct Permuted<'a, T> {
     from: &'a [T],
@@ -149,34 +153,50 @@ impl Plane {
         if self.rows == 1 && self.column_distance == 1 {
             return visit(0, &from[..self.columns]);
         }
-        let tiles = |size: usize| (0..size).step_by(TILE).map(move |at| at..size.min(at + TILE));
+        let mut near = [[from[0]; NEAR.1]; NEAR.0];
         // The source is read along its lines, a few at a time: that is what memory, and the map of its pages, do well.
-        tiles(self.columns).all(|columns| {
-            tiles(self.rows).all(|rows| self.tile(from, rows, columns.clone(), &mut visit))
+        tiles(0..self.columns, NEAR.0).all(|columns| {
+            tiles(0..self.rows, NEAR.1).all(|rows| {
+                for (column, near) in columns.clone().zip(&mut near) {
+                    let line = &from[rows.start + column * self.column_distance..];
+                    near[..rows.len()].copy_from_slice(&line[..rows.len()]);
+                }
+                let (first, start) = (columns.start, rows.start);
+                let mut visit = |row: usize, column, run: &[T]| {
+                    visit((start + row) * self.row_step + first + column, run)
+                };
+                tiles(0..columns.len(), TILE).all(|columns| {
+                    tiles(0..rows.len(), TILE)
+                        .all(|rows| tile(&near, rows, columns.clone(), &mut visit))
+                })
+            })
         })
     }
+}
 
-    /// Lines of either side may lie so that no cache holds two of them; so a tile is whole before it is shown.
-    fn tile<T: Copy>(
-        &self,
-        from: &[T],
-        rows: Range<usize>,
-        columns: Range<usize>,
-        visit: &mut impl FnMut(usize, &[T]) -> bool,
-    ) -> bool {
-        let mut tile = [[from[0]; TILE]; TILE];
-        let from = &from[rows.start + columns.start * self.column_distance..];
-        let lines = (0..columns.len()).map(|i| &from[i * self.column_distance..]);
-        for (i, line) in lines.enumerate() {
-            // Whole tiles know their size, which spares a loop over elements.
-            match line.first_chunk::<TILE>().filter(|_| rows.len() == TILE) {
-                Some(line) => (0..TILE).for_each(|row| tile[row][i] = line[row]),
-                None => (line[..rows.len()].iter().zip(&mut tile)).for_each(|(&x, to)| to[i] = x),
-            }
+/// Parts of a range, each of `size` but for the last.
+fn tiles(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    range.clone().step_by(size).map(move |at| at..range.end.min(at + size))
+}
+
+/// Shows the rows of a square of which `near` holds the columns, with the place of each. Lines of what it is shown for may lie so that no
+/// cache holds two of them; so it is whole before it is shown.
+fn tile<T: Copy>(
+    near: &[[T; NEAR.1]; NEAR.0],
+    rows: Range<usize>,
+    columns: Range<usize>,
+    visit: &mut impl FnMut(usize, usize, &[T]) -> bool,
+) -> bool {
+    let mut tile = [[near[0][0]; TILE]; TILE];
+    for (i, line) in near[columns.clone()].iter().enumerate() {
+        let line = &line[rows.start..];
+        // Whole tiles know their size, which spares a loop over elements.
+        match line.first_chunk::<TILE>().filter(|_| rows.len() == TILE) {
+            Some(line) => (0..TILE).for_each(|row| tile[row][i] = line[row]),
+            None => (line[..rows.len()].iter().zip(&mut tile)).for_each(|(&x, to)| to[i] = x),
         }
-        rows.zip(&tile)
-            .all(|(row, line)| visit(row * self.row_step + columns.start, &line[..columns.len()]))
     }
+    rows.zip(&tile).all(|(row, line)| visit(row, columns.start, &line[..columns.len()]))
 }
 
 /// A tensor of bytes that were rearranged, none made up.

@@ -1,5 +1,6 @@
 //! The deterministic writer: one pass over the weights, then one seek back to the prefix.
 
+use crate::ahead::pass_on;
 use crate::digest::Hasher;
 use crate::header::{self, Header, PREFIX, Section, SectionKind, align};
 use crate::wire::{
@@ -81,7 +82,7 @@ pub(crate) enum Supply<'a, E> {
 }
 
 /// Hands the pieces of a weight to the sink it is given.
-pub(crate) type ReadPieces<'a, E> = dyn FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E> + 'a;
+pub(crate) type ReadPieces<'a, E> = dyn FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E> + Send + 'a;
 
 /// A weight that is written without being held in memory.
 pub(crate) struct Pieces<'a, E> {
@@ -93,7 +94,7 @@ pub(crate) struct Pieces<'a, E> {
 
 /// Writes a file with `flags`. `supply` gives the bytes of one stored weight, and their digest, when
 /// its turn comes, in table order; nothing is kept of them afterwards.
-pub(crate) fn write_file<'a, E: From<FormatError>>(
+pub(crate) fn write_file<'a, E: From<FormatError> + Send>(
     parts: &'a EngineParts,
     probes: &[Probe],
     flags: EngineFlags,
@@ -283,17 +284,8 @@ impl<'a, W: Write + Seek> File<'a, W> {
     }
 
     /// Writes a weight as it comes and gives back the digest of what was written.
-    fn pieces<E: From<FormatError>>(&mut self, pieces: Pieces<'_, E>) -> Result<Digest, E> {
-        let mut hasher = Hasher::default();
-        let mut written = Ok(());
-        (pieces.read)(&mut |piece| {
-            hasher.update(piece);
-            if written.is_ok() {
-                written = self.put(piece);
-            }
-        })?;
-        written?;
-        let digest = hasher.finish();
+    fn pieces<E: From<FormatError> + Send>(&mut self, pieces: Pieces<'_, E>) -> Result<Digest, E> {
+        let digest = pass_on(pieces.read, |piece| self.put(piece))?;
         (pieces.accept)(digest)?;
         Ok(digest)
     }

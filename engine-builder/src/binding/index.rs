@@ -1,14 +1,13 @@
 //! The checkpoint's tensors by type and digest.
 
-use super::recipe::is_identity;
+use super::compare::{Alike, COMPARED, Comparison, HEAD, Hasher, Head, Placed, permuted_digest};
 use crate::error::{BuildError, BuildErrorKind};
-use engine_format::{
-    AlignedBuf, DType, Digest, OutOfMemory, SourceError, Tensor, TensorInfo, WeightSource,
-};
+use engine_format::{DType, Digest, SourceError, Tensor, TensorInfo, WeightSource};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Every tensor of a checkpoint, found by contents. Bytes are read once, piece by piece, and not kept.
+/// Every tensor of a checkpoint, found by contents. Bytes are read once, piece by piece, and not kept; constants of the model that begin
+/// alike are held against a piece while it is at hand.
 pub(super) struct Index<'a> {
     source: &'a dyn WeightSource,
     infos: BTreeMap<String, TensorInfo>,
@@ -19,14 +18,10 @@ pub(super) struct Index<'a> {
     /// Element types and numbers of elements.
     sizes: BTreeSet<(DType, usize)>,
     /// Digests by element type, number of elements and first bytes: what begins otherwise need not be read.
-    by_head: BTreeMap<(DType, usize, Vec<u8>), BTreeSet<Digest>>,
+    by_head: BTreeMap<Head, BTreeSet<Digest>>,
+    /// What constants were found to be while tensors were read; they are kept, so that their bytes stay where they are.
+    held: BTreeMap<Placed, (Tensor, Digest)>,
 }
-
-/// Bytes of a tensor's beginning that are kept.
-const HEAD: usize = 64;
-
-/// So many different contents that begin alike are read again and compared with what begins so; with more, digesting it costs less.
-const COMPARED: usize = 2;
 
 impl From<SourceError> for BuildError {
     fn from(error: SourceError) -> Self {
@@ -35,37 +30,56 @@ impl From<SourceError> for BuildError {
 }
 
 impl<'a> Index<'a> {
-    /// Digests every tensor. Those of element types that are not known here are left out.
-    pub(super) fn of(source: &'a dyn WeightSource) -> Result<Self, BuildError> {
+    /// Digests every tensor, and finds in the same pass which of them `constants` are. Tensors of element types that are not known here
+    /// are left out.
+    pub(super) fn of(
+        source: &'a dyn WeightSource,
+        constants: impl Iterator<Item = Tensor>,
+    ) -> Result<Self, BuildError> {
+        let tensors = source.names().into_iter();
+        let tensors: Vec<(String, TensorInfo)> =
+            tensors.filter_map(|name| source.info(&name).map(|info| (name, info))).collect();
+        let sizes = tensors.iter().map(|(_, info)| (info.dtype, info.shape.iter().product()));
         let mut index = Self {
             source,
             infos: BTreeMap::new(),
             by_contents: BTreeMap::new(),
             digests: BTreeMap::new(),
             types: BTreeSet::new(),
-            sizes: BTreeSet::new(),
+            sizes: sizes.collect(),
             by_head: BTreeMap::new(),
+            held: BTreeMap::new(),
         };
-        let tensors = source.names().into_iter();
-        let tensors = tensors.filter_map(|name| Some((source.info(&name)?, name)));
-        let digest = |(info, name): (TensorInfo, String)| {
-            let (mut hasher, mut head) = (Hasher::default(), Vec::new());
+        let constants = constants.filter(|tensor| {
+            tensor.dtype() != DType::String && index.has_size(tensor.dtype(), tensor.len())
+        });
+        let alike = Alike::of(constants);
+        let digest = |(name, info): (String, TensorInfo)| {
+            let (mut hasher, mut first) = (Hasher::default(), Vec::new());
+            let mut comparisons = None;
+            let len = info.shape.iter().product();
             source.stream(&name, &mut |piece| {
                 hasher.add(piece);
-                head.extend_from_slice(&piece[..piece.len().min(HEAD - head.len())]);
+                first.extend_from_slice(&piece[..piece.len().min(HEAD - first.len())]);
+                let comparisons: &mut Vec<Comparison<'_>> =
+                    comparisons.get_or_insert_with(|| alike.with(info.dtype, len, piece));
+                comparisons.iter_mut().for_each(|comparison| comparison.take(piece));
             })?;
-            Ok::<_, SourceError>((name, (info.dtype, hasher.finish()), info, head))
+            let equal = comparisons.into_iter().flatten().filter(Comparison::is_equal);
+            let equal: Vec<_> = equal.map(|comparison| comparison.compared()).collect();
+            Ok::<_, SourceError>((name, info, hasher.finish(), first, equal))
         };
-        let tensors: Vec<_> = tensors.collect();
         // Tensors differ much in size, so each is a task of its own.
         let digested: Result<Vec<_>, _> =
             tensors.into_par_iter().with_max_len(1).map(digest).collect();
-        for (name, key, info, head) in digested? {
-            let head = (info.dtype, info.shape.iter().product(), head);
-            index.by_head.entry(head).or_default().insert(key.1);
+        for (name, info, digest, first, equal) in digested? {
+            let key = (info.dtype, digest);
+            let head = (info.dtype, info.shape.iter().product(), first);
+            index.by_head.entry(head).or_default().insert(digest);
+            let equal = equal.into_iter().map(|(placed, tensor)| (placed, (tensor, digest)));
+            index.held.extend(equal);
             index.digests.insert(name.clone(), key);
             index.by_contents.entry(key).or_default().push(name.clone());
-            index.sizes.insert((info.dtype, info.shape.iter().product()));
             index.types.insert((info.dtype, info.shape.clone()));
             index.infos.insert(name, info);
         }
@@ -133,17 +147,23 @@ impl<'a> Index<'a> {
         if !self.has_size(tensor.dtype(), tensor.len()) {
             return Vec::new();
         }
+        let held = self.held.get(&Placed::new(tensor, order)).map(|(_, digest)| *digest);
+        let digest = held.or_else(|| self.find(tensor, order));
+        let names = digest.and_then(|digest| self.by_contents.get(&(tensor.dtype(), digest)));
+        names.into_iter().flatten().map(String::as_str).collect()
+    }
+
+    /// The digest of the tensors that have the elements of `tensor` with its axes permuted, by reading again what begins so.
+    fn find(&self, tensor: &Tensor, order: &[usize]) -> Option<Digest> {
         let head = (tensor.dtype(), tensor.len(), tensor.permuted_start(order, HEAD));
-        let Some(alike) = self.by_head.get(&head) else { return Vec::new() };
-        let same = match alike.len() {
+        let alike = self.by_head.get(&head)?;
+        match alike.len() {
             0..=COMPARED => alike.iter().copied().find(|digest| {
                 self.is_permuted(tensor, order, digest)
                     .unwrap_or_else(|| *digest == permuted_digest(tensor, order))
             }),
             _ => Some(permuted_digest(tensor, order)),
-        };
-        let names = same.and_then(|digest| self.by_contents.get(&(tensor.dtype(), digest)));
-        names.into_iter().flatten().map(String::as_str).collect()
+        }
     }
 
     /// Whether `tensor`, with its axes permuted, is what the tensors of this digest hold, by reading one of them again; `None` if that
@@ -178,117 +198,18 @@ impl<'a> Index<'a> {
     }
 }
 
-/// Bytes of a permuted tensor that are looked at at a time: few enough for a cache.
-const PERMUTED: usize = 1 << 20;
-
-/// How many lines of a tensor's axis `first` are looked at at a time.
-fn step(tensor: &Tensor, first: usize) -> usize {
-    let lines = tensor.shape()[first];
-    (PERMUTED * lines / tensor.bytes().len().max(1)).clamp(1, lines.max(1))
-}
-
-/// The digest of a tensor whose axes are permuted, a few lines of the first one at a time.
-fn permuted_digest(tensor: &Tensor, order: &[usize]) -> Digest {
-    let Some(&first) = order.first().filter(|_| !is_identity(order)) else {
-        return Digest::of(tensor.bytes());
-    };
-    let (lines, step) = (tensor.shape()[first], step(tensor, first));
-    let mut hasher = Hasher::default();
-    for start in (0..lines).step_by(step) {
-        let part = tensor.range(first, start..lines.min(start + step));
-        hasher.add(part.permuted(order).bytes());
-    }
-    hasher.finish()
-}
-
-/// Holds what comes in pieces against a tensor whose axes are permuted.
-struct Comparison<'a> {
-    tensor: &'a Tensor,
-    order: &'a [usize],
-    /// Bytes of a few lines along the first axis, which are compared together; 0 where nothing moves.
-    group: usize,
-    /// Room for the next lines, and how much of it is filled.
-    lines: AlignedBuf,
-    filled: usize,
-    /// Bytes of whole lines that were compared.
-    done: usize,
-    equal: bool,
-}
-
-impl<'a> Comparison<'a> {
-    fn new(tensor: &'a Tensor, order: &'a [usize]) -> Result<Self, OutOfMemory> {
-        let line = |first: usize| tensor.bytes().len() / tensor.shape()[first].max(1);
-        let moved = order.first().filter(|_| !is_identity(order));
-        let group = moved.map_or(0, |&first| step(tensor, first) * line(first));
-        let lines = AlignedBuf::try_zeroed(group)?;
-        Ok(Self { tensor, order, group, lines, filled: 0, done: 0, equal: true })
-    }
-
-    fn take(&mut self, mut piece: &[u8]) {
-        while self.equal && !piece.is_empty() {
-            let left = self.tensor.bytes().len() - self.done;
-            let wanted = match self.group {
-                0 => left,
-                group => group.min(left) - self.filled,
-            };
-            let (now, rest) = piece.split_at(piece.len().min(wanted));
-            // More than the tensor has is something else.
-            self.equal = wanted > 0;
-            piece = rest;
-            match self.group {
-                0 => {
-                    self.equal &= self.tensor.bytes()[self.done..].starts_with(now);
-                    self.done += now.len();
-                }
-                _ => {
-                    self.lines[self.filled..][..now.len()].copy_from_slice(now);
-                    self.filled += now.len();
-                    if now.len() == wanted {
-                        self.compare_lines();
-                    }
-                }
-            }
-        }
-    }
-
-    fn compare_lines(&mut self) {
-        let line = self.tensor.bytes().len() / self.tensor.shape()[self.order[0]];
-        let lines = self.done / line..(self.done + self.filled) / line;
-        let filled = &self.lines[..self.filled];
-        self.equal &= self.tensor.has_permuted_lines(self.order, lines, filled);
-        self.done += self.filled;
-        self.filled = 0;
-    }
-
-    fn is_equal(&self) -> bool {
-        self.equal && self.done == self.tensor.bytes().len()
-    }
-}
-
-/// Digests a tensor that comes in pieces.
-#[derive(Default)]
-struct Hasher(blake3::Hasher);
-
-impl Hasher {
-    fn add(&mut self, piece: &[u8]) {
-        self.0.update(piece);
-    }
-
-    fn finish(&self) -> Digest {
-        Digest(*self.0.finalize().as_bytes())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::recipe::inverse;
     use super::super::search::orders;
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Tensors that are handed over in pieces of a few bytes.
     struct Pieces {
         tensors: BTreeMap<String, Tensor>,
         piece: usize,
+        streamed: AtomicUsize,
     }
 
     impl WeightSource for Pieces {
@@ -311,6 +232,7 @@ mod tests {
 
         fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
             let Some(tensor) = self.tensors.get(name) else { return Ok(false) };
+            self.streamed.fetch_add(1, Ordering::Relaxed);
             tensor.bytes().chunks(self.piece).for_each(sink);
             Ok(true)
         }
@@ -328,21 +250,33 @@ mod tests {
     }
 
     /// Few tensors that begin alike are compared, more are digested; each finds itself in every order of its axes, and nothing else.
+    /// Constants that the index was made with are compared while the tensors are read, unless pieces are shorter than what tells
+    /// beginnings apart; then, and without them, tensors are read again.
     #[test]
     fn contents_are_found_in_every_order_of_axes() {
         for (shape, piece) in [(&[19, 37][..], 100), (&[3, 17, 2, 5], 7), (&[300, 700], 256 << 10)]
         {
-            for count in [1, COMPARED, COMPARED + 1] {
-                let source = Pieces { tensors: alike(shape, count), piece };
-                let index = Index::of(&source).unwrap();
-                for order in orders(shape) {
-                    for (name, tensor) in &source.tensors {
-                        let held = tensor.permuted(&inverse(&order));
-                        assert_eq!(index.with_permuted(&held, &order), [name], "{order:?}");
+            for (count, order) in [1, COMPARED, COMPARED + 1]
+                .into_iter()
+                .flat_map(|count| orders(shape).into_iter().map(move |order| (count, order)))
+            {
+                let (tensors, streamed) = (alike(shape, count), AtomicUsize::new(0));
+                let source = Pieces { tensors, piece, streamed };
+                let other = alike(shape, count + 1).remove(&format!("w{count}")).unwrap();
+                let held = |tensor: &Tensor| tensor.permuted(&inverse(&order));
+                let constants: Vec<Tensor> = source.tensors.values().map(held).collect();
+                for known in [constants.clone(), Vec::new()] {
+                    let (compared, index) =
+                        (!known.is_empty(), Index::of(&source, known.into_iter()).unwrap());
+                    assert_eq!(source.streamed.swap(0, Ordering::Relaxed), count);
+                    for (name, constant) in source.tensors.keys().zip(&constants) {
+                        assert_eq!(index.with_permuted(constant, &order), [name], "{order:?}");
                     }
-                    let other = alike(shape, count + 1).remove(&format!("w{count}")).unwrap();
-                    let held = other.permuted(&inverse(&order));
-                    assert_eq!(index.with_permuted(&held, &order), [""; 0], "{order:?}");
+                    let again = source.streamed.swap(0, Ordering::Relaxed) > 0;
+                    let few = count <= COMPARED;
+                    assert_eq!(again, few && !(compared && piece >= HEAD), "{order:?} {count}");
+                    assert_eq!(index.with_permuted(&held(&other), &order), [""; 0], "{order:?}");
+                    source.streamed.store(0, Ordering::Relaxed);
                 }
             }
         }

@@ -10,6 +10,7 @@
 mod aliases;
 mod biases;
 mod calls;
+mod compare;
 mod constants;
 mod expression;
 mod folds;
@@ -111,7 +112,8 @@ pub(crate) fn bind(
     origins: &Origins,
     binding: &Binding<'_>,
 ) -> Result<Bound, BuildError> {
-    let index = Index::of(binding.checkpoint)?;
+    let constants = graph.constants.values().map(|constant| constant.tensor.clone());
+    let index = Index::of(binding.checkpoint, constants)?;
     check_literals(sources, &index, &binding.map)?;
     let biases = biases::put_back(graph, origins);
     let mut initializers = initializers(graph, origins, &index, &biases);
