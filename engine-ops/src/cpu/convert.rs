@@ -8,6 +8,7 @@ use crate::broadcast::Broadcast;
 use crate::cpu::{TensorMut, TensorRef};
 use crate::parallel::pieces;
 use crate::small_float::{Rounding, decode, encode};
+use crate::wide::{Loop, wide};
 use engine_format::{DType, Element};
 use half::{bf16, f16};
 
@@ -169,6 +170,17 @@ pub(crate) fn cast_rounded(x: TensorRef<'_>, y: &mut TensorMut<'_>, rounding: Ro
             narrow(dtype, &values[..n], block, rounding);
         });
     }
+    use DType::{Bool, F32, I32, I64, U8};
+    match (x.dtype, y.dtype) {
+        (Bool | U8, F32) => return straight(x, y, |v: u8| f32::from(v)),
+        (I32, F32) => return straight(x, y, |v: i32| v as f32),
+        (I64, F32) => return straight(x, y, |v: i64| v as f32),
+        (F32, I32) => return straight(x, y, |v: f32| v as i32),
+        (F32, I64) => return straight(x, y, |v: f32| v as i64),
+        (I32, I64) => return straight(x, y, |v: i32| i64::from(v)),
+        (I64, I32) => return straight(x, y, |v: i64| v as i32),
+        _ => {}
+    }
     match x.dtype {
         same if same == y.dtype => y.bytes.copy_from_slice(x.bytes),
         DType::F64 => through(x, y, rounding, from_f64),
@@ -176,6 +188,32 @@ pub(crate) fn cast_rounded(x: TensorRef<'_>, y: &mut TensorMut<'_>, rounding: Ro
         DType::I4 | DType::U4 | DType::I2 | DType::U2 => through(x, y, rounding, from_i64),
         float if float.is_float() || float.is_compact() => through(x, y, rounding, from_f32),
         _ => through(x, y, rounding, from_i64),
+    }
+}
+
+/// Converts between two types that are common enough for a loop of their own.
+fn straight<X: Element, Y: Element>(
+    x: TensorRef<'_>,
+    y: &mut TensorMut<'_>,
+    f: impl Fn(X) -> Y + Sync,
+) {
+    let x = x.slice::<X>();
+    pieces(y.slice::<Y>(), 1, 1, |start, y| {
+        wide(Each { x: &x[start..start + y.len()], y, f: &f });
+    });
+}
+
+/// Elements that are converted one by one.
+struct Each<'a, X, Y, F> {
+    x: &'a [X],
+    y: &'a mut [Y],
+    f: &'a F,
+}
+
+impl<X: Copy, Y, F: Fn(X) -> Y> Loop for Each<'_, X, Y, F> {
+    #[inline(always)]
+    fn run(self) {
+        self.y.iter_mut().zip(self.x).for_each(|(y, &x)| *y = (self.f)(x));
     }
 }
 

@@ -185,20 +185,52 @@ fn merge<W: Copy>(mut lanes: [W; LANES], fold: impl Fold<W>) -> W {
     lanes[0]
 }
 
-/// Folds rows of columns into one row.
+/// Folds rows of columns into one row. Columns are taken in numbers that registers hold as long as there are so many.
 struct Columns<'a, W, F> {
     sums: &'a mut [W],
+    /// From the first row's first column on.
     x: &'a [W],
+    rows: &'a Runs,
     fold: F,
 }
 
 impl<W: Copy, F: Fold<W>> Loop for Columns<'_, W, F> {
     #[inline(always)]
     fn run(self) {
-        for (sum, &x) in self.sums.iter_mut().zip(self.x) {
-            *sum = self.fold.step(*sum, x);
+        let Self { sums, x, rows, fold } = self;
+        // Nothing is read where nothing is folded.
+        let from = |column: usize| x.get(column..).unwrap_or_default();
+        let (many, rest) = sums.as_chunks_mut::<COLUMNS>();
+        let at = many.len() * COLUMNS;
+        let (some, rest) = rest.as_chunks_mut::<LANES>();
+        for (i, many) in many.iter_mut().enumerate() {
+            *many = held(from(i * COLUMNS), rows, fold);
+        }
+        for (i, some) in some.iter_mut().enumerate() {
+            *some = held(from(at + i * LANES), rows, fold);
+        }
+        let at = at + some.len() * LANES;
+        for (i, sum) in rest.iter_mut().enumerate() {
+            [*sum] = held(from(at + i), rows, fold);
         }
     }
+}
+
+/// Folds the first `N` elements of every row.
+#[inline(always)]
+fn held<W: Copy, const N: usize>(x: &[W], rows: &Runs, fold: impl Fold<W>) -> [W; N] {
+    let mut sums = [fold.start(); N];
+    let inner = rows.get()[0];
+    for outer in 0..rows.len().checked_div(inner.size).unwrap_or(0) {
+        let from = rows.offset(outer, 1);
+        for i in 0..inner.size {
+            let row = &x[from + i * inner.stride..][..N];
+            for (sum, &x) in sums.iter_mut().zip(row) {
+                *sum = fold.step(*sum, x);
+            }
+        }
+    }
+    sums
 }
 
 /// Folds `x` into `y`, which has as many elements as there are kept positions.
@@ -218,18 +250,19 @@ pub(crate) fn reduce<W: Element + Copy>(
         return;
     }
     let width = plan.kept.get()[0].size;
-    pieces(y, 1, count, |start, y| {
+    // Pieces of one column would read every line of memory as often as it has columns.
+    pieces(y, LANES, count, |start, y| {
         let mut at = 0;
         while at < y.len() {
             let column = (start + at) % width;
-            let n = (width - column).min(COLUMNS).min(y.len() - at);
+            let n = (width - column).min(y.len() - at);
             let base = plan.kept.offset((start + at) / width, 1) + column;
-            let sums = &mut y[at..at + n];
-            sums.fill(fold.start());
-            for i in 0..count {
-                let from = base + plan.reduced.offset(i, 0);
-                wide(Columns { sums, x: &x[from..from + n], fold });
-            }
+            wide(Columns {
+                sums: &mut y[at..at + n],
+                x: x.get(base..).unwrap_or_default(),
+                rows: &plan.reduced,
+                fold,
+            });
             at += n;
         }
     });

@@ -131,6 +131,22 @@ impl<const N: usize> Broadcast<N> {
 /// Elements that [`cycle2`] handles at once.
 const CYCLES: usize = 512;
 
+impl Broadcast<1> {
+    /// Where the operand starts over along the second axis, as a factor for each channel does over an image in blocks of channels: the
+    /// walk with both axes as one, whose runs all begin where the operand does, and the length of the first.
+    pub(crate) fn cycled(&self) -> Option<(Self, usize)> {
+        let [inner, next, outer @ ..] = self.axes() else { return None };
+        if inner.size > CYCLES / 8 || inner.strides != [1] || next.strides != [0] {
+            return None;
+        }
+        let mut walk = self.clone();
+        walk.used -= 1;
+        walk.axes[0] = Axis { size: inner.size * next.size, strides: [0] };
+        walk.axes[1..walk.used].copy_from_slice(outer);
+        Some((walk, inner.size))
+    }
+}
+
 impl Broadcast<2> {
     /// Where operand `k`, and it alone, starts over along the second axis, as a factor for each channel does over an image in
     /// blocks of channels: the walk with both axes as one, along which the operand is repeated, and the length of the first.

@@ -2,7 +2,7 @@
 //! for a machine.
 
 use crate::kernels::gemm::tile::{Dots, Panel, Turn};
-use crate::kernels::nchwc::tile::{Lanes, Tile};
+use crate::kernels::nchwc::tile::{Greatest, Lanes, Tile};
 use crate::kernels::simd;
 use std::sync::LazyLock;
 
@@ -41,6 +41,11 @@ pub(crate) struct Kernels {
     /// # Safety
     /// The pointers of the argument must be valid for what its fields say.
     pub(crate) lanes_of_taps: unsafe fn(&Lanes),
+    /// See [`crate::kernels::nchwc::tile::greatest`].
+    ///
+    /// # Safety
+    /// The pointers of the argument must be valid for what its fields say.
+    pub(crate) greatest: unsafe fn(&Greatest) -> bool,
 }
 
 /// Instantiates the kernels for one instruction set.
@@ -81,6 +86,12 @@ macro_rules! instantiate {
                 // SAFETY: passed on from the caller.
                 unsafe { nchwc::lanes::<$simd>(t) }
             }
+            // SAFETY: as above.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn greatest(t: &nchwc::Greatest) -> bool {
+                // SAFETY: passed on from the caller.
+                unsafe { nchwc::greatest::<$simd>(t) }
+            }
             $crate::kernels::instances::Kernels {
                 name: $name,
                 rows: <$simd as Simd>::ROWS,
@@ -91,6 +102,7 @@ macro_rules! instantiate {
                 turn,
                 tile: conv,
                 lanes_of_taps,
+                greatest,
             }
         };
     };

@@ -48,10 +48,18 @@ impl<T: Copy, A: Copy, S: Fn(A, T) -> A, F: Fn(A, [usize; 3]) -> T> Loop for Row
     fn run(self) {
         let [d, h, w] = self.axes;
         let (rows, plane) = (d.output * h.output, volume(self.axes, |a| a.input));
-        for (r, y) in self.y.chunks_exact_mut(w.output).enumerate() {
-            let row = self.first + r;
-            let x = &self.x[row / rows * plane..][..plane];
-            let at = [row % rows / h.output, row % h.output];
+        // Positions are counted on: divisions show where a row is one register.
+        let mut image = self.first / rows;
+        let mut next = [self.first % rows / h.output, self.first % h.output];
+        for y in self.y.chunks_exact_mut(w.output) {
+            let (x, at) = (&self.x[image * plane..][..plane], next);
+            next[1] += 1;
+            if next[1] == h.output {
+                next = [next[0] + 1, 0];
+            }
+            if next[0] == d.output {
+                (image, next) = (image + 1, [0, 0]);
+            }
             if let (true, Ok(y)) = (w.is_still(), <&mut [T; REGISTER]>::try_from(&mut *y)) {
                 let sums = register(self.axes, x, at, self.init, self.step);
                 for (i, (y, &sum)) in y.iter_mut().zip(&sums).enumerate() {

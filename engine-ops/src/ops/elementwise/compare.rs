@@ -14,6 +14,8 @@ macro_rules! compare {
     ($ctx:expr, |$a:ident, $b:ident| $test:expr) => {
         match $ctx.input(0).dtype {
             DType::F32 => pairs($ctx, |$a: f32, $b: f32| u8::from($test)),
+            DType::I32 => pairs($ctx, |$a: i32, $b: i32| u8::from($test)),
+            DType::I64 => pairs($ctx, |$a: i64, $b: i64| u8::from($test)),
             DType::F16 | DType::BF16 => wide_pairs($ctx, |$a: f32, $b: f32| u8::from($test)),
             DType::F64 => wide_pairs($ctx, |$a: f64, $b: f64| u8::from($test)),
             DType::U64 => wide_pairs($ctx, |$a: u64, $b: u64| u8::from($test)),

@@ -12,8 +12,9 @@ use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::parallel::pieces;
 use crate::reduction::{Folded, Reduction, Run, calc_scratch, fold_at, in_calc, reduce};
-use crate::{AttrDef, OnnxName, OpDef, OpError, Operand, Tolerance};
+use crate::{AttrDef, Blocked, OnnxName, OpDef, OpError, Operand, Takes, Tolerance};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
+use std::sync::Arc;
 
 /// What is folded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,7 @@ macro_rules! reduction {
             inputs: &[Operand::data("data").of($op.types()), Operand::opt_shape("axes")],
             infer,
             cpu: Cpu::Planned(|shapes| step(shapes, $op)),
+            blocked: Some(|attrs, shapes| blocked(&$id, attrs, shapes)),
             gpu: Some(|ctx| gpu(ctx, $name, $op)),
             cases: || cases($op, $rows),
             ..ROW
@@ -115,6 +117,18 @@ fn reduced_axes(attrs: &Attrs, axes: Option<&[i64]>, rank: usize) -> Result<Vec<
         reduced[axis(a, rank)?] = true;
     }
     Ok(reduced)
+}
+
+/// The row itself where it reduces positions alone, whose axes have the same numbers in an image in blocks.
+fn blocked(def: &'static OpDef, attrs: &Arc<Attrs>, shapes: &CpuShapes<'_>) -> Option<Blocked> {
+    let axes = shapes.ints(1)?;
+    let positions = !axes.is_empty() && axes.iter().all(|axis| matches!(axis, 2 | 3));
+    (positions && attrs.int("keepdims") != 0).then(|| Blocked {
+        def,
+        attrs: attrs.clone(),
+        takes: vec![Takes::Blocks, Takes::Rows],
+        leads: false,
+    })
 }
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {

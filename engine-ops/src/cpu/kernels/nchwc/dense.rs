@@ -103,9 +103,20 @@ impl Dense {
         self.shape.channels.div_ceil(BLOCK)
     }
 
-    /// Elements from one column of the input, as it is read, to the next.
+    /// Channels whose elements are neighbours in the input as it is read, and elements from one column of it to the next. The few
+    /// channels of an image lie in lines of their own: turning them would take as long as convolving them.
     fn channel_step(&self) -> usize {
-        if self.shape.blocks { BLOCK } else { BLOCK.min(self.shape.channels.max(1)) }
+        const FEW: usize = 4;
+        match self.shape.channels {
+            _ if self.shape.blocks => BLOCK,
+            0..=FEW => 1,
+            channels => BLOCK.min(channels),
+        }
+    }
+
+    /// Planes of the input as it is read.
+    fn planes(&self) -> usize {
+        self.shape.channels.div_ceil(self.channel_step())
     }
 
     fn cut(&mut self, kernels: &Kernels, threads: usize) {
@@ -142,7 +153,7 @@ impl Dense {
     /// Elements of the input that so many rows of outputs need.
     fn input(&self, rows: usize) -> usize {
         match self.copies {
-            true => self.channel_blocks() * self.lines(rows) * self.line(),
+            true => self.planes() * self.lines(rows) * self.line(),
             false if self.rows.count == self.shape.h.output => {
                 self.channel_blocks() * rows * self.shape.h.stride * self.shape.w.input * BLOCK
             }
@@ -177,12 +188,14 @@ impl Dense {
         };
         let most = WEIGHTS / kernels.cols.max(BLOCK);
         let (mut chunk, mut terms, mut term) = ((0..0, 0), 0, 0);
-        for first in (0..channels).step_by(BLOCK) {
-            for tap in 0..self.shape.taps() {
-                let (kh, kw) = (tap / w.kernel, tap % w.kernel);
-                let offset =
-                    first / BLOCK * plane + kh * h.dilation * line + kw * w.dilation * step;
-                let channels = BLOCK.min(channels - first);
+        let taps = self.shape.taps();
+        let blocks = (0..channels).step_by(BLOCK).map(|first| first..channels.min(first + BLOCK));
+        for (block, tap) in blocks.flat_map(|block| (0..taps).map(move |tap| (block.clone(), tap)))
+        {
+            let (kh, kw) = (tap / w.kernel, tap % w.kernel);
+            for first in block.clone().step_by(step) {
+                let offset = first / step * plane + kh * h.dilation * line + kw * w.dilation * step;
+                let channels = step.min(block.end - first);
                 if terms + channels > most && terms > 0 {
                     let next = chunk.0.end;
                     self.chunks.push(std::mem::replace(&mut chunk, (next..next, term)));
@@ -200,8 +213,7 @@ impl Dense {
     /// Elements of a task's slot.
     fn slot(&self) -> usize {
         match self.copies {
-            true => (self.channel_blocks() * self.lines(self.band) * self.line())
-                .next_multiple_of(BLOCK),
+            true => (self.planes() * self.lines(self.band) * self.line()).next_multiple_of(BLOCK),
             false => 0,
         }
     }
@@ -299,8 +311,9 @@ impl Call<'_> {
         let w = &self.w[(group * dense.filter_blocks() + filters.start) * terms..]
             [..filters.len() * terms];
         let first = group * dense.filter_blocks() + filters.start;
-        let bias = self.finish.bias(first..first + filters.len());
-        let ending = self.finish.ending(&bias);
+        let blocks = first..first + filters.len();
+        let bias = self.finish.bias(blocks.clone());
+        let ending = self.finish.ending(blocks, &bias);
         let mut unfinished = rows.start;
         for (i, (chunk, term)) in dense.chunks.iter().enumerate() {
             let runs = &dense.runs[chunk.clone()];
@@ -382,8 +395,8 @@ impl Call<'_> {
         let Shape { h, w, channels, .. } = dense.shape;
         let (line, step, plane) = (dense.line(), dense.channel_step(), h.input * w.input);
         let (there, all) = (dense.lines(rows.len()), dense.lines(dense.band));
-        for first in (0..channels).step_by(BLOCK) {
-            let to = first / BLOCK * all * line;
+        for first in (0..channels).step_by(step) {
+            let to = first / step * all * line;
             for (i, to) in lines[to..][..there * line].chunks_exact_mut(line).enumerate() {
                 let y = (rows.start * h.stride + i).checked_sub(h.before).filter(|&y| y < h.input);
                 let Some(y) = y else {
@@ -397,8 +410,10 @@ impl Call<'_> {
                 let to = &mut to[before * step..][..inside * step];
                 if dense.shape.blocks {
                     to.copy_from_slice(&x[first * plane + y * w.input * BLOCK..][..inside * BLOCK]);
+                } else if step == 1 {
+                    to.copy_from_slice(&x[first * plane + y * w.input..][..inside]);
                 } else if inside > 0 {
-                    let lines = BLOCK.min(channels - first);
+                    let lines = step.min(channels - first);
                     turn(&x[first * plane + y * w.input..], plane, (lines, inside), to, step);
                 }
             }

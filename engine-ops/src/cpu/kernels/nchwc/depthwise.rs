@@ -112,7 +112,7 @@ impl Depthwise {
             let taps = self.shape.taps() * BLOCK;
             let w = &w[block * taps..][..taps];
             let bias = finish.bias(block..block + 1);
-            let (first, ending) = (number * plane, finish.ending(&bias));
+            let (first, ending) = (number * plane, finish.ending(block..block + 1, &bias));
             let call = Call { depthwise: self, x, first_line, w, out: output, first, ending };
             let row = width.output * BLOCK;
             let at_once = FINISHED.div_ceil(row);

@@ -8,11 +8,13 @@
 mod dense;
 mod depthwise;
 mod filters;
+mod greatest;
 pub(crate) mod tile;
 
 pub(crate) use dense::Dense;
 pub(crate) use depthwise::Depthwise;
 pub use filters::{Channels, Filters};
+pub(crate) use greatest::greatest;
 
 pub(crate) use tile::{Activation, BLOCK};
 
@@ -55,8 +57,12 @@ pub(crate) type Epilogue<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync);
 /// What is done to sums: in registers first, then in the cache.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Finish<'a> {
-    /// What is added, for every filter.
+    /// What is added first, for every filter.
     pub(crate) bias: Option<&'a [f32]>,
+    /// What is multiplied by then, for every lane of every block.
+    pub(crate) scale: Option<&'a [f32]>,
+    /// What is added then, for every lane of every block.
+    pub(crate) shift: Option<&'a [f32]>,
     pub(crate) activation: Activation,
     pub(crate) epilogue: Option<Epilogue<'a>>,
 }
@@ -71,10 +77,21 @@ impl Finish<'_> {
         Some(lanes)
     }
 
-    /// How sums end whose biases are `bias`.
-    fn ending(&self, bias: &Option<[f32; TILE_BLOCKS * BLOCK]>) -> Ending {
-        let bias = bias.as_ref().map_or(std::ptr::null(), |lanes| lanes.as_ptr());
-        Ending { bias, activation: self.activation }
+    /// How the sums of some blocks of filters end whose biases are `bias`.
+    fn ending(
+        &self,
+        blocks: std::ops::Range<usize>,
+        bias: &Option<[f32; TILE_BLOCKS * BLOCK]>,
+    ) -> Ending {
+        let lanes = blocks.start * BLOCK..blocks.end * BLOCK;
+        let of =
+            |all: Option<&[f32]>| all.map_or(std::ptr::null(), |all| all[lanes.clone()].as_ptr());
+        Ending {
+            bias: bias.as_ref().map_or(std::ptr::null(), |lanes| lanes.as_ptr()),
+            scale: of(self.scale),
+            shift: of(self.shift),
+            activation: self.activation,
+        }
     }
 }
 

@@ -204,9 +204,20 @@ const ACTIVATIONS: [Activation; 4] = [
     Activation::HardSwish,
 ];
 
+/// Whether there is a bias, a scale, a shift.
+const SOME: [[bool; 3]; 5] = [
+    [false, false, false],
+    [true, false, false],
+    [false, true, true],
+    [true, true, false],
+    [true, true, true],
+];
+
 /// A sum as it ends, by the definitions of the operators.
-fn ended(sum: f32, bias: Option<f32>, activation: Activation) -> f32 {
+fn ended(sum: f32, [bias, scale, shift]: [Option<f32>; 3], activation: Activation) -> f32 {
     let x = bias.map_or(sum, |bias| sum + bias);
+    let x = scale.map_or(x, |scale| x * scale);
+    let x = shift.map_or(x, |shift| x + shift);
     match activation {
         Activation::Identity => x,
         Activation::Clamp(low, _) if x < low => low,
@@ -217,7 +228,7 @@ fn ended(sum: f32, bias: Option<f32>, activation: Activation) -> f32 {
 }
 
 #[test]
-fn sums_end_with_bias_and_activation() {
+fn sums_end_with_bias_scale_shift_and_activation() {
     let h = axis(13, 3, 1, 1, [1, 1]);
     // Several chunks of terms, a last block of filters that is not full, groups; and each channel by itself.
     for (groups, channels, filters) in [(1, 70, 40), (2, 32, 32), (24, 1, 1)] {
@@ -240,15 +251,17 @@ fn sums_end_with_bias_and_activation() {
             out
         };
         let (plain, bias) = (run(Finish::default()), values(all, 3));
-        for activation in ACTIVATIONS {
-            for bias in [None, Some(bias.as_slice())] {
-                let found = run(Finish { bias, activation, epilogue: None });
-                for (i, (&sum, found)) in plain.iter().zip(found).enumerate() {
-                    let filter = i / shape.plane() % all.div_ceil(BLOCK) * BLOCK + i % BLOCK;
-                    let bias = bias.map(|bias| bias.get(filter).copied().unwrap_or(0.0));
-                    let expected = ended(sum, bias, activation);
-                    assert_eq!(found.to_bits(), expected.to_bits(), "{i} {activation:?} of {sum}");
-                }
+        let lanes = all.div_ceil(BLOCK) * BLOCK;
+        let (scale, shift) = (values(lanes, 4), values(lanes, 5));
+        for (activation, some) in ACTIVATIONS.into_iter().flat_map(|a| SOME.map(|some| (a, some))) {
+            let [bias, scale, shift] = [(&bias, some[0]), (&scale, some[1]), (&shift, some[2])]
+                .map(|(all, some)| some.then_some(all.as_slice()));
+            let found = run(Finish { bias, scale, shift, activation, epilogue: None });
+            for (i, (&sum, found)) in plain.iter().zip(found).enumerate() {
+                let filter = i / shape.plane() % all.div_ceil(BLOCK) * BLOCK + i % BLOCK;
+                let of = |all: &[f32]| all.get(filter).copied().unwrap_or(0.0);
+                let expected = ended(sum, [bias, scale, shift].map(|all| all.map(of)), activation);
+                assert_eq!(found.to_bits(), expected.to_bits(), "{i} {activation:?} of {sum}");
             }
         }
     }
@@ -260,8 +273,9 @@ fn every_instruction_set_ends_sums_alike() {
     let odd = [0.0, -0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -3.0, 3.0, 0.4, -0.3, 1e-40];
     for kernels in available() {
         let x: Vec<f32> = (0..kernels.rows * BLOCK).map(|i| odd[i % odd.len()]).collect();
-        let (ones, bias) = ([1.0; BLOCK], values(BLOCK, 4));
-        for (activation, added) in ACTIVATIONS.into_iter().flat_map(|a| [(a, false), (a, true)]) {
+        let (ones, added) = ([1.0; BLOCK], [4, 5, 6].map(|seed| values(BLOCK, seed)));
+        for (activation, some) in ACTIVATIONS.into_iter().flat_map(|a| SOME.map(|some| (a, some))) {
+            let of = |i: usize| if some[i] { added[i].as_ptr() } else { std::ptr::null() };
             let mut out = vec![0.0; x.len()];
             let lanes = tile::Lanes {
                 x: x.as_ptr(),
@@ -272,16 +286,14 @@ fn every_instruction_set_ends_sums_alike() {
                 w_row: 0,
                 y: out.as_mut_ptr(),
                 positions: kernels.rows,
-                ending: Ending {
-                    bias: if added { bias.as_ptr() } else { std::ptr::null() },
-                    activation,
-                },
+                ending: Ending { bias: of(0), scale: of(1), shift: of(2), activation },
             };
-            // SAFETY: there are values, a weight and outputs for every position and lane, and biases for every lane.
+            // SAFETY: there are values, a weight and outputs for every position and lane, and biases, scales and shifts for every lane.
             unsafe { (kernels.lanes_of_taps)(&lanes) };
             for (i, (&x, found)) in x.iter().zip(out).enumerate() {
                 // The sum begins with zero, which takes the sign from another zero.
-                let expected = ended(0.0 + x, added.then(|| bias[i % BLOCK]), activation);
+                let of = |at: usize| some[at].then(|| added[at][i % BLOCK]);
+                let expected = ended(0.0 + x, [0, 1, 2].map(of), activation);
                 let same =
                     found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan());
                 assert!(same, "{} {activation:?} of {x}: {found}", kernels.name);
@@ -296,5 +308,64 @@ fn every_instruction_set_has_tiles_of_whole_blocks() {
         let whole = kernels.cols % BLOCK == 0 || BLOCK.is_multiple_of(kernels.cols);
         assert!(kernels.cols <= TILE_BLOCKS * BLOCK, "{}", kernels.name);
         assert!(whole && BLOCK.is_multiple_of(kernels.lanes), "{}", kernels.name);
+    }
+}
+
+/// Windows with and without padding, and with odd values, which only some windows see.
+#[test]
+fn the_greatest_elements_of_windows_are_by_definition() {
+    for (h, w) in [
+        (axis(6, 2, 2, 1, [0, 0]), axis(10, 2, 2, 1, [0, 0])),
+        (axis(5, 3, 1, 1, [1, 1]), axis(9, 3, 2, 1, [1, 1])),
+        (axis(7, 2, 1, 3, [0, 2]), axis(4, 3, 1, 2, [5, 4])),
+        (axis(1, 1, 1, 1, [0, 0]), axis(20, 5, 5, 1, [0, 0])),
+    ] {
+        for odd in [&[][..], &[f32::NAN], &[-0.0, 0.0], &[f32::INFINITY, f32::NEG_INFINITY]] {
+            let mut x = values(3 * h.input * w.input * BLOCK, 7);
+            for (i, &value) in odd.iter().cycle().take(20 * odd.len()).enumerate() {
+                let len = x.len();
+                x[i * 577 % len] = value;
+            }
+            let mut y = vec![7.0; 3 * h.output * w.output * BLOCK];
+            greatest(&h, &w, &x, &mut y);
+            for (i, &found) in y.iter().enumerate() {
+                let (lane, position) = (i % BLOCK, i / BLOCK);
+                let (plane, row) = (position / w.output / h.output, position / w.output % h.output);
+                let mut most = f32::NEG_INFINITY;
+                for (kh, kw) in (0..h.kernel).flat_map(|kh| (0..w.kernel).map(move |kw| (kh, kw))) {
+                    let (Some(v), Some(u)) = (h.at(row, kh), w.at(position % w.output, kw)) else {
+                        continue;
+                    };
+                    let x = x[((plane * h.input + v) * w.input + u) * BLOCK + lane];
+                    most = if most.is_nan() || !(x > most || x.is_nan()) { most } else { x };
+                }
+                let same = found.to_bits() == most.to_bits() || (found.is_nan() && most.is_nan());
+                assert!(same, "{h:?} {w:?} {odd:?}: output {i} is {found}, not {most}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_finds_the_greatest() {
+    let x = values(5 * BLOCK, 9);
+    for kernels in available() {
+        let mut y = [0.0; 2 * BLOCK];
+        let (step, cols) = (2 * BLOCK, (3, BLOCK));
+        let windows = tile::Greatest {
+            x: x.as_ptr(),
+            step,
+            rows: (1, 0),
+            cols,
+            y: y.as_mut_ptr(),
+            positions: 2,
+        };
+        // SAFETY: two windows of three columns, two apart, are on the five there are.
+        assert!(unsafe { (kernels.greatest)(&windows) }, "{}", kernels.name);
+        for (i, found) in y.iter().enumerate() {
+            let first = i / BLOCK * step + i % BLOCK;
+            let expected = x[first].max(x[first + BLOCK]).max(x[first + 2 * BLOCK]);
+            assert_eq!(*found, expected, "{} output {i}", kernels.name);
+        }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Run {
     pub(crate) channels: usize,
 }
 
-/// What is made of a sum once its bias was added, while it is in a register.
+/// What is made of a sum once it was scaled and added to, while it is in a register.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) enum Activation {
     /// Nothing.
@@ -32,15 +32,19 @@ pub(crate) enum Activation {
 /// How complete sums end.
 #[derive(Clone, Copy)]
 pub(crate) struct Ending {
-    /// What is added, for every lane of the blocks of filters; null for nothing.
+    /// What is added first, for every lane of the blocks of filters; null for nothing.
     pub(crate) bias: *const f32,
+    /// What is multiplied by then, likewise.
+    pub(crate) scale: *const f32,
+    /// What is added then, likewise.
+    pub(crate) shift: *const f32,
     pub(crate) activation: Activation,
 }
 
 /// Ends the sums of `R` positions in `W` registers each, from lane `lane` on.
 ///
 /// # Safety
-/// The CPU has `S`, and the biases are there.
+/// The CPU has `S`, and what the pointers say is there.
 #[inline(always)]
 unsafe fn end<S: Simd, const R: usize, const W: usize>(
     sums: &mut [[S::V; W]; R],
@@ -53,6 +57,18 @@ unsafe fn end<S: Simd, const R: usize, const W: usize>(
             unrolled!(w < 4 and W => {
                 let bias = S::load(ending.bias.add(lane + w * S::LANES));
                 unrolled!(r < R => { sums[r][w] = S::add(sums[r][w], bias); });
+            });
+        }
+        if !ending.scale.is_null() {
+            unrolled!(w < 4 and W => {
+                let scale = S::load(ending.scale.add(lane + w * S::LANES));
+                unrolled!(r < R => { sums[r][w] = S::mul(sums[r][w], scale); });
+            });
+        }
+        if !ending.shift.is_null() {
+            unrolled!(w < 4 and W => {
+                let shift = S::load(ending.shift.add(lane + w * S::LANES));
+                unrolled!(r < R => { sums[r][w] = S::add(sums[r][w], shift); });
             });
         }
         match ending.activation {
@@ -263,5 +279,50 @@ unsafe fn each<S: Simd, const R: usize, const W: usize>(t: &Lanes, lane: usize) 
                 S::store(t.y.add(r * BLOCK + lane + w * S::LANES), sums[r][w]);
             });
         });
+    }
+}
+
+/// Neighbouring windows over one block of channels.
+pub(crate) struct Greatest {
+    /// The elements under the first tap of the first window.
+    pub(crate) x: *const f32,
+    /// Elements from one window to the next.
+    pub(crate) step: usize,
+    /// Rows of taps, at least one, and the elements from one to the next.
+    pub(crate) rows: (usize, usize),
+    /// Taps of a row, at least one, and the elements from one to the next.
+    pub(crate) cols: (usize, usize),
+    /// The outputs.
+    pub(crate) y: *mut f32,
+    /// Windows.
+    pub(crate) positions: usize,
+}
+
+/// Writes the greatest element of every window, the first of equal ones. `false` if there may be a NaN: what was written then says
+/// nothing.
+///
+/// # Safety
+/// The CPU has `S`; the pointers of `t` are valid for what its fields say, and no other thread uses the outputs.
+#[inline(always)]
+pub(crate) unsafe fn greatest<S: Simd>(t: &Greatest) -> bool {
+    // SAFETY: reads and writes stay within what the fields say.
+    unsafe {
+        // The sum of all elements is NaN if one is, or if both infinities are among them.
+        let mut sum = S::splat(0.0);
+        for position in 0..t.positions {
+            for lane in (0..BLOCK).step_by(S::LANES) {
+                let x = t.x.add(position * t.step + lane);
+                let mut most = S::load(x);
+                for kh in 0..t.rows.0 {
+                    for kw in 0..t.cols.0 {
+                        let x = S::load(x.add(kh * t.rows.1 + kw * t.cols.1));
+                        most = S::greater(x, most);
+                        sum = S::add(sum, x);
+                    }
+                }
+                S::store(t.y.add(position * BLOCK + lane), most);
+            }
+        }
+        !S::sum(sum).is_nan()
     }
 }

@@ -141,7 +141,11 @@ impl Step {
             let meta = shapes.inputs.get(i).and_then(Option::as_ref);
             meta.ok_or_else(|| OpError::new(format!("operand {i} is missing")))
         };
-        let shape = shape(shapes.attrs, &operand(0)?.shape, &operand(1)?.shape)?;
+        let mut shape = shape(shapes.attrs, &operand(0)?.shape, &operand(1)?.shape)?;
+        if (Axis { stride: 1, dilation: 1, ..shape.w }) == Axis::UNIT {
+            // The elements lie as those of a line do, whose outputs are neighbours.
+            shape = Shape { h: Axis::UNIT, w: shape.h, ..shape };
+        }
         let threads = parallel::threads();
         let depthwise = shape.channels == 1 && shape.filters == 1 && shape.blocks;
         let algorithm = match depthwise {
@@ -177,13 +181,15 @@ impl CpuStep for Step {
         let out = ctx.outputs[0].as_mut().expect("the first result is never omitted");
         let operands = ctx.inputs.get(OWN..).unwrap_or_default();
         let mut chain = Chain::new(ctx.attrs, operands, out.shape)?;
+        let mut take = |pair: &str| chain.as_mut()?.take_lanes(pair, out.shape);
+        let (scale, shift) = (take("Mul"), take("Add"));
         let activation = chain.as_mut().map(Chain::take_activation).unwrap_or_default();
         let chain = chain.filter(|chain| !chain.is_empty());
         let apply = chain
             .as_ref()
             .map(|chain| move |start: usize, run: &mut [f32]| chain.apply(start, run));
         let epilogue = apply.as_ref().map(|apply| apply as Epilogue<'_>);
-        let finish = Finish { bias, activation, epilogue };
+        let finish = Finish { bias, scale, shift, activation, epilogue };
         let mut made;
         let w = match ctx.forms.get(1).copied().flatten() {
             Some(form) => form,

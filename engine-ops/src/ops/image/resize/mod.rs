@@ -10,10 +10,13 @@ use crate::dtypes::FLOATS;
 use crate::infer::{Facts, InferCtx, InferError, Known};
 use crate::operand::INTEGERS;
 use crate::parallel;
-use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_size, mapped};
-use engine_format::{Attrs, DType, Dim, Element};
+use crate::{
+    AttrDef, Blocked, Kind, OnnxName, OpDef, OpError, Operand, Takes, Tolerance, for_size, mapped,
+};
+use engine_format::{Attr, Attrs, DType, Dim, Element};
 use half::{bf16, f16};
 use sampling::{Stretch, Table, Wishes, around, given, named_axes, stretches};
+use std::sync::Arc;
 
 /// Resize.
 pub static RESIZE: OpDef = OpDef {
@@ -43,6 +46,7 @@ pub static RESIZE: OpDef = OpDef {
     kind: Kind::Compute,
     infer,
     cpu: Cpu::Planned(step),
+    blocked: Some(blocked),
     gpu: Some(gpu::program),
     tolerance: Tolerance::ELEMENTWISE,
     cases: cases::cases,
@@ -112,6 +116,21 @@ fn scaled(dim: &Dim, scale: f32) -> Dim {
     } else {
         Dim::symbol(&format!("floor({scale} * ({dim}))"))
     }
+}
+
+/// The row itself where scales leave images and channels as they are: they are those of the first four axes of an image in blocks.
+fn blocked(attrs: &Arc<Attrs>, shapes: &CpuShapes<'_>) -> Option<Blocked> {
+    let whole = attrs.ints("axes").is_none_or(|axes| *axes == [0, 1, 2, 3]);
+    let region = attrs.str("coordinate_transformation_mode") == "tf_crop_and_resize";
+    let scales = shapes.values.get(2)?.as_ref()?;
+    let [1.0, 1.0, _, _] = *scales.as_slice::<f32>().ok()? else { return None };
+    if !whole || region {
+        return None;
+    }
+    let mut attrs = Attrs::clone(attrs);
+    attrs.insert("axes".to_owned(), Attr::Ints(vec![0, 1, 2, 3]));
+    let takes = vec![Takes::Blocks, Takes::Rows, Takes::Rows, Takes::Rows];
+    Some(Blocked { def: &RESIZE, attrs: Arc::new(attrs), takes, leads: false })
 }
 
 /// The largest number of elements before, between and after the passes, which go from the innermost axis outwards.
