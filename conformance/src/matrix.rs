@@ -34,8 +34,8 @@ cell   the written file's flags, then what three scenarios give on every path an
 
 /// What the words of the table of scenarios mean; printed above it.
 pub const SCENARIO_LEGEND: &str = "\
-Every file of every cell goes through every scenario, on every path and device; of a real model only REFIT's do. Under the flags of a file, compressed or not,
-what each step gives: as in the cells; =C a fresh build with every second of the other weights, =N one with NaNs among its
+Every file of every cell goes through every scenario, on every path and device; of Magika only REFIT's do, the others and MiniLM's
+through those of the cells. Under the flags of a file, compressed or not, what each step gives: as in the cells; =C a fresh build with every second of the other weights, =N one with NaNs among its
 weights; extra, shape, dtype: what the source brings does not fit; source: it breaks off; dropped: the module gave up its
 sources; nothing: there are no weights to go back to. What is refused changes nothing.";
 
@@ -73,16 +73,29 @@ pub struct Subject {
     pub name: String,
     onnx: Vec<u8>,
     inputs: Values,
-    /// Runs take long.
-    is_real: bool,
+    depth: Depth,
+}
+
+/// How far the files of a model are taken. Refits and files of real models take long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// Through every scenario.
+    Every,
+    /// Through every scenario where any weights are taken, and else through those that cells name.
+    Refittable,
+    /// Through those that cells name.
+    Cells,
 }
 
 impl Subject {
-    /// The scenarios that a file with these flags goes through. Files of a real model go through those that cells name, and those that may
-    /// be refitted with anything through all.
+    /// The scenarios that a file with these flags goes through.
     fn scenarios(&self, file: EngineFlags) -> &'static [Scenario] {
         let takes_any = file - EngineFlags::EXCLUDE_WEIGHTS == EngineFlags::REFIT;
-        if self.is_real && !takes_any { &SCENARIOS[..IN_CELLS] } else { &SCENARIOS }
+        match self.depth {
+            Depth::Every => &SCENARIOS,
+            Depth::Refittable if takes_any => &SCENARIOS,
+            Depth::Refittable | Depth::Cells => &SCENARIOS[..IN_CELLS],
+        }
     }
 }
 
@@ -98,19 +111,25 @@ pub fn sketches() -> Result<Vec<Subject>, Box<dyn std::error::Error>> {
         let sizes = inputs::Sizes::from([("batch".to_owned(), 3), ("n".to_owned(), 2)]);
         let inputs =
             inputs::seeded(ports, &Values::new(), &sizes, Freedom { size: 4, integers: 10 }, 1)?;
-        Ok(Subject { name: sketch.name.to_owned(), onnx, inputs, is_real: false })
+        Ok(Subject { name: sketch.name.to_owned(), onnx, inputs, depth: Depth::Every })
     };
     graphs::SKETCHES.iter().map(subject).collect()
 }
 
-/// The hand-made graphs, then Magika.
+/// The real models of the matrix: how far their files are taken.
+const REAL: [(&str, Depth); 2] = [("magika", Depth::Refittable), ("minilm-int8", Depth::Cells)];
+
+/// The hand-made graphs, then Magika and MiniLM.
 pub fn subjects() -> Result<Vec<Subject>, Box<dyn std::error::Error>> {
     let mut subjects = sketches()?;
-    let magika = &models::MODELS[0];
-    let onnx = std::fs::read(magika.asset.path()?)?;
-    let inputs = (magika.runs)()?.swap_remove(0);
-    let inputs = inputs.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
-    subjects.push(Subject { name: magika.name.to_owned(), onnx, inputs, is_real: true });
+    for (name, depth) in REAL {
+        let case = models::MODELS.iter().find(|case| case.name == name);
+        let case = case.ok_or_else(|| format!("there is no model {name}"))?;
+        let onnx = std::fs::read(case.asset.path()?)?;
+        let inputs = (case.runs)()?.swap_remove(0);
+        let inputs = inputs.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
+        subjects.push(Subject { name: name.to_owned(), onnx, inputs, depth });
+    }
     Ok(subjects)
 }
 
