@@ -412,6 +412,27 @@ mod tests {
         assert!(error.to_string().contains("bit 20"), "{error}");
     }
 
+    /// A field of the section table that this version does not know is of a newer one, or wrong.
+    #[test]
+    fn unknown_sections_and_encodings_are_newer_or_corrupt() {
+        for (at, what) in [(0, "unknown section"), (4, "encoding of the")] {
+            for (minor, kind) in [
+                (MINOR, FormatErrorKind::Corrupt),
+                (MINOR + 1, FormatErrorKind::UnsupportedVersion),
+            ] {
+                let mut header = header();
+                header.minor = minor;
+                let mut bytes = header.to_bytes();
+                bytes[SECTIONS_AT + ENTRY + at] = 9;
+                let digest = blake3::hash(&bytes[..DIGEST_AT]);
+                bytes[DIGEST_AT..].copy_from_slice(digest.as_bytes());
+                let error = Header::parse(&bytes).unwrap_err();
+                assert_eq!(error.kind(), kind, "{error}");
+                assert!(error.to_string().starts_with(what), "{error}");
+            }
+        }
+    }
+
     #[test]
     fn overlaps_holes_and_forged_lengths() {
         type Change = fn(&mut Header);
