@@ -10,7 +10,7 @@ import pathlib
 import struct
 import sys
 
-FLAGS = ["REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL", "EXCLUDE_WEIGHTS", "COMPRESSED"]
+FLAGS = ["REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL", "EXCLUDE_WEIGHTS", "COMPRESSED", "F16", "BF16"]
 KINDS = {1: "program", 2: "weights", 3: "table", 4: "probes"}
 # The NumPy type that holds elements of each dtype; elements that NumPy has no type for are their codes.
 NUMPY = {"f32": "<f4", "f64": "<f8", "f16": "<f2", "bf16": "<u2", "i8": "|i1", "i16": "<i2", "i32": "<i4", "i64": "<i8", "u16": "<u2",
@@ -129,7 +129,7 @@ def sections(file):
     must(flags >> len(FLAGS) == 0, "unknown flags")
     flags = {name for i, name in enumerate(FLAGS) if flags >> i & 1}
     modes = len(flags & set(FLAGS[:3]))
-    must(modes == 1 or modes == 0 and "EXCLUDE_WEIGHTS" not in flags, f"flags that have no meaning: {sorted(flags)}")
+    must((modes == 1 or modes == 0 and "EXCLUDE_WEIGHTS" not in flags) and not {"F16", "BF16"} <= flags, f"flags that have no meaning: {sorted(flags)}")
     found, end, before = {}, 512, 0
     for i in range(count):
         kind, encoding, offset, length, unpacked, digest = struct.unpack_from("<IIQQQ32s", file, 32 + 64 * i)

@@ -6,7 +6,7 @@
 //! what [`canaries`](crate::canaries) prove.
 
 use crate::{graphs, models};
-use engine_builder::{BuildOptions, RefitMode, build};
+use engine_builder::{BuildOptions, Precision, RefitMode, build};
 use engine_format::{
     Bytes, Digest, Engine, EngineFlags, FormatError, FormatErrorKind, MapSource, SerializeFlags,
 };
@@ -73,6 +73,7 @@ pub struct Subject {
     pub name: String,
     onnx: Vec<u8>,
     inputs: Values,
+    precision: Precision,
     depth: Depth,
 }
 
@@ -88,6 +89,18 @@ enum Depth {
 }
 
 impl Subject {
+    /// A hand-made graph with made-up inputs.
+    fn of(sketch: &graphs::Sketch) -> Result<Self, Box<dyn std::error::Error>> {
+        let onnx = (sketch.onnx)();
+        let engine = engine_of(&onnx, &BuildOptions::default())?;
+        let ports = &engine.parts().inputs;
+        let sizes = inputs::Sizes::from([("batch".to_owned(), 3), ("n".to_owned(), 2)]);
+        let inputs =
+            inputs::seeded(ports, &Values::new(), &sizes, Freedom { size: 4, integers: 10 }, 1)?;
+        let (name, precision) = (sketch.name.to_owned(), Precision::F32);
+        Ok(Self { name, onnx, inputs, precision, depth: Depth::Every })
+    }
+
     /// The scenarios that a file with these flags goes through.
     fn scenarios(&self, file: EngineFlags) -> &'static [Scenario] {
         let takes_any = file - EngineFlags::EXCLUDE_WEIGHTS == EngineFlags::REFIT;
@@ -104,31 +117,37 @@ const IN_CELLS: usize = 3;
 
 /// The hand-made graphs.
 pub fn sketches() -> Result<Vec<Subject>, Box<dyn std::error::Error>> {
-    let subject = |sketch: &graphs::Sketch| {
-        let onnx = (sketch.onnx)();
-        let engine = engine_of(&onnx, &BuildOptions::default())?;
-        let ports = &engine.parts().inputs;
-        let sizes = inputs::Sizes::from([("batch".to_owned(), 3), ("n".to_owned(), 2)]);
-        let inputs =
-            inputs::seeded(ports, &Values::new(), &sizes, Freedom { size: 4, integers: 10 }, 1)?;
-        Ok(Subject { name: sketch.name.to_owned(), onnx, inputs, depth: Depth::Every })
-    };
-    graphs::SKETCHES.iter().map(subject).collect()
+    graphs::SKETCHES.iter().map(Subject::of).collect()
+}
+
+/// Hand-made graphs whose weights are rounded.
+const ROUNDED: [(&str, &str, Precision); 2] =
+    [("f16", "mlp", Precision::F16), ("bf16", "blocked", Precision::BF16)];
+
+fn rounded() -> impl Iterator<Item = Result<Subject, Box<dyn std::error::Error>>> {
+    ROUNDED.into_iter().flat_map(|(name, of, precision)| {
+        let sketches = graphs::SKETCHES.iter().filter(move |sketch| sketch.name == of);
+        sketches.map(move |sketch| {
+            Ok(Subject { name: name.to_owned(), precision, ..Subject::of(sketch)? })
+        })
+    })
 }
 
 /// The real models of the matrix: how far their files are taken.
 const REAL: [(&str, Depth); 2] = [("magika", Depth::Refittable), ("minilm-int8", Depth::Cells)];
 
-/// The hand-made graphs, then Magika and MiniLM.
+/// The hand-made graphs, those whose weights are rounded, then Magika and MiniLM.
 pub fn subjects() -> Result<Vec<Subject>, Box<dyn std::error::Error>> {
     let mut subjects = sketches()?;
+    subjects.extend(rounded().collect::<Result<Vec<_>, _>>()?);
     for (name, depth) in REAL {
         let case = models::MODELS.iter().find(|case| case.name == name);
         let case = case.ok_or_else(|| format!("there is no model {name}"))?;
         let onnx = std::fs::read(case.asset.path()?)?;
         let inputs = (case.runs)()?.swap_remove(0);
         let inputs = inputs.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
-        subjects.push(Subject { name: name.to_owned(), onnx, inputs, depth });
+        let (name, precision) = (name.to_owned(), Precision::F32);
+        subjects.push(Subject { name, onnx, inputs, precision, depth });
     }
     Ok(subjects)
 }
@@ -191,8 +210,8 @@ pub fn evaluate(
         write!(matrix.outcome.table, " {:<28}", letters(wish.bits().into(), "xrc"))?;
     }
     writeln!(matrix.outcome.table)?;
-    for bits in 0..=EngineFlags::all().bits() {
-        let flags = EngineFlags::from_bits_truncate(bits);
+    for bits in 0..=(EngineFlags::all() - EngineFlags::PRECISIONS).bits() {
+        let flags = EngineFlags::from_bits_truncate(bits) | subject.precision.flag();
         let engine = matrix.engine_with(flags);
         let cells: Vec<String> = wishes().map(|wish| matrix.cell(&engine, flags, wish)).collect();
         let row: String = match cells.iter().all(|cell| *cell == cells[0]) {
@@ -221,13 +240,15 @@ fn engine_of(onnx: &[u8], options: &BuildOptions) -> Result<Engine, Box<dyn std:
 
 /// The four ways to build the model, each also with other weights.
 fn modes(subject: &Subject, devices: &[Device]) -> Result<Vec<Mode>, Box<dyn std::error::Error>> {
-    let all = engine_of(&subject.onnx, &BuildOptions::default())?;
+    let precision = subject.precision;
+    let all = engine_of(&subject.onnx, &BuildOptions { precision, ..BuildOptions::default() })?;
     // Every second weight may change under REFIT_INDIVIDUAL.
     let strippable = all.parts().weights.iter().filter(|w| w.is_strippable());
     let some: Vec<String> = strippable.step_by(2).map(|w| w.name.clone()).collect();
     let with = |refit, refit_only: &[String]| BuildOptions {
         refit,
         refit_only: refit_only.iter().map(|name| glob_of(name)).collect(),
+        precision,
         ..BuildOptions::default()
     };
     let modes = [
@@ -245,7 +266,7 @@ fn modes(subject: &Subject, devices: &[Device]) -> Result<Vec<Mode>, Box<dyn std
         let new: MapSource = rows.filter_map(|w| Some((w.name.clone(), w.tensor()?))).collect();
         let versions = |device| Versions::new(&base, &new, Some(&other), device, &subject.inputs);
         let versions = devices.iter().map(versions).collect::<Result<_, _>>()?;
-        Ok(Mode { flags, base, other, versions })
+        Ok(Mode { flags: flags | precision.flag(), base, other, versions })
     };
     modes.into_iter().map(mode).collect()
 }
@@ -400,7 +421,7 @@ impl Matrix<'_> {
 /// The flags of the file that a triple is expected to give, or the error instead: the rules of the design, restated without looking at the
 /// implementation.
 fn expected_file(flags: EngineFlags, wish: SerializeFlags) -> Result<EngineFlags, FormatErrorKind> {
-    let mode = flags - PACKING;
+    let (mode, precision) = ((flags - PACKING).refit_mode(), flags.precision());
     let stripped = flags.contains(EngineFlags::EXCLUDE_WEIGHTS);
     let strips = wish.contains(SerializeFlags::EXCLUDE_WEIGHTS);
     let mut file = match mode.bits().count_ones() {
@@ -412,6 +433,7 @@ fn expected_file(flags: EngineFlags, wish: SerializeFlags) -> Result<EngineFlags
         _ if wish.contains(SerializeFlags::INCLUDE_REFIT) => mode,
         _ => EngineFlags::empty(),
     };
+    file |= precision;
     file.set(EngineFlags::COMPRESSED, wish.contains(SerializeFlags::COMPRESS));
     Ok(file)
 }

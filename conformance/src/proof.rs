@@ -2,7 +2,7 @@
 
 use crate::graphs::with_other_weights;
 use crate::oracle::Tensors;
-use engine_builder::{BuildOptions, build};
+use engine_builder::{BuildOptions, Precision, build};
 use engine_format::{Engine, FitPolicy, MapSource, SerializeFlags, Tensor, Weight, WeightClass};
 use engine_onnx::Model;
 use engine_ops::{Tolerance, compare};
@@ -55,10 +55,10 @@ struct Sets {
 }
 
 impl Sets {
-    fn new(onnx: &[u8]) -> Result<Self, Broken> {
+    fn new(onnx: &[u8], precision: Precision) -> Result<Self, Broken> {
         let made = |onnx: &[u8], optimise| -> Result<Engine, Broken> {
             let model = Model::parse(onnx.to_vec().into(), None).doing("the model reads")?;
-            let options = BuildOptions { optimise, ..BuildOptions::default() };
+            let options = BuildOptions { optimise, precision, ..BuildOptions::default() };
             build(&model, &options).doing("the model builds")
         };
         let (own, plain_own) = (made(onnx, true)?, made(onnx, false)?);
@@ -101,7 +101,21 @@ pub fn prove(
     devices: &[Device],
     tolerance: Tolerance,
 ) -> Result<usize, Broken> {
-    let sets = Sets::new(onnx)?;
+    prove_in(Precision::F32, onnx, inputs, devices, tolerance)
+}
+
+/// The same of engines of a precision.
+///
+/// # Errors
+/// As [`prove`].
+pub fn prove_in(
+    precision: Precision,
+    onnx: &[u8],
+    inputs: &Tensors,
+    devices: &[Device],
+    tolerance: Tolerance,
+) -> Result<usize, Broken> {
+    let sets = Sets::new(onnx, precision)?;
     files(&sets)?;
     for device in devices {
         on_device(&sets, inputs, device, tolerance)?;

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test panics with the error")]
 
 use conformance::graphs::SKETCHES;
-use engine_builder::{BuildOptions, build};
+use engine_builder::{BuildOptions, Precision, build};
 use engine_format::{Bytes, FitPolicy, SerializeFlags, Tensor, WeightSource};
 use engine_onnx::Model;
 use engine_runtime::{LiveModule, Module, PackedModule, RunOptions, Values};
@@ -40,12 +40,18 @@ fn adapter(folder: &Path, name: &str, of: &str, shape: [usize; 2], from: f32) ->
 /// same however it was reached, and outputs are those of a fresh build.
 #[test]
 fn a_module_changes_adapters_and_goes_back() {
+    for precision in [Precision::F32, Precision::F16, Precision::BF16] {
+        changes_adapters_and_goes_back(precision);
+    }
+}
+
+fn changes_adapters_and_goes_back(precision: Precision) {
     let folder = tempfile::tempdir().unwrap();
     let one = adapter(folder.path(), "one.safetensors", "fc1", [9, 6], 0.5);
     let two = adapter(folder.path(), "two.safetensors", "fc2", [9, 5], -1.0);
     let sketch = SKETCHES.iter().find(|sketch| sketch.name == "mlp").unwrap();
     let model = Model::parse((sketch.onnx)().into(), None).unwrap();
-    let engine = build(&model, &BuildOptions::default()).unwrap();
+    let engine = build(&model, &BuildOptions { precision, ..BuildOptions::default() }).unwrap();
     let file = Bytes::from(engine.serialize(SerializeFlags::default()).unwrap());
     let base = || Box::new(EngineSource::new(engine.clone(), "base"));
     let with =

@@ -2,7 +2,7 @@
 
 use conformance::assets;
 use conformance::graphs::SKETCHES;
-use engine_builder::{BuildOptions, RefitMode, build};
+use engine_builder::{BuildOptions, Precision, RefitMode, build};
 use engine_format::{Bytes, Engine, Header, SerializeFlags};
 use engine_onnx::Model;
 use engine_verify::verify::with_probes;
@@ -98,7 +98,8 @@ fn files_of_today_are_read() {
     for sketch in SKETCHES.iter().filter(|s| ["mlp", "quantised"].contains(&s.name)) {
         let model = Model::parse((sketch.onnx)().into(), None).unwrap();
         for refit in [RefitMode::All, RefitMode::Identical, RefitMode::None] {
-            let options = BuildOptions { refit, ..BuildOptions::default() };
+            let precision = if refit == RefitMode::All { Precision::BF16 } else { Precision::F32 };
+            let options = BuildOptions { refit, precision, ..BuildOptions::default() };
             let engine = build(&model, &options).unwrap();
             let engine = with_probes(engine, &model, &options, [1]).unwrap();
             for wish in (0..=SerializeFlags::all().bits()).map(SerializeFlags::from_bits_truncate) {

@@ -32,6 +32,7 @@ pub(crate) fn assemble(
         RefitMode::Identical => EngineFlags::REFIT_IDENTICAL,
         RefitMode::None => EngineFlags::empty(),
     };
+    flags |= options.precision.flag();
     let mut numbers = Numbers::default();
     let inputs = graph.inputs.iter().map(|&id| port(&graph, graph.value(id).name.clone(), id));
     let mut inputs: Vec<Port> = inputs.collect();
@@ -201,7 +202,7 @@ fn weights(
             shape: constant.tensor.shape().to_vec(),
             class: if *parameter { WeightClass::Parameter } else { WeightClass::Weight },
             pinned: pinned.as_ref().or(read).cloned(),
-            refittable: !flags.is_empty(),
+            refittable: !flags.is_frozen(),
             digest: None,
             data: WeightData::Missing,
         });

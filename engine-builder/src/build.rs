@@ -63,6 +63,9 @@ fn compile(
     if options.optimise {
         passes::optimise(&mut graph, options.refit != RefitMode::All, &mut notes)?;
     }
+    if let Some(to) = options.precision.rounds_to() {
+        passes::round(&mut graph, to, options.optimise, &mut notes)?;
+    }
     if binding.is_none() {
         classified.trust_names(&graph.pinned);
     }

@@ -18,7 +18,7 @@ pub use binding::{BindMap, Binding, BindingReport, BoundTo, Kept, Reason, Unboun
 pub use build::{build, build_bound, build_with_report};
 pub use error::{BuildError, BuildErrorKind};
 pub use import::composed;
-pub use options::{BuildOptions, RefitMode};
+pub use options::{BuildOptions, Precision, RefitMode};
 pub use report::{BuildReport, Note, Outcome};
 
 /// Infers all types of a graph anew.

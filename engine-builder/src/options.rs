@@ -1,5 +1,6 @@
 //! What a caller may choose about a build.
 
+use engine_format::{DType, EngineFlags};
 use std::collections::BTreeMap;
 
 /// Which weights may be given new values.
@@ -12,6 +13,38 @@ pub enum RefitMode {
     Identical,
     /// None: the engine is frozen.
     None,
+}
+
+/// To what products and convolutions round their weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Not at all: they are `f32` as in the model.
+    #[default]
+    F32,
+    /// To `f16`.
+    F16,
+    /// To `bf16`.
+    BF16,
+}
+
+impl Precision {
+    /// What is rounded to, if anything.
+    pub(crate) fn rounds_to(self) -> Option<DType> {
+        match self {
+            Self::F32 => None,
+            Self::F16 => Some(DType::F16),
+            Self::BF16 => Some(DType::BF16),
+        }
+    }
+
+    /// The flag of engines with it; none for `f32`.
+    pub fn flag(self) -> EngineFlags {
+        match self {
+            Self::F32 => EngineFlags::empty(),
+            Self::F16 => EngineFlags::F16,
+            Self::BF16 => EngineFlags::BF16,
+        }
+    }
 }
 
 /// Choices of a build.
@@ -32,6 +65,9 @@ pub struct BuildOptions {
     /// Whether to run the passes. Without them the engine runs the graph as it was imported, which is what
     /// optimised engines are compared with.
     pub optimise: bool,
+    /// To what the weights of products, convolutions and embeddings are rounded whenever they change: the sources stay those of the
+    /// model. Sums, biases, norms and all values between nodes are `f32` in every precision.
+    pub precision: Precision,
 }
 
 impl Default for BuildOptions {
@@ -43,6 +79,7 @@ impl Default for BuildOptions {
             shapes: BTreeMap::new(),
             strip: false,
             optimise: true,
+            precision: Precision::F32,
         }
     }
 }

@@ -17,6 +17,10 @@ bitflags::bitflags! {
         const EXCLUDE_WEIGHTS = 1 << 3;
         /// Weight bytes are zstd-compressed, each weight by itself.
         const COMPRESSED = 1 << 4;
+        /// Products and convolutions read their weights rounded to `f16`, and sum in `f32`.
+        const F16 = 1 << 5;
+        /// The same with weights rounded to `bf16`.
+        const BF16 = 1 << 6;
     }
 }
 
@@ -44,6 +48,15 @@ impl EngineFlags {
     pub const REFIT_MODES: Self =
         Self::REFIT.union(Self::REFIT_IDENTICAL).union(Self::REFIT_INDIVIDUAL);
 
+    /// The types to which weights may be rounded, of which an engine has at most one; none is `f32`.
+    pub const PRECISIONS: Self = Self::F16.union(Self::BF16);
+
+    /// The type to which products round their weights alone; empty for an engine that rounds none.
+    #[must_use]
+    pub fn precision(self) -> Self {
+        self & Self::PRECISIONS
+    }
+
     /// The refit mode alone; empty for a frozen engine.
     #[must_use]
     pub fn refit_mode(self) -> Self {
@@ -55,8 +68,8 @@ impl EngineFlags {
         self.refit_mode().is_empty()
     }
 
-    /// Checks that the combination has a meaning: known bits, at most one refit mode, and
-    /// `EXCLUDE_WEIGHTS` only with one.
+    /// Checks that the combination has a meaning: known bits, at most one refit mode, at most one precision, and
+    /// `EXCLUDE_WEIGHTS` only with a refit mode.
     pub fn check(self) -> Result<(), FormatError> {
         let invalid = |what: &str, expected: &str| {
             Err(FormatError::new(FormatErrorKind::InvalidFlags, what)
@@ -65,10 +78,13 @@ impl EngineFlags {
                 .found(self))
         };
         if !Self::all().contains(self) {
-            return invalid("unknown flag bits", "bits 0 to 4 only");
+            return invalid("unknown flag bits", "bits 0 to 6 only");
         }
         if self.refit_mode().iter().count() > 1 {
             return invalid("more than one refit mode", "at most one of the refit modes");
+        }
+        if self.precision() == Self::PRECISIONS {
+            return invalid("more than one precision", "at most one of F16 and BF16");
         }
         if self.contains(Self::EXCLUDE_WEIGHTS) && self.is_frozen() {
             return invalid("EXCLUDE_WEIGHTS in a frozen engine", "a refit mode");
@@ -100,17 +116,18 @@ mod tests {
 
     #[test]
     fn a_flag_combination_needs_a_meaning() {
-        let refused: Vec<String> = (0..64)
+        let refused: Vec<String> = (0..256)
             .map(EngineFlags::from_bits_retain)
             .filter(|flags| flags.check().is_err())
             .map(|flags| flags.to_string())
             .collect();
-        let accepted = 64 - refused.len();
-        // Frozen or one of three modes × compressed or not, and stripped for the three modes.
-        assert_eq!(accepted, (1 + 3) * 2 + 3 * 2, "{refused:#?}");
+        let accepted = 256 - refused.len();
+        // Frozen or one of three modes × compressed or not, and stripped for the three modes, each in three precisions.
+        assert_eq!(accepted, ((1 + 3) * 2 + 3 * 2) * 3, "{refused:#?}");
         assert!(refused.contains(&"EXCLUDE_WEIGHTS".to_owned()));
         assert!(refused.contains(&"REFIT | REFIT_IDENTICAL".to_owned()));
-        assert!(refused.contains(&"REFIT | bit 5".to_owned()));
+        assert!(refused.contains(&"REFIT | F16 | BF16".to_owned()));
+        assert!(refused.contains(&"REFIT | bit 7".to_owned()));
     }
 
     #[test]
@@ -119,7 +136,7 @@ mod tests {
         assert_eq!(error.kind(), FormatErrorKind::InvalidFlags);
         assert_eq!(
             error.to_string(),
-            "unknown flag bits at flags: expected bits 0 to 4 only, found bit 40"
+            "unknown flag bits at flags: expected bits 0 to 6 only, found bit 40"
         );
     }
 }

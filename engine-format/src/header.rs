@@ -8,8 +8,8 @@ pub(crate) const MAGIC: [u8; 8] = *b"\x93REFIT\r\n";
 /// The major version written, and the only one read.
 pub(crate) const MAJOR: u16 = 1;
 /// The newest minor version known. 1 brought views as aliases, ports that are no tensors, probes and strings, 2 views of another shape
-/// and parameters of any size, 3 ignored names that are weights' own; a file gets the lowest one that has what it uses.
-pub(crate) const MINOR: u16 = 3;
+/// and parameters of any size, 3 ignored names that are weights' own, 4 the precisions `F16` and `BF16`; a file gets the lowest one that has what it uses.
+pub(crate) const MINOR: u16 = 4;
 /// Bytes of the prefix in every version.
 pub(crate) const PREFIX: usize = 512;
 /// Where the prefix's own digest is.

@@ -15,6 +15,7 @@ pub enum WeightsPresence {
 ///
 /// This is the only place that decides it. The result depends on the three arguments alone; the
 /// presence of the weights counts, not what an `EXCLUDE_WEIGHTS` flag remembers of an earlier file.
+/// The precision is a fact of the program, which every file keeps.
 ///
 /// # Errors
 /// - `InvalidFlags`: `flags` has no meaning, or weights are missing although it does not say so.
@@ -32,12 +33,9 @@ pub fn serialized_flags(
             .expected("bits 0 to 2 only")
             .found(format!("{:#x}", wish.bits())));
     }
-    let mode = flags.refit_mode();
-    let packing = if wish.contains(SerializeFlags::COMPRESS) {
-        EngineFlags::COMPRESSED
-    } else {
-        EngineFlags::empty()
-    };
+    let (mode, precision) = (flags.refit_mode(), flags.precision());
+    let mut rest = precision;
+    rest.set(EngineFlags::COMPRESSED, wish.contains(SerializeFlags::COMPRESS));
     let keep_mode = wish.contains(SerializeFlags::INCLUDE_REFIT);
     match (weights, wish.contains(SerializeFlags::EXCLUDE_WEIGHTS)) {
         (Missing, _) if !flags.contains(EngineFlags::EXCLUDE_WEIGHTS) => {
@@ -55,9 +53,9 @@ pub fn serialized_flags(
             "a frozen engine cannot leave its weights out",
         )
         .found(flags)),
-        (_, true) => Ok(mode | EngineFlags::EXCLUDE_WEIGHTS | packing),
-        (Present, false) if keep_mode => Ok(mode | packing),
-        (Present, false) => Ok(packing),
+        (_, true) => Ok(mode | EngineFlags::EXCLUDE_WEIGHTS | rest),
+        (Present, false) if keep_mode => Ok(mode | rest),
+        (Present, false) => Ok(rest),
     }
 }
 
@@ -103,7 +101,7 @@ mod tests {
             write!(table, " {:>8}", letters(wish.bits().into(), "xrc")).unwrap();
         }
         table.push('\n');
-        for bits in 0..=EngineFlags::all().bits() {
+        for bits in 0..=(EngineFlags::all() - EngineFlags::PRECISIONS).bits() {
             for presence in [Present, Missing] {
                 let flags = EngineFlags::from_bits_truncate(bits);
                 let name = format!("{presence:?}").to_lowercase();
@@ -159,6 +157,26 @@ mod tests {
             assert_eq!(kind(stripped, Missing, REFIT), FormatErrorKind::MissingWeights);
             assert_eq!(kind(stripped, Missing, NO_WISH), FormatErrorKind::MissingWeights);
             assert_eq!(serialized_flags(stripped, Missing, EXCLUDE), Ok(stripped));
+        }
+    }
+
+    #[test]
+    fn every_file_keeps_the_precision() {
+        for bits in 0..=(EngineFlags::all() - EngineFlags::PRECISIONS).bits() {
+            let flags = EngineFlags::from_bits_truncate(bits);
+            for precision in [EngineFlags::F16, EngineFlags::BF16] {
+                for (presence, wish) in [Present, Missing]
+                    .into_iter()
+                    .flat_map(|presence| (0..8).map(move |wish| (presence, wish)))
+                {
+                    let wish = SerializeFlags::from_bits_truncate(wish);
+                    let plain = serialized_flags(flags, presence, wish);
+                    let found = serialized_flags(flags | precision, presence, wish);
+                    let kind = |error: FormatError| error.kind();
+                    let expected = plain.map(|file| file | precision).map_err(kind);
+                    assert_eq!(found.map_err(kind), expected, "{flags:?}, {wish:?}");
+                }
+            }
         }
     }
 

@@ -160,6 +160,9 @@ pub(crate) fn write_file<'a, E: From<FormatError> + Send>(
 
 /// The lowest minor version that has everything the engine uses, so that older readers read what they can.
 pub(crate) fn minor(parts: &EngineParts, probes: &[Probe]) -> u16 {
+    if !parts.flags.precision().is_empty() {
+        return 4;
+    }
     let own = |name: &String| parts.weights.binary_search_by(|w| w.name.cmp(name)).is_ok();
     if parts.ignored.iter().any(own) {
         return 3;

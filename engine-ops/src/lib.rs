@@ -24,7 +24,7 @@ mod indexing;
 mod ops;
 mod table;
 
-pub(crate) use cpu::{approx, convert, float, reduction, small_float, wide};
+pub(crate) use cpu::{approx, convert, float, reduction, small_float, wide, widened};
 pub use cpu::{form, kernels, memory, parallel};
 pub use error::OpError;
 pub(crate) use gpu::fill;

@@ -92,7 +92,11 @@ fn programs(def: &OpDef, attrs: &Attrs, call: &Call, results: &[Facts]) -> Resul
         let values: Vec<_> = call.inputs.iter().enumerate().map(known).collect();
         let (inputs, outputs) = (inputs.as_slice(), outputs.as_slice());
         let limits = &GpuLimits::BASELINE;
-        let ctx = GpuCtx { attrs, inputs, values: &values, outputs, limits };
+        let reads = |(i, meta): (usize, &Option<TensorMeta>)| {
+            all && meta.as_ref().is_some_and(|meta| def.reads_halves(i, meta.dtype))
+        };
+        let halves: Vec<bool> = inputs.iter().enumerate().map(reads).collect();
+        let ctx = GpuCtx { attrs, inputs, values: &values, outputs, halves: &halves, limits };
         let Ok(Some(program)) = gpu(&ctx) else { continue };
         made += 1;
         for dispatch in &program.dispatches {

@@ -62,6 +62,38 @@ impl Subject {
     /// The program of a kernel, given what a plan knows: the contents of operands that decide shapes, and `all` contents if the
     /// operands are literals.
     fn program_of(&self, gpu: GpuKernel, limits: &GpuLimits, all: bool) -> Option<GpuProgram> {
+        let found = self.program_over(gpu, limits, all, &[]);
+        let reads = |(i, meta): (usize, &Option<TensorMeta>)| {
+            meta.as_ref().is_some_and(|meta| self.def.reads_halves(i, meta.dtype))
+        };
+        let halves: Vec<bool> = self.inputs.iter().enumerate().map(reads).collect();
+        if !halves.contains(&true) {
+            return found;
+        }
+        // Both texts are dispatches of one program here: each is validated.
+        let over_halves = self.program_over(gpu, limits, all, &halves);
+        assert_eq!(found.is_some(), over_halves.is_some(), "{self}: halves are another matter");
+        assert!(found.is_none() || found != over_halves, "{self}: halves are read as words");
+        let mut found = found?;
+        let scratch = found.scratch.len();
+        let mut more = over_halves?;
+        for bind in more.dispatches.iter_mut().flat_map(|dispatch| &mut dispatch.binds) {
+            if let Bind::Scratch(i) = bind {
+                *i += scratch;
+            }
+        }
+        found.dispatches.append(&mut more.dispatches);
+        found.scratch.append(&mut more.scratch);
+        Some(found)
+    }
+
+    fn program_over(
+        &self,
+        gpu: GpuKernel,
+        limits: &GpuLimits,
+        all: bool,
+        halves: &[bool],
+    ) -> Option<GpuProgram> {
         let known = |i: usize| all || self.def.operand(i).is_some_and(|o| o.role == Role::Shape);
         let inputs = self.case.inputs.iter().enumerate();
         let values: Vec<_> = inputs.map(|(i, t)| t.clone().filter(|_| known(i))).collect();
@@ -70,6 +102,7 @@ impl Subject {
             inputs: &self.inputs,
             values: &values,
             outputs: &self.outputs,
+            halves,
             limits,
         };
         gpu(&ctx).unwrap_or_else(|e| panic!("{self}: {e}"))

@@ -174,7 +174,8 @@ fn forms_change_no_bits() {
             .map(|i| {
                 let form = kernel.form(i)?;
                 let mut made = vec![f32::NAN; form.len()];
-                form.make(case.inputs[i].as_ref()?.as_slice::<f32>().ok()?, &mut made);
+                let constant = case.inputs[i].as_ref()?;
+                form.make(constant.dtype(), constant.bytes(), &mut made);
                 formed.insert(def.name);
                 Some(made)
             })
@@ -202,5 +203,6 @@ fn forms_change_no_bits() {
             assert!(plain.bytes()[..] == written[..], "{def:?} case {:?}", case.name);
         }
     }
-    assert_eq!(formed, BTreeSet::from(["BlockedConv"]), "rows whose cases ask for forms");
+    let asks = ["BlockedConv", "FusedConv", "FusedConvTranspose", "FusedGemm", "FusedMatMul"];
+    assert_eq!(formed, BTreeSet::from(asks), "rows whose cases ask for forms");
 }

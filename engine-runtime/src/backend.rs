@@ -29,15 +29,18 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether some nodes may run on the device and others on the host, so that it is worth saying which.
     const CHOOSES: bool;
 
-    /// Moves a constant to the device. Constants are moved by many threads at once.
-    fn constant(&self, tensor: &Tensor) -> Result<Self::Constant, RunError>;
+    /// Moves a constant to the device, of which only kernels read that take `halves` if it is. Constants are moved by many threads at
+    /// once.
+    fn constant(&self, tensor: &Tensor, halves: bool) -> Result<Self::Constant, RunError>;
 
-    /// Moves several.
+    /// Moves several, of which those of `halves` are read so.
     fn moved(
         &self,
         constants: &[(ValueId, &Tensor)],
+        halves: &BTreeSet<ValueId>,
     ) -> Result<BTreeMap<ValueId, Self::Constant>, RunError> {
-        constants.iter().map(|&(id, tensor)| Ok((id, self.constant(tensor)?))).collect()
+        let constant = |&(id, tensor)| Ok((id, self.constant(tensor, halves.contains(&id))?));
+        constants.iter().map(constant).collect()
     }
 
     /// A constant which the host has in the memory of `tensor` from now on, with the same bytes.
@@ -79,8 +82,13 @@ pub trait Backend: Send + Sync + 'static {
     /// `InvalidInputs` if it lies on another device.
     fn take(&self, value: &DeviceTensor) -> Result<Self::Carried, RunError>;
 
-    /// Makes `segment` ready to run. It may be run many times and by several threads at once.
-    fn lower(&self, segment: &Arc<Segment>) -> Result<Self::Lowered, RunError>;
+    /// Makes `segment` ready to run, over constants of which those of `halves` were moved so. It may be run many times and by several
+    /// threads at once.
+    fn lower(
+        &self,
+        segment: &Arc<Segment>,
+        halves: &BTreeSet<ValueId>,
+    ) -> Result<Self::Lowered, RunError>;
 
     /// Bytes of memory that a lowered segment holds on to while it is cached.
     fn cost(&self, lowered: &Self::Lowered) -> usize;

@@ -53,6 +53,7 @@ impl Programs {
             parts.weights.iter().map(|w| w.value).chain(parts.prepare.outputs.iter().copied());
         let residents = given.filter(|v| reads.contains(v) && !known.contains_key(v)).collect();
         let execute = Arc::new(Program {
+            halves: Arc::new(body.halves()),
             body,
             values: parts.values as usize,
             inputs: parts.inputs.iter().map(|port| port.value).collect(),
@@ -113,6 +114,7 @@ impl Programs {
         let read = weights.iter().filter(|w| reads.contains(&w.value));
         let constants: Constants = read.map(|w| (w.value, stored(w))).collect();
         let program = Program {
+            halves: Arc::default(),
             body,
             values: self.execute.values,
             inputs: Vec::new(),

@@ -83,7 +83,7 @@ impl<B: Backend> Loaded<B> {
         limits: MemoryLimits,
     ) -> Result<Self, RunError> {
         let all: Vec<_> = constants.iter().map(|(&id, tensor)| (id, tensor)).collect();
-        let moved = backend.moved(&all)?;
+        let moved = backend.moved(&all, &program.halves)?;
         let resident = Arc::new(backend.resident(moved, None)?);
         let session = Session::new(backend.clone(), program, metas(&constants), limits);
         Ok(Self { backend, session: Arc::new(session), resident })
@@ -98,7 +98,7 @@ struct Following<'a, B: Backend> {
 
 impl<B: Backend> Follower for Following<'_, B> {
     fn take(&self, id: ValueId, tensor: &Tensor) {
-        let constant = self.from.backend.constant(tensor);
+        let constant = self.from.backend.constant(tensor, self.from.session.halves().contains(&id));
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(id, constant);
     }
 
@@ -117,7 +117,7 @@ impl<B: Backend> Follower for Following<'_, B> {
         }
         let rest = changed.iter().filter(|(id, _)| !taken.contains_key(id));
         let rest: Vec<_> = rest.map(|(&id, tensor)| (id, tensor)).collect();
-        constants.extend(backend.moved(&rest)?);
+        constants.extend(backend.moved(&rest, session.halves())?);
         for (id, constant) in taken {
             constants.insert(id, constant?);
         }

@@ -12,10 +12,11 @@ use crate::plan::item::RunInputs;
 use crate::plan::program::{Program, Wanted};
 use crate::plan::walk::{Planned, ResidentMetas, Rest};
 use crate::value::Value;
+use engine_format::ValueId;
 use engine_ops::cpu::Draws;
 use engine_ops::memory;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -56,6 +57,11 @@ impl<B: Backend> Session<B> {
         let stages = Mutex::new(Cache::new(CacheLimits::SESSION));
         let (counted, parts) = (AtomicU64::new(0), Mutex::default());
         Self { backend, program, residents, limits, stages, parts, counted }
+    }
+
+    /// The constants that only kernels read which take halves.
+    pub fn halves(&self) -> &BTreeSet<ValueId> {
+        &self.program.halves
     }
 
     /// The same program with no plans made yet.
@@ -221,7 +227,7 @@ impl<B: Backend> Session<B> {
         // Planned outside the lock, so that runs of shapes that are there go on meanwhile.
         let Planned { segment, rest } = plan()?;
         let segment = Arc::new(segment);
-        let lowered = self.backend.lower(&segment)?;
+        let lowered = self.backend.lower(&segment, &self.program.halves)?;
         let left = self.limits.check_run(&segment, self.backend.memory(&segment, &lowered))?;
         let kept = match &rest {
             Rest::Outputs(_) => 0,

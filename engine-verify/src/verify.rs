@@ -3,10 +3,10 @@
 use crate::comparison::nan_count;
 use crate::inputs::{all_tensors, run_made, run_seeded};
 use crate::recipe::Recipe;
-use engine_builder::{BindMap, Binding, BuildError, BuildOptions, build, build_bound};
+use engine_builder::{BindMap, Binding, BuildError, BuildOptions, Precision, build, build_bound};
 use engine_format::{
-    Alias, DType, Digest, Engine, FitError, FitPolicy, FormatError, MapSource, Probe, SourceError,
-    Tensor, Weight, WeightClass, WeightSource,
+    Alias, DType, Digest, Engine, EngineFlags, FitError, FitPolicy, FormatError, MapSource, Probe,
+    SourceError, Tensor, Weight, WeightClass, WeightSource,
 };
 use engine_onnx::Model;
 use engine_ops::{Agreement, Mismatch, Tolerance, compare, to_f64s};
@@ -19,9 +19,14 @@ use std::collections::{BTreeMap, BTreeSet};
 /// |a − b| ≤ 1e-5 + 1e-4·|b|: what optimisation and another device may change of numbers about 1.
 pub const TOLERANCE: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
 
+/// Units in the last place of a rounded weight by which an output may be off, in proportion to the largest element. Roundings are
+/// independent: those of one sum cancel for the most part, and those of some dozens of layers add up to a few units.
+const ROUNDED_UNITS: f64 = 16.0;
+
 /// What optimisation and another device may change of an output: [`TOLERANCE`], of whose absolute part there is less where all that is
-/// expected is smaller than 1. An output of small numbers so proves as much as one of large numbers does.
-pub fn tolerance(expected: &Tensor) -> Tolerance {
+/// expected is smaller than 1. An output of small numbers so proves as much as one of large numbers does. An engine whose `flags` say that it rounds
+/// weights may be off by what that changes: 1/128 of the largest element and of each in `F16`, 1/16 in `BF16`.
+pub fn tolerance(expected: &Tensor, flags: EngineFlags) -> Tolerance {
     let magnitudes = match expected.dtype() {
         DType::String => Vec::new(),
         _ => to_f64s(expected),
@@ -29,7 +34,13 @@ pub fn tolerance(expected: &Tensor) -> Tolerance {
     let largest = magnitudes.iter().filter(|x| x.is_finite()).fold(0.0f64, |a, x| a.max(x.abs()));
     // What is all zeros says nothing about its scale.
     let scale = if largest > 0.0 { largest.min(1.0) } else { 1.0 };
-    Tolerance { atol: TOLERANCE.atol * scale, ..TOLERANCE }
+    let unit = match flags.precision() {
+        EngineFlags::F16 => 1.0 / 2048.0,
+        EngineFlags::BF16 => 1.0 / 256.0,
+        _ => return Tolerance { atol: TOLERANCE.atol * scale, ..TOLERANCE },
+    };
+    let rtol = ROUNDED_UNITS * unit;
+    Tolerance { atol: rtol * if largest > 0.0 { largest } else { 1.0 }, rtol }
 }
 
 /// How one output compares.
@@ -152,12 +163,15 @@ pub fn verify_on(
 ) -> Result<Vec<Compared>, VerifyError> {
     let run = run_made(reference, given, recipe)?;
     let found = module.run_with(&run.inputs, &RunOptions::default())?;
-    compare_outputs(flat(found), flat(run.outputs))
+    compare_outputs(flat(found), flat(run.outputs), module.engine().flags())
 }
 
-/// The unoptimised graph on the CPU, with the model's own weights.
+/// The unoptimised graph on the CPU in `f32`, with the model's own weights.
 fn reference(model: &Model, options: &BuildOptions) -> Result<LiveModule, VerifyError> {
-    let engine = build(model, &BuildOptions { optimise: false, ..options.clone() })?;
+    let engine = build(
+        model,
+        &BuildOptions { optimise: false, precision: Precision::F32, ..options.clone() },
+    )?;
     Ok(LiveModule::load(engine, &Device::cpu())?)
 }
 
@@ -256,14 +270,18 @@ fn bound_again(
 /// Tensors by name.
 type Tensors = BTreeMap<String, Tensor>;
 
-fn compare_outputs(found: Tensors, expected: Tensors) -> Result<Vec<Compared>, VerifyError> {
+fn compare_outputs(
+    found: Tensors,
+    expected: Tensors,
+    flags: EngineFlags,
+) -> Result<Vec<Compared>, VerifyError> {
     if !found.keys().eq(expected.keys()) {
         let names = |tensors: &Tensors| tensors.keys().cloned().collect();
         return Err(VerifyError::Outputs { found: names(&found), expected: names(&expected) });
     }
     let compared = |(output, expected): (String, _)| {
         let found = &found[&output];
-        Compared::new(output, found, &expected, tolerance(&expected))
+        Compared::new(output, found, &expected, tolerance(&expected, flags))
     };
     Ok(expected.into_iter().map(compared).collect())
 }
@@ -298,7 +316,7 @@ pub fn with_probes(
         let outputs = run.outputs.tensors;
         let Tolerance { atol, rtol } = outputs
             .values()
-            .map(tolerance)
+            .map(|expected| tolerance(expected, engine.flags()))
             .reduce(|a, b| if b.atol > a.atol { b } else { a })
             .unwrap_or(TOLERANCE);
         Ok(Probe { version, inputs, outputs, atol, rtol })
@@ -359,7 +377,7 @@ mod tests {
         let agrees = |found: &[f32], expected: &[f32]| {
             let tensor = |x: &[f32]| Tensor::from_slice(&[x.len()], x);
             let expected = tensor(expected);
-            compare(&tensor(found), &expected, tolerance(&expected)).is_ok()
+            compare(&tensor(found), &expected, tolerance(&expected, EngineFlags::REFIT)).is_ok()
         };
         for scale in [1.0, 1e-3, 1e-6, 1e-30] {
             let expected = [scale, 0.0, -0.5 * scale];
@@ -367,6 +385,17 @@ mod tests {
             assert!(agrees(&off(5e-6), &expected), "rounding at {scale}");
             assert!(!agrees(&off(1e-2), &expected), "a fault at {scale}");
             assert!(!agrees(&[0.0; 3], &expected), "zeros at {scale}");
+        }
+        // Rounded weights may change more, in proportion to the largest element.
+        for (flags, near, far) in [(EngineFlags::F16, 5e-3, 2e-2), (EngineFlags::BF16, 5e-2, 0.2)] {
+            for scale in [1e3, 1.0, 1e-6] {
+                let expected = Tensor::from_slice(&[2], &[scale, 0.0f32]);
+                let within = |by: f32| {
+                    let found = Tensor::from_slice(&[2], &[scale, by * scale]);
+                    compare(&found, &expected, tolerance(&expected, flags)).is_ok()
+                };
+                assert!(within(near) && !within(far), "{flags} at {scale}");
+            }
         }
         // Beside large numbers the absolute part does not grow, and where nothing says the scale it is that of 1.
         assert!(!agrees(&[1e6, 1e-3], &[1e6, 0.0]));

@@ -4,7 +4,7 @@ use crate::array;
 use crate::describe;
 use crate::failure::{Class, Failure};
 use crate::input::{as_bytes, as_path, type_name};
-use crate::options::{Changes, GivenModel, bind_map, build_options, file_flags};
+use crate::options::{self, Changes, GivenModel, bind_map, build_options, file_flags};
 use crate::source::{Weights, path_of};
 use crate::work::{self, Unwatched};
 use engine_builder::{Binding, build_bound, build_with_report};
@@ -64,7 +64,8 @@ impl Engine {
     /// `refit` says which weights may be given new values: `"all"`, `"identical"` (only the values at build, checked by digest) or `"none"`;
     /// `refit_only` are patterns (`*`, `?`) of names outside of which weights are frozen. `shapes` fixes the sizes of inputs by name, each a
     /// list of numbers. `keep_inputs` are inputs that stay inputs although the model has an initializer of their name. Without
-    /// `optimise` the graph runs as it was imported.
+    /// `optimise` the graph runs as it was imported. With the `precision` `"f16"` or `"bf16"` products, convolutions and embeddings read their
+    /// weights rounded to that type, and sum in float32; weights are given, and kept, as they are in the model.
     ///
     /// With a `checkpoint` (what `Module.refit` takes as weights) the engine's weights get the names and the layout that they have there, whatever
     /// the exporter made of them, and the engine starts from its values. What is not clear is `Unbound`, with a `report`; a second export from
@@ -75,7 +76,7 @@ impl Engine {
     #[staticmethod]
     #[pyo3(signature = (
         onnx, *, refit = "all", refit_only = vec![], keep_inputs = vec![], shapes = None, checkpoint = None, bind = None,
-        other = None, other_checkpoint = None, pin_unbound = false, optimise = true
+        other = None, other_checkpoint = None, pin_unbound = false, optimise = true, precision = "f32"
     ))]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     fn build(
@@ -91,9 +92,17 @@ impl Engine {
         other_checkpoint: Option<&Bound<'_, PyAny>>,
         pin_unbound: bool,
         optimise: bool,
+        precision: &str,
     ) -> PyResult<Self> {
         let model = GivenModel::take(onnx)?;
-        let options = build_options(refit, refit_only, keep_inputs, shapes, optimise)?;
+        let options = build_options(
+            refit,
+            refit_only,
+            keep_inputs,
+            shapes,
+            optimise,
+            options::precision(precision)?,
+        )?;
         let Some(checkpoint) = checkpoint else {
             if bind.is_some() || other.is_some() || other_checkpoint.is_some() || pin_unbound {
                 let what = "bind, other, other_checkpoint and pin_unbound go with a checkpoint";
@@ -271,7 +280,7 @@ impl Engine {
         describe::weights(py, &self.engine)
     }
 
-    /// What the engine is: some of `REFIT`, `REFIT_IDENTICAL`, `REFIT_INDIVIDUAL`, `EXCLUDE_WEIGHTS` and `COMPRESSED`.
+    /// What the engine is: some of `REFIT`, `REFIT_IDENTICAL`, `REFIT_INDIVIDUAL`, `EXCLUDE_WEIGHTS`, `COMPRESSED`, `F16` and `BF16`.
     #[getter]
     fn flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyFrozenSet>> {
         PyFrozenSet::new(py, self.engine.flags().flag_names())

@@ -3,7 +3,7 @@
 use crate::failure::{Class, Failure};
 use crate::input::{as_bytes, as_path, is_mapping, pairs, type_name};
 use crate::source::path_of;
-use engine_builder::{BindMap, BuildOptions, RefitMode};
+use engine_builder::{BindMap, BuildOptions, Precision, RefitMode};
 use engine_format::{EngineFlags, FitPolicy, SerializeFlags};
 use engine_onnx::Model;
 use pyo3::prelude::*;
@@ -84,6 +84,19 @@ pub(crate) fn refit_mode(name: &str) -> Result<RefitMode, Failure> {
     }
 }
 
+/// To what weights are rounded, by name.
+pub(crate) fn precision(name: &str) -> Result<Precision, Failure> {
+    match name {
+        "f32" => Ok(Precision::F32),
+        "f16" => Ok(Precision::F16),
+        "bf16" => Ok(Precision::BF16),
+        other => Err(Failure::new(
+            Class::InvalidOptions,
+            format!("precision: expected \"f32\", \"f16\" or \"bf16\", found {other:?}"),
+        )),
+    }
+}
+
 /// A model as it was given.
 pub(crate) enum GivenModel {
     Path(PathBuf),
@@ -139,6 +152,7 @@ pub(crate) fn build_options(
     keep_inputs: Vec<String>,
     shapes: Option<&Bound<'_, PyAny>>,
     optimise: bool,
+    precision: Precision,
 ) -> PyResult<BuildOptions> {
     let shapes = shapes.map(pairs).transpose()?.unwrap_or_default();
     let shapes = shapes.into_iter().map(|(name, shape)| {
@@ -155,5 +169,6 @@ pub(crate) fn build_options(
         shapes: shapes.collect::<PyResult<_>>()?,
         strip: false,
         optimise,
+        precision,
     })
 }

@@ -33,6 +33,19 @@ def test_the_onnx_packages_models_are_taken() -> None:
     assert refit.Engine.build(proto).to_bytes() == refit.Engine.build(models.dense()).to_bytes()
 
 
+@pytest.mark.parametrize("precision", ["f16", "bf16"])
+def test_products_round_their_weights(precision: str) -> None:
+    plain = refit.Engine.build(models.dense())
+    engine = refit.Engine.build(models.dense(), precision=precision)
+    assert engine.flags == {"REFIT", precision.upper()}
+    stripped = engine.strip()
+    assert stripped.flags == engine.flags | {"EXCLUDE_WEIGHTS"}
+    assert stripped.fill(models.weights()).to_bytes() == engine.to_bytes()
+    assert engine.version == plain.version
+    with pytest.raises(refit.InvalidOptions, match="f16"):
+        refit.Engine.build(models.dense(), precision="half")
+
+
 def test_strip_then_fill_is_the_full_build(engine: refit.Engine, tmp_path: Path) -> None:
     stripped = engine.strip()
     assert stripped.missing == ["b", "w"] and stripped.version is None

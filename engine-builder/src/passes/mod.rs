@@ -17,6 +17,7 @@ mod normalisations;
 mod prepare;
 mod product;
 mod projections;
+mod rounding;
 mod scalars;
 mod scale;
 mod sequences;
@@ -30,7 +31,7 @@ mod values;
 use crate::error::BuildError;
 use crate::graph::Graph;
 use crate::report::Notes;
-use engine_format::Node;
+use engine_format::{DType, Node};
 use engine_ops::lookup;
 
 /// A rewrite of the graph that keeps what it computes.
@@ -72,6 +73,19 @@ static FINISH: &[Pass] = &[
     Pass { name: "dead", run: dead::run },
 ];
 
+/// Run in the end, one of them, where weights are rounded.
+static ROUND: [(DType, Pass); 2] = [
+    (DType::F16, Pass { name: "f16", run: rounding::to_f16 }),
+    (DType::BF16, Pass { name: "bf16", run: rounding::to_bf16 }),
+];
+
+/// Run after one of [`ROUND`].
+static ROUNDED: &[Pass] = &[
+    Pass { name: "common", run: common::run },
+    Pass { name: "prepare", run: prepare::run },
+    Pass { name: "dead", run: dead::run },
+];
+
 /// Run first, where no weight can change.
 static FIXED: &[Pass] = &[Pass { name: "values", run: values::run }];
 
@@ -98,6 +112,18 @@ pub(crate) fn optimise(
         }
     }
     FINISH.iter().try_for_each(|pass| apply(pass, graph, notes).map(drop))
+}
+
+/// Rounds the weights of products to `to`: each time that they change, unless the graph is not `optimised`.
+pub(crate) fn round(
+    graph: &mut Graph,
+    to: DType,
+    optimised: bool,
+    notes: &mut Notes,
+) -> Result<(), BuildError> {
+    let passes = ROUND.iter().filter(|(dtype, _)| *dtype == to).map(|(_, pass)| pass);
+    let after = if optimised { ROUNDED } else { &[] };
+    passes.chain(after).try_for_each(|pass| apply(pass, graph, notes).map(drop))
 }
 
 /// Runs one pass, brings types up to date and checks the graph (in debug builds and tests).

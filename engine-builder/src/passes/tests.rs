@@ -1,7 +1,7 @@
 //! Runs every pass over the texts in `cases/PASS.txt`: each case is a graph, a line `----`, and the graph after the
 //! pass. `cases/exporters.txt` holds blocks as exporters write them, for all passes together. `REFIT_BLESS=1 cargo test -p engine-builder` writes what comes out into the files; the diff is the review.
 
-use super::{FINISH, FIXED, Pass, SIMPLIFY, apply, optimise};
+use super::{FINISH, FIXED, Pass, ROUND, SIMPLIFY, apply, optimise};
 use crate::graph::parse::parse;
 use crate::report::Notes;
 use std::collections::BTreeMap;
@@ -14,7 +14,8 @@ const ARROW: &str = "----\n";
 const TITLE: &str = "==== ";
 
 fn passes() -> BTreeMap<&'static str, &'static Pass> {
-    FIXED.iter().chain(SIMPLIFY).chain(FINISH).map(|pass| (pass.name, pass)).collect()
+    let round = ROUND.iter().map(|(_, pass)| pass);
+    FIXED.iter().chain(SIMPLIFY).chain(FINISH).chain(round).map(|pass| (pass.name, pass)).collect()
 }
 
 fn after(pass: &Pass, before: &str) -> String {

@@ -76,6 +76,9 @@ fn node_spec() -> impl Strategy<Value = NodeSpec> {
 
 fn spec() -> impl Strategy<Value = Spec> {
     let modes = [&[EngineFlags::empty()][..], &sample::MODES].concat();
+    let precisions = [EngineFlags::empty(), EngineFlags::F16, EngineFlags::BF16];
+    let modes = modes.into_iter().flat_map(|mode| precisions.map(|precision| mode | precision));
+    let modes: Vec<EngineFlags> = modes.collect();
     let weights = prop::collection::vec(weight_spec(), 0..8);
     let nodes = prop::collection::vec(node_spec(), 0..8);
     let dims = prop::collection::vec(any::<Option<u16>>(), 0..4);
@@ -172,7 +175,7 @@ fn parts(spec: &Spec) -> EngineParts {
     // REFIT_INDIVIDUAL without a mark is a build error: such a draw is a frozen engine here.
     let flags = match flags.contains(EngineFlags::REFIT_INDIVIDUAL) {
         true if !weights.iter().any(Weight::is_strippable) => {
-            return parts(&Spec { mode: EngineFlags::empty(), ..spec.clone() });
+            return parts(&Spec { mode: flags.precision(), ..spec.clone() });
         }
         _ => flags,
     };

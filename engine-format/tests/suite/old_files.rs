@@ -247,6 +247,25 @@ fn calculated_names_of_version_1_3() {
     assert_eq!(filled.weight("encoder.weight").unwrap().tensor().unwrap(), weight);
 }
 
+/// And engines whose products round their weights.
+const ROUNDED: &str = "v1.4-f16.engine";
+
+fn rounded() -> Engine {
+    Engine::new(sample::parts(EngineFlags::REFIT | EngineFlags::F16, 1)).unwrap()
+}
+
+#[test]
+fn precisions_of_version_1_4() {
+    let engine = read(ROUNDED);
+    assert_eq!(describe(&engine), describe(&rounded()));
+    assert_eq!(engine.serialize(SerializeFlags::INCLUDE_REFIT).unwrap(), file(ROUNDED));
+    let header = Header::parse(&file(ROUNDED)).unwrap();
+    assert_eq!((header.major, header.minor), (1, 4));
+    let stripped = engine.serialize(SerializeFlags::EXCLUDE_WEIGHTS).unwrap();
+    let expected = EngineFlags::REFIT | EngineFlags::EXCLUDE_WEIGHTS | EngineFlags::F16;
+    assert_eq!(Engine::read(Bytes::from(stripped)).unwrap().flags(), expected);
+}
+
 #[test]
 fn an_old_stripped_file_is_filled() {
     for version in ["1.0", "1.1"] {
@@ -280,6 +299,7 @@ fn write_files_of_this_version() {
         (BOUND, bound()),
         (RESHAPED, reshaped()),
         (CALCULATED, calculated()),
+        (ROUNDED, rounded()),
     ];
     for (name, engine) in alone {
         write(name, engine.serialize(SerializeFlags::INCLUDE_REFIT).unwrap());

@@ -132,13 +132,9 @@ pub(crate) fn infer(
             "{found} operands for stages, {expected} are taken"
         )));
     }
-    if let Some(facts) = ctx
-        .inputs
-        .iter()
-        .chain([&results.first().cloned()])
-        .flatten()
-        .find(|f| f.dtype != DType::F32)
-    {
+    // An operator's own operands are of the result's type, or in halves where it takes those.
+    let given = ctx.inputs[own.min(ctx.inputs.len())..].iter().flatten();
+    if let Some(facts) = given.chain(results.first()).find(|facts| facts.dtype != DType::F32) {
         return Err(InferError::invalid(format!("an operand of {}, fused are f32", facts.dtype)));
     }
     for i in own..ctx.inputs.len() {

@@ -4,14 +4,19 @@
 //! be made at any time, beside the run or not at all.
 
 use crate::kernels::nchwc::{Channels, Filters};
+use crate::parallel::pieces;
+use engine_format::{DType, Element};
+use half::{bf16, f16};
 
-/// How a kernel would read a constant of `f32`.
+/// How a kernel would read a constant of `f32`, `f16` or `bf16`: in `f32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Form {
     /// Filters of a convolution over blocks of channels.
     Filters(Filters),
     /// Filters of a depthwise one.
     Channels(Channels),
+    /// As many elements in their order.
+    Wide(usize),
 }
 
 impl Form {
@@ -20,6 +25,7 @@ impl Form {
         match self {
             Self::Filters(filters) => filters.len(),
             Self::Channels(channels) => channels.len(),
+            Self::Wide(len) => *len,
         }
     }
 
@@ -28,14 +34,30 @@ impl Form {
         self.len() == 0
     }
 
-    /// Writes the form of `from`, the row-major constant, to `out`, which has [`Self::len`] elements.
+    /// Writes the form of a row-major constant of type `dtype`, `f32`, `f16` or `bf16`, to `out`, which has [`Self::len`] elements.
     ///
     /// # Panics
     /// If either has another length.
-    pub fn make(&self, from: &[f32], out: &mut [f32]) {
+    pub fn make(&self, dtype: DType, from: &[u8], out: &mut [f32]) {
+        match dtype {
+            DType::F16 => self.make_of::<f16>(from, out),
+            DType::BF16 => self.make_of::<bf16>(from, out),
+            _ => self.make_of::<f32>(from, out),
+        }
+    }
+
+    fn make_of<T: Element + Into<f32>>(&self, from: &[u8], out: &mut [f32]) {
+        let elements: &[T] = bytemuck::cast_slice(from);
         match self {
-            Self::Filters(filters) => filters.make(from, out),
-            Self::Channels(channels) => channels.make(from, out),
+            Self::Filters(filters) => filters.make(elements, out),
+            Self::Channels(channels) => channels.make(elements, out),
+            Self::Wide(len) => {
+                assert_eq!((elements.len(), out.len()), (*len, *len), "{self:?}");
+                pieces(out, 1, 1, |start, out| {
+                    let from = &elements[start..][..out.len()];
+                    out.iter_mut().zip(from).for_each(|(wide, &half)| *wide = half.into());
+                });
+            }
         }
     }
 }

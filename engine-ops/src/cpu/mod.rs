@@ -13,6 +13,7 @@ pub mod parallel;
 pub(crate) mod reduction;
 pub(crate) mod small_float;
 pub(crate) mod wide;
+pub(crate) mod widened;
 
 pub use crate::table::ready::Ready;
 pub(crate) use context::planned;

@@ -2,6 +2,7 @@
 
 pub(crate) mod elementwise;
 pub(crate) mod fill;
+pub(crate) mod halves;
 pub(crate) mod product;
 mod program;
 pub(crate) mod small_float;

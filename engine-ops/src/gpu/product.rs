@@ -1,5 +1,6 @@
 //! The loop of matrix products over tiles: one text, which products and convolutions give their operands, and the choice of its tiles.
 
+use super::halves::Lying;
 use super::{Bind, Dispatch, FEW_ROUNDS, GpuCandidate, GpuCtx, GpuLimits, GpuProgram, render};
 use crate::OpError;
 use std::fmt::Write;
@@ -345,8 +346,9 @@ impl Tile {
 pub(crate) struct Strided<'a> {
     /// `left` or `right`.
     pub(crate) name: &'a str,
-    /// What is bound: vectors of four elements if `quads`.
+    /// What is bound: of vectors of four elements if `quads` ([`Lying::element`]).
     pub(crate) binding: &'a str,
+    pub(crate) lying: Lying,
     /// The expression of where the operand begins, from `at`, and of its rows (columns).
     pub(crate) start: &'a str,
     pub(crate) size: &'a str,
@@ -366,7 +368,7 @@ impl Strided<'_> {
     return ({{start}} + min(side, {{size}} - 1u) * {{step}}) / 4u;
 }
 fn {{name}}(place: u32, k: u32, end: u32) -> vec4<{{T}}> {
-    if (k < end) { return {{binding}}[place + k / 4u]; }
+    if (k < end) { return {{binding}}_at(place + k / 4u); }
     return vec4<{{T}}>();
 }"
             }
@@ -375,7 +377,7 @@ fn {{name}}(place: u32, k: u32, end: u32) -> vec4<{{T}}> {
     return ({{start}} + min(side, {{size}} - 4u)) / 4u;
 }
 fn {{name}}(place: u32, k: u32, end: u32) -> vec4<{{T}}> {
-    if (k < end) { return {{binding}}[place + k * ({{term}} / 4u)]; }
+    if (k < end) { return {{binding}}_at(place + k * ({{term}} / 4u)); }
     return vec4<{{T}}>();
 }"
             }
@@ -384,7 +386,7 @@ fn {{name}}(place: u32, k: u32, end: u32) -> vec4<{{T}}> {
     return {{start}} + min(side, {{size}} - 1u) * {{step}};
 }
 fn {{name}}_one(place: u32, k: u32, end: u32) -> {{T}} {
-    if (k < end) { return {{binding}}[place + k * {{term}}]; }
+    if (k < end) { return {{binding}}_at(place + k * {{term}}); }
     return {{T}}(0);
 }
 fn {{name}}(place: u32, k: u32, end: u32) -> vec4<{{T}}> {
@@ -401,7 +403,8 @@ fn {{name}}(place: u32, k: u32, end: u32) -> vec4<{{T}}> {
 fn {{name}}(place: vec4<u32>, k: u32, end: u32) -> vec4<{{T}}> {
     if (k < end) {
         let i = place + k * {{term}};
-        return vec4<{{T}}>({{binding}}[i.x], {{binding}}[i.y], {{binding}}[i.z], {{binding}}[i.w]);
+        return vec4<{{T}}>(
+            {{binding}}_at(i.x), {{binding}}_at(i.y), {{binding}}_at(i.z), {{binding}}_at(i.w));
     }
     return vec4<{{T}}>();
 }"
@@ -415,7 +418,7 @@ fn {{name}}(place: vec4<u32>, k: u32, end: u32) -> vec4<{{T}}> {
             ("step", self.steps[0]),
             ("term", self.steps[1]),
         ];
-        render(text, &values)
+        self.lying.reader(self.binding, self.quads) + "\n" + &render(text, &values)
     }
 }
 

@@ -5,7 +5,7 @@
 //! | host | word in WGSL |
 //! |---|---|
 //! | f32 | `f32` |
-//! | f16, bf16 | `f32` (kernels round results to the type) |
+//! | f16, bf16 | `f32` (kernels round results to the type); some constants lie as they are, two in a word ([`GpuCtx::halves`]) |
 //! | i8, i16, i32 | `i32` |
 //! | u8, u16, u32 | `u32` |
 //! | bool | `u32`, 0 or 1 |
@@ -44,6 +44,9 @@ pub struct GpuCtx<'a> {
     pub values: &'a [Option<Tensor>],
     /// Results; `None` where nobody asked.
     pub outputs: &'a [Option<TensorMeta>],
+    /// By operand, whether it lies in its buffer as halves, two in a word, the first in the lower bits: some constants of `f16` and `bf16` do.
+    /// Those that are not listed do not.
+    pub halves: &'a [bool],
     /// What the device can do.
     pub limits: &'a GpuLimits,
 }
@@ -57,6 +60,11 @@ impl<'a> GpuCtx<'a> {
     /// An optional operand.
     pub fn opt_input(&self, i: usize) -> Option<&'a TensorMeta> {
         self.inputs.get(i).and_then(Option::as_ref)
+    }
+
+    /// Whether an operand lies in its buffer as halves.
+    pub fn lies_in_halves(&self, i: usize) -> bool {
+        self.halves.get(i) == Some(&true)
     }
 
     /// Contents of an operand, if the plan knows them.

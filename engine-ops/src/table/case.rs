@@ -1,6 +1,7 @@
 //! Small examples that every runtime is held to.
 
-use engine_format::{Attr, Tensor};
+use engine_format::{Attr, DType, Tensor};
+use half::{bf16, f16};
 
 /// One application of an operator to concrete operands.
 #[derive(Clone, Debug)]
@@ -63,6 +64,17 @@ pub fn ramp(shape: &[usize]) -> Tensor {
     let n = shape.iter().product::<usize>();
     let values: Vec<f32> = (0..n).map(|i| ((i * 37 + 11) % 101) as f32 / 25.0 - 2.0).collect();
     Tensor::from_slice(shape, &values)
+}
+
+/// The same pattern rounded to `f16` or `bf16`.
+pub fn ramp_of(dtype: DType, shape: &[usize]) -> Tensor {
+    let values = ramp(shape).as_slice::<f32>().map(<[f32]>::to_vec).unwrap_or_default();
+    match dtype {
+        DType::F16 => {
+            Tensor::from_slice(shape, &values.into_iter().map(f16::from_f32).collect::<Vec<_>>())
+        }
+        _ => Tensor::from_slice(shape, &values.into_iter().map(bf16::from_f32).collect::<Vec<_>>()),
+    }
 }
 
 /// A vector of `i64`: axes, sizes, indices.

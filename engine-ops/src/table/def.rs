@@ -158,6 +158,22 @@ impl OpDef {
         }
     }
 
+    /// The operand that comes in halves beside operands of `f32`, if one does.
+    pub(crate) fn halves(&self, inputs: &[Option<TensorMeta>]) -> Option<usize> {
+        let beside = inputs.first()?.as_ref()?.dtype;
+        let comes = |(i, input): (usize, &Option<TensorMeta>)| {
+            let found = input.as_ref()?.dtype;
+            self.operand(i)?.takes_halves(found, beside).then_some(i)
+        };
+        inputs.iter().enumerate().find_map(comes)
+    }
+
+    /// Whether the GPU kernels read operand `i`, of this type, where it lies as halves too ([`GpuCtx::halves`](crate::gpu::GpuCtx::halves)).
+    pub fn reads_halves(&self, i: usize, dtype: DType) -> bool {
+        let halves = matches!(dtype, DType::F16 | DType::BF16);
+        halves && self.operand(i).is_some_and(|operand| operand.halves)
+    }
+
     /// What the operator does with strings: what only moves data always takes them.
     pub fn text(&self) -> Text {
         match (self.kind, self.text) {

@@ -15,6 +15,8 @@ pub struct Operand {
     pub optional: bool,
     /// A constant here is what a layer learns, however small: a filter, a matrix, a bias, a scale, a table.
     pub learned: bool,
+    /// May be of `f16` or `bf16` beside operands of `f32`; see [`Self::or_halves`].
+    pub halves: bool,
     /// Element types that it may have.
     pub types: Types,
     /// What shapes it may have, as far as that can be said without attributes; see [`Self::shaped`].
@@ -53,7 +55,15 @@ pub(crate) const ONE: &str = "1...";
 
 impl Operand {
     const fn new(name: &'static str, role: Role) -> Self {
-        Self { name, role, optional: false, learned: false, types: Types::Any, shape: None }
+        Self {
+            name,
+            role,
+            optional: false,
+            learned: false,
+            halves: false,
+            types: Types::Any,
+            shape: None,
+        }
     }
 
     /// A required operand that flows into the results.
@@ -97,6 +107,18 @@ impl Operand {
     #[must_use]
     pub const fn or_none(self) -> Self {
         Self { optional: true, ..self }
+    }
+
+    /// The same operand, which may be of `f16` or `bf16` where its type would be `f32`: the elements are multiplied as the `f32` that they
+    /// are. This is what an engine of such a precision rounds, and what GPU kernels read as halves where it lies so.
+    #[must_use]
+    pub const fn or_halves(self) -> Self {
+        Self { halves: true, ..self }
+    }
+
+    /// Whether the operand comes in halves beside operands of `f32`.
+    pub(crate) fn takes_halves(&self, found: DType, beside: DType) -> bool {
+        self.halves && beside == DType::F32 && matches!(found, DType::F16 | DType::BF16)
     }
 
     /// The same operand with one of these element types.
@@ -156,7 +178,7 @@ fn check_type(operand: &Operand, found: DType, inputs: &[Option<Facts>]) -> Resu
             Err(OpError::new(format!("operand {name} is {found}, expected {types}")))
         }
         Types::Like(i) => match inputs.get(i).and_then(Option::as_ref) {
-            Some(other) if other.dtype != found => {
+            Some(other) if other.dtype != found && !operand.takes_halves(found, other.dtype) => {
                 let other = other.dtype;
                 Err(OpError::new(format!(
                     "operand {name} is {found}, expected {other} as operand {i} is"

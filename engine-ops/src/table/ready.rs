@@ -2,6 +2,7 @@
 
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep};
 use crate::form::Form;
+use crate::widened::Widened;
 use crate::{OpDef, OpError};
 use std::fmt;
 
@@ -60,7 +61,10 @@ impl OpDef {
             }
             Cpu::Planned(_) if idle => Ok(Ready { scratch: 0, kernel: Kernel::Plain(|_| Ok(())) }),
             Cpu::Planned(choose) => {
-                let step = choose(shapes)?;
+                let step = match self.halves(shapes.inputs) {
+                    Some(i) => Box::new(Widened::new(i, shapes, choose)?),
+                    None => choose(shapes)?,
+                };
                 Ok(Ready { scratch: step.scratch(), kernel: Kernel::Planned(step) })
             }
             Cpu::None | Cpu::Dynamic(_) => {

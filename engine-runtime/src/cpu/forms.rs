@@ -1,6 +1,7 @@
 //! Forms of constants, made beside what runs.
 
 use engine_format::AlignedBuf;
+use engine_ops::cpu::TensorRef;
 use engine_ops::form::Form;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -33,9 +34,9 @@ impl<K: Ord + Copy> Default for Forms<K> {
 }
 
 impl<K: Ord + Copy> Forms<K> {
-    /// The form of a constant, given its bytes, which is made if nobody else is at it. `None` where it is not there yet, or
+    /// The form of a constant, which is made if nobody else is at it. `None` where it is not there yet, or
     /// there is no memory for it.
-    pub fn get(&self, key: K, form: Form, constant: &[u8]) -> Option<Arc<AlignedBuf>> {
+    pub fn get(&self, key: K, form: Form, constant: TensorRef<'_>) -> Option<Arc<AlignedBuf>> {
         if let Some(slot) = self.slots().get(&(key, form)) {
             return slot.ready();
         }
@@ -54,7 +55,7 @@ impl<K: Ord + Copy> Forms<K> {
     }
 
     /// Makes a form that was claimed. Without memory for it, it is free again.
-    pub fn make(&self, key: K, form: Form, constant: &[u8]) -> Option<Arc<AlignedBuf>> {
+    pub fn make(&self, key: K, form: Form, constant: TensorRef<'_>) -> Option<Arc<AlignedBuf>> {
         let made = make(form, constant);
         match &made {
             Some(made) => self.slots().insert((key, form), Slot::Ready(made.clone())),
@@ -94,8 +95,8 @@ impl<K: Ord + Copy> Forms<K> {
     }
 }
 
-fn make(form: Form, constant: &[u8]) -> Option<Arc<AlignedBuf>> {
+fn make(form: Form, constant: TensorRef<'_>) -> Option<Arc<AlignedBuf>> {
     let mut made = AlignedBuf::try_zeroed(form.len().checked_mul(size_of::<f32>())?).ok()?;
-    form.make(bytemuck::cast_slice(constant), bytemuck::cast_slice_mut(&mut made));
+    form.make(constant.dtype, constant.bytes, bytemuck::cast_slice_mut(&mut made));
     Some(Arc::new(made))
 }

@@ -96,7 +96,8 @@ impl Claim {
     }
 
     fn make(self) {
-        let constant = &self.resident.constants[&self.id].bytes()[..self.len];
+        let constant = TensorRef::from(&self.resident.constants[&self.id]);
+        let constant = TensorRef { bytes: &constant.bytes[..self.len], ..constant };
         self.resident.forms.make(self.id, self.form, constant);
     }
 }
@@ -173,7 +174,7 @@ impl Backend for CpuBackend {
     type Lowered = Lowered;
     type Carried = Tensor;
 
-    fn constant(&self, tensor: &Tensor) -> Result<Tensor, RunError> {
+    fn constant(&self, tensor: &Tensor, _halves: bool) -> Result<Tensor, RunError> {
         Ok(tensor.clone())
     }
 
@@ -248,7 +249,11 @@ impl Backend for CpuBackend {
         claimed
     }
 
-    fn lower(&self, segment: &Arc<Segment>) -> Result<Lowered, RunError> {
+    fn lower(
+        &self,
+        segment: &Arc<Segment>,
+        _halves: &BTreeSet<ValueId>,
+    ) -> Result<Lowered, RunError> {
         let segment = match layout::physical(segment) {
             Some(physical) => Arc::new(physical),
             None => segment.clone(),
@@ -401,7 +406,7 @@ fn with_refs(
     let mut made = [const { None }; INLINE];
     for (i, (slot, operand)) in made.iter_mut().zip(&step.inputs).enumerate() {
         let asked = kernel.form(i).zip(operand.as_ref()).zip(inputs[i]);
-        *slot = asked.and_then(|((form, operand), input)| form_of(run, form, operand, input.bytes));
+        *slot = asked.and_then(|((form, operand), input)| form_of(run, form, operand, input));
     }
     let mut forms = [None; INLINE];
     for (slot, made) in forms.iter_mut().zip(&made) {
@@ -411,16 +416,16 @@ fn with_refs(
     kernel.run(&mut CpuCtx { attrs, inputs, outputs, scratch, forms: &forms, draws })
 }
 
-/// The form of an operand with these bytes, if it is a constant and the form is there.
+/// The form of an operand with this contents, if it is a constant and the form is there.
 fn form_of(
     run: &Run<'_, CpuBackend>,
     form: Form,
     operand: &Operand,
-    bytes: &[u8],
+    contents: TensorRef<'_>,
 ) -> Option<Arc<AlignedBuf>> {
     match operand.place {
-        Place::Resident(id) => run.resident.forms.get(id, form, bytes),
-        Place::Constant(i) => run.lowered.forms.get(i, form, bytes),
+        Place::Resident(id) => run.resident.forms.get(id, form, contents),
+        Place::Constant(i) => run.lowered.forms.get(i, form, contents),
         Place::Input(_) | Place::Buffer(_) | Place::Carried(_) => None,
     }
 }

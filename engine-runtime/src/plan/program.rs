@@ -2,7 +2,7 @@
 //! a missing operand or an attribute of the wrong type.
 
 use crate::error::LoadError;
-use engine_format::{Attr, Attrs, Block, Node, Tensor, ValueId};
+use engine_format::{Attr, Attrs, Block, DType, Node, Tensor, ValueId};
 use engine_ops::OpDef;
 use engine_ops::demand::Demand;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,8 @@ pub(crate) struct Program {
     pub known: Arc<BTreeMap<ValueId, Tensor>>,
     /// What each value decides.
     pub demands: Arc<Vec<Demand>>,
+    /// What only kernels read that take it as halves, should it be a constant of `f16` or `bf16`. Whether it is depends on the version.
+    pub halves: Arc<BTreeSet<ValueId>>,
     /// Positions of the outputs that stay on the device where they are tensors.
     pub on_device: BTreeSet<usize>,
 }
@@ -71,6 +73,7 @@ impl Program {
             inputs: self.inputs.clone(),
             known: self.known.clone(),
             demands: self.demands.clone(),
+            halves: self.halves.clone(),
             on_device,
         }
     }
@@ -106,6 +109,32 @@ impl Body {
         nodes.reverse();
         let captures = self.captures.intersection(&needed).copied().collect();
         Self { inputs: self.inputs.clone(), nodes, outputs, captures }
+    }
+
+    /// The values of which every reader takes halves, whatever their type.
+    pub fn halves(&self) -> BTreeSet<ValueId> {
+        let (mut halves, mut words) = (BTreeSet::new(), BTreeSet::new());
+        self.sort_reads(&mut halves, &mut words);
+        halves.retain(|id| !words.contains(id));
+        halves
+    }
+
+    /// Adds what readers of halves read to `halves`, what others read to `words`.
+    fn sort_reads(&self, halves: &mut BTreeSet<ValueId>, words: &mut BTreeSet<ValueId>) {
+        for op in &self.nodes {
+            for (i, id) in op.inputs.iter().enumerate() {
+                let Some(id) = *id else { continue };
+                // The type is looked at where the constant is.
+                let reads = op.def.reads_halves(i, DType::F16);
+                if reads {
+                    halves.insert(id)
+                } else {
+                    words.insert(id)
+                };
+            }
+            op.bodies.values().for_each(|body| body.sort_reads(halves, words));
+        }
+        words.extend(&self.outputs);
     }
 
     /// Calls `f` with every value that the nodes from `start` on, the blocks in them, and the results read.

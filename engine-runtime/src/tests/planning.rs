@@ -160,6 +160,7 @@ fn a_node_whose_shape_depends_on_data_runs_between_two_segments() {
         body: Arc::new(body),
         values: parts.values as usize,
         inputs: vec![x],
+        halves: Arc::default(),
         known: Arc::default(),
         demands: Arc::new(demands(parts.values as usize, &[&parts.execute])),
         on_device: Default::default(),

@@ -299,8 +299,14 @@ impl Gate {
                     expected.iter().filter(|one| one.which == which)
                 {
                     compared.extend(outputs.iter().map(|(output, expected)| {
-                        let one =
-                            Compared::new(which, output, found.get(output), expected, self.limits);
+                        let one = Compared::new(
+                            which,
+                            output,
+                            found.get(output),
+                            expected,
+                            self.limits,
+                            engine.flags(),
+                        );
                         Compared { inputs: name.clone(), against: against.clone(), ..one }
                     }));
                 }

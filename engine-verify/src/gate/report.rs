@@ -39,12 +39,13 @@ impl Limits {
         found: &Tensor,
         expected: &Tensor,
         numbers: Option<&Numbers>,
+        flags: EngineFlags,
     ) -> Option<String> {
         match numbers {
             Some(numbers) if self != Self::default() && found.dtype() == expected.dtype() => {
                 self.broken_by(numbers)
             }
-            _ => compare(found, expected, tolerance(expected))
+            _ => compare(found, expected, tolerance(expected, flags))
                 .err()
                 .map(|mismatch| mismatch.to_string()),
         }
@@ -107,16 +108,17 @@ impl Compared {
         found: Option<&Tensor>,
         expected: &Tensor,
         limits: Limits,
+        flags: EngineFlags,
     ) -> Self {
-        let numbers =
-            found.and_then(|found| Comparison::new(found, expected, tolerance(expected)).numbers);
+        let numbers = found
+            .and_then(|found| Comparison::new(found, expected, tolerance(expected, flags)).numbers);
         let nan = nan_count(expected);
         let problem = match found {
             None => Some("it is not there".to_owned()),
             Some(_) if nan > 0 && nan == expected.len() => {
                 Some("no element is a number: nothing is proven, give other inputs".to_owned())
             }
-            Some(found) => limits.problem(found, expected, numbers.as_ref()),
+            Some(found) => limits.problem(found, expected, numbers.as_ref(), flags),
         };
         let histogram = match (found, &numbers) {
             (Some(found), Some(_)) => histogram(&to_f64s(found), &to_f64s(expected)),
@@ -370,7 +372,9 @@ mod tests {
         cosine: Option<f64>,
     ) -> bool {
         let limits = Limits { max_diff, cosine };
-        Compared::new(Which::A, "y", Some(found), expected, limits).problem.is_none()
+        Compared::new(Which::A, "y", Some(found), expected, limits, EngineFlags::REFIT)
+            .problem
+            .is_none()
     }
 
     #[test]
@@ -396,7 +400,9 @@ mod tests {
         assert!(holds(&words("a"), &words("a"), Some(0.0), None));
         assert!(!holds(&words("a"), &words("b"), Some(1e9), None));
         let limits = Limits::default();
-        assert!(Compared::new(Which::A, "y", None, &a, limits).problem.is_some());
+        assert!(
+            Compared::new(Which::A, "y", None, &a, limits, EngineFlags::REFIT).problem.is_some()
+        );
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Model {
             self.holds = None;
             self.flags.insert(EngineFlags::EXCLUDE_WEIGHTS);
         } else if !wish.contains(SerializeFlags::INCLUDE_REFIT) {
-            self.flags = EngineFlags::empty();
+            self.flags = self.flags.precision();
         }
         self.previous = None;
         self.dropped = false;

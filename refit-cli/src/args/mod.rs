@@ -7,7 +7,7 @@ mod verbs;
 pub use parse::{Given, Probes, Reference};
 pub use shared::{Changes, Inputs, OnDevice, RequiredWeights, Weights};
 pub use verbs::{
-    Bench, Build, Check, Compare, Convert, Diff, Fill, Gate, Graph, Inspect, Oracle, Path,
+    Bench, Build, Check, Compare, Convert, Diff, Fill, Float, Gate, Graph, Inspect, Oracle, Path,
     RefitMode, Run, Strip, Verify,
 };
 

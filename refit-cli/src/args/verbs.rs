@@ -44,6 +44,9 @@ pub struct Build {
     /// Run the graph as it was imported: what optimised engines are compared with.
     #[arg(long)]
     pub no_optimise: bool,
+    /// To what products, convolutions and embeddings round their weights, now and at each refit; sums stay f32.
+    #[arg(long, value_enum, default_value_t = Float::F32)]
+    pub precision: Float,
     /// Say on standard output what every pass did to the graph, and what it nearly did and why not.
     #[arg(long, conflicts_with = "no_optimise")]
     pub explain: bool,

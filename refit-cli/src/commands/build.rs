@@ -1,12 +1,13 @@
 //! `refit build`: ONNX → engine.
 
 use super::{WrittenReport, human, open_model, open_sources};
-use crate::args::{Build, Probes, RefitMode};
+use crate::args::{Build, Float, Probes, RefitMode};
 use crate::failure::{Class, Failure};
 use crate::output::{give, manner, remark, to_stdout};
 use crate::progress::Progress;
 use engine_builder::{
-    BindMap, Binding, BindingReport, BuildOptions, Note, Outcome, build_bound, build_with_report,
+    BindMap, Binding, BindingReport, BuildOptions, Note, Outcome, Precision, build_bound,
+    build_with_report,
 };
 use engine_format::{SerializeFlags, WeightClass, WeightSource};
 use engine_verify::verify::with_probes;
@@ -45,6 +46,11 @@ pub fn run(args: Build) -> Result<(), Failure> {
         // Weights go from their files to the engine's, piece by piece, unless the engine itself is run or frozen.
         strip: args.refit != RefitMode::None && args.probe.is_none(),
         optimise: !args.no_optimise,
+        precision: match args.precision {
+            Float::F32 => Precision::F32,
+            Float::F16 => Precision::F16,
+            Float::Bf16 => Precision::BF16,
+        },
     };
     let checkpoint = match args.weights.as_slice() {
         [] => None,

@@ -50,6 +50,37 @@ fn outputs_without_a_number_prove_nothing() {
     assert!(!folder.at("x").exists());
 }
 
+/// An engine that rounds its weights is held to what rounding changes, and the error is said.
+#[test]
+fn rounded_weights_are_held_to_their_precision() {
+    let folder = Folder::built();
+    for (precision, flag) in [("f16", "F16"), ("bf16", "BF16")] {
+        folder.ok(&["build", "model.onnx", "-o", "e", "--precision", precision, "--probe", "1"]);
+        let inspected = folder.object(0, &["inspect", "e", "--json"]);
+        assert_eq!(inspected["flags"], serde_json::json!(["REFIT", flag]));
+        for against in [&["--onnx", "model.onnx"][..], &[]] {
+            let verify = [&["verify", "e", "--device", "cpu", "--json"], against].concat();
+            let compared = folder.object(0, &verify);
+            let far = compared["compared"][0]["max_abs"].as_f64().unwrap();
+            assert!(far > 1e-6, "{precision}: weights are not rounded: {far}");
+        }
+        folder.ok(&["strip", "e", "-o", "s"]);
+        folder.ok(&[
+            "fill",
+            "s",
+            "--weights",
+            "model.onnx",
+            "-o",
+            "f",
+            "--verify",
+            "--onnx",
+            "model.onnx",
+        ]);
+        let filled = folder.object(0, &["inspect", "f", "--json"]);
+        assert_eq!(filled["version"], inspected["version"]);
+    }
+}
+
 #[test]
 fn elements_that_are_no_number_are_counted() {
     let folder = with_nan(Some(1));

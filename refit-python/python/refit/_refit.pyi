@@ -70,6 +70,7 @@ class Engine:
         other_checkpoint: Optional[Weights] = None,
         pin_unbound: bool = False,
         optimise: bool = True,
+        precision: Literal["f32", "f16", "bf16"] = "f32",
     ) -> Engine: ...
     @staticmethod
     def load(file: File) -> Engine: ...

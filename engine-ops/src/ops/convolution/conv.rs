@@ -1,9 +1,10 @@
 //! Convolution over one, two or three spatial axes.
 
-use crate::case::{Case, ramp};
+use crate::case::{Case, ramp, ramp_of};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, planned};
 use crate::fill::filled;
+use crate::gpu::halves::Lying;
 use crate::gpu::product::{Algorithm, Along, Body, Candidates, Share, Sizes, Strided, Tiled};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
@@ -12,7 +13,7 @@ use crate::kernels::direct::{Direct, Operands, fills_registers};
 use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
 use crate::kernels::im2col::Im2col;
 use crate::kernels::window::{Axis, Window, three, volume};
-use crate::ops::convolution::window::{ATTRS, axis_params, groups, operand_types, window_rounds};
+use crate::ops::convolution::window::{ATTRS, axis_params, groups, window_rounds};
 use crate::parallel;
 use crate::{Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
@@ -65,7 +66,12 @@ pub static FUSED_CONV: OpDef = OpDef {
         chain::STAGES,
         chain::SCALARS,
     ],
-    inputs: &[CONV.inputs[0].of(&[DType::F32]), CONV.inputs[1], CONV.inputs[2], chain::OPERANDS],
+    inputs: &[
+        CONV.inputs[0].of(&[DType::F32]),
+        CONV.inputs[1].or_halves(),
+        CONV.inputs[2],
+        chain::OPERANDS,
+    ],
     variadic_input: true,
     infer: |ctx| chain::infer(ctx, OWN, infer(ctx)?),
     cases: fused_cases,
@@ -76,7 +82,7 @@ pub static FUSED_CONV: OpDef = OpDef {
 const OWN: usize = 3;
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
-    let dtype = operand_types(ctx)?;
+    let dtype = ctx.dtype(0)?;
     let (x, w) = (ctx.shape(0)?, ctx.shape(1)?);
     if x.len() < 3 || w.len() != x.len() {
         let message = format!("X {x:?} and W {w:?}, expected as many dimensions, at least 3");
@@ -378,12 +384,13 @@ impl Plan {
         let (right, x_quads) = self.right();
         let w_quads = k.is_multiple_of(4);
         let y_quads = n.is_multiple_of(4);
-        let elements = |quads| if quads && algorithm.is_some() { "vec4<{{T}}>" } else { "{{T}}" };
+        let elements = |quads| Lying::Words.element(quads && algorithm.is_some());
+        let w_lying = Lying::of(ctx, 1);
         let kernel = self.axes.each_ref().map(|axis| format!("{}u", axis.kernel)).join(", ");
         let values = [
             ("head", include_str!("conv_head.wgsl")),
             ("x_element", elements(x_quads)),
-            ("w_element", elements(w_quads)),
+            ("w_element", w_lying.element(w_quads && algorithm.is_some())),
             ("y_element", elements(y_quads)),
             (
                 "write",
@@ -399,7 +406,9 @@ impl Plan {
             ("T", element),
         ];
         let Some(algorithm) = algorithm else {
-            let values = [&values[..], &[("uniform", uniform.as_str())]].concat();
+            let reader = w_lying.reader("w_in", false);
+            let (weight, last) = ([("weight", reader.as_str())], [("uniform", uniform.as_str())]);
+            let values = [&weight[..], &values, &last].concat();
             let taps = window_rounds(&self.axes);
             return Ok(Some(GpuProgram::one(Dispatch {
                 rounds: FEW_ROUNDS + self.channels * (1 + taps),
@@ -413,6 +422,7 @@ impl Plan {
         let left = Strided {
             name: "left",
             binding: "w_in",
+            lying: w_lying,
             start: "at.w",
             size: "params.filters",
             steps: ["params.terms", "1u"],
@@ -467,6 +477,23 @@ fn fused_cases() -> Vec<Case> {
                 &[1, 2, 3],
                 &[1.5f32, 0.0, f32::NAN, 0.0, 2.5, f32::NAN],
             )]),
+        Case::new(
+            "filters of halves",
+            vec![ramp(&[2, 3, 20, 21]), ramp_of(DType::F16, &[16, 3, 3, 3])],
+        )
+        .input(Some(ramp(&[16])))
+        .attr("stages", stages(&["Relu"])),
+        Case::new(
+            "pointwise halves",
+            vec![ramp(&[2, 20, 4, 7]), ramp_of(DType::BF16, &[33, 20, 1, 1])],
+        )
+        .attr("stages", stages(&[])),
+        Case::new(
+            "depthwise halves",
+            vec![ramp(&[1, 20, 9, 8]), ramp_of(DType::F16, &[20, 1, 3, 3])],
+        )
+        .attr("group", Attr::Int(20))
+        .attr("stages", stages(&["HardSwish"])),
         conv("pointwise, no bias, a factor for each channel", &[2, 20, 5, 7], &[33, 20, 1, 1])
             .input(None)
             .input(Some(ramp(&[33, 1, 1])))

@@ -1,5 +1,7 @@
 {{head}}
 
+{{weight}}
+
 // One output an invocation: for groups of few filters, depthwise above all. The sizes of the kernel are part of the text, so that loops over
 // it are unrolled.
 const KERNEL = vec3<u32>({{kernel}});
@@ -25,7 +27,7 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
                 let inside = z < params.input.x && y < params.input.y;
                 for (var v = 0u; v < KERNEL.z; v++) {
                     let x = first.z + v * params.dilation.z;
-                    if (inside && x < params.input.z) { sum += x_in[line + x] * w_in[w]; }
+                    if (inside && x < params.input.z) { sum += x_in[line + x] * w_in_at(w); }
                     w++;
                 }
             }

@@ -1,16 +1,17 @@
 //! Transposed convolution over one, two or three spatial axes.
 
 use crate::AttrsExt;
-use crate::case::{Case, ramp};
+use crate::case::{Case, ramp, ramp_of};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, TensorMeta, planned};
 use crate::dtypes::FLOATS;
+use crate::gpu::halves::Lying;
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, render, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::Term;
 use crate::kernels::transposed::{Epilogue, Shape, Transposed, sources};
 use crate::kernels::window::{Axis, three, volume};
-use crate::ops::convolution::window::{axis_params, groups, operand_types};
+use crate::ops::convolution::window::{axis_params, groups};
 use crate::parallel;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
@@ -69,7 +70,7 @@ pub static FUSED_CONV_TRANSPOSE: OpDef = OpDef {
     ],
     inputs: &[
         CONV_TRANSPOSE.inputs[0],
-        CONV_TRANSPOSE.inputs[1],
+        CONV_TRANSPOSE.inputs[1].or_halves(),
         CONV_TRANSPOSE.inputs[2],
         chain::OPERANDS,
     ],
@@ -190,7 +191,7 @@ fn sizes(attrs: &Attrs, input: &[Dim], weight: &[Dim]) -> Result<Vec<(Dim, Optio
 }
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
-    let dtype = operand_types(ctx)?;
+    let dtype = ctx.dtype(0)?;
     let (x, w) = (ctx.shape(0)?, ctx.shape(1)?);
     if x.len() < 3 || w.len() != x.len() {
         let message = format!("X {x:?} and W {w:?}, expected as many dimensions, at least 3");
@@ -365,8 +366,12 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     params.extend(&finish.params);
     let (output, uniform) = (binds.len().to_string(), (binds.len() + 1).to_string());
     binds.push(Bind::Out(0));
+    let lying = Lying::of(ctx, 1);
+    let reader = lying.reader("w_in", false);
     let values = [
         ("bias", if bias.is_some() { BIAS } else { NO_BIAS }),
+        ("w_element", lying.element(false)),
+        ("weight", &reader),
         ("chain", &finish.field),
         ("finish", &finish.functions),
         ("output", &output),
@@ -409,6 +414,9 @@ fn fused_cases() -> Vec<Case> {
             .attr("group", Attr::Int(2))
             .attr("strides", ints(&[2, 2]))
             .attr("stages", stages(&["HardSwish", "Add"])),
+        Case::new("halves", vec![ramp(&[2, 6, 5, 7]), ramp_of(DType::F16, &[6, 4, 2, 2])])
+            .attr("strides", ints(&[2, 2]))
+            .attr("stages", stages(&[])),
         Case::new("no images", vec![ramp(&[0, 2, 5]), ramp(&[2, 3, 3])])
             .attr("stages", stages(&["Relu"])),
     ]

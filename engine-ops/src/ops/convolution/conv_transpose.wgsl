@@ -6,9 +6,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> x_in: array<{{T}}>;
-@group(0) @binding(1) var<storage, read> w_in: array<{{T}}>;
+@group(0) @binding(1) var<storage, read> w_in: array<{{w_element}}>;
 @group(0) @binding({{output}}) var<storage, read_write> y_out: array<{{T}}>;
 @group(0) @binding({{uniform}}) var<uniform> params: Params;
+
+{{weight}}
 
 {{bias}}
 
@@ -42,7 +44,7 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
         if (all(j < params.output.xyz) && all(j * params.stride.xyz == steps)) {
             let source = (j.x * params.output.y + j.y) * params.output.z + j.z;
             for (var c = 0u; c < params.channels; c++) {
-                sum += x_in[x0 + c * x_plane + source] * w_in[w0 + c * params.filters * taps + t];
+                sum += x_in[x0 + c * x_plane + source] * w_in_at(w0 + c * params.filters * taps + t);
             }
         }
     }

@@ -3,6 +3,7 @@
 use crate::AttrsExt;
 use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx, TensorRef};
+use crate::gpu::halves::Lying;
 use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, position_wgsl, render, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::memory::collected;
@@ -18,7 +19,7 @@ pub static GATHER: OpDef = OpDef {
           indices' shape. Negative indices count from the end; one outside is an error.",
     onnx: &[OnnxName::since("Gather", 1)],
     attrs: &[AttrDef::int("axis", 0)],
-    inputs: &[Operand::data("data").learned(), Operand::index("indices")],
+    inputs: &[Operand::data("data").learned().or_halves(), Operand::index("indices")],
     outputs: &["output"],
     kind: Kind::Move,
     infer,
@@ -127,7 +128,14 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let inner: usize = x.shape[at + 1..].iter().product::<usize>() * width;
     let n = y.len() * width;
     // Slices of whole vectors of four are moved by those.
-    let (by, element) = if inner.is_multiple_of(4) { (4, "vec4<u32>") } else { (1, "u32") };
+    let quads = inner.is_multiple_of(4);
+    let (by, element) = if quads { (4, "vec4<u32>") } else { (1, "u32") };
+    let lying = Lying::of(ctx, 0);
+    let (own, float) = match lying {
+        Lying::Words => (element, "u32"),
+        halves => (halves.element(quads), "f32"),
+    };
+    let reader = render(&lying.reader("x", quads), &[("T", float)]);
     let (n, inner) = (n / by, inner / by);
     let numbers = [n, inner, which.len(), x.shape[at], index_width];
     let Ok(params) = numbers.into_iter().map(u32::try_from).collect() else { return Ok(None) };
@@ -136,7 +144,12 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         label: "Gather".into(),
         wgsl: render(
             include_str!("gather.wgsl"),
-            &[("position", &position_wgsl(3)), ("element", element)],
+            &[
+                ("position", &position_wgsl(3)),
+                ("reader", &reader),
+                ("x_element", own),
+                ("element", element),
+            ],
         )
         .into(),
         binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0), Bind::Outside],

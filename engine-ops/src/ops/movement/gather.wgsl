@@ -2,10 +2,12 @@
 // word or two.
 struct Params { n: u32, inner: u32, count: u32, size: u32, index_width: u32 }
 
-@group(0) @binding(0) var<storage, read> x: array<{{element}}>;
+@group(0) @binding(0) var<storage, read> x: array<{{x_element}}>;
 @group(0) @binding(1) var<storage, read> indices: array<u32>;
 @group(0) @binding(2) var<storage, read_write> y: array<{{element}}>;
 @group(0) @binding(4) var<uniform> params: Params;
+
+{{reader}}
 
 {{position}}
 
@@ -17,5 +19,5 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
     let outer = slice / params.count;
     let width = params.index_width;
     let at = position((slice - outer * params.count) * width, width, params.size);
-    y[i] = x[(outer * params.size + at) * params.inner + i - slice * params.inner];
+    y[i] = bitcast<{{element}}>(x_at((outer * params.size + at) * params.inner + i - slice * params.inner));
 }

@@ -5,6 +5,7 @@ use crate::case::{Case, ramp};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes};
 use crate::gpu::elementwise::PRELUDE;
+use crate::gpu::halves::Lying;
 use crate::gpu::product::{Along, Strided};
 use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCandidate, GpuCtx, GpuProgram, render};
 use crate::infer::{Facts, InferCtx, InferError};
@@ -406,7 +407,7 @@ fn tiled(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let quads = |n: usize| n.is_multiple_of(4);
     let element = |quads| if quads { "vec4<f32>" } else { "f32" };
     let operand = |(name, binding, start), size, steps, along, quads| {
-        Strided { name, binding, start, size, steps, along, quads }.wgsl()
+        Strided { name, binding, start, size, steps, lying: Lying::Words, along, quads }.wgsl()
     };
     let rows =
         |names, count| operand(names, count, ["params.size", "1u"], Along::Terms, quads(size));

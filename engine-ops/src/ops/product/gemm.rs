@@ -1,7 +1,7 @@
 //! One matrix product with scaling, transposed operands and an addend.
 
 use crate::AttrsExt;
-use crate::case::{Case, ramp};
+use crate::case::{Case, ramp, ramp_of};
 use crate::chain::{self, Chain};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep};
 use crate::dtypes::PRODUCTS;
@@ -57,7 +57,7 @@ pub static FUSED_GEMM: OpDef = OpDef {
         chain::STAGES,
         chain::SCALARS,
     ],
-    inputs: &[GEMM.inputs[0], GEMM.inputs[1], GEMM.inputs[2], chain::OPERANDS],
+    inputs: &[GEMM.inputs[0], GEMM.inputs[1].or_halves(), GEMM.inputs[2], chain::OPERANDS],
     variadic_input: true,
     infer: |ctx| chain::infer(ctx, OWN, infer(ctx)?),
     cases: fused_cases,
@@ -69,12 +69,6 @@ const OWN: usize = 3;
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let dtype = ctx.dtype(0)?;
-    for i in (1..3).filter(|&i| ctx.opt(i).is_some()) {
-        let (name, found) = (GEMM.inputs[i].name, ctx.dtype(i)?);
-        if found != dtype {
-            return Err(InferError::invalid(format!("operand {name} is {found}, A is {dtype}")));
-        }
-    }
     let (a, b) = (ctx.shape(0)?, ctx.shape(1)?);
     let ([a0, a1], [b0, b1]) = (a, b) else {
         return Err(InferError::invalid(format!("A {a:?} and B {b:?}, expected matrices")));
@@ -268,6 +262,17 @@ fn fused_cases() -> Vec<Case> {
         Case::new("a dense layer", vec![ramp(&[3, 128]), ramp(&[512, 128]), ramp(&[512])])
             .attr("transB", Attr::Int(1))
             .attr("stages", stages(&["Gelu"])),
+        Case::new("halves, scaled", vec![ramp(&[20, 70]), ramp_of(DType::F16, &[70, 90])])
+            .input(Some(ramp(&[90])))
+            .attr("alpha", Attr::Float(0.25))
+            .attr("stages", stages(&[])),
+        Case::new(
+            "a dense layer of halves",
+            vec![ramp(&[1, 128]), ramp_of(DType::BF16, &[512, 128])],
+        )
+        .input(Some(ramp(&[512])))
+        .attr("transB", Attr::Int(1))
+        .attr("stages", stages(&["Relu"])),
         Case::new("no addend, scaled", vec![ramp(&[20, 70]), ramp(&[70, 90])])
             .input(None)
             .input(Some(ramp(&[20, 90])))

@@ -1,11 +1,12 @@
 //! Matrix products over batches, and the GPU kernel that [`Gemm`](super::gemm) shares.
 
 use crate::AttrsExt;
-use crate::case::{Case, ramp};
+use crate::case::{Case, ramp, ramp_of};
 use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep};
 use crate::dtypes::PRODUCTS;
 use crate::fill::filled;
+use crate::gpu::halves::Lying;
 use crate::gpu::product::{Algorithm, Along, Body, Candidates, Share, Sizes, Strided, Tiled};
 use crate::gpu::{Bind, GpuCtx, GpuProgram, narrowing, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError, broadcast};
@@ -41,7 +42,7 @@ pub static FUSED_MATMUL: OpDef = OpDef {
           or more), with stages applied to every element of the result. Written by the builder's passes, never imported.",
     onnx: &[],
     attrs: &[AttrDef::int("transA", 0), AttrDef::int("transB", 0), chain::STAGES, chain::SCALARS],
-    inputs: &[MATMUL.inputs[0], MATMUL.inputs[1], chain::OPERANDS],
+    inputs: &[MATMUL.inputs[0], MATMUL.inputs[1].or_halves(), chain::OPERANDS],
     variadic_input: true,
     infer: fused_infer,
     cases: fused_cases,
@@ -76,10 +77,6 @@ fn fused_infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
 
 fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     let dtype = ctx.dtype(0)?;
-    if ctx.dtype(1)? != dtype {
-        let (a, b) = (dtype, ctx.dtype(1)?);
-        return Err(InferError::invalid(format!("operands A and B are {a} and {b}")));
-    }
     let (a, b) = (ctx.shape(0)?, ctx.shape(1)?);
     let (Some((a_k, a_rest)), false) = (a.split_last(), b.is_empty()) else {
         return Err(InferError::invalid("operands of MatMul have at least one dimension"));
@@ -328,12 +325,14 @@ impl GpuProduct<'_> {
             params.extend(&finish.params);
             params
         };
+        let b_lying = Lying::of(ctx, 1);
         let left = self.reading(m, self.a, 1);
         let right = self.reading(n, [self.b[1], self.b[0]], 2);
         let strided = |name, (along, quads)| match name {
             "left" => Strided {
                 name,
                 binding: "a_in",
+                lying: Lying::Words,
                 start: "at.a",
                 size: "params.m",
                 steps: ["params.a_row", "params.a_col"],
@@ -343,6 +342,7 @@ impl GpuProduct<'_> {
             _ => Strided {
                 name,
                 binding: "b_in",
+                lying: b_lying,
                 start: "at.b",
                 size: "params.n",
                 steps: ["params.b_col", "params.b_row"],
@@ -351,7 +351,7 @@ impl GpuProduct<'_> {
             },
         };
         let loaders = strided("left", left).wgsl() + "\n" + &strided("right", right).wgsl();
-        let elements = |quads| if quads { "vec4<{{T}}>" } else { "{{T}}" };
+        let elements = |quads| Lying::Words.element(quads);
         let quads = n.is_multiple_of(4);
         let scaled = "{{T}}(bitcast<f32>(params.alpha)) * sums";
         let values = [
@@ -359,7 +359,7 @@ impl GpuProduct<'_> {
             ("addend", if self.c.is_some() { ADDEND } else { NO_ADDEND }),
             ("scaled", if self.alpha == 1.0 { "sums" } else { scaled }),
             ("a_element", elements(left.1)),
-            ("b_element", elements(right.1)),
+            ("b_element", b_lying.element(right.1)),
             ("y_element", elements(quads)),
             ("chain", &finish.field),
             ("finish", &finish.functions),
@@ -433,6 +433,8 @@ fn on_gpu<'a>(ctx: &GpuCtx<'_>, product: &'a Product) -> GpuProduct<'a> {
 fn fused_cases() -> Vec<Case> {
     let stages = |names: &[&str]| Attr::Strs(names.iter().map(|&n| n.to_owned()).collect());
     let f = |shape: &[usize], values: &[f32]| Tensor::from_slice(shape, values);
+    // The last one is 1638 / 16384 as a half.
+    let halves = || Tensor::from_slice(&[3, 1], &[-2.0, 1.5, 0.1].map(f16::from_f32));
     vec![
         // The product with the transposed right operand is 1 2; 3 NaN.
         Case::new(
@@ -458,6 +460,22 @@ fn fused_cases() -> Vec<Case> {
         Case::new("a transposed batch on the left", vec![ramp(&[4, 20, 9]), ramp(&[20, 17])])
             .attr("transA", Attr::Int(1))
             .attr("stages", stages(&["Sigmoid"])),
+        Case::new("halves worked by hand", vec![f(&[1, 3], &[1.0, 2.0, 3.0]), halves()])
+            .attr("stages", stages(&[]))
+            .expect(vec![f(&[1, 1], &[21_298.0 / 16_384.0])]),
+        Case::new("a row of halves", vec![ramp(&[1, 96]), ramp_of(DType::BF16, &[96, 70])])
+            .input(Some(ramp(&[70])))
+            .attr("stages", stages(&["Add"])),
+        Case::new("transposed halves", vec![ramp(&[2, 20, 37]), ramp_of(DType::F16, &[33, 37])])
+            .attr("transB", Attr::Int(1))
+            .attr("stages", stages(&["Gelu"])),
+        Case::new("halves in vectors", vec![ramp(&[70, 64]), ramp_of(DType::F16, &[64, 132])])
+            .attr("stages", stages(&[])),
+        Case::new("transposed, in vectors", vec![ramp(&[9, 64]), ramp_of(DType::BF16, &[68, 64])])
+            .attr("transB", Attr::Int(1))
+            .attr("stages", stages(&["Relu"])),
+        Case::new("a batch of halves", vec![ramp(&[3, 5, 7]), ramp_of(DType::F16, &[3, 7, 9])])
+            .attr("stages", stages(&[])),
         Case::new("no rows", vec![ramp(&[0, 4]), ramp(&[4, 3])]).attr("stages", stages(&["Relu"])),
     ]
 }

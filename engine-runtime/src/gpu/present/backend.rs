@@ -58,17 +58,20 @@ impl Backend for GpuDevice {
     type Lowered = GpuLowered;
     type Carried = Carried;
 
-    fn constant(&self, tensor: &Tensor) -> Result<Arc<Constant>, RunError> {
-        Ok(Arc::new(Constant::new(self, tensor)?))
+    fn constant(&self, tensor: &Tensor, halves: bool) -> Result<Arc<Constant>, RunError> {
+        Ok(Arc::new(Constant::new(self, tensor, halves)?))
     }
 
     fn moved(
         &self,
         constants: &[(ValueId, &Tensor)],
+        halves: &BTreeSet<ValueId>,
     ) -> Result<BTreeMap<ValueId, Arc<Constant>>, RunError> {
         // They differ much in size, so each is a task of its own.
         let constants = constants.par_iter().with_max_len(1);
-        constants.map(|&(id, tensor)| Ok((id, self.constant(tensor)?))).collect()
+        constants
+            .map(|&(id, tensor)| Ok((id, self.constant(tensor, halves.contains(&id))?)))
+            .collect()
     }
 
     fn relocated(&self, constant: &Arc<Constant>, tensor: &Tensor) -> Arc<Constant> {
@@ -141,8 +144,12 @@ impl Backend for GpuDevice {
         }
     }
 
-    fn lower(&self, segment: &Arc<Segment>) -> Result<GpuLowered, RunError> {
-        GpuLowered::new(self, segment)
+    fn lower(
+        &self,
+        segment: &Arc<Segment>,
+        halves: &BTreeSet<ValueId>,
+    ) -> Result<GpuLowered, RunError> {
+        GpuLowered::new(self, segment, halves)
     }
 
     fn cost(&self, lowered: &GpuLowered) -> usize {

@@ -9,12 +9,13 @@ use super::resident::upload;
 use super::schedule::{Location, Memory, Op, Schedule};
 use super::scope::Scope;
 use super::single::Node;
-use super::words::gpu_len;
+use super::words::{gpu_len, is_halves};
 use crate::cpu::kernel::node_error;
 use crate::error::{RunError, RunErrorKind};
 use crate::gpu::{GpuError, GpuErrorKind};
 use crate::placement::{Obstacle, Placement};
 use crate::plan::{Operand, Place, Segment, Step, assign};
+use engine_format::ValueId;
 use engine_ops::cpu::TensorMeta;
 use engine_ops::gpu::{Bind, GpuProgram};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,11 +30,15 @@ pub struct GpuLowered {
 }
 
 impl GpuLowered {
-    pub(crate) fn new(device: &GpuDevice, segment: &Segment) -> Result<Self, RunError> {
+    pub(crate) fn new(
+        device: &GpuDevice,
+        segment: &Segment,
+        halves: &BTreeSet<ValueId>,
+    ) -> Result<Self, RunError> {
         let placed = segment
             .steps
             .iter()
-            .map(|step| Placed::of(device, step))
+            .map(|step| Placed::of(device, step, halves))
             .collect::<Result<Vec<_>, _>>()?;
         let uses = Uses::of(segment, &placed);
         let (locations, mut memory) = locations(segment, &uses);
@@ -86,12 +91,20 @@ enum Placed {
 }
 
 impl Placed {
-    fn of(device: &GpuDevice, step: &Step) -> Result<Self, RunError> {
+    fn of(device: &GpuDevice, step: &Step, halves: &BTreeSet<ValueId>) -> Result<Self, RunError> {
         if step.outputs.iter().flatten().all(|o| o.meta.is_empty()) {
             return Ok(Placed::Skipped);
         }
         let (inputs, outputs) = (step.input_metas(), step.output_metas());
+        let lies = |operand: &Option<Operand>| {
+            operand.as_ref().is_some_and(|operand| match operand.place {
+                Place::Resident(id) => halves.contains(&id) && is_halves(operand.meta.dtype),
+                _ => false,
+            })
+        };
+        let halves: Vec<bool> = step.inputs.iter().map(lies).collect();
         let node = Node {
+            halves: &halves,
             def: step.def,
             attrs: &step.attrs,
             inputs: &inputs,

@@ -4,7 +4,7 @@ use super::device::GpuDevice;
 use super::scope::Scope;
 use super::staging::send;
 use super::transfer::Readback;
-use super::words::gpu_len;
+use super::words::{gpu_len, is_halves, paired, pairs, unpaired};
 use crate::cpu::kernel::meta;
 use crate::gpu::{GpuError, GpuErrorKind};
 use engine_format::{Tensor, ValueId};
@@ -24,6 +24,8 @@ pub struct GpuResident {
 /// A constant: on the device if it can be kept there, on the host otherwise, and there too once a node that runs there has read it.
 pub struct Constant {
     meta: TensorMeta,
+    /// Whether its elements lie two in a word.
+    halves: bool,
     host: Mutex<Option<Tensor>>,
     /// `None` if the type has no word layout or the tensor is larger than a binding.
     buffer: Option<Buffer>,
@@ -49,21 +51,24 @@ impl GpuResident {
 }
 
 impl Constant {
-    /// Moves a tensor to the device, if it can be kept there.
-    pub(crate) fn new(device: &GpuDevice, tensor: &Tensor) -> Result<Self, GpuError> {
-        let buffer =
-            device.scoped(GpuErrorKind::Launch, "a constant", |scope| upload(scope, tensor))?;
-        Ok(Self::made(tensor, buffer))
+    /// Moves a tensor to the device, if it can be kept there: as halves if they are wanted and it has such elements.
+    pub(crate) fn new(device: &GpuDevice, tensor: &Tensor, halves: bool) -> Result<Self, GpuError> {
+        let halves = halves && is_halves(tensor.dtype());
+        let buffer = device.scoped(GpuErrorKind::Launch, "a constant", |scope| match halves {
+            true => upload(scope, &paired(tensor)),
+            false => upload(scope, tensor),
+        })?;
+        Ok(Self::made(tensor, halves, buffer))
     }
 
-    fn made(tensor: &Tensor, buffer: Option<Buffer>) -> Self {
+    fn made(tensor: &Tensor, halves: bool, buffer: Option<Buffer>) -> Self {
         let host = Mutex::new(buffer.is_none().then(|| tensor.clone()));
-        Self { meta: meta(tensor), host, buffer, users: Mutex::default() }
+        Self { meta: meta(tensor), halves, host, buffer, users: Mutex::default() }
     }
 
     /// A constant that is not on the device, in the memory of `tensor`; `None` for one that is there.
     pub(crate) fn relocated(&self, tensor: &Tensor) -> Option<Self> {
-        self.buffer.is_none().then(|| Self::made(tensor, None))
+        self.buffer.is_none().then(|| Self::made(tensor, self.halves, None))
     }
 
     /// The constant on the host, if it is there.
@@ -79,9 +84,11 @@ impl Constant {
         match (&*host, &self.buffer) {
             (Some(tensor), _) => Ok(tensor.clone()),
             (None, Some(buffer)) => {
-                let readback = Readback::new(scope, std::slice::from_ref(&self.meta))?;
+                let lies = if self.halves { pairs(&self.meta) } else { self.meta.clone() };
+                let readback = Readback::new(scope, &[lies])?;
                 let submission = scope.submit(|encoder| readback.record(encoder, 0, buffer));
-                let tensor = readback.read(scope, submission)?.swap_remove(0);
+                let read = readback.read(scope, submission)?.swap_remove(0);
+                let tensor = if self.halves { unpaired(&self.meta, &read) } else { read };
                 Ok(host.insert(tensor).clone())
             }
             (None, None) => Err(GpuError::new(
@@ -98,7 +105,7 @@ impl Constant {
         if self.buffer.is_some() {
             *host = None;
         }
-        host.as_ref().map(|tensor| Self::made(&tensor.compact(), None))
+        host.as_ref().map(|tensor| Self::made(&tensor.compact(), self.halves, None))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Tensor>> {
@@ -169,12 +176,12 @@ mod tests {
         let mega = 1 << 20;
         let sizes = [0, 1, 3, 16_384, 16_385, mega - 1, mega, mega + 1, 3 * mega + 5];
         std::thread::scope(|threads| {
-            for dtype in [DType::F32, DType::I64, DType::U8, DType::I16] {
+            for dtype in [DType::F32, DType::I64, DType::U8, DType::I16, DType::F16] {
                 let gpu = &gpu;
                 threads.spawn(move || {
                     for len in sizes {
                         let tensor = tensor(dtype, len);
-                        let constant = Constant::new(gpu, &tensor).unwrap();
+                        let constant = Constant::new(gpu, &tensor, true).unwrap();
                         assert!(constant.on_host().is_none(), "it is on the device");
                         let fetched = gpu
                             .scoped(GpuErrorKind::Launch, "a test", |scope| constant.fetch(scope));
@@ -187,7 +194,7 @@ mod tests {
         let large = tensor(DType::F32, 20 * mega);
         let before = gpu.counts();
         for _ in 0..3 {
-            assert!(Constant::new(&gpu, &large).unwrap().buffer().is_some());
+            assert!(Constant::new(&gpu, &large, false).unwrap().buffer().is_some());
         }
         let made = gpu.counts().since(&before).buffers;
         assert!(made <= 3 + 16, "{made} buffers, expected three constants and 16 chunks at most");
@@ -197,7 +204,7 @@ mod tests {
     fn what_the_device_cannot_keep_stays_on_the_host() {
         let Some(gpu) = opened(&[]) else { return };
         let tensor = Tensor::from_slice(&[2], &[1.0f64, 2.0]);
-        let constant = Constant::new(&gpu, &tensor).unwrap();
+        let constant = Constant::new(&gpu, &tensor, false).unwrap();
         assert!(constant.buffer().is_none());
         assert_eq!(constant.on_host(), Some(tensor.clone()));
         assert_eq!(constant.compact().unwrap().on_host(), Some(tensor));

@@ -7,7 +7,7 @@ use super::obstacle::obstacle;
 use super::pipeline::Trust;
 use super::scope::Scope;
 use super::transfer::{Readback, Upload};
-use super::words::gpu_len;
+use super::words::{gpu_len, paired, pairs};
 use crate::cpu::kernel::{meta, node_error};
 use crate::error::{RunError, RunErrorKind};
 use crate::gpu::{GpuCandidates, GpuError, GpuErrorKind};
@@ -26,6 +26,8 @@ pub(crate) struct Node<'a> {
     /// Contents of operands, where they are known before the run.
     pub(crate) values: &'a [Option<Tensor>],
     pub(crate) outputs: &'a [Option<TensorMeta>],
+    /// By operand, whether it lies as halves.
+    pub(crate) halves: &'a [bool],
 }
 
 impl Node<'_> {
@@ -34,13 +36,15 @@ impl Node<'_> {
         &self,
         device: &GpuDevice,
     ) -> Result<Result<GpuProgram, Obstacle>, OpError> {
-        let Self { def, attrs, inputs, values, outputs } = *self;
+        let Self { def, attrs, inputs, values, outputs, halves } = *self;
         let without = if def.random { Obstacle::Drawn } else { Obstacle::NoKernel };
         let Some(kernel) = def.gpu else { return Ok(Err(without)) };
         if device.is_kept_off(def.name) {
             return Ok(Err(Obstacle::KeptOff));
         }
-        let ctx = GpuCtx { attrs, inputs, values, outputs, limits: device.limits() };
+        let ctx = GpuCtx { attrs, inputs, values, outputs, halves, limits: device.limits() };
+        let lying: Vec<_> =
+            inputs.iter().enumerate().map(|(i, meta)| lying(&ctx, i, meta)).collect();
         for candidate in def.gpu_candidates {
             let taken = match device.candidates() {
                 GpuCandidates::ByRule => (candidate.pays)(&ctx),
@@ -49,7 +53,7 @@ impl Node<'_> {
             };
             if taken
                 && let Some(program) = (candidate.kernel)(&ctx)?
-                && obstacle(device, &program, inputs, outputs).is_none()
+                && obstacle(device, &program, &lying, outputs).is_none()
             {
                 return Ok(Ok(program));
             }
@@ -61,7 +65,7 @@ impl Node<'_> {
             let why = foreign.map_or(Obstacle::NotTaken, |meta| Obstacle::Type(meta.dtype));
             return Ok(Err(why));
         };
-        Ok(match obstacle(device, &program, inputs, outputs) {
+        Ok(match obstacle(device, &program, &lying, outputs) {
             Some(why) => Err(why),
             None => Ok(program),
         })
@@ -83,7 +87,12 @@ impl GpuDevice {
         let decides = |i: usize| def.operand(i).is_some_and(|o| o.role == Role::Shape);
         let values: Vec<Option<Tensor>> =
             inputs.iter().enumerate().map(|(i, t)| t.clone().filter(|_| decides(i))).collect();
-        let node = Node { def, attrs, inputs: &metas, values: &values, outputs };
+        // Operands are as constants are, of which nothing else reads.
+        let reads = |(i, meta): (usize, &Option<TensorMeta>)| {
+            meta.as_ref().is_some_and(|meta| def.reads_halves(i, meta.dtype))
+        };
+        let halves: Vec<bool> = metas.iter().enumerate().map(reads).collect();
+        let node = Node { def, attrs, inputs: &metas, values: &values, outputs, halves: &halves };
         let made = node
             .program(self)
             .map_err(|why| node_error(RunErrorKind::Node, def, def.name, &metas, &why))?;
@@ -91,7 +100,11 @@ impl GpuDevice {
             Ok(program) => program,
             Err(why) => return Ok(Err(why)),
         };
-        let results = self.run_program(&program, Trust::of(def), inputs, &metas, outputs)?;
+        let lie = |(tensor, halves): (&Option<Tensor>, &bool)| {
+            tensor.as_ref().map(|tensor| if *halves { paired(tensor) } else { tensor.clone() })
+        };
+        let lying: Vec<Option<Tensor>> = inputs.iter().zip(&halves).map(lie).collect();
+        let results = self.run_program(&program, Trust::of(def), &lying, outputs)?;
         let failed = |why| node_error(RunErrorKind::Node, def, def.name, &metas, &why);
         results.map(Ok).map_err(failed)
     }
@@ -101,12 +114,12 @@ impl GpuDevice {
         program: &GpuProgram,
         trust: Trust,
         inputs: &[Option<Tensor>],
-        metas: &[Option<TensorMeta>],
         outputs: &[Option<TensorMeta>],
     ) -> Result<Result<Vec<Option<Tensor>>, OpError>, GpuError> {
+        let metas: Vec<Option<TensorMeta>> = inputs.iter().map(|t| t.as_ref().map(meta)).collect();
         let label = program.dispatches.first().map_or("empty program", |d| &d.label);
         self.scoped(GpuErrorKind::Launch, label, |scope| {
-            let ins = buffers(scope, label, metas)?;
+            let ins = buffers(scope, label, &metas)?;
             let outs = buffers(scope, label, outputs)?;
             let temporary = |&words: &usize| scope.storage(label, words as u64 * 4);
             let scratch = program.scratch.iter().map(temporary).collect::<Result<Vec<_>, _>>()?;
@@ -148,6 +161,12 @@ impl GpuDevice {
             Ok(Ok(outputs.iter().map(|o| o.as_ref().and_then(|_| results.next())).collect()))
         })
     }
+}
+
+/// What operand `i` is where it lies.
+fn lying(ctx: &GpuCtx<'_>, i: usize, meta: &Option<TensorMeta>) -> Option<TensorMeta> {
+    let meta = meta.as_ref()?;
+    Some(if ctx.lies_in_halves(i) { pairs(meta) } else { meta.clone() })
 }
 
 /// A buffer for each tensor. One that is not kept on the GPU gets none: binding it is an obstacle.

@@ -1,7 +1,7 @@
 //! Host elements ↔ the 32-bit words of the GPU, as `engine_ops::gpu` lays them out.
 
 use bytemuck::{cast_slice, cast_slice_mut};
-use engine_format::{AlignedBuf, DType};
+use engine_format::{AlignedBuf, Bytes, DType, Tensor};
 use engine_ops::cpu::TensorMeta;
 use engine_ops::gpu::words;
 use half::{bf16, f16};
@@ -14,6 +14,36 @@ pub(super) const PIECE: usize = 1 << 20;
 /// Bytes a tensor takes on the GPU; `None` for element types that are not kept there.
 pub(crate) fn gpu_len(meta: &TensorMeta) -> Option<u64> {
     Some(meta.len() as u64 * words(meta.dtype)? as u64 * 4)
+}
+
+/// Whether elements of this type may lie in a buffer as they are, two in a word.
+pub(crate) fn is_halves(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
+/// The words of a tensor whose elements lie two in a word.
+pub(crate) fn pairs(meta: &TensorMeta) -> TensorMeta {
+    TensorMeta { dtype: DType::U32, shape: vec![meta.len().div_ceil(2)] }
+}
+
+/// The elements of `tensor`, two in a word: the tensor's own memory, unless there is one more.
+pub(crate) fn paired(tensor: &Tensor) -> Tensor {
+    let bytes = match tensor.len() % 2 {
+        0 => tensor.bytes().clone(),
+        _ => {
+            let mut padded = AlignedBuf::zeroed(tensor.bytes().len() + 2);
+            padded[..tensor.bytes().len()].copy_from_slice(tensor.bytes());
+            padded.into()
+        }
+    };
+    let TensorMeta { dtype, shape } = pairs(&TensorMeta::from(tensor));
+    Tensor::new(dtype, &shape, bytes).expect("as many words as the bytes make")
+}
+
+/// The tensor whose elements [`paired`] put two in a word.
+pub(crate) fn unpaired(meta: &TensorMeta, words: &Tensor) -> Tensor {
+    let bytes = Bytes::copy_from(&words.bytes()[..meta.byte_len()]);
+    Tensor::new(meta.dtype, &meta.shape, bytes).expect("as many elements as before")
 }
 
 /// The type by which elements become words: codes are numbers here.
@@ -104,6 +134,17 @@ mod tests {
                 };
                 prop_assert!(same, "{dtype}");
             }
+        }
+    }
+
+    #[test]
+    fn halves_in_pairs_are_had_back() {
+        for len in [0, 1, 2, 7, 8] {
+            let values: Vec<f16> = (0..len).map(|i| f16::from_f32(i as f32 - 2.5)).collect();
+            let tensor = Tensor::from_slice(&[len], &values);
+            let words = paired(&tensor);
+            assert_eq!(words.shape(), [len.div_ceil(2)]);
+            assert_eq!(unpaired(&TensorMeta::from(&tensor), &words), tensor);
         }
     }
 

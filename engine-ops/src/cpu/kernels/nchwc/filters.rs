@@ -35,7 +35,7 @@ impl Filters {
     }
 
     /// Writes the form of row-major `[groups · filters, channels, taps]`.
-    pub(crate) fn make(&self, w: &[f32], out: &mut [f32]) {
+    pub(crate) fn make<T: Copy + Into<f32> + Sync>(&self, w: &[T], out: &mut [f32]) {
         let Self { groups, filters, channels, taps } = *self;
         assert_eq!(w.len(), groups * filters * channels * taps, "{self:?}");
         assert_eq!(out.len(), self.len(), "{self:?}");
@@ -55,7 +55,7 @@ impl Filters {
                             let term = terms.next().expect("there is a place for every term");
                             *term = [0.0; BLOCK];
                             for (f, weight) in term[..there].iter_mut().enumerate() {
-                                *weight = rows[(f * channels + c) * taps + tap];
+                                *weight = rows[(f * channels + c) * taps + tap].into();
                             }
                         }
                     }
@@ -88,7 +88,7 @@ impl Channels {
     }
 
     /// Writes the form of row-major `[channels, taps]`.
-    pub(crate) fn make(&self, w: &[f32], out: &mut [f32]) {
+    pub(crate) fn make<T: Copy + Into<f32>>(&self, w: &[T], out: &mut [f32]) {
         let Self { channels, taps } = *self;
         assert_eq!(w.len(), channels * taps, "{self:?}");
         assert_eq!(out.len(), self.len(), "{self:?}");
@@ -96,7 +96,7 @@ impl Channels {
             let (first, tap) = (i / taps * BLOCK, i % taps);
             for (lane, weight) in lanes.iter_mut().enumerate() {
                 let channel = first + lane;
-                *weight = if channel < channels { w[channel * taps + tap] } else { 0.0 };
+                *weight = if channel < channels { w[channel * taps + tap].into() } else { 0.0 };
             }
         }
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::form::Form;
 use crate::kernels::instances::available;
+use engine_format::DType;
 
 /// Values without a pattern, from a small generator.
 pub(in crate::cpu::kernels) fn values(len: usize, seed: u32) -> Vec<f32> {
@@ -71,7 +72,7 @@ fn expected(shape: &Shape, x: &[f32], w: &[f32]) -> Vec<(usize, f64, f64)> {
 
 fn form(form: Form, w: &[f32]) -> Vec<f32> {
     let mut made = vec![f32::NAN; form.len()];
-    form.make(w, &mut made);
+    form.make(DType::F32, bytemuck::cast_slice(w), &mut made);
     made
 }
 

@@ -32,7 +32,7 @@ pub static BLOCKED_CONV: OpDef = OpDef {
     ],
     inputs: &[
         Operand::data("X").of(&[DType::F32]),
-        Operand::data("W").like(0).shaped("M C H W").learned(),
+        Operand::data("W").like(0).or_halves().shaped("M C H W").learned(),
         Operand::opt_data("B").like(0).shaped("M").learned(),
         chain::OPERANDS,
     ],
@@ -198,7 +198,7 @@ impl CpuStep for Step {
                 let bytes = form.len().saturating_mul(size_of::<f32>());
                 made =
                     AlignedBuf::try_zeroed(bytes).map_err(|why| OpError::new(why.to_string()))?;
-                form.make(w.slice::<f32>(), bytemuck::cast_slice_mut(&mut made));
+                form.make(w.dtype, w.bytes, bytemuck::cast_slice_mut(&mut made));
                 bytemuck::cast_slice(&made)
             }
         };
