@@ -3,6 +3,7 @@
 //! A form is a pure function of a constant's bytes. A kernel gives the same bits over the form as over the tensor, so a form may
 //! be made at any time, beside the run or not at all.
 
+use crate::kernels::gemm::Panels;
 use crate::kernels::nchwc::{Channels, Filters};
 use crate::parallel::pieces;
 use engine_format::{DType, Element};
@@ -15,6 +16,8 @@ pub enum Form {
     Filters(Filters),
     /// Filters of a depthwise one.
     Channels(Channels),
+    /// The right operand of a product.
+    Panels(Panels),
     /// As many elements in their order.
     Wide(usize),
 }
@@ -25,6 +28,7 @@ impl Form {
         match self {
             Self::Filters(filters) => filters.len(),
             Self::Channels(channels) => channels.len(),
+            Self::Panels(panels) => panels.len(),
             Self::Wide(len) => *len,
         }
     }
@@ -51,6 +55,7 @@ impl Form {
         match self {
             Self::Filters(filters) => filters.make(elements, out),
             Self::Channels(channels) => channels.make(elements, out),
+            Self::Panels(panels) => panels.make(elements, out),
             Self::Wide(len) => {
                 assert_eq!((elements.len(), out.len()), (*len, *len), "{self:?}");
                 pieces(out, 1, 1, |start, out| {

@@ -13,7 +13,7 @@ fn ints(values: &[i64]) -> Attr {
 }
 
 /// Convolutions of every kind with what follows them and what cannot: a pool, a gate, a sum of both layouts, a join, a slice over
-/// channels, and outputs in the middle.
+/// channels, and outputs in the middle; and products of many rows by a large matrix, as it lies and transposed.
 fn network() -> Engine {
     let mut toy = Toy::new(EngineFlags::REFIT);
     let x = toy.input("x", DType::F32, &["n", "3", "h", "20"]);
@@ -42,9 +42,20 @@ fn network() -> Engine {
     let last = toy.weight("last", &[16, 64, 1, 3]);
     let last = toy.run("Conv", &[joined, last], &[("auto_pad", Attr::Str("SAME_UPPER".into()))]);
     let swapped = toy.run("Transpose", &[last], &[("perm", ints(&[0, 2, 3, 1]))]);
-    for (name, value) in
-        [("sum", sum), ("mean", mean), ("pool", pool), ("last", last), ("swapped", swapped)]
-    {
+    let matrix = toy.weight("matrix", &[20, 1000]);
+    let product = toy.run("MatMul", &[x, matrix], &[]);
+    let stages = [("transB", Attr::Int(1)), ("stages", Attr::Strs(vec!["Relu".into()]))];
+    let turned = toy.weight("turned", &[30, 1000]);
+    let turned = toy.run("FusedMatMul", &[product, turned], &stages);
+    for (name, value) in [
+        ("sum", sum),
+        ("mean", mean),
+        ("pool", pool),
+        ("last", last),
+        ("swapped", swapped),
+        ("product", product),
+        ("turned", turned),
+    ] {
         toy.output(name, value, DType::F32);
     }
     toy.build()

@@ -10,6 +10,7 @@ pub(crate) mod tile;
 
 use crate::kernels::instances::{Kernels, kernels};
 use crate::parallel::{self, aligned, in_slots};
+use engine_format::{DType, Element};
 pub use pack::{MatRef, PackB, Slivers};
 pub(crate) use pack::{Piece, pieces, turn};
 use std::ops::Range;
@@ -96,6 +97,45 @@ impl<'a> PackedB<'a> {
     pub fn new(data: &'a [f32], k: usize, n: usize) -> Self {
         assert_eq!(data.len(), Self::len(k, n), "a packed {k} × {n} operand has another length");
         Self { data, k, n }
+    }
+}
+
+/// The form of a constant that is a right operand `k × n`: as [`PackedB`] holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Panels {
+    /// Terms of each sum.
+    pub k: usize,
+    /// Columns.
+    pub n: usize,
+    /// Whether the constant is `n × k`.
+    pub turned: bool,
+}
+
+impl Panels {
+    /// Elements of the form; `usize::MAX` if they do not fit.
+    pub fn len(&self) -> usize {
+        let columns = self.n.checked_next_multiple_of(kernels().cols);
+        columns.and_then(|columns| columns.checked_mul(self.k)).unwrap_or(usize::MAX)
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn make<T: Element + Into<f32>>(&self, from: &[T], out: &mut [f32]) {
+        let Self { k, n, turned } = *self;
+        assert_eq!(from.len(), k * n, "a right operand of {k} × {n}");
+        let wide: Vec<f32>;
+        let from = match T::DTYPE {
+            DType::F32 => bytemuck::cast_slice(from),
+            _ => {
+                wide = from.iter().map(|&x| x.into()).collect();
+                &wide
+            }
+        };
+        let b = if turned { MatRef::rows(from, k).t() } else { MatRef::rows(from, n) };
+        PackedB::pack(&b, k, n, out);
     }
 }
 
@@ -241,20 +281,32 @@ impl Gemm {
 
     /// Follows from sizes and layouts alone.
     fn mode(&self, kernels: &Kernels, a: &MatRef<'_>, b: &impl PackB) -> Mode {
-        let Gemm { m, n, k, .. } = *self;
         if b.packed().is_some() {
             return Mode::Packed;
         }
-        let Some(b) = b.matrix() else { return Mode::Pack };
-        let along_k = a.col == 1 && b.row == 1;
-        if along_k && k >= 2 * kernels.lanes && (n == 1 || b.col != 1) && m.min(n) <= DOTS {
+        match b.matrix() {
+            Some(b) => self.mode_of(kernels, [a.row, a.col], [b.row, b.col]),
+            None => Mode::Pack,
+        }
+    }
+
+    /// The mode for matrices of these distances between rows and columns.
+    fn mode_of(&self, kernels: &Kernels, a: [usize; 2], [b_row, b_col]: [usize; 2]) -> Mode {
+        let Gemm { m, n, k, .. } = *self;
+        let along_k = a[1] == 1 && b_row == 1;
+        if along_k && k >= 2 * kernels.lanes && (n == 1 || b_col != 1) && m.min(n) <= DOTS {
             return Mode::Dots;
         }
-        match b.col == 1 && n >= kernels.lanes {
+        match b_col == 1 && n >= kernels.lanes {
             true if m * WIDE <= kernels.rows * 2 => Mode::Stream,
             true if m <= 2 * kernels.rows || k * n <= SMALL => Mode::Direct,
             _ => Mode::Pack,
         }
+    }
+
+    /// Whether a right operand is packed at every run, for matrices of these distances between rows and columns.
+    pub(crate) fn packs(&self, a: [usize; 2], b: [usize; 2]) -> bool {
+        self.mode_of(kernels(), a, b) == Mode::Pack
     }
 
     /// Whether the operands of one product have the sizes that they should.

@@ -6,12 +6,13 @@ use crate::chain::{self, Chain, Finish};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep};
 use crate::dtypes::PRODUCTS;
 use crate::fill::filled;
+use crate::form::Form;
 use crate::gpu::halves::Lying;
 use crate::gpu::product::{Algorithm, Along, Body, Candidates, Share, Sizes, Strided, Tiled};
 use crate::gpu::{Bind, GpuCtx, GpuProgram, narrowing, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError, broadcast};
 use crate::kernels::blocked::{self, Mat, Term};
-use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
+use crate::kernels::gemm::{Epilogue, Gemm, MatRef, PackedB, Panels};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{Attr, Attrs, DType, Element, Tensor};
 use half::{bf16, f16};
@@ -180,6 +181,8 @@ struct Step {
     dtype: DType,
     product: Product,
     scratch: usize,
+    /// The form in which B is read if it is there: one matrix for all rows, which would be packed at every run.
+    panels: Option<Panels>,
 }
 
 impl Step {
@@ -187,13 +190,22 @@ impl Step {
         let [Some(a), Some(b), ..] = shapes.inputs else {
             return Err(OpError::new("an operand is missing"));
         };
-        let product = Product::new(&a.shape, &b.shape, transposed(shapes.attrs));
-        let scratch = if a.dtype == DType::F32 { product.gemm.scratch() } else { 0 };
-        Ok(Self { dtype: a.dtype, product, scratch })
+        let turned = transposed(shapes.attrs);
+        let product = Product::new(&a.shape, &b.shape, turned);
+        let Gemm { batch, n, k, .. } = product.gemm;
+        let float = a.dtype == DType::F32;
+        let scratch = if float { product.gemm.scratch() } else { 0 };
+        let one = float && batch == 1 && b.shape.len() == 2;
+        let panels = (one && product.gemm.packs(product.a, product.b)).then_some(Panels {
+            k,
+            n,
+            turned: turned[1],
+        });
+        Ok(Self { dtype: a.dtype, product, scratch, panels })
     }
 
     fn multiply(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
-        let (a, b) = (ctx.input(0).slice::<f32>(), ctx.input(1).slice::<f32>());
+        let (a, b) = (ctx.input(0).slice::<f32>(), ctx.input(1));
         let Self { product, .. } = self;
         let Gemm { m, n, .. } = product.gemm;
         let ([a_row, a_col], [b_row, b_col]) = (product.a, product.b);
@@ -206,6 +218,13 @@ impl Step {
             }
         };
         let epilogue = chain.is_some().then_some(&finish as Epilogue<'_>);
+        let made = ctx.forms.get(1).copied().flatten();
+        if let (Some(form), Some(Panels { k, n, .. })) = (made, self.panels) {
+            let operands = |i| (left(product.starts(i).0), PackedB::new(form, k, n));
+            product.gemm.run(operands, out.slice(), ctx.scratch, epilogue);
+            return Ok(());
+        }
+        let b = b.slice::<f32>();
         let operands = |i| {
             let (x, y) = product.starts(i);
             (left(x), MatRef { data: &b[y..], row: b_row, col: b_col })
@@ -218,6 +237,10 @@ impl Step {
 impl CpuStep for Step {
     fn scratch(&self) -> usize {
         self.scratch
+    }
+
+    fn form(&self, i: usize) -> Option<Form> {
+        self.panels.filter(|_| i == 1).map(Form::Panels)
     }
 
     fn run(&self, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
