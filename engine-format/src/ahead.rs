@@ -3,7 +3,9 @@
 
 use crate::Digest;
 use crate::digest::Hasher;
-use crate::writer::ReadPieces;
+
+/// Hands the pieces of a weight to the sink it is given.
+pub(crate) type ReadPieces<'a, E> = dyn FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E> + Send + 'a;
 
 /// Hands the pieces that `read` brings to `write`, in their order, and gives the digest of all of them. After an error of `write`
 /// nothing more is written.

@@ -1,6 +1,6 @@
 //! The deterministic writer: one pass over the weights, then one seek back to the prefix.
 
-use crate::ahead::pass_on;
+use crate::ahead::{ReadPieces, pass_on};
 use crate::digest::Hasher;
 use crate::header::{self, Header, PREFIX, Section, SectionKind, align};
 use crate::wire::{
@@ -80,9 +80,6 @@ pub(crate) enum Supply<'a, E> {
     /// Only where they are written as they are.
     Pieces(Pieces<'a, E>),
 }
-
-/// Hands the pieces of a weight to the sink it is given.
-pub(crate) type ReadPieces<'a, E> = dyn FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E> + Send + 'a;
 
 /// A weight that is written without being held in memory.
 pub(crate) struct Pieces<'a, E> {

@@ -203,6 +203,7 @@ fn forms_change_no_bits() {
             assert!(plain.bytes()[..] == written[..], "{def:?} case {:?}", case.name);
         }
     }
-    let asks = ["BlockedConv", "FusedConv", "FusedConvTranspose", "FusedGemm", "FusedMatMul"];
+    let asks =
+        ["BlockedConv", "FusedConv", "FusedConvTranspose", "FusedGemm", "FusedMatMul", "MatMul"];
     assert_eq!(formed, BTreeSet::from(asks), "rows whose cases ask for forms");
 }
