@@ -123,8 +123,8 @@ fn folded() -> Vec<u8> {
 fn branch() -> Vec<u8> {
     let side = |name: &str, op: &str| {
         let mut g = Builder::new();
-        g.weight("weight", &[6, 6]);
-        g.node("MatMul", &["x", "weight"], &format!("{name}.h"), vec![]);
+        g.weight("fc.weight", &[6, 6]);
+        g.node("MatMul", &["x", "fc.weight"], &format!("{name}.h"), vec![]);
         g.node(op, &[&format!("{name}.h")], &format!("{name}.y"), vec![]);
         g.outputs(&[&format!("{name}.y")]);
         g.graph
@@ -147,12 +147,12 @@ fn repeated() -> Vec<u8> {
     body.input("iteration", DType::I64, &[]);
     body.input("before", DType::Bool, &[]);
     body.input("h", DType::F32, &["batch", "6"]);
-    body.weight("weight", &[6, 6]);
-    body.weight("turned", &[6, 6]);
-    body.node("Transpose", &["turned"], "turned.t", vec![ints("perm", &[1, 0])]);
-    body.node("MatMul", &["h", "weight"], "h1", vec![]);
+    body.weight("fc1.weight", &[6, 6]);
+    body.weight("fc2.weight", &[6, 6]);
+    body.node("Transpose", &["fc2.weight"], "fc2.t", vec![ints("perm", &[1, 0])]);
+    body.node("MatMul", &["h", "fc1.weight"], "h1", vec![]);
     body.node("Tanh", &["h1"], "h2", vec![]);
-    body.node("MatMul", &["h2", "turned.t"], "h3", vec![]);
+    body.node("MatMul", &["h2", "fc2.t"], "h3", vec![]);
     body.node("Less", &["iteration", "rate"], "again", vec![]);
     body.graph.output.push(value("again", data_type::BOOL, None));
     body.outputs(&["h3"]);
@@ -167,9 +167,9 @@ fn repeated() -> Vec<u8> {
 fn shared() -> Vec<u8> {
     let mut g = Builder::new();
     g.input("ids", DType::I64, &["batch", "seq"]);
-    g.weight("embedding", &[10, 8]);
-    g.node("Gather", &["embedding", "ids"], "hidden", vec![]);
-    g.node("Transpose", &["embedding"], "head", vec![ints("perm", &[1, 0])]);
+    g.weight("embedding.weight", &[10, 8]);
+    g.node("Gather", &["embedding.weight", "ids"], "hidden", vec![]);
+    g.node("Transpose", &["embedding.weight"], "head", vec![ints("perm", &[1, 0])]);
     g.node("MatMul", &["hidden", "head"], "logits", vec![]);
     g.node("Softmax", &["logits"], "y", vec![int("axis", -1)]);
     g.finish(&["y", "hidden"])

@@ -36,7 +36,7 @@ cell   the written file's flags, then what three scenarios give on every path an
 pub const SCENARIO_LEGEND: &str = "\
 Every file of every cell goes through every scenario, on every path and device; of Magika only REFIT's do, the others and MiniLM's
 through those of the cells. Under the flags of a file, compressed or not, what each step gives: as in the cells; =C a fresh build with every second of the other weights, =N one with NaNs among its
-weights; extra, shape, dtype: what the source brings does not fit; source: it breaks off; dropped: the module gave up its
+weights, =L one with an adapter merged into them; extra, shape, dtype: what the source brings does not fit; source: it breaks off; dropped: the module gave up its
 sources; nothing: there are no weights to go back to. What is refused changes nothing.";
 
 /// The table of scenarios: what their steps give follows from the flags of a file alone.

@@ -592,3 +592,34 @@ fn an_adapter_may_be_a_file_of_pytorch() {
         Tensor::from_slice(&[2, 3], &expected)
     );
 }
+
+#[test]
+fn an_adapter_of_tensors_in_memory_is_that_of_their_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = [("fc.lora_A", ramp(&[2, 4], 0.5)), ("fc.lora_B", ramp(&[3, 2], -1.0))];
+    let path = adapter(folder.path(), "one", &tensors, None);
+    let named =
+        |(name, tensor): &(&str, Tensor)| (format!("{PREFIX}{name}.weight"), tensor.clone());
+    let memory = || -> MapSource { tensors.iter().map(named).collect() };
+    let read = |lora: Lora| {
+        let source = LoraSource::new(Box::new(base()), vec![lora]).unwrap();
+        source.read("net.fc.weight").unwrap()
+    };
+    let of_file = read(Lora::open(&path, Some(0.25)).unwrap());
+    assert!(of_file.is_some() && of_file != base().read("net.fc.weight").unwrap());
+    assert_eq!(read(Lora::of(Box::new(memory()), 0.25).unwrap()), of_file);
+
+    let refused = |source: MapSource, scale| {
+        let error = Lora::of(Box::new(source), scale).unwrap_err();
+        assert_eq!(error.kind(), RefitErrorKind::InvalidSource);
+        error.to_string()
+    };
+    assert!(refused(memory(), f32::NAN).contains("no scale"));
+    assert!(refused(MapSource::new(), 1.0).starts_with("memory: not a LoRA adapter: it has no"));
+    let half = memory().names().split_off(1);
+    let half: MapSource = half
+        .into_iter()
+        .map(|name| (name.clone(), memory().read(&name).unwrap().unwrap()))
+        .collect();
+    assert!(refused(half, 1.0).contains("found only"));
+}

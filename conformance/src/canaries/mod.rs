@@ -31,7 +31,7 @@ macro_rules! canary {
 }
 
 /// Every canary.
-pub const CANARIES: [Canary; 24] = [
+pub const CANARIES: [Canary; 25] = [
     canary!(
         "weights excluded for ever",
         "a module that was loaded without its weights writes none after a refit either",
@@ -131,6 +131,11 @@ pub const CANARIES: [Canary; 24] = [
         "partial is whole",
         "a partial refit puts back the weights of the build where the source has none",
         Modules::with(ModuleFault::PartialResets)
+    ),
+    canary!(
+        "adapter stays",
+        "a partial refit asks of the first weights, not of those in use, what changed: an adapter that is taken off stays",
+        Modules::with(ModuleFault::AdapterStays)
     ),
     canary!(
         "wrong rollback",

@@ -34,6 +34,7 @@ pub(super) enum ModuleFault {
     UncheckedDigests,
     HalfRefit,
     PartialResets,
+    AdapterStays,
     FirstRollback,
     MixedRun,
     KeepsSources,
@@ -203,6 +204,15 @@ fn reads(block: &Block) -> BTreeSet<engine_format::ValueId> {
     block.nodes.iter().flat_map(|node| node.inputs.iter().flatten().copied()).collect()
 }
 
+/// The tensors of a source that others do not have as they are, as far as they can be read.
+fn without(source: &dyn WeightSource, others: &MapSource) -> MapSource {
+    let read = |name: String| Some((name.clone(), source.read(&name).ok()??));
+    let differs = |(name, tensor): &(String, Tensor)| {
+        others.read(name).ok().flatten().as_ref() != Some(tensor)
+    };
+    source.names().into_iter().filter_map(read).filter(differs).collect()
+}
+
 /// Every second tensor of a source, as far as it can be read.
 fn every_second(source: &dyn WeightSource) -> MapSource {
     let names = source.names().into_iter().step_by(2);
@@ -304,6 +314,10 @@ impl Module for Faulty {
                     }
                 }
                 shown.refit_with(&whole, options)
+            }
+            ModuleFault::AdapterStays if options.fit.partial => {
+                let first = lock(&self.0.first).clone().unwrap_or_default();
+                shown.refit_with(&without(source, &first), options)
             }
             _ => shown.refit_with(source, options),
         };

@@ -64,12 +64,9 @@ impl Model {
             // What C has of B is all that it has beside A.
             Step::RefitPart if self.holds == Some(Which::B) => self.refit(Which::B),
             Step::RefitPart => self.refit(Which::C),
-            Step::RefitNothing if self.flags.is_frozen() => Word::refused("frozen"),
-            Step::RefitNothing if self.dropped => Word::refused("dropped"),
-            Step::RefitNothing => match self.holds {
-                Some(which) => self.refit(which),
-                None => Word::refused("missing"),
-            },
+            Step::RefitNothing => self.refit_rest(|which| which),
+            Step::AdapterOn => self.refit_rest(|_| Which::L),
+            Step::AdapterOff => self.refit_rest(|_| Which::A),
             Step::RefitDamaged(_) if self.flags.is_frozen() => Word::refused("frozen"),
             Step::RefitDamaged(damage) => Word::refused(match damage {
                 Damage::Missing => "missing",
@@ -94,6 +91,16 @@ impl Model {
                 self.observed()
             }
             Step::Observe | Step::Clone | Step::Fork(_) | Step::Switch => self.observed(),
+        }
+    }
+
+    /// A refit in part, for which it has to hold the weights that stay.
+    fn refit_rest(&mut self, gives: impl Fn(Which) -> Which) -> Word {
+        match self.holds {
+            _ if self.flags.is_frozen() => Word::refused("frozen"),
+            _ if self.dropped => Word::refused("dropped"),
+            Some(which) => self.refit(gives(which)),
+            None => Word::refused("missing"),
         }
     }
 

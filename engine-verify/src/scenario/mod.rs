@@ -5,6 +5,7 @@
 //! a fresh build with the weights that it should have: every output bit for bit, in two runs, the version and the state, and after the last
 //! one the bytes of the file that it writes. `conformance` holds every combination of flags to all scenarios.
 
+mod adapter;
 mod expected;
 mod player;
 mod stack;
@@ -38,6 +39,10 @@ pub enum Step {
     RefitPart,
     /// Refits it in part with no weights at all.
     RefitNothing,
+    /// Merges an adapter into those weights of A that it adapts, and refits these alone. The module has A's weights, with the adapter or without it.
+    AdapterOn,
+    /// Refits the adapted weights alone, without the adapter. The module has A's weights, with the adapter or without it.
+    AdapterOff,
     /// Refits it with weights of which something does not fit.
     RefitDamaged(Damage),
     /// Writes it to a file, which takes its place, loaded through the same module path.
@@ -98,7 +103,7 @@ const STRIPPED: SerializeFlags = SerializeFlags::EXCLUDE_WEIGHTS;
 const COMPRESSED: SerializeFlags = SerializeFlags::INCLUDE_REFIT.union(SerializeFlags::COMPRESS);
 
 /// Every scenario.
-pub const SCENARIOS: [Scenario; 23] = {
+pub const SCENARIOS: [Scenario; 24] = {
     use Step::*;
     use Which::{A, B, C, N};
     const fn scenario(name: &'static str, shows: &'static str, steps: &'static [Step]) -> Scenario {
@@ -124,6 +129,20 @@ pub const SCENARIOS: [Scenario; 23] = {
             "partial",
             "some weights alone, the others stay",
             &[Refit(A), RefitPart, Refit(B), RefitPart],
+        ),
+        scenario(
+            "adapter",
+            "an adapter goes on and off, and leaves no trace",
+            &[
+                Refit(A),
+                AdapterOn,
+                AdapterOff,
+                AdapterOn,
+                Save(REFITTABLE),
+                AdapterOn,
+                AdapterOff,
+                Rollback,
+            ],
         ),
         scenario(
             "refused",

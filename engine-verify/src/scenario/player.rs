@@ -169,6 +169,8 @@ impl Player<'_> {
             Step::RefitServing(which) => self.serving(versions.weights(which)),
             Step::RefitPart => self.refit(versions.part(), &partial),
             Step::RefitNothing => self.refit(&MapSource::new(), &partial),
+            Step::AdapterOn => self.refit(&versions.adapter_source(true)?, &partial),
+            Step::AdapterOff => self.refit(&versions.adapter_source(false)?, &partial),
             Step::RefitDamaged(damage) => {
                 let source = versions.damaged(damage);
                 let breaks = (damage == Damage::BreaksOff).then(|| versions.strippable().last());

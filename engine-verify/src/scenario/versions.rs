@@ -1,5 +1,6 @@
 //! The sets of weights that scenarios use, and fresh builds with them.
 
+use super::adapter::Adapter;
 use super::seeded;
 use crate::verify::VerifyError;
 use engine_format::{
@@ -7,6 +8,7 @@ use engine_format::{
     Tensor, Weight, WeightSource,
 };
 use engine_runtime::{Device, LiveModule, Module, Outputs, Values};
+use refit::LoraSource;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -21,11 +23,13 @@ pub enum Which {
     C,
     /// A's, with NaNs of unusual bits among them.
     N,
+    /// A's, with an adapter merged into every second one that can have one.
+    L,
 }
 
 impl Which {
     /// All of them, in the order of what [`Versions`] holds.
-    pub const ALL: [Self; 4] = [Self::A, Self::B, Self::C, Self::N];
+    pub const ALL: [Self; 5] = [Self::A, Self::B, Self::C, Self::N, Self::L];
 }
 
 /// What does not fit about a source of weights.
@@ -81,9 +85,10 @@ impl Fresh {
 
 /// Versions of one engine on one device: what its modules are held against.
 pub struct Versions {
-    versions: [Version; 4],
+    versions: [Version; 5],
     /// The weights of C that are not A's.
     part: MapSource,
+    adapter: Adapter,
     /// Names of the weights that a stripped file lacks, sorted.
     strippable: Vec<String>,
     takes_others: bool,
@@ -116,27 +121,32 @@ impl Versions {
         let part: MapSource =
             strippable.iter().filter(differs).step_by(2).filter_map(of_other).collect();
         let marked = marked(&weights, &strippable);
+        let adapter = Adapter::of(&weights, &strippable);
         let policy = FitPolicy { partial: true, ..FitPolicy::default() };
         let filled = |source: &MapSource| own.fill(source, policy).ok();
         let fresh = |engine: Option<Engine>| {
             engine.map(|engine| Fresh::new(engine, device, inputs)).transpose()
         };
-        let mixed = weights.names().into_iter().filter_map(|name| {
-            let of = |source: &MapSource| source.read(&name).ok().flatten();
-            let tensor = of(&part).or_else(|| of(&weights))?;
-            Some((name, tensor))
-        });
-        let (b, c, n) = (
+        let with = |part: &MapSource| -> MapSource {
+            let mixed = weights.names().into_iter().filter_map(|name| {
+                let of = |source: &MapSource| source.read(&name).ok().flatten();
+                let tensor = of(part).or_else(|| of(&weights))?;
+                Some((name, tensor))
+            });
+            mixed.collect()
+        };
+        let (b, c, n, l) = (
             rebuilt.cloned().or_else(|| filled(other)),
-            Version { fresh: fresh(filled(&part))?, weights: mixed.collect() },
+            Version { fresh: fresh(filled(&part))?, weights: with(&part) },
             Version { fresh: fresh(filled(&marked))?, weights: marked },
+            Version { fresh: fresh(filled(adapter.adapted()))?, weights: with(adapter.adapted()) },
         );
         let a = Version { fresh: fresh(Some(own.clone()))?, weights };
         let b = Version { fresh: fresh(b)?, weights: other.clone() };
         let takes_others =
             !own.flags().is_frozen() && !own.flags().contains(EngineFlags::REFIT_IDENTICAL);
         let strippable = strippable.into_iter().map(|weight| weight.name.clone()).collect();
-        Ok(Self { versions: [a, b, c, n], part, strippable, takes_others })
+        Ok(Self { versions: [a, b, c, n, l], part, adapter, strippable, takes_others })
     }
 
     /// All weights of a version.
@@ -156,6 +166,12 @@ impl Versions {
     /// The weights of C that are not A's.
     pub(super) fn part(&self) -> &MapSource {
         &self.part
+    }
+
+    /// A's adapted weights alone, with the adapter or without it.
+    pub(super) fn adapter_source(&self, on: bool) -> Result<LoraSource, String> {
+        let source = self.adapter.over(self.weights(Which::A), on);
+        source.map_err(|error| format!("the adapter: {error}"))
     }
 
     /// Names of the weights that a stripped file lacks.

@@ -55,12 +55,28 @@ impl Lora {
         let path = &in_folder(path, &ADAPTERS)?;
         let source = open_source(path)?;
         let config = Config::beside(path)?;
+        Self::made(source, scale, config.as_ref())
+    }
+
+    /// An adapter of tensors from anywhere: in memory, or under other names. Its scale is `scale`.
+    ///
+    /// # Errors
+    /// `InvalidSource`: a scale that is not finite, a tensor that is no part of an adapter, a matrix without the other.
+    pub fn of(source: BoxedSource, scale: f32) -> Result<Self, RefitError> {
+        Self::made(source, Some(scale), None)
+    }
+
+    fn made(
+        source: BoxedSource,
+        scale: Option<f32>,
+        config: Option<&Config>,
+    ) -> Result<Self, RefitError> {
         let failed = |why: String| {
-            RefitError::source(format!("not a LoRA adapter: {why}")).at(path.display())
+            RefitError::source(format!("not a LoRA adapter: {why}")).at(source.origin())
         };
-        let (modules, saved) = sorted(&*source, config.as_ref()).map_err(failed)?;
+        let (modules, saved) = sorted(&*source, config).map_err(failed)?;
         let adapted = |(module, found): (String, Found)| {
-            let adapted = found.adapted(&*source, &module, scale, config.as_ref());
+            let adapted = found.adapted(&*source, &module, scale, config);
             adapted
                 .map(|adapted| (module.clone(), adapted))
                 .map_err(|why| format!("module {module:?}: {why}"))
