@@ -11,6 +11,7 @@ pub mod matrix;
 pub mod models;
 pub mod mutation;
 pub mod oracle;
+pub mod parallel;
 pub mod proof;
 pub mod sized;
 pub mod soak;

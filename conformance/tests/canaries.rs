@@ -3,6 +3,7 @@
 use conformance::canaries::CANARIES;
 use conformance::graphs::{SKETCHES, with_other_weights};
 use conformance::matrix::sketches;
+use conformance::parallel;
 use engine_builder::{BuildOptions, build};
 use engine_format::FitPolicy;
 use engine_onnx::Model;
@@ -13,13 +14,17 @@ use refit::OnnxSource;
 #[test]
 fn every_canary_is_caught() {
     let subjects = sketches().expect("the hand-made graphs build");
-    let caught = CANARIES.iter().map(|canary| {
-        let caught = canary.caught(&subjects, &[Device::cpu()]).expect("the models run");
+    let caught = parallel::map(&CANARIES, |canary| {
+        let caught = canary.caught(&subjects, &[Device::cpu()]);
+        caught.map_err(|error| format!("{}: {error}", canary.name))
+    });
+    let lines = CANARIES.iter().zip(caught).map(|(canary, caught)| {
+        let caught = caught.expect("the models run");
         let caught = caught.unwrap_or_else(|| panic!("{} survives: {}", canary.name, canary.fault));
         println!("{}: {}", canary.name, caught.first);
         format!("{:<28} {caught}", canary.name)
     });
-    insta::assert_snapshot!(caught.collect::<Vec<_>>().join("\n"));
+    insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"));
 }
 
 /// A gate of the hand-made model with this name.

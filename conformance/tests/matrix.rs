@@ -1,6 +1,7 @@
 //! The flag matrix as a test: its tables are snapshots that a person can read.
 
-use conformance::matrix::{LEGEND, SCENARIO_LEGEND, evaluate, scenarios, subjects};
+use conformance::matrix::{LEGEND, SCENARIO_LEGEND, Subject, evaluate, scenarios, subjects};
+use conformance::parallel;
 use engine_verify::scenario::ThisStack;
 
 #[test]
@@ -8,9 +9,16 @@ fn every_flag_every_wish_every_path_every_device() {
     let devices = conformance::devices();
     let mut table = format!("{LEGEND}\n");
     let mut failures = Vec::new();
-    for subject in subjects().expect("the models are fetched or made") {
-        let outcome = evaluate(&subject, &devices, &ThisStack)
-            .unwrap_or_else(|e| panic!("{}: {e}", subject.name));
+    let subjects = subjects().expect("the models are fetched or made");
+    // The largest take longest and come first.
+    let last_first: Vec<_> = subjects.iter().rev().collect();
+    let evaluated = |subject: &&Subject| {
+        let outcome = evaluate(subject, &devices, &ThisStack);
+        outcome.map_err(|error| format!("{}: {error}", subject.name))
+    };
+    let outcomes = parallel::map(&last_first, evaluated);
+    for outcome in outcomes.into_iter().rev() {
+        let outcome = outcome.expect("the models build and run");
         table = format!("{table}\n{}", outcome.table);
         failures.extend(outcome.failures.iter().map(ToString::to_string));
     }

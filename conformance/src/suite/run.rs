@@ -4,6 +4,7 @@ use super::case::Case;
 use super::failure::{Failure, Stage, at};
 use super::promises;
 use super::value::{self, Run};
+use crate::parallel;
 use engine_builder::{BuildOptions, build};
 use engine_format::{Engine, FitPolicy, MapSource, SerializeFlags};
 use engine_onnx::{AttrValue, Graph, Model};
@@ -15,7 +16,6 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::mem::{Discriminant, discriminant};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -137,30 +137,12 @@ impl Outcome {
 /// Runs `cases`; outcomes are in the order of cases. A panic is a failure of its case; a case that takes longer than the limit
 /// is one too, and is left to itself.
 pub fn run(cases: &[Case], options: &Options) -> Vec<Outcome> {
-    let next = Mutex::new(cases.iter().enumerate());
-    let done = Mutex::new(Vec::with_capacity(cases.len()));
     let hook = std::panic::take_hook();
     // The payload becomes the case's failure; printed in between it would only confuse.
     std::panic::set_hook(Box::new(|_| {}));
-    thread::scope(|scope| {
-        for _ in 0..options.threads.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let Some((i, case)) = lock(&next).next() else { break };
-                    let outcome = run_case(case, options);
-                    lock(&done).push((i, outcome));
-                }
-            });
-        }
-    });
+    let outcomes = parallel::map_on(options.threads, cases, |case| run_case(case, options));
     std::panic::set_hook(hook);
-    let mut done = done.into_inner().expect("no worker panics while it holds the lock");
-    done.sort_by_key(|(i, _)| *i);
-    done.into_iter().map(|(_, outcome)| outcome).collect()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().expect("no worker panics while it holds the lock")
+    outcomes
 }
 
 /// What the thread of a case reports.

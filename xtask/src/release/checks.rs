@@ -89,7 +89,6 @@ pub const CHECKS: [Check; 19] = [
         "lints find nothing",
         &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
     ),
-    // In a folder of its own: other features would have the rest built anew.
     Check::quick(
         "clippy-lean",
         "nor in a runtime without GPUs",
@@ -100,8 +99,6 @@ pub const CHECKS: [Check; 19] = [
             "--example",
             "lean",
             "--no-default-features",
-            "--target-dir",
-            "target/lean-check",
             "--",
             "-D",
             "warnings",

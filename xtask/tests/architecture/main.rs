@@ -1,5 +1,6 @@
 //! What ARCHITECTURE.md promises of the code itself, read from its text.
 
+mod builds;
 mod modules;
 
 use modules::Crate;
