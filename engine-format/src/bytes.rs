@@ -5,8 +5,31 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+/// What bytes belong to that somebody else may change: a mapped file.
+pub trait Changeable: AsRef<[u8]> + Send + Sync {
+    /// Whether the bytes are still those that were there when they were shared. It is asked before they are read, so it should be quick.
+    ///
+    /// # Errors
+    /// What changed.
+    fn check(&self) -> Result<(), Changed>;
+}
+
+/// Bytes are not what they were when they were shared: reading them might give anything, or end the process.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{origin} changed while it was in use: it was {expected}, now it is {found}")]
+pub struct Changed {
+    /// The file.
+    pub origin: String,
+    /// What it was: its length, the time of its last change.
+    pub expected: String,
+    /// What it is.
+    pub found: String,
+}
+
 /// An immutable range of bytes that keeps its owner alive: a mapped file, a
 /// buffer, another range. Cloning is a reference count.
+///
+/// Bytes of a mapped file are immutable as long as nobody writes to the file; [`Bytes::check`] tells.
 #[derive(Clone)]
 pub struct Bytes {
     owner: Owner,
@@ -19,6 +42,7 @@ pub struct Bytes {
 enum Owner {
     Buf(Arc<AlignedBuf>),
     Other(Arc<dyn AsRef<[u8]> + Send + Sync>),
+    Changeable(Arc<dyn Changeable>),
 }
 
 impl Owner {
@@ -26,6 +50,7 @@ impl Owner {
         match self {
             Self::Buf(buf) => buf,
             Self::Other(other) => (**other).as_ref(),
+            Self::Changeable(owner) => (**owner).as_ref(),
         }
     }
 }
@@ -35,6 +60,48 @@ impl Bytes {
     pub fn from_owner(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
         let len = owner.as_ref().len();
         Self { owner: Owner::Other(Arc::new(owner)), start: 0, len }
+    }
+
+    /// Shares everything that `owner` holds, which somebody else may change.
+    pub fn from_changeable(owner: impl Changeable + 'static) -> Self {
+        let len = owner.as_ref().len();
+        Self { owner: Owner::Changeable(Arc::new(owner)), start: 0, len }
+    }
+
+    /// Whether the bytes are still those that were shared. Others than those of [`Bytes::from_changeable`] always are.
+    ///
+    /// # Errors
+    /// What changed.
+    pub fn check(&self) -> Result<(), Changed> {
+        match &self.owner {
+            Owner::Changeable(owner) => owner.check(),
+            Owner::Buf(_) | Owner::Other(_) => Ok(()),
+        }
+    }
+
+    /// Whether somebody else may change these bytes, and `other` belongs to the same.
+    fn changes_with(&self, other: &Self) -> bool {
+        match (&self.owner, &other.owner) {
+            (Owner::Changeable(a), Owner::Changeable(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
+    /// Whether somebody else may change these bytes.
+    fn is_changeable(&self) -> bool {
+        matches!(self.owner, Owner::Changeable(_))
+    }
+
+    /// One of these bytes for each owner that somebody else may change.
+    pub(crate) fn of_changeable<'a>(all: impl Iterator<Item = &'a Self>) -> Vec<Self> {
+        let mut distinct = Vec::<Self>::new();
+        for bytes in all.filter(|bytes| bytes.is_changeable()) {
+            // Neighbours in a table lie in one file.
+            if !distinct.iter().rev().any(|known| known.changes_with(bytes)) {
+                distinct.push(bytes.clone());
+            }
+        }
+        distinct
     }
 
     /// A copy of `bytes` in a fresh buffer aligned for every [`crate::DType`].

@@ -69,6 +69,7 @@ impl Engine {
     /// # Errors
     /// Whatever is wrong with the bytes, with an offset, a field or a weight.
     pub fn read(file: Bytes) -> Result<Self, FormatError> {
+        file.check()?;
         let (parts, probes) = reader::read(&file)?;
         validate::check(&parts)?;
         Self { parts: Arc::new(parts), probes: Arc::new([]) }.with_probes(probes)
@@ -96,6 +97,7 @@ impl Engine {
         out: &mut (impl Write + Seek),
     ) -> Result<Written, FormatError> {
         let flags = self.serialized_flags(wish)?;
+        self.check_unchanged()?;
         write_file(&self.parts, &self.probes, flags, out, |_, weight| {
             let (bytes, digest) = stored(weight);
             Ok(Supply::Whole(bytes, digest))
@@ -131,6 +133,23 @@ impl Engine {
             weight.digest = weight.digest.filter(|_| identical);
         }
         self.followed_by(parts)
+    }
+
+    /// Files that its weights are parts of: one range of bytes of each. Empty if all weights are in memory of their own.
+    pub fn files(&self) -> Vec<Bytes> {
+        let stored = self.parts.weights.iter().filter_map(|weight| match &weight.data {
+            WeightData::Stored(bytes) => Some(bytes),
+            WeightData::Missing => None,
+        });
+        Bytes::of_changeable(stored)
+    }
+
+    /// Whether the files that its weights are parts of are still what was read, see [`Bytes::check`].
+    ///
+    /// # Errors
+    /// `Io`: one changed.
+    pub fn check_unchanged(&self) -> Result<(), FormatError> {
+        Ok(self.files().iter().try_for_each(Bytes::check)?)
     }
 
     /// The parts, read-only.

@@ -1,6 +1,6 @@
 //! The one error of this crate.
 
-use crate::{DType, OutOfMemory};
+use crate::{Changed, DType, OutOfMemory};
 use std::fmt;
 
 /// The class of a [`FormatError`]; match on this, print the error.
@@ -23,7 +23,7 @@ pub enum FormatErrorKind {
     UnfitWeights,
     /// The engine is frozen.
     NotRefittable,
-    /// Writing to, or reading from, the caller's stream failed.
+    /// Writing to, or reading from, the caller's stream failed, or a mapped file changed.
     Io,
     /// There is no memory for what was asked for.
     OutOfMemory,
@@ -144,6 +144,12 @@ impl std::error::Error for FormatError {}
 impl From<OutOfMemory> for FormatError {
     fn from(error: OutOfMemory) -> Self {
         Self::new(FormatErrorKind::OutOfMemory, error.to_string())
+    }
+}
+
+impl From<Changed> for FormatError {
+    fn from(changed: Changed) -> Self {
+        Self::new(FormatErrorKind::Io, changed.to_string())
     }
 }
 

@@ -70,7 +70,10 @@ impl Engine {
             parts.weights[row] = filled;
         }
         parts.flags.remove(EngineFlags::EXCLUDE_WEIGHTS);
-        Ok(Filled { made: self.followed_by(parts)?, fit })
+        let made = self.followed_by(parts)?;
+        // What it kept of a file is read again; what took its place never was in one.
+        made.check_unchanged()?;
+        Ok(Filled { made, fit })
     }
 }
 
@@ -102,6 +105,7 @@ pub fn fill_to(
     let examined = examine(engine, source, policy)?;
     let filled = engine.flags() - EngineFlags::EXCLUDE_WEIGHTS;
     let flags = crate::serialized_flags(filled, WeightsPresence::Present, wish)?;
+    engine.check_unchanged()?;
     let written = write_file(engine.parts(), engine.probes(), flags, out, |index, weight| {
         match &examined.from[index] {
             Some(way) if is_streamed(weight, flags) => Ok(Supply::Pieces(Pieces {

@@ -1,7 +1,7 @@
 //! Tensor bytes in other files, contained in the folders that the model is in.
 
 use crate::{OnnxError, OnnxErrorKind, map_file};
-use engine_format::Bytes;
+use engine_format::{Bytes, Changed};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -11,6 +11,8 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug, Default)]
 pub(crate) struct Origin {
     file: Option<String>,
+    /// The file, mapped.
+    bytes: Option<Bytes>,
     beside: Option<Beside>,
 }
 
@@ -18,13 +20,18 @@ impl Origin {
     /// Of a model in memory, with external data in `folder` if there is one.
     pub(crate) fn memory(folder: Option<&Path>) -> Self {
         let beside = folder.map(|folder| Beside::new(Place::Folder(folder.to_owned())));
-        Self { file: None, beside }
+        Self { file: None, bytes: None, beside }
     }
 
-    /// Of the model at `path`.
-    pub(crate) fn file(path: &Path) -> Self {
+    /// Of the model at `path`, mapped as `bytes`.
+    pub(crate) fn file(path: &Path, bytes: Bytes) -> Self {
         let beside = Some(Beside::new(Place::File(path.to_owned())));
-        Self { file: Some(path.display().to_string()), beside }
+        Self { file: Some(path.display().to_string()), bytes: Some(bytes), beside }
+    }
+
+    /// Whether the model's file is still what was read.
+    pub(crate) fn check(&self) -> Result<(), OnnxError> {
+        self.bytes.iter().try_for_each(Bytes::check).map_err(|changed| changed_file(&changed))
     }
 
     /// Adds the file's name to an error.
@@ -100,6 +107,7 @@ impl Beside {
         // A poisoned cache is still a valid cache: entries are inserted whole.
         let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bytes) = maps.get(file) {
+            bytes.check().map_err(|changed| changed_file(&changed))?;
             return Ok(bytes.clone());
         }
         let path = self.resolve(file)?;
@@ -118,6 +126,12 @@ impl Beside {
         };
         path.map_err(|error| unreadable(file, &error))
     }
+}
+
+fn changed_file(changed: &Changed) -> OnnxError {
+    OnnxError::new(OnnxErrorKind::Io, "the file changed while it was in use")
+        .expected(&changed.expected)
+        .found(&changed.found)
 }
 
 /// The real path of the file that the file at `by` names `name`, proven to lie in a folder that `by` is in: no absolute path, no

@@ -44,7 +44,7 @@ mod wire;
 
 pub use error::{OnnxError, OnnxErrorKind};
 pub use external::contained_path;
-pub use map::{map_file, open_regular};
+pub use map::{FileState, map_file, open_regular};
 pub use model::{AttrValue, Constant, Graph, Initializer, Model, Node, ValueInfo};
 pub use tensor::{TensorData, dtype_of, type_name};
 pub use value::ValueData;
@@ -58,12 +58,13 @@ use std::sync::Arc;
 impl Model {
     /// Maps and decodes the file at `path`. External data is looked for beside it, see [`contained_path`].
     ///
-    /// Tensors refer to the mapped file, which must not be changed as long as the model, or a tensor of it, is alive.
+    /// Tensors refer to the mapped file, which must not be changed as long as the model, or a tensor of it, is alive; a tensor that is asked
+    /// for after it was is an error, see [`map_file`].
     pub fn open(path: &Path) -> Result<Self, OnnxError> {
         let bytes = map_file(path).map_err(|error| {
             OnnxError::new(OnnxErrorKind::Io, error.to_string()).in_file(path.display())
         })?;
-        Self::read(bytes, Origin::file(path))
+        Self::read(bytes.clone(), Origin::file(path, bytes))
     }
 
     /// Decodes a model in memory. `folder` is where external data is looked for; without one, external data is an error

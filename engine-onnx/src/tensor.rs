@@ -105,7 +105,8 @@ impl TensorData {
     /// copied; it may be unaligned.
     pub fn bytes(&self) -> Result<Bytes, OnnxError> {
         let dtype = self.dtype()?;
-        self.decode(dtype).map_err(|error| self.locate(error))
+        let checked = self.inner.origin.check();
+        checked.and_then(|()| self.decode(dtype)).map_err(|error| self.locate(error))
     }
 
     fn decode(&self, dtype: DType) -> Result<Bytes, OnnxError> {

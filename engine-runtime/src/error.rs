@@ -1,5 +1,6 @@
 //! The errors of running, loading and refitting.
 
+use engine_format::Changed;
 use std::fmt;
 
 /// The class of a [`RunError`]; match on this, print the error.
@@ -18,6 +19,8 @@ pub enum RunErrorKind {
     OutOfMemory,
     /// [`Cancel`](crate::Cancel) ended the run.
     Cancelled,
+    /// A file that the module's weights are parts of was truncated or written to since it was mapped. A refit with all weights ends that.
+    Changed,
 }
 
 /// Why a run gave no outputs.
@@ -63,6 +66,12 @@ impl fmt::Display for RunError {
 }
 
 impl std::error::Error for RunError {}
+
+impl From<Changed> for RunError {
+    fn from(changed: Changed) -> Self {
+        Self::new(RunErrorKind::Changed, changed.to_string())
+    }
+}
 
 /// Why an engine could not be loaded onto a device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -14,7 +14,7 @@ use crate::plan::program::{self, Body, Program};
 use crate::runner::{self, Follower, Runner};
 use crate::session::Session;
 use crate::value::{self, Outputs, Value, Values};
-use engine_format::{Block, Digest, Engine, Port, Tensor, ValueId, Weight};
+use engine_format::{Block, Bytes, Digest, Engine, Port, Tensor, ValueId, Weight};
 use engine_ops::demand::{Demand, demands};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -151,6 +151,13 @@ fn digests(engine: &Engine) -> Vec<Digest> {
     engine.parts().weights.iter().map(|weight| weight.digest.expect(FULL)).collect()
 }
 
+/// The files that an engine's weights are parts of, unless they changed. Those that runs on `device` read of: a GPU has copies.
+fn unchanged_files(engine: &Engine, device: &Device) -> Result<Vec<Bytes>, RunError> {
+    let files = engine.files();
+    files.iter().try_for_each(Bytes::check)?;
+    Ok(if device.is_gpu() { Vec::new() } else { files })
+}
+
 /// The values that depend on `changed`, those included.
 fn affected(block: &Block, changed: &BTreeSet<ValueId>) -> BTreeSet<ValueId> {
     let mut affected = changed.clone();
@@ -173,6 +180,8 @@ pub(crate) struct Executor {
     device: Device,
     programs: Arc<Programs>,
     runner: Box<dyn Runner>,
+    /// Files that constants may be parts of, a range of bytes of each.
+    files: Vec<Bytes>,
 }
 
 impl Executor {
@@ -184,10 +193,11 @@ impl Executor {
         options: &RunOptions,
     ) -> Result<Self, RunError> {
         let version = engine.version().expect(FULL);
+        let files = unchanged_files(engine, device)?;
         let constants = programs.prepare(engine, device, None, options)?;
         let runner = device.runner(programs.execute.clone(), constants)?;
         let digests = digests(engine);
-        Ok(Self { digests, version, device: device.clone(), programs, runner })
+        Ok(Self { digests, version, device: device.clone(), programs, runner, files })
     }
 
     /// The same program with the weights of `engine`, which differs in nothing else. Only what depends on weights that
@@ -203,7 +213,8 @@ impl Executor {
 
     /// The same with no constant that keeps more memory alive than its own: an engine file, say.
     pub fn compact(&self) -> Result<Self, RunError> {
-        Ok(self.running(self.runner.compact()?))
+        self.check_files()?;
+        Ok(Self { files: Vec::new(), ..self.running(self.runner.compact()?) })
     }
 
     /// The same weights in another runner.
@@ -214,7 +225,12 @@ impl Executor {
             device: self.device.clone(),
             programs: self.programs.clone(),
             runner,
+            files: self.files.clone(),
         }
+    }
+
+    fn check_files(&self) -> Result<(), RunError> {
+        Ok(self.files.iter().try_for_each(Bytes::check)?)
     }
 
     /// A constant that `execute` runs with, as the host has it, if it does.
@@ -270,6 +286,7 @@ impl Executor {
 
     /// Checks the inputs and runs.
     pub fn run(&self, inputs: &Values, options: &RunOptions) -> Result<Outputs, RunError> {
+        self.check_files()?;
         let taken = |port, value: &DeviceTensor| self.taken(port, value);
         let ordered = inputs::ordered(&self.programs.inputs, inputs, &taken)?;
         let Ordered { tensors, held, layout } = &ordered;
@@ -304,6 +321,7 @@ impl Following<'_> {
     pub fn finish(self, engine: &Engine, options: &RunOptions) -> Result<Executor, RunError> {
         let Executor { digests: before, device, programs, .. } = self.from;
         let (version, digests) = (engine.version().expect(FULL), digests(engine));
+        let files = unchanged_files(engine, device)?;
         let weights = &engine.parts().weights;
         let rows = weights.iter().zip(before.iter().zip(&digests));
         let changed = rows.filter(|(_, (a, b))| a != b).map(|(weight, _)| weight.value).collect();
@@ -312,6 +330,6 @@ impl Following<'_> {
         let same = same.filter(|w| !changed.contains(&w.value)).map(|w| (w.value, stored(w)));
         let runner = self.runner.finish(&constants, &same.collect())?;
         let (device, programs) = (device.clone(), programs.clone());
-        Ok(Executor { digests, version, device, programs, runner })
+        Ok(Executor { digests, version, device, programs, runner, files })
     }
 }

@@ -312,6 +312,7 @@ impl From<RunError> for Failure {
             RunErrorKind::InvalidInputs => (Class::InvalidInputs, None),
             RunErrorKind::Device => (Class::Device, None),
             RunErrorKind::OutOfMemory => (Class::OutOfMemory, None),
+            RunErrorKind::Changed => (Class::Io, None),
             _ => (Class::InvalidFile, None),
         };
         Self::new(class, &error).names(error.details()).help(help)

@@ -183,6 +183,7 @@ impl From<RunError> for Failure {
             RunErrorKind::Device => Class::Device,
             RunErrorKind::OutOfMemory => Class::OutOfMemory,
             RunErrorKind::Cancelled => Class::Cancelled,
+            RunErrorKind::Changed => Class::Os,
             _ => Class::Error,
         };
         let field = if class == Class::MissingWeights { "names" } else { "problems" };

@@ -11,8 +11,8 @@ use std::path::Path;
 
 /// Opens an engine file: mapped, validated, its weights not copied.
 ///
-/// The engine keeps the file mapped. Replace engine files by renaming, as everything here does; writing into one that is
-/// mapped changes what was validated.
+/// The engine keeps the file mapped. Replace engine files by renaming, as everything here does: one that is written to or truncated while
+/// it is mapped is an error of whatever reads it next, a run too, and may end a process that reads it at that very moment.
 ///
 /// # Errors
 /// `Io`, or `InvalidEngine`.

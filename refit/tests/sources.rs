@@ -274,7 +274,8 @@ fn a_checkpoint_that_is_written_to_meanwhile_is_an_error() {
     longer.push(0);
     std::fs::write(&path, longer).unwrap();
     let error = source.read("layer.bias").unwrap_err();
-    assert!(error.to_string().contains("changed while it was read"), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("changed while it was in use: it was "), "{said}");
     assert_eq!(taken, ramp(&[3], 0.0), "what was taken stays what it was");
 }
 

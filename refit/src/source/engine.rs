@@ -55,6 +55,11 @@ impl EngineSource {
     }
 }
 
+/// Whether the file that a tensor is part of is what it was.
+fn unchanged(tensor: &Tensor) -> Result<(), String> {
+    tensor.bytes().check().map_err(|changed| changed.to_string())
+}
+
 fn is_stored(weight: &Weight) -> bool {
     weight.data != WeightData::Missing
 }
@@ -95,7 +100,8 @@ impl WeightSource for EngineSource {
 
     fn read(&self, name: &str) -> Result<Option<Tensor>, SourceError> {
         let failed = |why| SourceError { name: name.to_owned(), origin: self.origin(), why };
-        self.tensor(name).map(|tensor| copied(&tensor).map_err(failed)).transpose()
+        let copied = |tensor: Tensor| unchanged(&tensor).and_then(|()| copied(&tensor));
+        self.tensor(name).map(|tensor| copied(tensor).map_err(failed)).transpose()
     }
 
     fn is_resident(&self, _name: &str) -> bool {
@@ -105,6 +111,8 @@ impl WeightSource for EngineSource {
     fn stream(&self, name: &str, sink: &mut dyn FnMut(&[u8])) -> Result<bool, SourceError> {
         let tensor = self.tensor(name);
         if let Some(tensor) = &tensor {
+            let failed = |why| SourceError { name: name.to_owned(), origin: self.origin(), why };
+            unchanged(tensor).map_err(failed)?;
             stream_copies(tensor.bytes(), sink);
         }
         Ok(tensor.is_some())

@@ -4,8 +4,8 @@ use super::positional::read_exact_at;
 use super::{PIECE, unreadable};
 use crate::RefitError;
 use engine_format::{AlignedBuf, Bytes};
-use engine_onnx::{map_file, open_regular};
-use std::fs::{File, Metadata};
+use engine_onnx::{FileState, map_file, open_regular};
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -30,28 +30,15 @@ pub(super) struct SourceFile {
 
 #[derive(Debug)]
 enum Contents {
-    /// With length and time of the last change when the file was opened.
-    File(File, State),
+    /// With what it was when it was opened.
+    File(File, FileState),
     Memory(Bytes),
-}
-
-/// What shows that somebody wrote to a file.
-#[derive(Debug, PartialEq)]
-struct State {
-    len: u64,
-    modified: Option<std::time::SystemTime>,
-}
-
-impl State {
-    fn of(meta: &Metadata) -> Self {
-        Self { len: meta.len(), modified: meta.modified().ok() }
-    }
 }
 
 impl SourceFile {
     pub(super) fn open(path: &Path) -> Result<Self, RefitError> {
         let file = open_regular(path).map_err(|error| unreadable(path, &error))?;
-        let state = State::of(&file.metadata().map_err(|error| unreadable(path, &error))?);
+        let state = FileState::of(&file).map_err(|error| unreadable(path, &error))?;
         Ok(Self { path: path.to_owned(), contents: Contents::File(file, state), shared: None })
     }
 
@@ -71,7 +58,7 @@ impl SourceFile {
 
     pub(super) fn len(&self) -> u64 {
         match &self.contents {
-            Contents::File(_, state) => state.len,
+            Contents::File(_, state) => state.len(),
             Contents::Memory(bytes) => bytes.len() as u64,
         }
     }
@@ -87,6 +74,7 @@ impl SourceFile {
     /// `len` bytes from `offset` on: a part of what is shared, or a copy.
     pub(super) fn bytes(&self, offset: u64, len: usize) -> Result<Bytes, String> {
         if let Some(all) = &self.shared {
+            all.check().map_err(|changed| changed.to_string())?;
             let start = usize::try_from(offset).map_err(|error| error.to_string())?;
             return match start.checked_add(len).is_some_and(|end| end <= all.len()) {
                 true => Ok(all.slice(start, len)),
@@ -105,12 +93,7 @@ impl SourceFile {
             Contents::Memory(all) => return copy_at(all, offset, bytes),
         };
         read_exact_at(file, offset, bytes).map_err(|error| error.to_string())?;
-        let meta = file.metadata().map_err(|error| error.to_string())?;
-        if State::of(&meta) == *state {
-            Ok(())
-        } else {
-            Err("the file changed while it was read".to_owned())
-        }
+        state.check(file, &self.origin()).map_err(|changed| changed.to_string())
     }
 
     /// Hands over `len` bytes from `offset` on, piece by piece.
