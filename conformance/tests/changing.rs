@@ -1,4 +1,6 @@
 //! Files that others change while they are mapped: an error of whatever reads them next, where the system would end the process.
+//! Others than Unix do not let a mapped file be changed so.
+#![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test panics with the error")]
 
 use conformance::graphs::{SKETCHES, with_other_weights};

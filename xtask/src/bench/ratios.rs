@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Our time over the peer's, by the instruction set of the kernels and the name of the model.
+/// Our time over the peer's, by the instruction set of the kernels and the number of threads, and by the name of the model.
 #[derive(Debug, Default, PartialEq)]
 pub struct Ratios(BTreeMap<String, BTreeMap<String, f64>>);
 
@@ -35,9 +35,9 @@ impl Ratios {
     }
 
     /// Notes a ratio in place of the one that was known.
-    pub fn insert(&mut self, instruction_set: &str, model: &str, ratio: f64) {
+    pub fn insert(&mut self, machine: &str, model: &str, ratio: f64) {
         let ratio = (ratio * 100.0).round() / 100.0;
-        self.0.entry(instruction_set.to_owned()).or_default().insert(model.to_owned(), ratio);
+        self.0.entry(machine.to_owned()).or_default().insert(model.to_owned(), ratio);
     }
 
     pub fn write(&self, path: &Path) -> Result<()> {
@@ -49,10 +49,12 @@ impl Ratios {
     ///
     /// # Errors
     /// If none was: a model that is new, or a machine with other kernels, has to be measured first.
-    pub fn of(&self, instruction_set: &str, model: &str) -> Result<f64> {
-        let known = self.0.get(instruction_set).and_then(|models| models.get(model));
+    pub fn of(&self, machine: &str, model: &str) -> Result<f64> {
+        let known = self.0.get(machine).and_then(|models| models.get(model));
         known.copied().ok_or_else(|| {
-            miette!("no ratio of {model} with {instruction_set} kernels is kept; `--save FILE` measures and keeps one")
+            miette!(
+                "no ratio of {model} is kept for {machine}; `--save FILE` measures and keeps one"
+            )
         })
     }
 }
