@@ -2,16 +2,19 @@
 
 use crate::AlignedBuf;
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-/// What bytes belong to that somebody else may change: a mapped file.
-pub trait Changeable: AsRef<[u8]> + Send + Sync {
+/// What bytes belong to that a file stands behind: somebody else may change it, and memory that is given back is filled from it again.
+pub trait Mapped: AsRef<[u8]> + Send + Sync {
     /// Whether the bytes are still those that were there when they were shared. It is asked before they are read, so it should be quick.
     ///
     /// # Errors
     /// What changed.
     fn check(&self) -> Result<(), Changed>;
+
+    /// Says that these bytes will hardly be read again: the system may have their memory back, and reads them from the file if they are.
+    fn release(&self, range: Range<usize>);
 }
 
 /// Bytes are not what they were when they were shared: reading them might give anything, or end the process.
@@ -42,7 +45,7 @@ pub struct Bytes {
 enum Owner {
     Buf(Arc<AlignedBuf>),
     Other(Arc<dyn AsRef<[u8]> + Send + Sync>),
-    Changeable(Arc<dyn Changeable>),
+    Mapped(Arc<dyn Mapped>),
 }
 
 impl Owner {
@@ -50,7 +53,7 @@ impl Owner {
         match self {
             Self::Buf(buf) => buf,
             Self::Other(other) => (**other).as_ref(),
-            Self::Changeable(owner) => (**owner).as_ref(),
+            Self::Mapped(owner) => (**owner).as_ref(),
         }
     }
 }
@@ -63,18 +66,25 @@ impl Bytes {
     }
 
     /// Shares everything that `owner` holds, which somebody else may change.
-    pub fn from_changeable(owner: impl Changeable + 'static) -> Self {
+    pub fn from_mapped(owner: impl Mapped + 'static) -> Self {
         let len = owner.as_ref().len();
-        Self { owner: Owner::Changeable(Arc::new(owner)), start: 0, len }
+        Self { owner: Owner::Mapped(Arc::new(owner)), start: 0, len }
     }
 
-    /// Whether the bytes are still those that were shared. Others than those of [`Bytes::from_changeable`] always are.
+    /// Says that these bytes will hardly be read again, see [`Mapped::release`]. Nothing happens where no file stands behind them.
+    pub fn release(&self) {
+        if let Owner::Mapped(owner) = &self.owner {
+            owner.release(self.start..self.start + self.len);
+        }
+    }
+
+    /// Whether the bytes are still those that were shared. Others than those of [`Bytes::from_mapped`] always are.
     ///
     /// # Errors
     /// What changed.
     pub fn check(&self) -> Result<(), Changed> {
         match &self.owner {
-            Owner::Changeable(owner) => owner.check(),
+            Owner::Mapped(owner) => owner.check(),
             Owner::Buf(_) | Owner::Other(_) => Ok(()),
         }
     }
@@ -82,20 +92,20 @@ impl Bytes {
     /// Whether somebody else may change these bytes, and `other` belongs to the same.
     fn changes_with(&self, other: &Self) -> bool {
         match (&self.owner, &other.owner) {
-            (Owner::Changeable(a), Owner::Changeable(b)) => Arc::ptr_eq(a, b),
+            (Owner::Mapped(a), Owner::Mapped(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
     }
 
     /// Whether somebody else may change these bytes.
-    fn is_changeable(&self) -> bool {
-        matches!(self.owner, Owner::Changeable(_))
+    fn is_mapped(&self) -> bool {
+        matches!(self.owner, Owner::Mapped(_))
     }
 
     /// One of these bytes for each owner that somebody else may change.
-    pub(crate) fn of_changeable<'a>(all: impl Iterator<Item = &'a Self>) -> Vec<Self> {
+    pub(crate) fn of_mapped<'a>(all: impl Iterator<Item = &'a Self>) -> Vec<Self> {
         let mut distinct = Vec::<Self>::new();
-        for bytes in all.filter(|bytes| bytes.is_changeable()) {
+        for bytes in all.filter(|bytes| bytes.is_mapped()) {
             // Neighbours in a table lie in one file.
             if !distinct.iter().rev().any(|known| known.changes_with(bytes)) {
                 distinct.push(bytes.clone());

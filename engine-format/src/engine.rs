@@ -141,7 +141,7 @@ impl Engine {
             WeightData::Stored(bytes) => Some(bytes),
             WeightData::Missing => None,
         });
-        Bytes::of_changeable(stored)
+        Bytes::of_mapped(stored)
     }
 
     /// Whether the files that its weights are parts of are still what was read, see [`Bytes::check`].

@@ -56,7 +56,7 @@ mod writer;
 
 pub use alias::{Alias, View, ViewPart};
 pub use buffer::AlignedBuf;
-pub use bytes::{Bytes, Changeable, Changed};
+pub use bytes::{Bytes, Changed, Mapped};
 pub use digest::Digest;
 pub use dim::Dim;
 pub use dtype::DType;

@@ -1,8 +1,9 @@
 //! The one place where a file is mapped into memory, and how files of strangers are opened.
 
-use engine_format::{Bytes, Changeable, Changed};
+use engine_format::{Bytes, Changed, Mapped};
 use std::fs::{File, Metadata};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -25,7 +26,7 @@ pub fn map_file(path: &Path) -> io::Result<Bytes> {
     // SAFETY: the mapping is read-only and private to this process; that the file may change underneath is the
     // documented condition of this function.
     let map = unsafe { memmap2::MmapOptions::new().len(length(state.len)?).map(&file)? };
-    Ok(Bytes::from_changeable(Mapped { origin: path.display().to_string(), map, file, state }))
+    Ok(Bytes::from_mapped(MappedFile { origin: path.display().to_string(), map, file, state }))
 }
 
 fn length(len: u64) -> io::Result<usize> {
@@ -33,23 +34,36 @@ fn length(len: u64) -> io::Result<usize> {
 }
 
 /// A mapped file, with what it was when it was mapped.
-struct Mapped {
+struct MappedFile {
     origin: String,
     map: memmap2::Mmap,
     file: File,
     state: FileState,
 }
 
-impl AsRef<[u8]> for Mapped {
+impl AsRef<[u8]> for MappedFile {
     fn as_ref(&self) -> &[u8] {
         &self.map
     }
 }
 
-impl Changeable for Mapped {
+impl Mapped for MappedFile {
     fn check(&self) -> Result<(), Changed> {
         self.state.check(&self.file, &self.origin)
     }
+
+    #[cfg(unix)]
+    fn release(&self, range: Range<usize>) {
+        let advice = memmap2::UncheckedAdvice::DontNeed;
+        // SAFETY: pages of a shared mapping of a file that is only read hold what the file holds: the system reads them again where
+        // they are touched again.
+        let released = unsafe { self.map.unchecked_advise_range(advice, range.start, range.len()) };
+        // A system that does not take the advice keeps the memory.
+        drop(released);
+    }
+
+    #[cfg(not(unix))]
+    fn release(&self, _range: Range<usize>) {}
 }
 
 /// What shows that somebody wrote to a file.
@@ -126,7 +140,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         std::fs::write(&path, b"abc").unwrap();
-        assert_eq!(&*map_file(&path).unwrap(), b"abc");
+        let map = map_file(&path).unwrap();
+        assert_eq!(&*map, b"abc");
+        map.release();
+        map.slice(1, 1).release();
+        assert_eq!(&*map, b"abc");
         std::fs::write(&path, b"").unwrap();
         assert!(map_file(&path).unwrap().is_empty());
         assert!(map_file(dir.path()).is_err());

@@ -1,7 +1,7 @@
 //! Forms of constants, made beside what runs.
 
-use engine_format::AlignedBuf;
-use engine_ops::cpu::TensorRef;
+use engine_format::{AlignedBuf, DType, Tensor};
+use engine_ops::cpu::TensorMeta;
 use engine_ops::form::Form;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -11,6 +11,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// or the first run that would read it. Until it is there, runs make do without.
 #[derive(Debug)]
 pub(super) struct Forms<K: Ord + Copy>(Mutex<BTreeMap<(K, Form), Slot>>);
+
+/// What an operand reads of a constant: its first bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View<'a> {
+    pub(super) constant: &'a Tensor,
+    pub(super) dtype: DType,
+    pub(super) len: usize,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of(constant: &'a Tensor, meta: &TensorMeta) -> Self {
+        Self { constant, dtype: meta.dtype, len: meta.byte_len() }
+    }
+}
 
 #[derive(Clone, Debug)]
 enum Slot {
@@ -36,11 +50,11 @@ impl<K: Ord + Copy> Default for Forms<K> {
 impl<K: Ord + Copy> Forms<K> {
     /// The form of a constant, which is made if nobody else is at it. `None` where it is not there yet, or
     /// there is no memory for it.
-    pub fn get(&self, key: K, form: Form, constant: TensorRef<'_>) -> Option<Arc<AlignedBuf>> {
+    pub fn get(&self, key: K, form: Form, view: View<'_>) -> Option<Arc<AlignedBuf>> {
         if let Some(slot) = self.slots().get(&(key, form)) {
             return slot.ready();
         }
-        if self.claim(key, form) { self.make(key, form, constant) } else { None }
+        if self.claim(key, form) { self.make(key, form, view) } else { None }
     }
 
     /// Whether the form is now the caller's to make. Who claims one calls [`Self::make`] or [`Self::give_up`].
@@ -55,8 +69,12 @@ impl<K: Ord + Copy> Forms<K> {
     }
 
     /// Makes a form that was claimed. Without memory for it, it is free again.
-    pub fn make(&self, key: K, form: Form, constant: TensorRef<'_>) -> Option<Arc<AlignedBuf>> {
-        let made = make(form, constant);
+    pub fn make(&self, key: K, form: Form, view: View<'_>) -> Option<Arc<AlignedBuf>> {
+        let made = make(form, view);
+        if made.is_some() {
+            // From now on the form is read in its place.
+            view.constant.bytes().release();
+        }
         match &made {
             Some(made) => self.slots().insert((key, form), Slot::Ready(made.clone())),
             None => self.slots().remove(&(key, form)),
@@ -95,8 +113,9 @@ impl<K: Ord + Copy> Forms<K> {
     }
 }
 
-fn make(form: Form, constant: TensorRef<'_>) -> Option<Arc<AlignedBuf>> {
+fn make(form: Form, view: View<'_>) -> Option<Arc<AlignedBuf>> {
     let mut made = AlignedBuf::try_zeroed(form.len().checked_mul(size_of::<f32>())?).ok()?;
-    form.make(constant.dtype, constant.bytes, bytemuck::cast_slice_mut(&mut made));
+    let bytes = &view.constant.bytes()[..view.len];
+    form.make(view.dtype, bytes, bytemuck::cast_slice_mut(&mut made));
     Some(Arc::new(made))
 }

@@ -11,13 +11,13 @@ use crate::limits;
 use crate::plan::{Operand, Place, Segment, Slots, Step, assign};
 use crate::profile::StepTime;
 use crate::threads::SpinPool;
-use engine_format::ValueId;
-use engine_format::{AlignedBuf, Bytes, OutOfMemory, Tensor};
+
+use engine_format::{AlignedBuf, Bytes, DType, OutOfMemory, Tensor, ValueId};
 use engine_ops::OpError;
 use engine_ops::cpu::{CpuCtx, CpuShapes, Ready, TensorMeta, TensorMut, TensorRef};
 use engine_ops::form::Form;
 use engine_ops::parallel::{self, Pool};
-use forms::Forms;
+use forms::{Forms, View};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -85,20 +85,24 @@ struct Claim {
     resident: Arc<Resident>,
     id: ValueId,
     form: Form,
-    /// Bytes of the constant that the form is made of.
+    /// What is read of the constant.
+    dtype: DType,
     len: usize,
 }
 
 impl Claim {
-    fn new(resident: &Arc<Resident>, id: ValueId, form: Form, len: usize) -> Option<Self> {
-        let claim = || Self { resident: resident.clone(), id, form, len };
+    fn new(resident: &Arc<Resident>, id: ValueId, form: Form, meta: &TensorMeta) -> Option<Self> {
+        let claim = || {
+            let (dtype, len) = (meta.dtype, meta.byte_len());
+            Self { resident: resident.clone(), id, form, dtype, len }
+        };
         resident.forms.claim(id, form).then(claim)
     }
 
     fn make(self) {
-        let constant = TensorRef::from(&self.resident.constants[&self.id]);
-        let constant = TensorRef { bytes: &constant.bytes[..self.len], ..constant };
-        self.resident.forms.make(self.id, self.form, constant);
+        let constant = &self.resident.constants[&self.id];
+        let view = View { constant, dtype: self.dtype, len: self.len };
+        self.resident.forms.make(self.id, self.form, view);
     }
 }
 
@@ -240,8 +244,7 @@ impl Backend for CpuBackend {
             for (i, operand) in step.inputs.iter().enumerate().take(INLINE) {
                 let Some((form, operand)) = kernel.form(i).zip(operand.as_ref()) else { continue };
                 let Place::Resident(id) = operand.place else { continue };
-                let len = operand.meta.byte_len();
-                if let Some(claim) = Claim::new(resident, id, form, len) {
+                if let Some(claim) = Claim::new(resident, id, form, &operand.meta) {
                     claimed.push(Box::new(move || claim.make()));
                 }
             }
@@ -405,8 +408,8 @@ fn with_refs(
     // Only operands that are listed on the stack come in forms: those of the operators that ask for them are few.
     let mut made = [const { None }; INLINE];
     for (i, (slot, operand)) in made.iter_mut().zip(&step.inputs).enumerate() {
-        let asked = kernel.form(i).zip(operand.as_ref()).zip(inputs[i]);
-        *slot = asked.and_then(|((form, operand), input)| form_of(run, form, operand, input));
+        let asked = kernel.form(i).zip(operand.as_ref());
+        *slot = asked.and_then(|(form, operand)| form_of(run, form, operand));
     }
     let mut forms = [None; INLINE];
     for (slot, made) in forms.iter_mut().zip(&made) {
@@ -416,16 +419,15 @@ fn with_refs(
     kernel.run(&mut CpuCtx { attrs, inputs, outputs, scratch, forms: &forms, draws })
 }
 
-/// The form of an operand with this contents, if it is a constant and the form is there.
-fn form_of(
-    run: &Run<'_, CpuBackend>,
-    form: Form,
-    operand: &Operand,
-    contents: TensorRef<'_>,
-) -> Option<Arc<AlignedBuf>> {
+/// The form of an operand, if it is a constant and the form is there.
+fn form_of(run: &Run<'_, CpuBackend>, form: Form, operand: &Operand) -> Option<Arc<AlignedBuf>> {
+    let view = |constant| View::of(constant, &operand.meta);
     match operand.place {
-        Place::Resident(id) => run.resident.forms.get(id, form, contents),
-        Place::Constant(i) => run.lowered.forms.get(i, form, contents),
+        Place::Resident(id) => run.resident.forms.get(id, form, view(&run.resident.constants[&id])),
+        Place::Constant(i) => {
+            let constant = &run.lowered.segment.constants[i].tensor;
+            run.lowered.forms.get(i, form, view(constant))
+        }
         Place::Input(_) | Place::Buffer(_) | Place::Carried(_) => None,
     }
 }

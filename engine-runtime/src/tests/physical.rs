@@ -3,10 +3,13 @@
 use super::toy::{Toy, seeded, weights};
 use crate::{CpuOptions, Device, Inputs, LiveModule, Module, PackedModule, RefitOptions};
 use engine_format::{
-    Attr, Attrs, DType, Engine, EngineFlags, FitPolicy, MapSource, SerializeFlags, Tensor, ValueId,
+    Attr, Attrs, Bytes, Changed, DType, Engine, EngineFlags, FitPolicy, MapSource, Mapped,
+    SerializeFlags, Tensor, ValueId,
 };
 use engine_ops::{Tolerance, compare, eval, lookup};
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
 
 fn ints(values: &[i64]) -> Attr {
     Attr::Ints(values.to_vec())
@@ -143,4 +146,51 @@ fn runs_have_the_same_bits_before_and_after_forms_are_made() {
     assert_ne!(changed["last"], first["last"]);
     module.rollback().unwrap();
     assert_eq!(outputs(&module, 16), first);
+}
+
+/// A file in memory that keeps what was released.
+struct File {
+    bytes: Bytes,
+    released: Arc<Mutex<Vec<Range<usize>>>>,
+}
+
+impl AsRef<[u8]> for File {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Mapped for File {
+    fn check(&self) -> Result<(), Changed> {
+        Ok(())
+    }
+
+    fn release(&self, range: Range<usize>) {
+        self.released.lock().unwrap().push(range);
+    }
+}
+
+/// The memory of a mapped weight is given back once a form is read in its place, and it is still there for who wants it.
+#[test]
+fn what_is_read_in_a_form_needs_no_memory_as_it_lies() {
+    let engine = network();
+    let bytes: Bytes = engine.serialize(SerializeFlags::empty()).unwrap().into();
+    let released = Arc::<Mutex<Vec<Range<usize>>>>::default();
+    let file = File { bytes: bytes.clone(), released: released.clone() };
+    let module = PackedModule::load(Bytes::from_mapped(file), &device(2)).unwrap();
+    assert!(released.lock().unwrap().is_empty());
+    let first = outputs(&module, 16);
+    let parts: Vec<Vec<u8>> =
+        released.lock().unwrap().iter().map(|range| bytes[range.clone()].to_vec()).collect();
+    let weight = |name: &str| {
+        let parts = engine.parts();
+        let weight = parts.weights.iter().find(|weight| weight.name == name).unwrap();
+        weight.tensor().unwrap().bytes().to_vec()
+    };
+    for read_in_a_form in ["stem", "depth", "wide", "matrix"] {
+        assert!(parts.contains(&weight(read_in_a_form)), "{read_in_a_form}");
+    }
+    assert!(!parts.contains(&weight("bias")));
+    assert_eq!(outputs(&module, 16), first);
+    assert_eq!(released.lock().unwrap().len(), parts.len(), "released once");
 }
