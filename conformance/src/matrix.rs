@@ -1,4 +1,4 @@
-//! The flag matrix: every engine flag × every wish × both module paths × every device × every scenario.
+//! The flag matrix: every engine flag × every option of saving × both module paths × every device × every scenario.
 //!
 //! For each triple the file is written (or refused), then, on each path and device, taken through every scenario of
 //! [`engine_verify::scenario`]. Outputs are held bit for bit against fresh builds on the same device, and between devices by tolerance.
@@ -25,7 +25,7 @@ const BETWEEN_DEVICES: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
 /// What the letters of a cell mean; printed above the table.
 pub const LEGEND: &str = "\
 row    flags of the engine: R REFIT, I REFIT_IDENTICAL, N REFIT_INDIVIDUAL, X EXCLUDE_WEIGHTS, C COMPRESSED, - none
-column wish of the caller:  x EXCLUDE_WEIGHTS, r INCLUDE_REFIT, c COMPRESS, - none
+column options of saving:  x EXCLUDE_WEIGHTS, r INCLUDE_REFIT, c COMPRESS, - none
 cell   the written file's flags, then what three scenarios give on every path and device:
          run as it is, fill with the weights of the build, refit with other weights
        =A the outputs of a fresh build, bit for bit; =B those of a fresh build with the other weights (and so are the
@@ -206,16 +206,17 @@ pub fn evaluate(
     matrix.compare_stripped();
     writeln!(matrix.outcome.table, "{}", subject.name)?;
     write!(matrix.outcome.table, "{:<6}", "")?;
-    for wish in wishes() {
-        write!(matrix.outcome.table, " {:<28}", letters(wish.bits().into(), "xrc"))?;
+    for options in all_options() {
+        write!(matrix.outcome.table, " {:<28}", letters(options.bits().into(), "xrc"))?;
     }
     writeln!(matrix.outcome.table)?;
     for bits in 0..=(EngineFlags::all() - EngineFlags::PRECISIONS).bits() {
         let flags = EngineFlags::from_bits_truncate(bits) | subject.precision.flag();
         let engine = matrix.engine_with(flags);
-        let cells: Vec<String> = wishes().map(|wish| matrix.cell(&engine, flags, wish)).collect();
+        let cells: Vec<String> =
+            all_options().map(|options| matrix.cell(&engine, flags, options)).collect();
         let row: String = match cells.iter().all(|cell| *cell == cells[0]) {
-            true => format!(" {} whatever the wish", cells[0]),
+            true => format!(" {} whatever the options", cells[0]),
             false => cells.iter().map(|cell| format!(" {cell:<28}")).collect(),
         };
         writeln!(matrix.outcome.table, "{:<6}{}", letters(bits, "RINXC"), row.trim_end())?;
@@ -223,7 +224,7 @@ pub fn evaluate(
     Ok(matrix.outcome)
 }
 
-fn wishes() -> impl Iterator<Item = SerializeFlags> {
+fn all_options() -> impl Iterator<Item = SerializeFlags> {
     (0..=SerializeFlags::all().bits()).map(SerializeFlags::from_bits_truncate)
 }
 
@@ -328,11 +329,11 @@ impl Matrix<'_> {
 
     /// Builds that differ in weights alone strip to the same bytes, unless digests tell their weights.
     fn compare_stripped(&mut self) {
-        let wish = SerializeFlags::EXCLUDE_WEIGHTS;
+        let options = SerializeFlags::EXCLUDE_WEIGHTS;
         let takes_any = EngineFlags::REFIT | EngineFlags::REFIT_INDIVIDUAL;
         for mode in self.modes.iter().filter(|mode| mode.flags.intersects(takes_any)) {
             let engines = [&mode.base, &mode.other];
-            let [base, other] = engines.map(|engine| self.stack.serialize(engine, wish));
+            let [base, other] = engines.map(|engine| self.stack.serialize(engine, options));
             self.check(base.is_ok() && base == other, "stripped files", || {
                 format!("{:?}: builds with other weights strip to other bytes", mode.flags)
             });
@@ -346,25 +347,25 @@ impl Matrix<'_> {
             parts.flags = flags;
             return Engine::new(parts);
         };
-        let mut wish = SerializeFlags::INCLUDE_REFIT;
-        wish.set(SerializeFlags::EXCLUDE_WEIGHTS, flags.contains(EngineFlags::EXCLUDE_WEIGHTS));
-        wish.set(SerializeFlags::COMPRESS, flags.contains(EngineFlags::COMPRESSED));
-        self.stack.read(self.stack.serialize(&mode.base, wish)?.into())
+        let mut options = SerializeFlags::INCLUDE_REFIT;
+        options.set(SerializeFlags::EXCLUDE_WEIGHTS, flags.contains(EngineFlags::EXCLUDE_WEIGHTS));
+        options.set(SerializeFlags::COMPRESS, flags.contains(EngineFlags::COMPRESSED));
+        self.stack.read(self.stack.serialize(&mode.base, options)?.into())
     }
 
     fn cell(
         &mut self,
         engine: &Result<Engine, FormatError>,
         flags: EngineFlags,
-        wish: SerializeFlags,
+        options: SerializeFlags,
     ) -> String {
-        let place = format!("{flags:?}, {wish:?}");
+        let place = format!("{flags:?}, {options:?}");
         let written = engine.as_ref().map_err(Clone::clone);
         let written = written.and_then(|engine| {
-            let bytes = Bytes::from(self.stack.serialize(engine, wish)?);
+            let bytes = Bytes::from(self.stack.serialize(engine, options)?);
             Ok((self.stack.read(bytes.clone())?.flags(), bytes))
         });
-        let expected = expected_file(flags, wish);
+        let expected = expected_file(flags, options);
         let found = written.as_ref().map(|(flags, _)| *flags).map_err(|error| error.kind());
         self.check(found == expected, "flags", || {
             format!("{place}: expected {expected:?}, found {written:?}")
@@ -420,20 +421,23 @@ impl Matrix<'_> {
 
 /// The flags of the file that a triple is expected to give, or the error instead: the rules of the design, restated without looking at the
 /// implementation.
-fn expected_file(flags: EngineFlags, wish: SerializeFlags) -> Result<EngineFlags, FormatErrorKind> {
+fn expected_file(
+    flags: EngineFlags,
+    options: SerializeFlags,
+) -> Result<EngineFlags, FormatErrorKind> {
     let (mode, precision) = ((flags - PACKING).refit_mode(), flags.precision());
     let stripped = flags.contains(EngineFlags::EXCLUDE_WEIGHTS);
-    let strips = wish.contains(SerializeFlags::EXCLUDE_WEIGHTS);
+    let strips = options.contains(SerializeFlags::EXCLUDE_WEIGHTS);
     let mut file = match mode.bits().count_ones() {
         2.. => return Err(FormatErrorKind::InvalidFlags),
         // A frozen engine cannot be stripped, so there is none to serialize either.
         0 if stripped || strips => return Err(FormatErrorKind::NotRefittable),
         1 if stripped && !strips => return Err(FormatErrorKind::MissingWeights),
         _ if strips => mode | EngineFlags::EXCLUDE_WEIGHTS,
-        _ if wish.contains(SerializeFlags::INCLUDE_REFIT) => mode,
+        _ if options.contains(SerializeFlags::INCLUDE_REFIT) => mode,
         _ => EngineFlags::empty(),
     };
     file |= precision;
-    file.set(EngineFlags::COMPRESSED, wish.contains(SerializeFlags::COMPRESS));
+    file.set(EngineFlags::COMPRESSED, options.contains(SerializeFlags::COMPRESS));
     Ok(file)
 }

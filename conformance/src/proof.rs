@@ -128,7 +128,7 @@ pub fn prove_in(
 fn files(sets: &Sets) -> Result<(), Broken> {
     const SAME: &str = "builds that differ in weights strip to the same bytes";
     const FILLED: &str = "strip, then fill, is the full build";
-    let bytes = |engine: &Engine, wish| engine.serialize(wish).doing("an engine serializes");
+    let bytes = |engine: &Engine, options| engine.serialize(options).doing("an engine serializes");
     let stripped = bytes(&sets.own, SerializeFlags::EXCLUDE_WEIGHTS)?;
     hold(stripped == bytes(&sets.all, SerializeFlags::EXCLUDE_WEIGHTS)?, SAME, "they differ")?;
     let read = Engine::read(stripped.into()).doing(FILLED)?;

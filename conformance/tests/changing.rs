@@ -84,8 +84,8 @@ impl Files {
         let inputs = inputs::seeded(ports, &Values::new(), &sizes, freedom, 1).unwrap();
         let files = Self { folder, inputs, other };
         fs::write(files.path("m.onnx"), onnx).unwrap();
-        let wish = SerializeFlags::INCLUDE_REFIT;
-        fs::write(files.path("m.engine"), engine.serialize(wish).unwrap()).unwrap();
+        let options = SerializeFlags::INCLUDE_REFIT;
+        fs::write(files.path("m.engine"), engine.serialize(options).unwrap()).unwrap();
         let tensors = files.path("m.safetensors");
         TensorFile::Safetensors.write_source(&tensors, &weights(&engine), None).unwrap();
         for name in ["m.onnx", "m.engine", "m.safetensors"] {

@@ -5,7 +5,7 @@ use conformance::parallel;
 use engine_verify::scenario::ThisStack;
 
 #[test]
-fn every_flag_every_wish_every_path_every_device() {
+fn every_flag_every_option_every_path_every_device() {
     let devices = conformance::devices();
     let mut table = format!("{LEGEND}\n");
     let mut failures = Vec::new();

@@ -102,8 +102,10 @@ fn files_of_today_are_read() {
             let options = BuildOptions { refit, precision, ..BuildOptions::default() };
             let engine = build(&model, &options).unwrap();
             let engine = with_probes(engine, &model, &options, [1]).unwrap();
-            for wish in (0..=SerializeFlags::all().bits()).map(SerializeFlags::from_bits_truncate) {
-                let Ok(file) = engine.serialize(wish) else { continue };
+            for options in
+                (0..=SerializeFlags::all().bits()).map(SerializeFlags::from_bits_truncate)
+            {
+                let Ok(file) = engine.serialize(options) else { continue };
                 let path = folder.path().join(format!("{turn}.engine"));
                 std::fs::write(&path, file).unwrap();
                 if !hold(&path, turn).unwrap() {

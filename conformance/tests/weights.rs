@@ -84,8 +84,8 @@ fn a_stripped_file_of_an_int8_model_holds_none_of_its_int8_weights() {
     assert!(chunks.len() > 16 * 30, "{} chunks to look for", chunks.len());
 
     let engine = build(&model, &BuildOptions::default()).unwrap();
-    let held = |wish| {
-        let file = unpacked(&engine.serialize(wish).unwrap()).unwrap();
+    let held = |options| {
+        let file = unpacked(&engine.serialize(options).unwrap()).unwrap();
         file.windows(CHUNK).filter(|window| chunks.contains(window)).collect::<HashSet<_>>().len()
     };
     assert_eq!(held(SerializeFlags::EXCLUDE_WEIGHTS), 0, "chunks found in the stripped file");

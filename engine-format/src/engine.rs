@@ -75,28 +75,28 @@ impl Engine {
         Self { parts: Arc::new(parts), probes: Arc::new([]) }.with_probes(probes)
     }
 
-    /// The file under `wish`, in memory. The same engine and wish give the same bytes, however the
+    /// The file under `options`, in memory. The same engine and options give the same bytes, however the
     /// engine came to be.
     ///
     /// # Errors
     /// Those of [`serialized_flags`](crate::serialized_flags); `MissingWeights` names the weights.
-    pub fn serialize(&self, wish: SerializeFlags) -> Result<Vec<u8>, FormatError> {
+    pub fn serialize(&self, options: SerializeFlags) -> Result<Vec<u8>, FormatError> {
         let mut out = std::io::Cursor::new(Vec::new());
-        self.write(wish, &mut out)?;
+        self.write(options, &mut out)?;
         Ok(out.into_inner())
     }
 
-    /// Writes the file under `wish` to `out`, from where it stands, in one pass. After an error `out`
+    /// Writes the file under `options` to `out`, from where it stands, in one pass. After an error `out`
     /// holds no readable file.
     ///
     /// # Errors
     /// As [`Engine::serialize`], and `Io`.
     pub fn write(
         &self,
-        wish: SerializeFlags,
+        options: SerializeFlags,
         out: &mut (impl Write + Seek),
     ) -> Result<Written, FormatError> {
-        let flags = self.serialized_flags(wish)?;
+        let flags = self.serialized_flags(options)?;
         self.check_unchanged()?;
         write_file(&self.parts, &self.probes, flags, out, |_, weight| {
             let (bytes, digest) = stored(weight);
@@ -104,16 +104,16 @@ impl Engine {
         })
     }
 
-    /// What a file of this engine would be under `wish`; see [`crate::serialized_flags`].
+    /// What a file of this engine would be under `options`; see [`crate::serialized_flags`].
     ///
     /// # Errors
     /// As [`crate::serialized_flags`]; `MissingWeights` names the weights.
-    pub fn serialized_flags(&self, wish: SerializeFlags) -> Result<EngineFlags, FormatError> {
-        crate::serialized_flags(self.flags(), self.presence(), wish).map_err(|error| {
-            match error.kind() {
-                FormatErrorKind::MissingWeights => error.names(self.missing()),
-                _ => error,
-            }
+    pub fn serialized_flags(&self, options: SerializeFlags) -> Result<EngineFlags, FormatError> {
+        crate::serialized_flags(self.flags(), self.presence(), options).map_err(|error| match error
+            .kind()
+        {
+            FormatErrorKind::MissingWeights => error.names(self.missing()),
+            _ => error,
         })
     }
 
@@ -122,9 +122,9 @@ impl Engine {
     /// # Errors
     /// `NotRefittable` for a frozen engine.
     pub fn strip(&self) -> Result<Self, FormatError> {
-        let mut wish = SerializeFlags::EXCLUDE_WEIGHTS;
-        wish.set(SerializeFlags::COMPRESS, self.flags().contains(EngineFlags::COMPRESSED));
-        let flags = self.serialized_flags(wish)?;
+        let mut options = SerializeFlags::EXCLUDE_WEIGHTS;
+        options.set(SerializeFlags::COMPRESS, self.flags().contains(EngineFlags::COMPRESSED));
+        let flags = self.serialized_flags(options)?;
         let mut parts = (*self.parts).clone();
         parts.flags = flags;
         let identical = flags.contains(EngineFlags::REFIT_IDENTICAL);

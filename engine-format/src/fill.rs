@@ -86,8 +86,8 @@ pub struct Filled<T> {
     pub fit: FitReport,
 }
 
-/// Writes the file under `wish` of `engine` filled from `source`, the same bytes that
-/// `engine.fill(source, policy)?.write(wish, out)` writes, while holding no large weight in memory: it is digested
+/// Writes the file under `options` of `engine` filled from `source`, the same bytes that
+/// `engine.fill(source, policy)?.write(options, out)` writes, while holding no large weight in memory: it is digested
 /// and written piece by piece, as [`WeightSource::stream`] brings it.
 ///
 /// Everything that can be known without a weight's bytes is checked before the first byte is written;
@@ -99,12 +99,12 @@ pub fn fill_to(
     engine: &Engine,
     source: &dyn WeightSource,
     policy: FitPolicy,
-    wish: SerializeFlags,
+    options: SerializeFlags,
     out: &mut (impl Write + Seek),
 ) -> Result<Filled<Written>, FitError> {
     let examined = examine(engine, source, policy)?;
     let filled = engine.flags() - EngineFlags::EXCLUDE_WEIGHTS;
-    let flags = crate::serialized_flags(filled, WeightsPresence::Present, wish)?;
+    let flags = crate::serialized_flags(filled, WeightsPresence::Present, options)?;
     engine.check_unchanged()?;
     let written = write_file(engine.parts(), engine.probes(), flags, out, |index, weight| {
         match &examined.from[index] {

@@ -25,7 +25,7 @@ bitflags::bitflags! {
 }
 
 bitflags::bitflags! {
-    /// Wishes of a caller that serializes an engine.
+    /// Options of serializing an engine.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
     pub struct SerializeFlags: u32 {
         /// Leave the refittable weights out.

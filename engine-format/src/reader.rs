@@ -280,8 +280,8 @@ mod tests {
         .unwrap()
     }
 
-    fn file(wish: SerializeFlags) -> Vec<u8> {
-        engine().serialize(wish).unwrap()
+    fn file(options: SerializeFlags) -> Vec<u8> {
+        engine().serialize(options).unwrap()
     }
 
     /// A file with another section `kind`, all digests and lengths right.
@@ -314,8 +314,8 @@ mod tests {
     }
 
     /// The error of a file whose table was changed by someone who computes digests.
-    fn forged(wish: SerializeFlags, change: impl FnOnce(&mut Vec<WireWeight>)) -> FormatError {
-        let file = file(wish);
+    fn forged(options: SerializeFlags, change: impl FnOnce(&mut Vec<WireWeight>)) -> FormatError {
+        let file = file(options);
         let raw = unpacked(&file, SectionKind::Table);
         let mut table: WireTable = rmp_serde::from_slice(&raw).unwrap();
         change(&mut table.weights);
@@ -328,8 +328,8 @@ mod tests {
 
     #[test]
     fn an_unchanged_forgery_is_the_file() {
-        for wish in [FULL, PACKED, SerializeFlags::EXCLUDE_WEIGHTS] {
-            let file = file(wish);
+        for options in [FULL, PACKED, SerializeFlags::EXCLUDE_WEIGHTS] {
+            let file = file(options);
             let raw = unpacked(&file, SectionKind::Table);
             assert_eq!(with_section(&file, SectionKind::Table, &raw, 0), file);
         }

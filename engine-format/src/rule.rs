@@ -1,4 +1,4 @@
-//! The flag rule: what a file is after a caller's wish.
+//! The flag rule: what a file is with a caller's options.
 
 use crate::{EngineFlags, FormatError, FormatErrorKind, SerializeFlags};
 
@@ -11,7 +11,7 @@ pub enum WeightsPresence {
     Missing,
 }
 
-/// The flags of the file that an engine with `flags` and `weights` is written to under `wish`.
+/// The flags of the file that an engine with `flags` and `weights` is written to under `options`.
 ///
 /// This is the only place that decides it. The result depends on the three arguments alone; the
 /// presence of the weights counts, not what an `EXCLUDE_WEIGHTS` flag remembers of an earlier file.
@@ -24,20 +24,20 @@ pub enum WeightsPresence {
 pub fn serialized_flags(
     flags: EngineFlags,
     weights: WeightsPresence,
-    wish: SerializeFlags,
+    options: SerializeFlags,
 ) -> Result<EngineFlags, FormatError> {
     use WeightsPresence::{Missing, Present};
     flags.check()?;
-    if !SerializeFlags::all().contains(wish) {
-        return Err(FormatError::new(FormatErrorKind::InvalidFlags, "unknown bits in the wish")
+    if !SerializeFlags::all().contains(options) {
+        return Err(FormatError::new(FormatErrorKind::InvalidFlags, "unknown bits in the options")
             .expected("bits 0 to 2 only")
-            .found(format!("{:#x}", wish.bits())));
+            .found(format!("{:#x}", options.bits())));
     }
     let (mode, precision) = (flags.refit_mode(), flags.precision());
     let mut rest = precision;
-    rest.set(EngineFlags::COMPRESSED, wish.contains(SerializeFlags::COMPRESS));
-    let keep_mode = wish.contains(SerializeFlags::INCLUDE_REFIT);
-    match (weights, wish.contains(SerializeFlags::EXCLUDE_WEIGHTS)) {
+    rest.set(EngineFlags::COMPRESSED, options.contains(SerializeFlags::COMPRESS));
+    let keep_mode = options.contains(SerializeFlags::INCLUDE_REFIT);
+    match (weights, options.contains(SerializeFlags::EXCLUDE_WEIGHTS)) {
         (Missing, _) if !flags.contains(EngineFlags::EXCLUDE_WEIGHTS) => {
             Err(FormatError::new(FormatErrorKind::InvalidFlags, "weights are missing")
                 .at("flags")
@@ -90,15 +90,15 @@ mod tests {
 
     #[test]
     fn the_whole_table() {
-        let wishes: Vec<_> = (0..8).map(SerializeFlags::from_bits_truncate).collect();
+        let all_options: Vec<_> = (0..8).map(SerializeFlags::from_bits_truncate).collect();
         let mut table = String::from(
             "engine: R REFIT, I REFIT_IDENTICAL, N REFIT_INDIVIDUAL, X EXCLUDE_WEIGHTS, C COMPRESSED, - none\n\
-             wish:   x EXCLUDE_WEIGHTS, r INCLUDE_REFIT, c COMPRESS, - none\n\
+             options:   x EXCLUDE_WEIGHTS, r INCLUDE_REFIT, c COMPRESS, - none\n\
              cell:   the new file's flags, or !flags InvalidFlags, !missing MissingWeights, !frozen NotRefittable\n\n\
              engine weights ",
         );
-        for wish in &wishes {
-            write!(table, " {:>8}", letters(wish.bits().into(), "xrc")).unwrap();
+        for options in &all_options {
+            write!(table, " {:>8}", letters(options.bits().into(), "xrc")).unwrap();
         }
         table.push('\n');
         for bits in 0..=(EngineFlags::all() - EngineFlags::PRECISIONS).bits() {
@@ -106,8 +106,9 @@ mod tests {
                 let flags = EngineFlags::from_bits_truncate(bits);
                 let name = format!("{presence:?}").to_lowercase();
                 write!(table, "{:<6} {name:<8}", letters(bits, "RINXC")).unwrap();
-                for &wish in &wishes {
-                    write!(table, " {:>8}", cell(serialized_flags(flags, presence, wish))).unwrap();
+                for &options in &all_options {
+                    write!(table, " {:>8}", cell(serialized_flags(flags, presence, options)))
+                        .unwrap();
                 }
                 table.push('\n');
             }
@@ -117,19 +118,23 @@ mod tests {
 
     const MODES: [EngineFlags; 3] =
         [EngineFlags::REFIT, EngineFlags::REFIT_IDENTICAL, EngineFlags::REFIT_INDIVIDUAL];
-    const NO_WISH: SerializeFlags = SerializeFlags::empty();
+    const NO_OPTIONS: SerializeFlags = SerializeFlags::empty();
     const EXCLUDE: SerializeFlags = SerializeFlags::EXCLUDE_WEIGHTS;
     const REFIT: SerializeFlags = SerializeFlags::INCLUDE_REFIT;
 
-    fn kind(flags: EngineFlags, weights: WeightsPresence, wish: SerializeFlags) -> FormatErrorKind {
-        serialized_flags(flags, weights, wish).unwrap_err().kind()
+    fn kind(
+        flags: EngineFlags,
+        weights: WeightsPresence,
+        options: SerializeFlags,
+    ) -> FormatErrorKind {
+        serialized_flags(flags, weights, options).unwrap_err().kind()
     }
 
     #[test]
     fn full_refittable_stays_refittable_iff_asked() {
         for mode in MODES {
             assert_eq!(serialized_flags(mode, Present, REFIT), Ok(mode));
-            assert_eq!(serialized_flags(mode, Present, NO_WISH), Ok(EngineFlags::empty()));
+            assert_eq!(serialized_flags(mode, Present, NO_OPTIONS), Ok(EngineFlags::empty()));
         }
     }
 
@@ -145,7 +150,7 @@ mod tests {
     #[test]
     fn frozen_stays_frozen() {
         let frozen = EngineFlags::empty();
-        assert_eq!(serialized_flags(frozen, Present, NO_WISH), Ok(frozen));
+        assert_eq!(serialized_flags(frozen, Present, NO_OPTIONS), Ok(frozen));
         assert_eq!(serialized_flags(frozen, Present, REFIT), Ok(frozen));
         assert_eq!(kind(frozen, Present, EXCLUDE), FormatErrorKind::NotRefittable);
     }
@@ -155,7 +160,7 @@ mod tests {
         for mode in MODES {
             let stripped = mode | EngineFlags::EXCLUDE_WEIGHTS;
             assert_eq!(kind(stripped, Missing, REFIT), FormatErrorKind::MissingWeights);
-            assert_eq!(kind(stripped, Missing, NO_WISH), FormatErrorKind::MissingWeights);
+            assert_eq!(kind(stripped, Missing, NO_OPTIONS), FormatErrorKind::MissingWeights);
             assert_eq!(serialized_flags(stripped, Missing, EXCLUDE), Ok(stripped));
         }
     }
@@ -165,36 +170,36 @@ mod tests {
         for bits in 0..=(EngineFlags::all() - EngineFlags::PRECISIONS).bits() {
             let flags = EngineFlags::from_bits_truncate(bits);
             for precision in [EngineFlags::F16, EngineFlags::BF16] {
-                for (presence, wish) in [Present, Missing]
+                for (presence, options) in [Present, Missing]
                     .into_iter()
-                    .flat_map(|presence| (0..8).map(move |wish| (presence, wish)))
+                    .flat_map(|presence| (0..8).map(move |options| (presence, options)))
                 {
-                    let wish = SerializeFlags::from_bits_truncate(wish);
-                    let plain = serialized_flags(flags, presence, wish);
-                    let found = serialized_flags(flags | precision, presence, wish);
+                    let options = SerializeFlags::from_bits_truncate(options);
+                    let plain = serialized_flags(flags, presence, options);
+                    let found = serialized_flags(flags | precision, presence, options);
                     let kind = |error: FormatError| error.kind();
                     let expected = plain.map(|file| file | precision).map_err(kind);
-                    assert_eq!(found.map_err(kind), expected, "{flags:?}, {wish:?}");
+                    assert_eq!(found.map_err(kind), expected, "{flags:?}, {options:?}");
                 }
             }
         }
     }
 
     #[test]
-    fn compression_follows_the_wish_alone() {
+    fn compression_follows_the_options_alone() {
         for mode in MODES {
             for before in [EngineFlags::empty(), EngineFlags::COMPRESSED] {
                 let packed = mode | EngineFlags::COMPRESSED;
-                let wish = REFIT | SerializeFlags::COMPRESS;
-                assert_eq!(serialized_flags(mode | before, Present, wish), Ok(packed));
+                let options = REFIT | SerializeFlags::COMPRESS;
+                assert_eq!(serialized_flags(mode | before, Present, options), Ok(packed));
                 assert_eq!(serialized_flags(mode | before, Present, REFIT), Ok(mode));
             }
         }
     }
 
     #[test]
-    fn an_unknown_wish_is_refused() {
-        let wish = SerializeFlags::from_bits_retain(1 << 9);
-        assert_eq!(kind(EngineFlags::REFIT, Present, wish), FormatErrorKind::InvalidFlags);
+    fn an_unknown_option_is_refused() {
+        let options = SerializeFlags::from_bits_retain(1 << 9);
+        assert_eq!(kind(EngineFlags::REFIT, Present, options), FormatErrorKind::InvalidFlags);
     }
 }

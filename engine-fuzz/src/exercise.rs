@@ -24,14 +24,14 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// Writes, reads, strips, fills, loads and runs an engine, and holds the two module paths against each other.
 pub fn engine(engine: Engine, choices: &mut Choices<'_>) {
-    let mut wish = match engine.is_full() {
+    let mut options = match engine.is_full() {
         true => SerializeFlags::default(),
         false => SerializeFlags::EXCLUDE_WEIGHTS,
     };
-    wish.set(SerializeFlags::COMPRESS, engine.flags().contains(EngineFlags::COMPRESSED));
-    let file = engine.serialize(wish).expect("an engine serializes as what it is");
+    options.set(SerializeFlags::COMPRESS, engine.flags().contains(EngineFlags::COMPRESSED));
+    let file = engine.serialize(options).expect("an engine serializes as what it is");
     let again = Engine::read(Bytes::from(file.clone())).expect("what was written is read");
-    assert!(again.serialize(wish).as_ref() == Ok(&file), "the same engine gives the same bytes");
+    assert!(again.serialize(options).as_ref() == Ok(&file), "the same engine gives the same bytes");
     let engine = match engine.is_full() {
         true => engine,
         false => match fill(&engine) {

@@ -38,23 +38,23 @@ pub fn strip_file(
     progress: Option<Progress<'_>>,
 ) -> Result<Written, RefitError> {
     let opened = open_engine(engine)?;
-    let wish = SerializeFlags::EXCLUDE_WEIGHTS | compression(&opened);
-    opened.serialized_flags(wish).map_err(|error| RefitError::from(error).at(engine.display()))?;
-    write_engine(&opened, wish, out, progress)
+    let flags = SerializeFlags::EXCLUDE_WEIGHTS | compression(&opened);
+    opened.serialized_flags(flags).map_err(|error| RefitError::from(error).at(engine.display()))?;
+    write_engine(&opened, flags, out, progress)
 }
 
-/// Writes `engine` to `out` under `wish`.
+/// Writes `engine` to `out` under `flags`.
 ///
 /// # Errors
 /// Those of [`Engine::write`], and `Io`.
 pub fn write_engine(
     engine: &Engine,
-    wish: SerializeFlags,
+    flags: SerializeFlags,
     out: &Path,
     progress: Option<Progress<'_>>,
 ) -> Result<Written, RefitError> {
-    engine.serialized_flags(wish)?;
-    write_atomically(out, weight_bytes(engine), progress, |file| Ok(engine.write(wish, file)?))
+    engine.serialized_flags(flags)?;
+    write_atomically(out, weight_bytes(engine), progress, |file| Ok(engine.write(flags, file)?))
 }
 
 /// How to fill a file.
@@ -102,10 +102,10 @@ pub fn fill_engine(
     options: FillOptions,
     progress: Option<Progress<'_>>,
 ) -> Result<Filled<Written>, RefitError> {
-    let mut wish = compression(engine);
-    wish.set(SerializeFlags::INCLUDE_REFIT, !options.freeze);
+    let mut flags = compression(engine);
+    flags.set(SerializeFlags::INCLUDE_REFIT, !options.freeze);
     write_atomically(out, weight_bytes(engine), progress, |file| {
-        Ok(fill_to(engine, source, options.policy(), wish, file)?)
+        Ok(fill_to(engine, source, options.policy(), flags, file)?)
     })
 }
 
@@ -137,9 +137,9 @@ pub fn extract_file(
 
 /// Keeps a compressed file compressed.
 fn compression(engine: &Engine) -> SerializeFlags {
-    let mut wish = SerializeFlags::empty();
-    wish.set(SerializeFlags::COMPRESS, engine.flags().contains(EngineFlags::COMPRESSED));
-    wish
+    let mut flags = SerializeFlags::empty();
+    flags.set(SerializeFlags::COMPRESS, engine.flags().contains(EngineFlags::COMPRESSED));
+    flags
 }
 
 /// What there is to do, for progress: close to the length of a full file.

@@ -172,7 +172,7 @@ impl Header {
             (DType::String, true) => self.strings(&self.rows_of_cells(&elements)?),
             (DType::String, false) => self.strings(&elements),
             (_, true) => {
-                let (shape, axes) = self.turned();
+                let (shape, axes) = self.transposed();
                 Ok(Tensor::new(dtype, &shape, elements)?.permuted(&axes))
             }
             (_, false) => Ok(Tensor::new(dtype, &self.shape, elements)?),
@@ -181,7 +181,7 @@ impl Header {
 
     /// The shape of the tensor whose elements lie row by row as this array's lie column by column, and the order of its axes that gives
     /// the array.
-    fn turned(&self) -> (Vec<usize>, Vec<usize>) {
+    fn transposed(&self) -> (Vec<usize>, Vec<usize>) {
         let shape: Vec<usize> = self.shape.iter().rev().copied().collect();
         let axes = (0..shape.len()).rev().collect();
         (shape, axes)
@@ -196,7 +196,7 @@ impl Header {
         if cells.len() != self.bytes() {
             return Err(NpyError::Header(format!("{} bytes of {:?}", cells.len(), self.shape)));
         }
-        let (shape, axes) = self.turned();
+        let (shape, axes) = self.transposed();
         let index: Vec<i64> = (0..(cells.len() / self.width) as i64).collect();
         let order = Tensor::from_slice(&shape, &index).permuted(&axes);
         let mut out = Vec::with_capacity(cells.len());
@@ -397,8 +397,8 @@ mod tests {
         }
         // Three axes, of which none is where it was; and nothing, and one axis, whose order makes no difference.
         let cube = Tensor::from_slice(&[2, 3, 2], &std::array::from_fn::<u8, 12, _>(|i| i as u8));
-        let turned = cube.permuted(&[2, 1, 0]);
-        assert_eq!(decode(&array("|u1", true, "(2, 3, 2)", turned.bytes())), Ok(cube));
+        let transposed = cube.permuted(&[2, 1, 0]);
+        assert_eq!(decode(&array("|u1", true, "(2, 3, 2)", transposed.bytes())), Ok(cube));
         let none = Tensor::zeros(DType::F64, &[3, 0]);
         assert_eq!(decode(&array(">f8", true, "(3, 0)", &[])), Ok(none));
         assert_eq!(

@@ -44,7 +44,7 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Holds every engine flag, wish, module path and device against one another; or runs a suite of others on all of them.
+    /// Holds every engine flag, option of saving, module path and device against one another; or runs a suite of others on all of them.
     Conformance {
         /// The suite instead of the flag matrix.
         #[arg(long)]

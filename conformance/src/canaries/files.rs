@@ -12,14 +12,14 @@ pub(super) enum FileFault {
 }
 
 impl Stack for FileFault {
-    fn serialize(&self, engine: &Engine, wish: SerializeFlags) -> Result<Vec<u8>, FormatError> {
+    fn serialize(&self, engine: &Engine, options: SerializeFlags) -> Result<Vec<u8>, FormatError> {
         match self {
-            Self::LosesRefit => engine.serialize(wish - SerializeFlags::INCLUDE_REFIT),
-            Self::SwapsBits => Ok(swapped(engine.serialize(wish)?)),
-            Self::KeepsValue if wish.contains(SerializeFlags::EXCLUDE_WEIGHTS) => {
-                with_value(engine)?.serialize(wish)
+            Self::LosesRefit => engine.serialize(options - SerializeFlags::INCLUDE_REFIT),
+            Self::SwapsBits => Ok(swapped(engine.serialize(options)?)),
+            Self::KeepsValue if options.contains(SerializeFlags::EXCLUDE_WEIGHTS) => {
+                with_value(engine)?.serialize(options)
             }
-            Self::KeepsValue => engine.serialize(wish),
+            Self::KeepsValue => engine.serialize(options),
         }
     }
 }

@@ -381,18 +381,20 @@ impl Module for Faulty {
         Ok(())
     }
 
-    fn serialize(&self, wish: SerializeFlags) -> Result<Vec<u8>, FormatError> {
+    fn serialize(&self, options: SerializeFlags) -> Result<Vec<u8>, FormatError> {
         if let Some(kept) = &*lock(&self.0.kept) {
-            return kept.serialize(wish);
+            return kept.serialize(options);
         }
         let loaded = || Engine::read(self.0.made.file.clone());
         match self.0.fault {
             ModuleFault::ExcludesForEver if !loaded()?.is_full() => {
-                self.shown().serialize(wish | SerializeFlags::EXCLUDE_WEIGHTS)
+                self.shown().serialize(options | SerializeFlags::EXCLUDE_WEIGHTS)
             }
-            ModuleFault::LosesRefit => self.shown().serialize(wish - SerializeFlags::INCLUDE_REFIT),
-            ModuleFault::StaleBytes if loaded()?.is_full() => loaded()?.serialize(wish),
-            _ => self.shown().serialize(wish),
+            ModuleFault::LosesRefit => {
+                self.shown().serialize(options - SerializeFlags::INCLUDE_REFIT)
+            }
+            ModuleFault::StaleBytes if loaded()?.is_full() => loaded()?.serialize(options),
+            _ => self.shown().serialize(options),
         }
     }
 

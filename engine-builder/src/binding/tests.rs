@@ -104,14 +104,14 @@ fn holds_with(export: Exporter, checkpoint: &Checkpoint, map: BindMap) -> (Engin
     let stripped = engine.strip().unwrap();
     let left_out = BuildOptions { strip: true, ..options.clone() };
     let (left_out, ..) = build_bound(&model, &left_out, &binding).unwrap();
-    let wish = SerializeFlags::EXCLUDE_WEIGHTS;
-    assert_eq!(left_out.serialize(wish).unwrap(), stripped.serialize(wish).unwrap());
+    let saved = SerializeFlags::EXCLUDE_WEIGHTS;
+    assert_eq!(left_out.serialize(saved).unwrap(), stripped.serialize(saved).unwrap());
     let refitted = stripped.fill(&source(&other), policy).unwrap();
     assert_eq!(outputs(&refitted), outputs(&build(&fresh, &options).unwrap()), "refitted");
     let (again, ..) =
         build_bound(&fresh, &options, &Binding { checkpoint: &source(&other), ..binding }).unwrap();
     assert_eq!(again.version(), refitted.version(), "a fresh build has the same weights");
-    assert_eq!(again.serialize(wish).unwrap(), stripped.serialize(wish).unwrap());
+    assert_eq!(again.serialize(saved).unwrap(), stripped.serialize(saved).unwrap());
     let filled = stripped.fill(&ModelFile::of(&fresh), policy).unwrap();
     assert_eq!(filled.version(), refitted.version(), "the model fills it too");
     let again = bound_again(&engine, &model).fill(&source(&other), policy).unwrap();

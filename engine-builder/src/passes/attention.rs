@@ -49,8 +49,10 @@ fn rule(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    let turned = |name| root.op == "FusedMatMul" && root.attrs.int(name) != 0;
-    if !matches!(root.op.as_str(), "MatMul" | "FusedMatMul") || turned("transA") || turned("transB")
+    let transposed = |name| root.op == "FusedMatMul" && root.attrs.int(name) != 0;
+    if !matches!(root.op.as_str(), "MatMul" | "FusedMatMul")
+        || transposed("transA")
+        || transposed("transB")
     {
         return None;
     }

@@ -19,7 +19,7 @@ pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildErr
 struct Scaled<'a> {
     x: ValueId,
     /// The axes in which the product reads it.
-    turned: Option<Vec<usize>>,
+    transposed: Option<Vec<usize>>,
     /// The product or quotient that was taken off, and the other operand of it.
     by: &'a Node,
     factor: ValueId,
@@ -55,7 +55,7 @@ fn rule(
     let mut operands = [a, b];
     for (operand, scaled) in operands.iter_mut().zip(&scaled) {
         let Some(scaled) = scaled else { continue };
-        *operand = match &scaled.turned {
+        *operand = match &scaled.transposed {
             None => scaled.x,
             Some(perm) => {
                 let perm = Attr::Ints(perm.iter().map(|&axis| axis as i64).collect());
@@ -80,11 +80,11 @@ fn rule(
 /// An operand that is scaled by one constant number, before or after it is transposed, for this product alone.
 fn scaled<'a>(graph: &Graph, use_def: &UseDef<'a>, id: ValueId) -> Option<Scaled<'a>> {
     use_def.only_reader(id)?;
-    let (node, turned) = match use_def.made_by(id, &["Transpose"]) {
-        Some(turn) => {
-            let below = UseDef::operand(turn, 0)?;
+    let (node, transposed) = match use_def.made_by(id, &["Transpose"]) {
+        Some(transpose) => {
+            let below = UseDef::operand(transpose, 0)?;
             use_def.only_reader(below)?;
-            (use_def.made_by(below, &["Mul", "Div"])?, Some(axes(graph, turn)?))
+            (use_def.made_by(below, &["Mul", "Div"])?, Some(axes(graph, transpose)?))
         }
         None => (use_def.made_by(id, &["Mul", "Div"])?, None),
     };
@@ -92,5 +92,5 @@ fn scaled<'a>(graph: &Graph, use_def: &UseDef<'a>, id: ValueId) -> Option<Scaled
     let result = node.outputs[0]?;
     let single = graph.facts(factor).concrete()?.iter().product::<usize>() == 1;
     let same = graph.facts(x).shape == graph.facts(result).shape;
-    (single && same).then_some(Scaled { x, turned, by: node, factor })
+    (single && same).then_some(Scaled { x, transposed, by: node, factor })
 }

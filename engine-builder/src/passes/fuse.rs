@@ -299,12 +299,12 @@ fn product(
     chain.extend(graph, use_def, &fused.taken, notes);
     let (mut inputs, mut attrs) = (node.inputs.clone(), node.attrs.clone());
     let mut rewriter = Rewriter::at(graph, node);
-    let turned =
-        op == "FusedMatMul" && turn(&mut rewriter, [use_def, prepared], &mut inputs, &mut attrs);
-    if chain.stages.is_empty() && !turned {
+    let transposed = op == "FusedMatMul"
+        && transpose(&mut rewriter, [use_def, prepared], &mut inputs, &mut attrs);
+    if chain.stages.is_empty() && !transposed {
         return;
     }
-    let with = if turned { " with a transposed operand" } else { "" };
+    let with = if transposed { " with a transposed operand" } else { "" };
     notes.done(&node.name, format!("{op}{with}, stages: {}", chain.stages.join(", ")));
     inputs.resize(own, None);
     inputs.append(&mut chain.values(&mut rewriter, op, node));
@@ -313,22 +313,23 @@ fn product(
     chain.finish(fused, nodes);
 }
 
-/// Reads operands of a MatMul untransposed where a node swaps their last two axes, at a run or at a refit: packing turns a block
+/// Reads operands of a MatMul untransposed where a node swaps their last two axes, at a run or at a refit: packing transposes a block
 /// of a weight as fast as it copies one, and a refit has nothing to do. Where a node brings the last axis of the
 /// right operand before another one, it need only bring that one to its place: rows are then moved whole.
-fn turn(
+fn transpose(
     rewriter: &mut Rewriter<'_>,
     [use_def, prepared]: [&UseDef<'_>; 2],
     inputs: &mut [Option<ValueId>],
     attrs: &mut Attrs,
 ) -> bool {
-    let mut turned = false;
+    let mut transposed = false;
     for (i, name) in ["transA", "transB"].into_iter().enumerate() {
-        let maker = |use_def: &UseDef<'_>| use_def.made_by(inputs[i]?, &["Transpose"]).cloned();
-        let (at_run, at_refit) = (maker(use_def), maker(prepared));
+        let producer = |use_def: &UseDef<'_>| use_def.made_by(inputs[i]?, &["Transpose"]).cloned();
+        let (at_run, at_refit) = (producer(use_def), producer(prepared));
         let is_prepared = at_refit.is_some();
-        let maker = at_run.or(at_refit).and_then(|node| Some((axes(rewriter.graph, &node)?, node)));
-        let Some((mut perm, node)) = maker else { continue };
+        let producer =
+            at_run.or(at_refit).and_then(|node| Some((axes(rewriter.graph, &node)?, node)));
+        let Some((mut perm, node)) = producer else { continue };
         let rank = perm.len();
         let Some(operand) = UseDef::operand(&node, 0).filter(|_| rank >= 2) else { continue };
         let rows = i == 1 && !is_prepared && perm[rank - 2] == rank - 1;
@@ -345,9 +346,9 @@ fn turn(
             }
         });
         attrs.insert(name.to_owned(), Attr::Int(1));
-        turned = true;
+        transposed = true;
     }
-    turned
+    transposed
 }
 
 fn elementwise(

@@ -59,14 +59,14 @@ impl<'a> Projection<'a> {
 
 /// Whether a value is there before the first node runs.
 fn prepared(use_def: &UseDef<'_>, id: ValueId) -> bool {
-    use_def.is_constant(id) && use_def.maker(id).is_none()
+    use_def.is_constant(id) && use_def.producer(id).is_none()
 }
 
 /// What a weight is the transposition of, where that runs at refit.
-fn turned(graph: &Graph, weight: ValueId) -> Option<ValueId> {
+fn transposed(graph: &Graph, weight: ValueId) -> Option<ValueId> {
     let node = graph.prepare.iter().find(|node| node.outputs.contains(&Some(weight)))?;
-    let turns = node.op == "Transpose" && axes(graph, node)? == [1, 0];
-    UseDef::operand(node, 0).filter(|_| turns)
+    let transposes = node.op == "Transpose" && axes(graph, node)? == [1, 0];
+    UseDef::operand(node, 0).filter(|_| transposes)
 }
 
 fn rule(
@@ -99,13 +99,14 @@ fn rule(
     let names: Vec<&str> = all.iter().map(|one| one.root.name.as_str()).collect();
     notes.done(&root.name, format!("one product for {}", names.join(", ")));
     let rank = graph.facts(x).shape.as_ref()?.len() as i64;
-    // Rows of matrices that a product reads turned lie behind one another.
-    let turned: Option<Vec<ValueId>> = all.iter().map(|one| turned(graph, one.weight)).collect();
+    // Rows of matrices that a product reads transposed lie behind one another.
+    let transposed: Option<Vec<ValueId>> =
+        all.iter().map(|one| transposed(graph, one.weight)).collect();
     let mut rewriter = Rewriter::at(graph, root);
     let joined = |rewriter: &mut Rewriter<'_>, name, parts: Vec<ValueId>, axis| {
         rewriter.node(name, "Concat", &parts, &[("axis", Attr::Int(axis))])
     };
-    let weight = match turned {
+    let weight = match transposed {
         Some(rows) => {
             let rows = joined(&mut rewriter, "rows", rows, 0);
             rewriter.node("weights", "Transpose", &[rows], &[("perm", Attr::Ints(vec![1, 0]))])

@@ -1,4 +1,4 @@
-//! Makes one transposition of two, one reshape of two views, one transposition of three nodes that turn the matrices of a
+//! Makes one transposition of two, one reshape of two views, one transposition of three nodes that transpose the matrices of a
 //! batch, and takes the transposition of a matrix into Gemm.
 
 use super::use_def::{Rewriter, UseDef, rewrite};
@@ -75,15 +75,15 @@ fn reshape(
     Some(Rewriter::at(graph, root).last("Reshape", inputs, root.attrs.clone(), root))
 }
 
-/// A batch of matrices under one leading axis, turned, and brought back under the axes that it had.
+/// A batch of matrices under one leading axis, transposed, and brought back under the axes that it had.
 fn matrices(
     graph: &mut Graph,
     use_def: &UseDef<'_>,
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    let turn = use_def.made_by(UseDef::operand(root, 0)?, &["Transpose"])?;
-    let flat = UseDef::operand(turn, 0)?;
+    let transpose = use_def.made_by(UseDef::operand(root, 0)?, &["Transpose"])?;
+    let flat = UseDef::operand(transpose, 0)?;
     let x = UseDef::operand(use_def.made_by(flat, &VIEWS)?, 0)?;
     let shape = |id: ValueId| graph.facts(id).shape.as_deref();
     let ([lead @ .., rows, columns], [_, flat_rows, flat_columns]) = (shape(x)?, shape(flat)?)
@@ -93,13 +93,13 @@ fn matrices(
     let back = [lead, &[columns.clone(), rows.clone()]].concat();
     let kept =
         (rows, columns) == (flat_rows, flat_columns) && shape(*root.outputs[0].as_ref()?)? == back;
-    if !kept || lead.is_empty() || axes(graph, turn)? != [0, 2, 1] {
+    if !kept || lead.is_empty() || axes(graph, transpose)? != [0, 2, 1] {
         return None;
     }
     let rank = back.len() as i64;
     let mut perm: Vec<i64> = (0..rank).collect();
     perm.swap(back.len() - 2, back.len() - 1);
-    notes.done(&root.name, format!("one transposition with {}", turn.name));
+    notes.done(&root.name, format!("one transposition with {}", transpose.name));
     let attrs = [("perm".to_owned(), Attr::Ints(perm))].into();
     Some(Rewriter::at(graph, root).last("Transpose", vec![Some(x)], attrs, root))
 }
@@ -113,8 +113,8 @@ fn into_gemm(
     let (mut inputs, mut attrs) = (root.inputs.clone(), root.attrs.clone());
     let mut taken = false;
     for (i, name) in ["transA", "transB"].into_iter().enumerate() {
-        let Some(turned) = turned(use_def, UseDef::operand(root, i)?) else { continue };
-        inputs[i] = Some(turned);
+        let Some(transposed) = transposed(use_def, UseDef::operand(root, i)?) else { continue };
+        inputs[i] = Some(transposed);
         attrs.insert(name.to_owned(), Attr::Int(1 - attrs.int(name)));
         taken = true;
     }
@@ -125,6 +125,6 @@ fn into_gemm(
 }
 
 /// What `id` is the transposition of.
-fn turned(use_def: &UseDef<'_>, id: ValueId) -> Option<ValueId> {
+fn transposed(use_def: &UseDef<'_>, id: ValueId) -> Option<ValueId> {
     UseDef::operand(use_def.made_by(id, &["Transpose"])?, 0)
 }

@@ -34,13 +34,13 @@ impl<'a> UseDef<'a> {
     }
 
     /// The node of this block that gives `id`.
-    pub(super) fn maker(&self, id: ValueId) -> Option<&'a Node> {
+    pub(super) fn producer(&self, id: ValueId) -> Option<&'a Node> {
         self.producers.get(&id).map(|&i| &self.nodes[i])
     }
 
-    /// As [`Self::maker`], if its operator is one of `ops` and it gives nothing else.
+    /// As [`Self::producer`], if its operator is one of `ops` and it gives nothing else.
     pub(super) fn made_by(&self, id: ValueId, ops: &[&str]) -> Option<&'a Node> {
-        self.maker(id).filter(|node| ops.contains(&node.op.as_str()) && node.outputs.len() == 1)
+        self.producer(id).filter(|node| ops.contains(&node.op.as_str()) && node.outputs.len() == 1)
     }
 
     /// The one node of this block that reads `id`, if it reads it as one operand and nothing else reads it.

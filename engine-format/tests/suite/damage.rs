@@ -7,10 +7,13 @@ use engine_format::{
 
 /// Every form of the sample: full, stripped, packed, frozen.
 fn files() -> Vec<Vec<u8>> {
-    let mut wishes: Vec<SerializeFlags> = (0..8).map(SerializeFlags::from_bits_truncate).collect();
-    wishes.retain(|wish| *wish != SerializeFlags::EXCLUDE_WEIGHTS | SerializeFlags::INCLUDE_REFIT);
+    let mut all_options: Vec<SerializeFlags> =
+        (0..8).map(SerializeFlags::from_bits_truncate).collect();
+    all_options.retain(|options| {
+        *options != SerializeFlags::EXCLUDE_WEIGHTS | SerializeFlags::INCLUDE_REFIT
+    });
     let engine = Engine::new(sample::parts(EngineFlags::REFIT, 1)).unwrap();
-    wishes.iter().map(|&wish| engine.serialize(wish).unwrap()).collect()
+    all_options.iter().map(|&options| engine.serialize(options).unwrap()).collect()
 }
 
 fn error(file: &[u8]) -> FormatError {

@@ -409,12 +409,12 @@ fn a_streamed_fill_holds_one_weight_at_a_time() {
         parts.weights.sort_by(|a, b| a.name.cmp(&b.name));
         let built = Engine::new(parts).unwrap();
         let stripped = built.strip().unwrap();
-        for wish in [SerializeFlags::INCLUDE_REFIT, SerializeFlags::COMPRESS] {
+        for options in [SerializeFlags::INCLUDE_REFIT, SerializeFlags::COMPRESS] {
             let tensors = sample::source(built.parts());
             let source = Counting { tensors, alive: Arc::default(), most: AtomicU32::new(0) };
             let mut out = Cursor::new(Vec::new());
-            fill_to(&stripped, &source, EXACT, wish, &mut out).unwrap();
-            assert_eq!(*out.get_ref(), built.serialize(wish).unwrap());
+            fill_to(&stripped, &source, EXACT, options, &mut out).unwrap();
+            assert_eq!(*out.get_ref(), built.serialize(options).unwrap());
             assert_eq!(source.most.into_inner(), 1, "{mode}");
             assert_eq!(source.alive.load(Ordering::Relaxed), 0, "{mode}");
         }
@@ -497,9 +497,9 @@ fn a_model_file_fills_through_views() {
     // Streamed, stripped, written and read again: the same.
     let mut out = Cursor::new(Vec::new());
     let stripped = engine.strip().unwrap();
-    let wish = SerializeFlags::default();
-    fill_to(&stripped, &ModelFile(model_file()), EXACT, wish, &mut out).unwrap();
-    assert_eq!(filled.serialize(wish).unwrap(), *out.get_ref());
+    let options = SerializeFlags::default();
+    fill_to(&stripped, &ModelFile(model_file()), EXACT, options, &mut out).unwrap();
+    assert_eq!(filled.serialize(options).unwrap(), *out.get_ref());
     let read = Engine::read(Bytes::from(out.into_inner())).unwrap();
     assert_eq!(read.parts(), filled.parts());
     // A checkpoint's own names mean the weights themselves.

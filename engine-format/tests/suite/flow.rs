@@ -64,10 +64,10 @@ fn engines_that_differ_only_in_weights_strip_to_the_same_bytes() {
 fn a_stripped_file_stays_the_same_file() {
     for mode in MODES {
         let built = engine(mode, 1);
-        for wish in [STRIP, STRIP | PACK] {
-            let stripped = built.serialize(wish).unwrap();
-            assert_eq!(reread(stripped.clone()).serialize(wish).unwrap(), stripped);
-            assert_eq!(built.strip().unwrap().serialize(wish).unwrap(), stripped);
+        for options in [STRIP, STRIP | PACK] {
+            let stripped = built.serialize(options).unwrap();
+            assert_eq!(reread(stripped.clone()).serialize(options).unwrap(), stripped);
+            assert_eq!(built.strip().unwrap().serialize(options).unwrap(), stripped);
         }
         let error = built.strip().unwrap().serialize(FULL).unwrap_err();
         assert_eq!(error.kind(), FormatErrorKind::MissingWeights);
@@ -94,8 +94,8 @@ fn a_frozen_engine_keeps_its_weights() {
         let frozen = reread(built.serialize(SerializeFlags::empty()).unwrap());
         assert!(frozen.flags().is_frozen() && frozen.is_full());
         assert_eq!(frozen.version(), built.version());
-        let with_wish = frozen.serialize(FULL).unwrap();
-        assert_eq!(with_wish, frozen.serialize(SerializeFlags::empty()).unwrap());
+        let with_options = frozen.serialize(FULL).unwrap();
+        assert_eq!(with_options, frozen.serialize(SerializeFlags::empty()).unwrap());
         assert_eq!(frozen.strip().unwrap_err().kind(), FormatErrorKind::NotRefittable);
         let source = sample::source(built.parts());
         let report = check_fit(&frozen, &source, EXACT).unwrap();

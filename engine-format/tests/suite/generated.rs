@@ -1,4 +1,4 @@
-//! Engines that nobody thought of: whatever is written is read back, under every wish.
+//! Engines that nobody thought of: whatever is written is read back, under all options.
 
 use crate::sample;
 use engine_format::{
@@ -229,15 +229,15 @@ proptest! {
     #[test]
     fn what_is_written_is_read(spec in spec()) {
         let engine = Engine::new(parts(&spec)).unwrap();
-        for wish in (0..8).map(SerializeFlags::from_bits_truncate) {
-            let flags = engine.serialized_flags(wish);
-            let file = engine.serialize(wish);
+        for options in (0..8).map(SerializeFlags::from_bits_truncate) {
+            let flags = engine.serialized_flags(options);
+            let file = engine.serialize(options);
             prop_assert_eq!(file.is_ok(), flags.is_ok());
             let (Ok(flags), Ok(file)) = (flags, file) else { continue };
             let read = Engine::read(Bytes::copy_from(&file)).unwrap();
             prop_assert_eq!(read.flags(), flags);
-            prop_assert_eq!(&read.serialize(wish).unwrap(), &file);
-            let source = if wish.contains(SerializeFlags::EXCLUDE_WEIGHTS) {
+            prop_assert_eq!(&read.serialize(options).unwrap(), &file);
+            let source = if options.contains(SerializeFlags::EXCLUDE_WEIGHTS) {
                 engine.strip().unwrap()
             } else {
                 engine.clone()
@@ -258,12 +258,12 @@ proptest! {
         let source = sample::source(engine.parts());
         let stripped = engine.serialize(SerializeFlags::EXCLUDE_WEIGHTS).unwrap();
         let stripped = Engine::read(stripped.into()).unwrap();
-        for wish in [SerializeFlags::INCLUDE_REFIT, SerializeFlags::COMPRESS] {
-            let full = engine.serialize(wish).unwrap();
+        for options in [SerializeFlags::INCLUDE_REFIT, SerializeFlags::COMPRESS] {
+            let full = engine.serialize(options).unwrap();
             let filled = stripped.fill(&source, FitPolicy::default()).unwrap();
-            prop_assert_eq!(&filled.serialize(wish).unwrap(), &full);
+            prop_assert_eq!(&filled.serialize(options).unwrap(), &full);
             let mut out = Cursor::new(Vec::new());
-            fill_to(&stripped, &source, FitPolicy::default(), wish, &mut out).unwrap();
+            fill_to(&stripped, &source, FitPolicy::default(), options, &mut out).unwrap();
             prop_assert_eq!(out.get_ref(), &full);
         }
     }

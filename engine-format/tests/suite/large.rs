@@ -89,7 +89,7 @@ fn with(name: &str, tensor: &Tensor) -> Engine {
 #[test]
 fn a_large_weight_is_written_while_it_is_read() {
     // A mebibyte, from which on weights are streamed, and one row less.
-    for (rows, wish, is_streamed) in
+    for (rows, options, is_streamed) in
         [(512, REFITTABLE, true), (511, REFITTABLE, false), (512, COMPRESSED, false)]
     {
         let built = with("large", &sample::floats(&[rows, 512], 7));
@@ -102,11 +102,14 @@ fn a_large_weight_is_written_while_it_is_read() {
             last: None,
         };
         let mut out = Metered(Cursor::new(Vec::new()), &written);
-        fill_to(&built.strip().unwrap(), &source, FitPolicy::default(), wish, &mut out).unwrap();
-        assert!(*out.0.get_ref() == built.serialize(wish).unwrap(), "{rows} rows under {wish:?}");
+        fill_to(&built.strip().unwrap(), &source, FitPolicy::default(), options, &mut out).unwrap();
+        assert!(
+            *out.0.get_ref() == built.serialize(options).unwrap(),
+            "{rows} rows under {options:?}"
+        );
         let seen = source.seen.into_inner().unwrap();
         let grows = seen.first() < seen.last();
-        assert_eq!(grows, is_streamed, "{rows} rows under {wish:?}: {seen:?}");
+        assert_eq!(grows, is_streamed, "{rows} rows under {options:?}: {seen:?}");
     }
 }
 
@@ -115,7 +118,7 @@ fn a_large_weight_is_written_while_it_is_read() {
 fn large_weights_of_types_that_have_invalid_bytes_are_checked() {
     let tensor = Tensor::zeros(DType::Bool, &[1 << 20]);
     let built = with("mask", &tensor);
-    for wish in [REFITTABLE, COMPRESSED] {
+    for options in [REFITTABLE, COMPRESSED] {
         for (last, is_valid) in [(None, true), (Some(1), true), (Some(2), false)] {
             let written = AtomicU64::new(0);
             let source = InPieces {
@@ -127,10 +130,10 @@ fn large_weights_of_types_that_have_invalid_bytes_are_checked() {
             };
             let mut out = Cursor::new(Vec::new());
             let filled =
-                fill_to(&built.strip().unwrap(), &source, FitPolicy::default(), wish, &mut out);
-            assert_eq!(filled.is_ok(), is_valid, "{last:?} under {wish:?}");
+                fill_to(&built.strip().unwrap(), &source, FitPolicy::default(), options, &mut out);
+            assert_eq!(filled.is_ok(), is_valid, "{last:?} under {options:?}");
             let read = Engine::read(out.into_inner().into());
-            assert_eq!(read.is_ok(), is_valid, "{last:?} under {wish:?}");
+            assert_eq!(read.is_ok(), is_valid, "{last:?} under {options:?}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// File name, refit mode, wish.
+/// File name, refit mode, options.
 const FILES: [(&str, EngineFlags, SerializeFlags); 7] = [
     ("v1.0-full.engine", EngineFlags::REFIT, SerializeFlags::INCLUDE_REFIT),
     ("v1.0-stripped.engine", EngineFlags::REFIT, SerializeFlags::EXCLUDE_WEIGHTS),
@@ -286,9 +286,9 @@ fn write_files_of_this_version() {
         true => println!("{name} is kept as it is"),
         false => std::fs::write(path(name), bytes).unwrap(),
     };
-    for (name, mode, wish) in FILES {
+    for (name, mode, options) in FILES {
         let engine = Engine::new(sample::parts_1_1(mode, 1)).unwrap();
-        let bytes = engine.serialize(wish).unwrap();
+        let bytes = engine.serialize(options).unwrap();
         let Header { major, minor, .. } = Header::parse(&bytes).unwrap();
         if name.starts_with(&format!("v{major}.{minor}-")) {
             write(name, bytes);

@@ -30,8 +30,8 @@ fn engines(flags: EngineFlags) -> (Engine, Engine) {
     (plain, probed)
 }
 
-fn file(engine: &Engine, wish: SerializeFlags) -> Bytes {
-    engine.serialize(wish).unwrap().into()
+fn file(engine: &Engine, options: SerializeFlags) -> Bytes {
+    engine.serialize(options).unwrap().into()
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub struct GpuCandidate {
     pub pays: fn(&GpuCtx<'_>) -> bool,
 }
 
-/// What a GPU kernel's maker sees.
+/// What is there when a GPU program is made.
 pub struct GpuCtx<'a> {
     /// Normalised attributes.
     pub attrs: &'a Attrs,

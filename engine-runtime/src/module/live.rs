@@ -256,9 +256,9 @@ impl Module for LiveModule {
         Ok(())
     }
 
-    fn serialize(&self, wish: SerializeFlags) -> Result<Vec<u8>, FormatError> {
+    fn serialize(&self, options: SerializeFlags) -> Result<Vec<u8>, FormatError> {
         let current = self.current();
-        let file = current.engine.serialize(wish);
+        let file = current.engine.serialize(options);
         if current.dropped() { file.map_err(file_without_sources) } else { file }
     }
 

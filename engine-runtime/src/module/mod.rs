@@ -143,7 +143,7 @@ pub trait Module: Send + Sync {
     ///
     /// # Errors
     /// Those of [`Engine::serialize`]; `MissingWeights` after [`Module::drop_sources`].
-    fn serialize(&self, wish: SerializeFlags) -> Result<Vec<u8>, FormatError>;
+    fn serialize(&self, options: SerializeFlags) -> Result<Vec<u8>, FormatError>;
 
     /// Bytes that it holds, by kind.
     fn memory(&self) -> Memory;

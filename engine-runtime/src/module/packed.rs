@@ -105,7 +105,7 @@ impl PackedModule {
             let Filled { made: engine, fit } =
                 filled.map_err(|error| refit_error(error, old.dropped(), options))?;
             watched.finished();
-            let bytes = Bytes::from(engine.serialize(same_wish(engine.flags()))?);
+            let bytes = Bytes::from(engine.serialize(same_options(engine.flags()))?);
             let made = Packed::load(bytes, previous, &self.device, &options.preparing());
             let made = made.map_err(reload_error)?;
             Ok(Filled { made, fit })
@@ -140,11 +140,11 @@ fn reload_error(error: LoadError) -> RefitError {
     }
 }
 
-/// The wish that keeps a file what it is: refittable, and compressed if it was.
-fn same_wish(flags: EngineFlags) -> SerializeFlags {
-    let mut wish = SerializeFlags::INCLUDE_REFIT;
-    wish.set(SerializeFlags::COMPRESS, flags.contains(EngineFlags::COMPRESSED));
-    wish
+/// The options that keep a file what it is: refittable, and compressed if it was.
+fn same_options(flags: EngineFlags) -> SerializeFlags {
+    let mut options = SerializeFlags::INCLUDE_REFIT;
+    options.set(SerializeFlags::COMPRESS, flags.contains(EngineFlags::COMPRESSED));
+    options
 }
 
 impl Module for PackedModule {
@@ -218,17 +218,17 @@ impl Module for PackedModule {
         let old = self.current();
         let Some(executor) = &old.executor else { return Ok(()) };
         let full = Engine::read(old.bytes.clone())?;
-        let wish = SerializeFlags::EXCLUDE_WEIGHTS | same_wish(full.flags());
-        let bytes = Bytes::from(full.serialize(wish)?);
+        let options = SerializeFlags::EXCLUDE_WEIGHTS | same_options(full.flags());
+        let bytes = Bytes::from(full.serialize(options)?);
         let engine = Engine::read(bytes.clone())?;
         let executor = Some(executor.compact()?);
         self.replace(Packed { bytes, engine, executor, previous: None });
         Ok(())
     }
 
-    fn serialize(&self, wish: SerializeFlags) -> Result<Vec<u8>, FormatError> {
+    fn serialize(&self, options: SerializeFlags) -> Result<Vec<u8>, FormatError> {
         let current = self.current();
-        let file = Engine::read(current.bytes.clone())?.serialize(wish);
+        let file = Engine::read(current.bytes.clone())?.serialize(options);
         if current.dropped() { file.map_err(file_without_sources) } else { file }
     }
 

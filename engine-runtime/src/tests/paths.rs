@@ -14,11 +14,11 @@ const PARTIAL: FitPolicy = FitPolicy { partial: true, allow_extra: false };
 
 /// `engine` on both paths.
 fn both(engine: &Engine) -> [Box<dyn Module>; 2] {
-    let wish = match engine.is_full() {
+    let options = match engine.is_full() {
         true => SerializeFlags::INCLUDE_REFIT,
         false => SerializeFlags::EXCLUDE_WEIGHTS,
     };
-    let bytes = Bytes::from(engine.serialize(wish).unwrap());
+    let bytes = Bytes::from(engine.serialize(options).unwrap());
     [Box::new(live(engine)), Box::new(PackedModule::load(bytes, &poisoned()).unwrap())]
 }
 
@@ -28,13 +28,13 @@ fn look(module: &dyn Module) -> String {
         Ok(outputs) => format!("{} {:?}", outputs.version, bits(&outputs)),
         Err(error) => error.to_string(),
     });
-    let wishes = [
+    let all_options = [
         SerializeFlags::empty(),
         SerializeFlags::INCLUDE_REFIT,
         SerializeFlags::EXCLUDE_WEIGHTS,
         SerializeFlags::INCLUDE_REFIT | SerializeFlags::COMPRESS,
     ];
-    let files = wishes.map(|wish| match module.serialize(wish) {
+    let files = all_options.map(|options| match module.serialize(options) {
         Ok(bytes) => engine_format::Digest::of(&bytes).to_string(),
         Err(error) => error.to_string(),
     });
@@ -193,8 +193,8 @@ fn frozen_engines_run_and_take_nothing() {
     assert_eq!(look(&*live), look(&*packed));
     for module in [live, packed] {
         assert!(matches!(module.refit(&weights(&full, 0), COMPLETE), Err(RefitError::Fit(_))));
-        let wish = SerializeFlags::EXCLUDE_WEIGHTS;
-        assert_eq!(module.serialize(wish).unwrap_err().kind(), FormatErrorKind::NotRefittable);
+        let options = SerializeFlags::EXCLUDE_WEIGHTS;
+        assert_eq!(module.serialize(options).unwrap_err().kind(), FormatErrorKind::NotRefittable);
     }
 }
 

@@ -20,11 +20,11 @@ const COMPLETE: FitPolicy = FitPolicy { partial: false, allow_extra: false };
 const PARTIAL: FitPolicy = FitPolicy { partial: true, allow_extra: false };
 
 fn both_on(engine: &Engine, device: &Device) -> [Box<dyn Module>; 2] {
-    let wish = match engine.is_full() {
+    let options = match engine.is_full() {
         true => SerializeFlags::INCLUDE_REFIT,
         false => SerializeFlags::EXCLUDE_WEIGHTS,
     };
-    let bytes = Bytes::from(engine.serialize(wish).unwrap());
+    let bytes = Bytes::from(engine.serialize(options).unwrap());
     let live = LiveModule::load(engine.clone(), device).unwrap();
     [Box::new(live), Box::new(PackedModule::load(bytes, device).unwrap())]
 }

@@ -204,7 +204,7 @@ impl Gate {
         };
         let tells_apart = expectations.iter().any(|one| of(one, Which::A) != of(one, Which::B));
         let own = &self.engines[0];
-        let file = |wish| stack.serialize(own, wish).map(Bytes::from);
+        let file = |options| stack.serialize(own, options).map(Bytes::from);
         let full = file(SerializeFlags::INCLUDE_REFIT)?;
         let stripped = file(SerializeFlags::EXCLUDE_WEIGHTS)?;
         let sizes = Sizes { full: full.len() as u64, stripped: stripped.len() as u64 };

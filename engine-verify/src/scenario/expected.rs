@@ -75,7 +75,7 @@ impl Model {
                 Damage::DType => "dtype",
                 Damage::BreaksOff => "source",
             }),
-            Step::Save(wish) | Step::Cross(wish) => self.save(*wish),
+            Step::Save(options) | Step::Cross(options) => self.save(*options),
             Step::Rollback if self.dropped => Word::refused("dropped"),
             Step::Rollback => match self.previous {
                 Some(which) => {
@@ -117,8 +117,8 @@ impl Model {
         Word::Is(which)
     }
 
-    fn save(&mut self, wish: SerializeFlags) -> Word {
-        let strips = wish.contains(SerializeFlags::EXCLUDE_WEIGHTS);
+    fn save(&mut self, options: SerializeFlags) -> Word {
+        let strips = options.contains(SerializeFlags::EXCLUDE_WEIGHTS);
         if (self.holds.is_none() || self.dropped) && !strips {
             return Word::refused("missing");
         }
@@ -128,7 +128,7 @@ impl Model {
         if strips {
             self.holds = None;
             self.flags.insert(EngineFlags::EXCLUDE_WEIGHTS);
-        } else if !wish.contains(SerializeFlags::INCLUDE_REFIT) {
+        } else if !options.contains(SerializeFlags::INCLUDE_REFIT) {
             self.flags = self.flags.precision();
         }
         self.previous = None;

@@ -123,9 +123,10 @@ impl Trial<'_> {
         let full =
             if flags.is_frozen() { SerializeFlags::empty() } else { SerializeFlags::INCLUDE_REFIT };
         let dropped = flags.contains(EngineFlags::EXCLUDE_WEIGHTS);
-        let wish = if dropped { SerializeFlags::EXCLUDE_WEIGHTS } else { full };
-        let file = module.serialize(wish).map_err(|error| format!("it is not written: {error}"))?;
-        let expected = fresh.file(wish).map_err(|error| error.to_string())?;
+        let options = if dropped { SerializeFlags::EXCLUDE_WEIGHTS } else { full };
+        let file =
+            module.serialize(options).map_err(|error| format!("it is not written: {error}"))?;
+        let expected = fresh.file(options).map_err(|error| error.to_string())?;
         if Digest::of(&file) != expected {
             return Err(format!("another file than that of a fresh build with {which:?}"));
         }
@@ -176,8 +177,8 @@ impl Player<'_> {
                 let breaks = (damage == Damage::BreaksOff).then(|| versions.strippable().last());
                 self.refit(&Fragile { source: &source, breaks: breaks.flatten() }, &whole)
             }
-            Step::Save(wish) => self.save(wish, self.path),
-            Step::Cross(wish) => self.save(wish, self.path.other()),
+            Step::Save(options) => self.save(options, self.path),
+            Step::Cross(options) => self.save(options, self.path.other()),
             Step::Clone => {
                 let copy = self.module.boxed_clone();
                 self.aside = Some(mem::replace(&mut self.module, copy));
@@ -232,8 +233,8 @@ impl Player<'_> {
     }
 
     /// Writes the module and loads what was written.
-    fn save(&mut self, wish: SerializeFlags, path: Path) -> Result<Word, String> {
-        let file = match self.module.serialize(wish) {
+    fn save(&mut self, options: SerializeFlags, path: Path) -> Result<Word, String> {
+        let file = match self.module.serialize(options) {
             Ok(file) => file,
             Err(error) => return Ok(Word::Refused(format_word(&error))),
         };

@@ -33,8 +33,8 @@ pub trait Stack: Sync {
     ///
     /// # Errors
     /// As [`Engine::serialize`].
-    fn serialize(&self, engine: &Engine, wish: SerializeFlags) -> Result<Vec<u8>, FormatError> {
-        engine.serialize(wish)
+    fn serialize(&self, engine: &Engine, options: SerializeFlags) -> Result<Vec<u8>, FormatError> {
+        engine.serialize(options)
     }
 
     /// A file's engine.

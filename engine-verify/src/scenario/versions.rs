@@ -71,13 +71,13 @@ impl Fresh {
     }
 
     /// The digest of the file that this build is written to.
-    pub fn file(&self, wish: SerializeFlags) -> Result<Digest, FormatError> {
+    pub fn file(&self, options: SerializeFlags) -> Result<Digest, FormatError> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = wish.bits() as u8;
+        let key = options.bits() as u8;
         if let Some(file) = files.get(&key) {
             return Ok(*file);
         }
-        let file = Digest::of(&self.engine.serialize(wish)?);
+        let file = Digest::of(&self.engine.serialize(options)?);
         files.insert(key, file);
         Ok(file)
     }

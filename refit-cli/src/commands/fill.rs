@@ -74,11 +74,11 @@ fn verified(
         give(&Differing { compared: &compared }, Some(failure), || print(&compared))?;
     }
     let engine = module.engine();
-    let mut wish = SerializeFlags::empty();
-    wish.set(SerializeFlags::INCLUDE_REFIT, !args.freeze);
-    wish.set(SerializeFlags::COMPRESS, engine.flags().contains(EngineFlags::COMPRESSED));
+    let mut options = SerializeFlags::empty();
+    options.set(SerializeFlags::INCLUDE_REFIT, !args.freeze);
+    options.set(SerializeFlags::COMPRESS, engine.flags().contains(EngineFlags::COMPRESSED));
     let progress = Progress::new("writing");
     let follow = |done, total| progress.update(done, total);
-    let made = refit::write_engine(&engine, wish, &args.output, Some(&follow))?;
+    let made = refit::write_engine(&engine, options, &args.output, Some(&follow))?;
     Ok((Filled { made, fit }, compared))
 }

@@ -122,9 +122,9 @@ pub fn load(engine: Engine, device: &Device, path: ModulePath) -> Result<Box<dyn
     Ok(match path {
         ModulePath::Live => Box::new(LiveModule::load(engine, device)?),
         ModulePath::Packed => {
-            let mut wish = SerializeFlags::INCLUDE_REFIT;
-            wish.set(SerializeFlags::EXCLUDE_WEIGHTS, !engine.is_full());
-            Box::new(PackedModule::load(engine.serialize(wish)?.into(), device)?)
+            let mut options = SerializeFlags::INCLUDE_REFIT;
+            options.set(SerializeFlags::EXCLUDE_WEIGHTS, !engine.is_full());
+            Box::new(PackedModule::load(engine.serialize(options)?.into(), device)?)
         }
     })
 }

@@ -18,16 +18,16 @@ pub(super) fn near(parts: &EngineParts, around: &Around) -> EngineParts {
     let nodes: Vec<&Node> = parts.prepare.nodes.iter().chain(&parts.execute.nodes).collect();
     let reads: Vec<Vec<ValueId>> = nodes.iter().map(|node| reads(node)).collect();
     let made = |node: &Node| node.outputs.iter().flatten().copied().collect::<Vec<_>>();
-    let makers: BTreeMap<ValueId, usize> = nodes
+    let producers: BTreeMap<ValueId, usize> = nodes
         .iter()
         .enumerate()
         .flat_map(|(i, node)| made(node).into_iter().map(move |v| (v, i)))
         .collect();
     let mut neighbours = vec![BTreeSet::new(); nodes.len()];
     for (reader, values) in reads.iter().enumerate() {
-        for &maker in values.iter().filter_map(|value| makers.get(value)) {
-            neighbours[reader].insert(maker);
-            neighbours[maker].insert(reader);
+        for &producer in values.iter().filter_map(|value| producers.get(value)) {
+            neighbours[reader].insert(producer);
+            neighbours[producer].insert(reader);
         }
     }
     let is_meant = |name: &String| around.names.contains(name);

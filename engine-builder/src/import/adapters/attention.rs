@@ -196,8 +196,8 @@ pub(super) fn raw_scores(call: &mut Call<'_>, q: ValueId, k: ValueId) -> Result<
     let k = repeated_heads(call, k, q)?;
     let q = call.emit("Mul", [q, half], vec![])?;
     let k = call.emit("Mul", [k, half], vec![])?;
-    let turned = call.emit("Transpose", [k], vec![("perm", Attr::Ints(vec![0, 1, 3, 2]))])?;
-    call.emit("MatMul", [q, turned], vec![])
+    let transposed = call.emit("Transpose", [k], vec![("perm", Attr::Ints(vec![0, 1, 3, 2]))])?;
+    call.emit("MatMul", [q, transposed], vec![])
 }
 
 /// Keys or values with each head repeated for the queries that share it.

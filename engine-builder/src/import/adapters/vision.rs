@@ -88,8 +88,8 @@ fn affine_grid(call: &mut Call<'_>) -> Result<Last, OpError> {
         *column = call.emit("Reshape", [*column, flat], vec![])?;
     }
     let points = joined(call, &columns, 1)?;
-    let turned = call.emit("Transpose", [theta], vec![("perm", Attr::Ints(vec![0, 2, 1]))])?;
-    let places = call.emit("MatMul", [points, turned], vec![])?;
+    let transposed = call.emit("Transpose", [theta], vec![("perm", Attr::Ints(vec![0, 2, 1]))])?;
+    let places = call.emit("MatMul", [points, transposed], vec![])?;
     let batch = part(call, 0, 1)?;
     let shape = joined(call, &[batch, image, last], 0)?;
     call.finish("Reshape", [places, shape], vec![])

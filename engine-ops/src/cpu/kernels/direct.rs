@@ -261,14 +261,14 @@ impl Call<'_> {
         let stride = self.direct.axes[1].stride * self.cut.line();
         // Few filters leave registers for wider tiles, as many as their sums need to overlap.
         let wide = filters.len() * WIDE <= self.kernels.rows * 2;
-        let sliver = if wide { WIDE * self.kernels.lanes } else { self.kernels.cols };
+        let micro_panel = if wide { WIDE * self.kernels.lanes } else { self.kernels.cols };
         for (r, row) in block.rows.clone().enumerate() {
             let panel = Panel {
                 a: packed.as_ptr(),
                 rows: filters.len(),
                 b: lines[r * stride..].as_ptr(),
-                sliver,
-                sliver_stride: sliver,
+                micro_panel,
+                micro_panel_stride: micro_panel,
                 offsets: self.offsets[k.start - from..k.end - from].as_ptr(),
                 k: k.len(),
                 first: k.start == 0,

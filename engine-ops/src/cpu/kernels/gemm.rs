@@ -11,12 +11,12 @@ pub(crate) mod tile;
 use crate::kernels::instances::{Kernels, kernels};
 use crate::parallel::{self, aligned, in_slots};
 use engine_format::{DType, Element};
-pub use pack::{MatRef, PackB, Slivers};
-pub(crate) use pack::{Piece, pieces, turn};
+pub use pack::{MatRef, MicroPanels, PackB};
+pub(crate) use pack::{Piece, pieces, transpose};
 use std::ops::Range;
 use tile::{Dots, Panel, WIDE};
 
-/// Block of `k`: a packed sliver of rows (12 × 256 × 4 bytes) stays in the first-level cache.
+/// Block of `k`: a packed micro-panel of rows (12 × 256 × 4 bytes) stays in the first-level cache.
 pub(crate) const BLOCK_K: usize = 256;
 /// Most columns of a task: its packed block (512 × 256 × 4 bytes) stays in the second-level cache. Fewer columns leave room for
 /// more terms, see [`Cut::depth`].
@@ -87,8 +87,8 @@ impl<'a> PackedB<'a> {
         let width = kernels().cols;
         assert_eq!(out.len(), Self::len(k, n), "a packed {k} × {n} operand has another length");
         if k > 0 {
-            parallel::rows(out, k * width, 1, |s, sliver| {
-                pack::pack_b(b, width, (0, k), s * width..n.min((s + 1) * width), sliver);
+            parallel::rows(out, k * width, 1, |s, micro_panel| {
+                pack::pack_b(b, width, (0, k), s * width..n.min((s + 1) * width), micro_panel);
             });
         }
     }
@@ -108,7 +108,7 @@ pub struct Panels {
     /// Columns.
     pub n: usize,
     /// Whether the constant is `n × k`.
-    pub turned: bool,
+    pub transposed: bool,
 }
 
 impl Panels {
@@ -124,7 +124,7 @@ impl Panels {
     }
 
     pub(crate) fn make<T: Element + Into<f32>>(&self, from: &[T], out: &mut [f32]) {
-        let Self { k, n, turned } = *self;
+        let Self { k, n, transposed } = *self;
         assert_eq!(from.len(), k * n, "a right operand of {k} × {n}");
         let wide: Vec<f32>;
         let from = match T::DTYPE {
@@ -134,13 +134,13 @@ impl Panels {
                 &wide
             }
         };
-        let b = if turned { MatRef::rows(from, k).t() } else { MatRef::rows(from, n) };
+        let b = if transposed { MatRef::rows(from, k).t() } else { MatRef::rows(from, n) };
         PackedB::pack(&b, k, n, out);
     }
 }
 
 impl PackB for PackedB<'_> {
-    fn pack<const WIDTH: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, WIDTH>) {
+    fn pack<const WIDTH: usize>(&self, k: usize, cols: Range<usize>, out: MicroPanels<'_, WIDTH>) {
         let own = kernels().cols;
         for (s, rows) in out.rows.chunks_exact_mut(out.height).enumerate() {
             for (i, row) in rows.iter_mut().enumerate() {
@@ -482,7 +482,7 @@ impl Call<'_> {
             let panel = Panel {
                 a: packed.as_ptr(),
                 rows: piece.rows.len(),
-                // SAFETY: the strip's slivers have a row for every term from `from` on, those of the piece among them.
+                // SAFETY: the strip's micro-panels have a row for every term from `from` on, those of the piece among them.
                 b: unsafe { strip.panel.b.add(skipped) },
                 k: piece.k.len(),
                 first: piece.k.start == 0,
@@ -490,12 +490,12 @@ impl Call<'_> {
                 c_stride: self.gemm.n,
                 ..strip.panel
             };
-            // SAFETY: `strips` points at as many slivers of rows as it says; the block is this task's own.
+            // SAFETY: `strips` points at as many micro-panels of rows as it says; the block is this task's own.
             unsafe { (self.kernels.panel)(&panel) };
         }
     }
 
-    /// The right operand over a block of `k`: as at most three strips of slivers of one kind.
+    /// The right operand over a block of `k`: as at most three strips of micro-panels of one kind.
     fn strips<B: PackB>(
         &self,
         block: &Block<'_, B>,
@@ -510,17 +510,17 @@ impl Call<'_> {
             let b = data[from..].as_ptr();
             return [Strip::new(cols, b, width, self.gemm.k * width, width), None, None];
         }
-        // What is read in place, in whole registers: wide slivers, then narrow ones.
+        // What is read in place, in whole registers: wide micro-panels, then narrow ones.
         let mut strips = [None, None, None];
         let mut done = cols.start;
         if let (Mode::Stream | Mode::Direct, Some(b)) = (self.mode, block.b.matrix()) {
             let kinds = [(WIDE * lanes, WIDE * lanes), (width, lanes)];
             let wide = usize::from(self.mode == Mode::Direct);
-            for (strip, (sliver, whole)) in strips.iter_mut().zip(&kinds[wide..]) {
+            for (strip, (micro_panel, whole)) in strips.iter_mut().zip(&kinds[wide..]) {
                 let end = done + (cols.end - done) / whole * whole;
                 if done < end {
                     let data = b.data[k.start * b.row + done..].as_ptr();
-                    *strip = Strip::new(done..end, data, *sliver, *sliver, b.row);
+                    *strip = Strip::new(done..end, data, *micro_panel, *micro_panel, b.row);
                 }
                 done = end;
             }
@@ -562,12 +562,18 @@ impl Strip {
     fn new(
         cols: Range<usize>,
         b: *const f32,
-        sliver: usize,
-        sliver_stride: usize,
+        micro_panel: usize,
+        micro_panel_stride: usize,
         row_stride: usize,
     ) -> Option<Self> {
-        let panel =
-            Panel { b, sliver, sliver_stride, row_stride, cols: cols.len(), ..Panel::EMPTY };
+        let panel = Panel {
+            b,
+            micro_panel,
+            micro_panel_stride,
+            row_stride,
+            cols: cols.len(),
+            ..Panel::EMPTY
+        };
         (!cols.is_empty()).then_some(Self { col: cols.start, panel })
     }
 }

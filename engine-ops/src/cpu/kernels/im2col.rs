@@ -2,7 +2,7 @@
 //! each output, unrolled only while it is packed.
 
 use crate::kernels::direct::take;
-use crate::kernels::gemm::{PackB, Slivers};
+use crate::kernels::gemm::{MicroPanels, PackB};
 use crate::kernels::window::Axis;
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ struct Run {
     depth: usize,
     height: usize,
     width: Span,
-    /// First column of the sliver.
+    /// First column of the micro-panel.
     to: usize,
 }
 
@@ -31,7 +31,7 @@ struct Span {
     end: usize,
 }
 
-/// Runs a sliver can have: as many as it has columns, where rows of the output have one element.
+/// Runs a micro-panel can have: as many as it has columns, where rows of the output have one element.
 const MAX_RUNS: usize = 64;
 
 impl Im2col<'_> {
@@ -74,18 +74,23 @@ impl Im2col<'_> {
 }
 
 impl PackB for Im2col<'_> {
-    fn pack<const WIDTH: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, WIDTH>) {
+    fn pack<const WIDTH: usize>(&self, k: usize, cols: Range<usize>, out: MicroPanels<'_, WIDTH>) {
         const { assert!(WIDTH <= MAX_RUNS) };
         for (s, rows) in out.rows.chunks_exact_mut(out.height).enumerate() {
             let first = cols.start + s * WIDTH;
-            self.sliver(k, first..cols.end.min(first + WIDTH), rows);
+            self.micro_panel(k, first..cols.end.min(first + WIDTH), rows);
         }
     }
 }
 
 impl Im2col<'_> {
-    /// Packs one sliver, a row for each tap from `k` on.
-    fn sliver<const WIDTH: usize>(&self, k: usize, cols: Range<usize>, rows: &mut [[f32; WIDTH]]) {
+    /// Packs one micro-panel, a row for each tap from `k` on.
+    fn micro_panel<const WIDTH: usize>(
+        &self,
+        k: usize,
+        cols: Range<usize>,
+        rows: &mut [[f32; WIDTH]],
+    ) {
         let [d, h, w] = self.axes;
         let none = Run { depth: 0, height: 0, width: Span { start: 0, end: 0 }, to: 0 };
         let mut runs = [none; MAX_RUNS];

@@ -1,7 +1,7 @@
 //! The micro-kernels of each instruction set, inside functions that carry its `target_feature`, and the choice among them, made once
 //! for a machine.
 
-use crate::kernels::gemm::tile::{Dots, Panel, Turn};
+use crate::kernels::gemm::tile::{Dots, Panel, Transpose};
 use crate::kernels::nchwc::tile::{Greatest, Lanes, Tile};
 use crate::kernels::simd;
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ pub(crate) struct Kernels {
     pub(crate) name: &'static str,
     /// Rows of the largest tile.
     pub(crate) rows: usize,
-    /// Columns of a packed sliver.
+    /// Columns of a packed micro-panel.
     pub(crate) cols: usize,
     /// Lanes of a register.
     pub(crate) lanes: usize,
@@ -26,11 +26,11 @@ pub(crate) struct Kernels {
     /// # Safety
     /// The pointers of the argument must be valid for what its fields say.
     pub(crate) dots: unsafe fn(&Dots),
-    /// See [`crate::kernels::gemm::tile::turn`].
+    /// See [`crate::kernels::gemm::tile::transpose`].
     ///
     /// # Safety
     /// The pointers of the argument must be valid for what its fields say.
-    pub(crate) turn: unsafe fn(&Turn),
+    pub(crate) transpose: unsafe fn(&Transpose),
     /// See [`crate::kernels::nchwc::tile::tile`].
     ///
     /// # Safety
@@ -70,9 +70,9 @@ macro_rules! instantiate {
             }
             // SAFETY: as above.
             $(#[target_feature(enable = $feature)])?
-            unsafe fn turn(t: &tile::Turn) {
+            unsafe fn transpose(t: &tile::Transpose) {
                 // SAFETY: passed on from the caller.
-                unsafe { tile::turn::<$simd>(t) }
+                unsafe { tile::transpose::<$simd>(t) }
             }
             // SAFETY: as above.
             $(#[target_feature(enable = $feature)])?
@@ -99,7 +99,7 @@ macro_rules! instantiate {
                 lanes: <$simd as Simd>::LANES,
                 panel,
                 dots,
-                turn,
+                transpose,
                 tile: conv,
                 lanes_of_taps,
                 greatest,

@@ -40,9 +40,15 @@ pub(crate) trait Simd: 'static {
     unsafe fn lesser(a: Self::V, b: Self::V) -> Self::V;
     /// `a·b + c`; one rounding where the instruction set has it.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// Turns a block: reads `rows <= LANES` runs of `LANES` values, `stride` apart, and writes `LANES` runs of `rows` values,
+    /// Transposes a block: reads `rows <= LANES` runs of `LANES` values, `stride` apart, and writes `LANES` runs of `rows` values,
     /// `to_stride` apart.
-    unsafe fn turn(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
+    unsafe fn transpose(
+        from: *const f32,
+        stride: usize,
+        rows: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
         for lane in 0..Self::LANES {
             for row in 0..rows {
                 // SAFETY: passed on from the caller.

@@ -115,23 +115,23 @@ struct Product {
 }
 
 impl Product {
-    fn new(a: &[usize], b: &[usize], [a_turned, b_turned]: [bool; 2]) -> Self {
+    fn new(a: &[usize], b: &[usize], [a_transposed, b_transposed]: [bool; 2]) -> Self {
         let (a_batch, m, k) = match a {
-            [batch @ .., k, m] if a_turned => (batch, *m, *k),
+            [batch @ .., k, m] if a_transposed => (batch, *m, *k),
             [batch @ .., m, k] => (batch, *m, *k),
             _ => (&a[..0], 1, a[0]),
         };
         let (b_batch, n) = match b {
-            [batch @ .., n, _] if b_turned => (batch, *n),
+            [batch @ .., n, _] if b_transposed => (batch, *n),
             [batch @ .., _, n] => (batch, *n),
             _ => (&b[..0], 1),
         };
-        let steps = |turned, rows, columns| if turned { [1, rows] } else { [columns, 1] };
+        let steps = |transposed, rows, columns| if transposed { [1, rows] } else { [columns, 1] };
         let mut product = Self {
             gemm: Gemm { batch: 1, m, n, k },
             dims: Vec::new(),
-            a: steps(a_turned, m, k),
-            b: steps(b_turned, k, n),
+            a: steps(a_transposed, m, k),
+            b: steps(b_transposed, k, n),
         };
         let (mut a_step, mut b_step) = (m * k, k * n);
         for i in 0..a_batch.len().max(b_batch.len()) {
@@ -145,7 +145,7 @@ impl Product {
         // Rows of one right operand for all: one tall product.
         if let [[count, a_step, 0]] = product.dims[..]
             && a_step == m * k
-            && !a_turned
+            && !a_transposed
         {
             product.gemm.m *= count;
             product.gemm.batch = 1;
@@ -190,8 +190,8 @@ impl Step {
         let [Some(a), Some(b), ..] = shapes.inputs else {
             return Err(OpError::new("an operand is missing"));
         };
-        let turned = transposed(shapes.attrs);
-        let product = Product::new(&a.shape, &b.shape, turned);
+        let transposed = transposed(shapes.attrs);
+        let product = Product::new(&a.shape, &b.shape, transposed);
         let Gemm { batch, n, k, .. } = product.gemm;
         let float = a.dtype == DType::F32;
         let scratch = if float { product.gemm.scratch() } else { 0 };
@@ -199,7 +199,7 @@ impl Step {
         let panels = (one && product.gemm.packs(product.a, product.b)).then_some(Panels {
             k,
             n,
-            turned: turned[1],
+            transposed: transposed[1],
         });
         Ok(Self { dtype: a.dtype, product, scratch, panels })
     }

@@ -512,14 +512,14 @@ fn cases(op: Op, rows: [f32; 2]) -> Vec<Case> {
     let x = || Tensor::from_slice(&[2, 3], &[1.0f32, -2.0, 3.0, 0.5, 4.0, -1.0]);
     let axes = |v: &[i64]| Tensor::from_slice(&[v.len()], v);
     let y = |shape: &[usize]| vec![Tensor::from_slice(shape, &rows)];
-    let turned = || Tensor::from_slice(&[3, 2], &[1.0f32, 0.5, -2.0, 4.0, 3.0, -1.0]);
+    let transposed = || Tensor::from_slice(&[3, 2], &[1.0f32, 0.5, -2.0, 4.0, 3.0, -1.0]);
     let nan = Tensor::from_slice(&[2, 2], &[f32::NAN, 1.0, 1.0, f32::NAN]);
     let mut cases = vec![
         Case::new("rows", vec![x(), axes(&[1])]).expect(y(&[2, 1])),
         Case::new("rows without the axis", vec![x(), axes(&[-1])])
             .attr("keepdims", Attr::Int(0))
             .expect(y(&[2])),
-        Case::new("columns", vec![turned(), axes(&[0])]).expect(y(&[1, 2])),
+        Case::new("columns", vec![transposed(), axes(&[0])]).expect(y(&[1, 2])),
         Case::new("not a number", vec![nan, axes(&[1])])
             .expect(vec![Tensor::from_slice(&[2, 1], &[f32::NAN, f32::NAN])]),
         Case::new("long rows", vec![ramp(&[3, 1000]), axes(&[1])]),

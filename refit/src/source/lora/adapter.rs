@@ -31,7 +31,7 @@ pub(super) struct Adapted {
     pub(super) magnitude: Option<String>,
     pub(super) scale: f32,
     /// Whether the weight lies the other way, input by output.
-    pub(super) turned: bool,
+    pub(super) transposed: bool,
 }
 
 /// Names found of one module.
@@ -168,8 +168,8 @@ impl Found {
         let scale = said.filter(|scale| scale.is_finite()).ok_or(
             "no scale: expected :SCALE behind the adapter's name, or lora_alpha in adapter_config.json beside it",
         )?;
-        let turned = self.embedding || config.is_some_and(|config| config.fan_in_fan_out);
-        Ok(Adapted { a, b, magnitude: self.magnitude, scale, turned })
+        let transposed = self.embedding || config.is_some_and(|config| config.fan_in_fan_out);
+        Ok(Adapted { a, b, magnitude: self.magnitude, scale, transposed })
     }
 }
 

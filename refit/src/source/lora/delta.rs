@@ -13,14 +13,14 @@ pub(super) struct Lies {
 }
 
 impl Lies {
-    /// For a weight of `[out, in…]`, or `turned` `[in, out]`. The matrices are `[rank, in…]`, its last axes in one if they like, and
+    /// For a weight of `[out, in…]`, or `transposed` `[in, out]`. The matrices are `[rank, in…]`, its last axes in one if they like, and
     /// `[out, rank]`, with axes of 1 behind it for a convolution. `None` if they do not fit.
-    pub(super) fn of(weight: &[usize], a: &[usize], b: &[usize], turned: bool) -> Option<Self> {
+    pub(super) fn of(weight: &[usize], a: &[usize], b: &[usize], transposed: bool) -> Option<Self> {
         let (&rank, a_inner) = a.split_first().filter(|(rank, _)| **rank > 0)?;
         let [outputs, b_rank, rest @ ..] = b else { return None };
         let (first, inner) = weight.split_first().filter(|(_, inner)| !inner.is_empty())?;
         let inputs = a_inner.iter().product();
-        let fits = match (turned, inner) {
+        let fits = match (transposed, inner) {
             (true, [last]) => a_inner == [*first] && outputs == last,
             (true, _) => false,
             (false, _) => {
@@ -29,16 +29,16 @@ impl Lies {
             }
         };
         let fits = fits && *b_rank == rank && rest.iter().all(|&axis| axis == 1);
-        let steps = if turned { (1, *outputs) } else { (inputs, 1) };
+        let steps = if transposed { (1, *outputs) } else { (inputs, 1) };
         fits.then_some(Self { rank, outputs: *outputs, inputs, steps })
     }
 
     /// What A has behind its rank, and B before it, for a weight of this shape: in words.
-    pub(super) fn expected(weight: &[usize], turned: bool) -> (String, String) {
+    pub(super) fn expected(weight: &[usize], transposed: bool) -> (String, String) {
         let list =
             |axes: &[usize]| axes.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
         let (first, rest) = weight.split_at(weight.len().min(1));
-        if turned { (list(first), list(rest)) } else { (list(rest), list(first)) }
+        if transposed { (list(first), list(rest)) } else { (list(rest), list(first)) }
     }
 
     /// Adds `scale · B · A`. For each element the products are added in the order of the rank.

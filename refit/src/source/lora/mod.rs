@@ -182,9 +182,9 @@ impl LoraSource {
         for Change { adapter, what } in changes {
             let What::Add { module } = what else { continue };
             let adapter = &self.adapters[*adapter];
-            let Adapted { a, b, magnitude, scale, turned } = &adapter.modules[module];
+            let Adapted { a, b, magnitude, scale, transposed } = &adapter.modules[module];
             let ((a_shape, a), (b_shape, b)) = (adapter.matrix(a)?, adapter.matrix(b)?);
-            let lies = Lies::of(tensor.shape(), &a_shape, &b_shape, *turned);
+            let lies = Lies::of(tensor.shape(), &a_shape, &b_shape, *transposed);
             let lies = lies.expect("checked when the source was made");
             lies.add(&mut values, &a, &b, *scale);
             if let Some(magnitude) = magnitude {
@@ -219,9 +219,9 @@ fn fits_weight(
     let info =
         |name: &str| known_float(adapter.info(name)).map_err(|why| format!("{name:?} {why}"));
     let (a, b) = (info(&adapted.a)?, info(&adapted.b)?);
-    let lies = Lies::of(&weight.shape, &a.shape, &b.shape, adapted.turned);
+    let lies = Lies::of(&weight.shape, &a.shape, &b.shape, adapted.transposed);
     let lies = lies.ok_or_else(|| {
-        let (inner, outputs) = Lies::expected(&weight.shape, adapted.turned);
+        let (inner, outputs) = Lies::expected(&weight.shape, adapted.transposed);
         format!(
             "{name:?} is {weight}: expected {:?} [rank, {inner}] and {:?} [{outputs}, rank], found {a} and {b}",
             adapted.a, adapted.b

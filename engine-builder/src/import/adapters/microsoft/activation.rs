@@ -63,13 +63,13 @@ fn gelu(call: &mut Call<'_>, approximate: &str) -> Result<Last, OpError> {
     call.finish("Gelu", [x], vec![("approximate", Attr::Str(approximate.to_owned()))])
 }
 
-/// `alpha · A·B`, each operand turned around as its attributes say.
+/// `alpha · A·B`, each operand transposed as its attributes say.
 fn fused_matmul(call: &mut Call<'_>) -> Result<Last, OpError> {
     let alpha = call.float("alpha", 1.0)?;
     let a = call.input(0)?;
-    let a = turned(call, a, "transA", "transBatchA")?;
+    let a = transposed(call, a, "transA", "transBatchA")?;
     let b = call.input(1)?;
-    let b = turned(call, b, "transB", "transBatchB")?;
+    let b = transposed(call, b, "transB", "transBatchB")?;
     if alpha == 1.0 {
         return call.finish("MatMul", [a, b], vec![]);
     }
@@ -80,7 +80,7 @@ fn fused_matmul(call: &mut Call<'_>) -> Result<Last, OpError> {
 
 /// The operand as a stack of matrices: with `batch` its first axis is one of the matrices', with `last` they are transposed.
 /// A vector stays.
-fn turned(
+fn transposed(
     call: &mut Call<'_>,
     x: ValueId,
     last: &'static str,

@@ -71,11 +71,11 @@ impl Comparison {
             let power = call.emit("Mul", [distance, nearer], vec![])?;
             return call.emit("Exp", [power], vec![]);
         }
-        let turned: Vec<f32> = (0..features)
+        let transposed: Vec<f32> = (0..features)
             .flat_map(|f| (0..count).map(move |v| vectors[v * features + f]))
             .collect();
-        let turned = floats(call, &[features, count], &turned);
-        let product = call.emit("MatMul", [x, turned], vec![])?;
+        let transposed = floats(call, &[features, count], &transposed);
+        let product = call.emit("MatMul", [x, transposed], vec![])?;
         if let Kernel::Linear = self.kernel {
             return Ok(product);
         }

@@ -1,6 +1,6 @@
 //! Operands and their packing.
 
-use super::tile::Turn;
+use super::tile::Transpose;
 use crate::kernels::instances::kernels;
 use std::ops::Range;
 
@@ -33,18 +33,18 @@ impl<'a> MatRef<'a> {
     }
 }
 
-/// Where a block of a right operand goes: side by side slivers of `WIDTH` columns, each a row for every `k`.
-pub struct Slivers<'a, const WIDTH: usize> {
-    /// Rows of all slivers, sliver by sliver.
+/// Where a block of a right operand goes: side by side micro-panels of `WIDTH` columns, each a row for every `k`.
+pub struct MicroPanels<'a, const WIDTH: usize> {
+    /// Rows of all micro-panels, micro-panel by micro-panel.
     pub rows: &'a mut [[f32; WIDTH]],
-    /// Rows of one sliver.
+    /// Rows of one micro-panel.
     pub height: usize,
 }
 
-/// A right operand that can be packed into slivers.
+/// A right operand that can be packed into micro-panels.
 pub trait PackB: Sync {
-    /// Writes rows `k..k + height` of columns `cols`; what is past `cols` in the last sliver becomes zero.
-    fn pack<const WIDTH: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, WIDTH>);
+    /// Writes rows `k..k + height` of columns `cols`; what is past `cols` in the last micro-panel becomes zero.
+    fn pack<const WIDTH: usize>(&self, k: usize, cols: Range<usize>, out: MicroPanels<'_, WIDTH>);
 
     /// The operand as it lies in memory, if it is a matrix.
     fn matrix(&self) -> Option<MatRef<'_>> {
@@ -57,7 +57,7 @@ pub trait PackB: Sync {
     }
 }
 
-/// Packs `height` rows into `out`, which has whole slivers of `width` columns.
+/// Packs `height` rows into `out`, which has whole micro-panels of `width` columns.
 pub(crate) fn pack_b<B: PackB>(
     b: &B,
     width: usize,
@@ -65,14 +65,14 @@ pub(crate) fn pack_b<B: PackB>(
     cols: Range<usize>,
     out: &mut [f32],
 ) {
-    fn of<const WIDTH: usize>(out: &mut [f32], height: usize) -> Slivers<'_, WIDTH> {
-        Slivers { rows: out.as_chunks_mut().0, height }
+    fn of<const WIDTH: usize>(out: &mut [f32], height: usize) -> MicroPanels<'_, WIDTH> {
+        MicroPanels { rows: out.as_chunks_mut().0, height }
     }
     match width {
         8 => b.pack(k, cols, of::<8>(out, height)),
         16 => b.pack(k, cols, of::<16>(out, height)),
         32 => b.pack(k, cols, of::<32>(out, height)),
-        other => unreachable!("no table has slivers of {other} columns"),
+        other => unreachable!("no table has micro_panels of {other} columns"),
     }
 }
 
@@ -83,8 +83,8 @@ const LINE: usize = 16;
 const AHEAD: usize = 8;
 
 impl MatRef<'_> {
-    /// Columns are neighbours: whole rows are read, and dealt out to the slivers.
-    fn pack_rows<const W: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, W>) {
+    /// Columns are neighbours: whole rows are read, and dealt out to the micro-panels.
+    fn pack_rows<const W: usize>(&self, k: usize, cols: Range<usize>, out: MicroPanels<'_, W>) {
         for i in 0..out.height {
             let from = (k + i) * self.row + cols.start;
             let row = &self.data[from..][..cols.len()];
@@ -104,25 +104,25 @@ impl MatRef<'_> {
     }
 
     /// Any strides.
-    fn pack_columns<const W: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, W>) {
-        for (s, sliver) in out.rows.chunks_exact_mut(out.height).enumerate() {
+    fn pack_columns<const W: usize>(&self, k: usize, cols: Range<usize>, out: MicroPanels<'_, W>) {
+        for (s, micro_panel) in out.rows.chunks_exact_mut(out.height).enumerate() {
             let first = cols.start + s * W;
             let used = W.min(cols.end - first);
             if used < W {
-                sliver.fill([0.0; W]);
+                micro_panel.fill([0.0; W]);
             }
             let from = k * self.row + first * self.col;
             if self.row == 1 {
-                turn(
+                transpose(
                     &self.data[from..],
                     self.col,
-                    (used, sliver.len()),
-                    sliver.as_flattened_mut(),
+                    (used, micro_panel.len()),
+                    micro_panel.as_flattened_mut(),
                     W,
                 );
                 continue;
             }
-            for (i, row) in sliver.iter_mut().enumerate() {
+            for (i, row) in micro_panel.iter_mut().enumerate() {
                 for (j, out) in row[..used].iter_mut().enumerate() {
                     *out = self.data[from + i * self.row + j * self.col];
                 }
@@ -132,7 +132,7 @@ impl MatRef<'_> {
 }
 
 /// Writes `lines` runs of `len` elements of `from`, which begin `stride` apart, as columns into rows `to_stride` apart.
-pub(crate) fn turn(
+pub(crate) fn transpose(
     from: &[f32],
     stride: usize,
     (lines, len): (usize, usize),
@@ -144,13 +144,14 @@ pub(crate) fn turn(
     }
     assert!((lines - 1) * stride + len <= from.len(), "lines of {len} elements to be turned");
     assert!(lines <= to_stride && (len - 1) * to_stride + lines <= to.len(), "room for columns");
-    let turn = Turn { from: from.as_ptr(), stride, lines, len, to: to.as_mut_ptr(), to_stride };
+    let transpose =
+        Transpose { from: from.as_ptr(), stride, lines, len, to: to.as_mut_ptr(), to_stride };
     // SAFETY: it was just checked that the slices hold what the fields say, and `to` is borrowed alone.
-    unsafe { (kernels().turn)(&turn) };
+    unsafe { (kernels().transpose)(&transpose) };
 }
 
 impl PackB for MatRef<'_> {
-    fn pack<const WIDTH: usize>(&self, k: usize, cols: Range<usize>, out: Slivers<'_, WIDTH>) {
+    fn pack<const WIDTH: usize>(&self, k: usize, cols: Range<usize>, out: MicroPanels<'_, WIDTH>) {
         match self.col {
             1 => self.pack_rows(k, cols, out),
             _ => self.pack_columns(k, cols, out),
@@ -174,7 +175,7 @@ fn pack_a(a: &MatRef<'_>, i: usize, rows: usize, k: usize, out: &mut [f32]) {
     let len = out.len() / rows;
     let from = &a.data[i * a.row + k * a.col..];
     if a.col == 1 {
-        return turn(from, a.row, (rows, len), out, rows);
+        return transpose(from, a.row, (rows, len), out, rows);
     }
     for r in 0..rows {
         let out = out[r..].iter_mut().step_by(rows);
@@ -207,7 +208,7 @@ fn fetch(x: &f32) {
     let _ = x;
 }
 
-/// The pieces of a left operand in the order in which they are packed: slivers of `rows`, each cut along `k` into parts of `step`,
+/// The pieces of a left operand in the order in which they are packed: micro-panels of `rows`, each cut along `k` into parts of `step`,
 /// each with the piece after it. Slivers are of as equal heights as possible: low ones waste registers.
 pub(crate) fn pieces(
     rows: Range<usize>,
@@ -215,14 +216,14 @@ pub(crate) fn pieces(
     k: Range<usize>,
     step: usize,
 ) -> impl Iterator<Item = (Piece, Option<Piece>)> {
-    let slivers = rows.len().div_ceil(most_rows);
-    let edge = move |s: usize| rows.start + s * rows.len() / slivers;
+    let micro_panels = rows.len().div_ceil(most_rows);
+    let edge = move |s: usize| rows.start + s * rows.len() / micro_panels;
     let parts = k.len().div_ceil(step);
     let piece = move |i: usize| {
-        let (sliver, part) = (i / parts, k.start + i % parts * step);
-        Piece { rows: edge(sliver)..edge(sliver + 1), k: part..k.end.min(part + step) }
+        let (micro_panel, part) = (i / parts, k.start + i % parts * step);
+        Piece { rows: edge(micro_panel)..edge(micro_panel + 1), k: part..k.end.min(part + step) }
     };
-    let count = slivers * parts;
+    let count = micro_panels * parts;
     (0..count).map(move |i| (piece(i), (i + 1 < count).then(|| piece(i + 1))))
 }
 

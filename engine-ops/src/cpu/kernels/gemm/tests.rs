@@ -131,7 +131,7 @@ fn lines_become_columns_on_every_instruction_set() {
             for len in [1, 7, 8, 16, 40, 61] {
                 let (stride, to_stride) = (len + 5, lines + len % 3);
                 let mut out = vec![f32::NAN; len * to_stride];
-                let turn = tile::Turn {
+                let transpose = tile::Transpose {
                     from: data.as_ptr(),
                     stride,
                     lines,
@@ -140,7 +140,7 @@ fn lines_become_columns_on_every_instruction_set() {
                     to_stride,
                 };
                 // SAFETY: there are `lines` lines within the data, and room for as many columns.
-                unsafe { (kernels.turn)(&turn) };
+                unsafe { (kernels.transpose)(&transpose) };
                 for (i, &found) in out.iter().enumerate() {
                     let (at, line) = (i / to_stride, i % to_stride);
                     match line < lines {

@@ -13,15 +13,15 @@ pub(crate) struct Panel {
     pub(crate) a: *const f32,
     /// Rows, at most the table's.
     pub(crate) rows: usize,
-    /// Right operand: slivers of `sliver` columns, `sliver_stride` apart, each `k` rows that are `row_stride` apart.
+    /// Right operand: micro-panels of `micro_panel` columns, `micro_panel_stride` apart, each `k` rows that are `row_stride` apart.
     pub(crate) b: *const f32,
-    /// Columns of a sliver.
-    pub(crate) sliver: usize,
-    /// Elements from one sliver to the next.
-    pub(crate) sliver_stride: usize,
-    /// Elements from one `k` to the next within a sliver, unless there are `offsets`.
+    /// Columns of a micro-panel.
+    pub(crate) micro_panel: usize,
+    /// Elements from one micro-panel to the next.
+    pub(crate) micro_panel_stride: usize,
+    /// Elements from one `k` to the next within a micro-panel, unless there are `offsets`.
     pub(crate) row_stride: usize,
-    /// For each `k`, elements from the first one of a sliver to that of the row; null if rows are `row_stride` apart.
+    /// For each `k`, elements from the first one of a micro-panel to that of the row; null if rows are `row_stride` apart.
     pub(crate) offsets: *const u32,
     /// Length of the block of `k`.
     pub(crate) k: usize,
@@ -29,7 +29,7 @@ pub(crate) struct Panel {
     pub(crate) c: *mut f32,
     /// Elements from one row of the output to the next.
     pub(crate) c_stride: usize,
-    /// Columns of the output. Where they are not whole slivers, the last sliver is readable as a whole one all the same.
+    /// Columns of the output. Where they are not whole micro-panels, the last micro-panel is readable as a whole one all the same.
     pub(crate) cols: usize,
     /// Whether this is the first block of `k`: the output is written, not added to.
     pub(crate) first: bool,
@@ -41,8 +41,8 @@ impl Panel {
         a: std::ptr::null(),
         rows: 1,
         b: std::ptr::null(),
-        sliver: 1,
-        sliver_stride: 0,
+        micro_panel: 1,
+        micro_panel_stride: 0,
         row_stride: 0,
         offsets: std::ptr::null(),
         k: 0,
@@ -71,12 +71,12 @@ pub(crate) unsafe fn panel<S: Simd>(p: &Panel) {
     }
 }
 
-/// Where the rows of a sliver are.
+/// Where the rows of a micro-panel are.
 trait Rows: Copy {
-    /// Row `k` of the sliver that begins at `b`.
+    /// Row `k` of the micro-panel that begins at `b`.
     ///
     /// # Safety
-    /// The sliver has that row.
+    /// The micro-panel has that row.
     unsafe fn row(self, b: *const f32, k: usize) -> *const f32;
 }
 
@@ -120,15 +120,15 @@ unsafe fn panel_of<S: Simd, B: Rows>(p: &Panel, of: B) {
     }
     let mut j = 0;
     while j < p.cols {
-        // SAFETY: sliver `j / sliver` begins within the right operand.
-        let b = unsafe { p.b.add(j / p.sliver * p.sliver_stride) };
-        let cols = (p.cols - j).min(p.sliver);
+        // SAFETY: micro-panel `j / micro_panel` begins within the right operand.
+        let b = unsafe { p.b.add(j / p.micro_panel * p.micro_panel_stride) };
+        let cols = (p.cols - j).min(p.micro_panel);
         match cols.div_ceil(S::LANES) {
             1 => rows!(1, j, b, cols, [1 2 3 4 5 6 7 8 9 10 11 12]),
             2 => rows!(2, j, b, cols, [1 2 3 4 5 6 7 8 9 10 11 12]),
             _ => rows!(4, j, b, cols, [1 2 3 4 5 6]),
         }
-        j += p.sliver;
+        j += p.micro_panel;
     }
 }
 
@@ -144,7 +144,7 @@ unsafe fn tile<S: Simd, B: Rows, const R: usize, const W: usize>(
     j: usize,
     cols: usize,
 ) {
-    // SAFETY: rows and columns are within the panel, reads of `b` within its slivers.
+    // SAFETY: rows and columns are within the panel, reads of `b` within its micro-panels.
     unsafe {
         let c = p.c.add(j);
         let zero = S::splat(0.0);
@@ -274,7 +274,7 @@ unsafe fn part<S: Simd>(from: *const f32, rest: usize) -> S::V {
 }
 
 /// Lines that are to become columns: packing of an operand that lies the other way.
-pub(crate) struct Turn {
+pub(crate) struct Transpose {
     /// The first line.
     pub(crate) from: *const f32,
     /// Elements from one line to the next.
@@ -294,7 +294,7 @@ pub(crate) struct Turn {
 /// # Safety
 /// The CPU has `S`; the pointers of `t` are valid for what its fields say, and no other thread uses what is written.
 #[inline(always)]
-pub(crate) unsafe fn turn<S: Simd>(t: &Turn) {
+pub(crate) unsafe fn transpose<S: Simd>(t: &Transpose) {
     for line in (0..t.lines).step_by(S::LANES) {
         let lines = S::LANES.min(t.lines - line);
         let mut at = 0;
@@ -302,7 +302,7 @@ pub(crate) unsafe fn turn<S: Simd>(t: &Turn) {
         unsafe {
             let (from, to) = (t.from.add(line * t.stride), t.to.add(line));
             while at + S::LANES <= t.len {
-                S::turn(from.add(at), t.stride, lines, to.add(at * t.to_stride), t.to_stride);
+                S::transpose(from.add(at), t.stride, lines, to.add(at * t.to_stride), t.to_stride);
                 at += S::LANES;
             }
             for at in at..t.len {

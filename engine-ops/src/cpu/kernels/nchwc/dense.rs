@@ -2,7 +2,7 @@
 
 use super::tile::{Run, Tile};
 use super::{BLOCK, Filters, Finish, Shape, even};
-use crate::kernels::gemm::{Output, turn};
+use crate::kernels::gemm::{Output, transpose};
 use crate::kernels::instances::{Kernels, kernels};
 use crate::kernels::window::Axis;
 use crate::parallel::{aligned, in_slots};
@@ -104,7 +104,7 @@ impl Dense {
     }
 
     /// Channels whose elements are neighbours in the input as it is read, and elements from one column of it to the next. The few
-    /// channels of an image lie in lines of their own: turning them would take as long as convolving them.
+    /// channels of an image lie in lines of their own: transposing them would take as long as convolving them.
     fn channel_step(&self) -> usize {
         const FEW: usize = 4;
         match self.shape.channels {
@@ -414,7 +414,7 @@ impl Call<'_> {
                     to.copy_from_slice(&x[first * plane + y * w.input..][..inside]);
                 } else if inside > 0 {
                     let lines = step.min(channels - first);
-                    turn(&x[first * plane + y * w.input..], plane, (lines, inside), to, step);
+                    transpose(&x[first * plane + y * w.input..], plane, (lines, inside), to, step);
                 }
             }
         }

@@ -63,14 +63,20 @@ impl Simd for Avx512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
     #[inline(always)]
-    unsafe fn turn(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
+    unsafe fn transpose(
+        from: *const f32,
+        stride: usize,
+        rows: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
         // SAFETY: the caller checked for AVX-512F and vouches for the values that are read and written.
         unsafe {
             let mut v = [_mm512_setzero_ps(); 16];
             for (row, v) in v.iter_mut().enumerate().take(rows) {
                 *v = Self::load(from.add(row * stride));
             }
-            // Within each quarter of a register, 4 × 4 elements are turned; then quarters change places.
+            // Within each quarter of a register, 4 × 4 elements are transposed; then quarters change places.
             let mut w = v;
             for i in (0..16).step_by(4) {
                 let (low, high) =
@@ -175,14 +181,20 @@ impl Simd for Avx2 {
         unsafe { _mm256_fmadd_ps(a, b, c) }
     }
     #[inline(always)]
-    unsafe fn turn(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
+    unsafe fn transpose(
+        from: *const f32,
+        stride: usize,
+        rows: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
         // SAFETY: the caller checked for AVX2 and vouches for the values that are read and written.
         unsafe {
             let mut v = [_mm256_setzero_ps(); 8];
             for (row, v) in v.iter_mut().enumerate().take(rows) {
                 *v = Self::load(from.add(row * stride));
             }
-            // Within each half of a register, 4 × 4 elements are turned; then halves change places.
+            // Within each half of a register, 4 × 4 elements are transposed; then halves change places.
             let mut w = v;
             for i in [0, 4] {
                 let (low, high) =

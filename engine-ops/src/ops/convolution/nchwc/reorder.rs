@@ -4,7 +4,7 @@ use super::cases;
 use crate::AttrsExt;
 use crate::cpu::{Cpu, CpuCtx};
 use crate::infer::{Facts, InferCtx, InferError};
-use crate::kernels::gemm::turn;
+use crate::kernels::gemm::transpose;
 use crate::kernels::nchwc::BLOCK;
 use crate::parallel::pieces;
 use crate::{AttrDef, AttrKind, Kind, OpDef, OpError, Operand};
@@ -63,7 +63,7 @@ fn to_blocks(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
             if there < BLOCK {
                 y.fill(0.0);
             }
-            turn(&x[(image * channels + first) * plane..], plane, (there, plane), y, BLOCK);
+            transpose(&x[(image * channels + first) * plane..], plane, (there, plane), y, BLOCK);
         }
     });
     Ok(())

@@ -1,6 +1,6 @@
 //! The dispatches of a resize. Tables come from the host, in the uniform buffer.
 
-use super::sampling::{Stretch, Table, Wishes, around, given, stretches};
+use super::sampling::{Asked, Stretch, Table, around, given, stretches};
 use crate::AttrsExt;
 use crate::OpError;
 use crate::cpu::TensorRef;
@@ -19,8 +19,8 @@ pub(super) fn program(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         return Ok(Some(GpuProgram { dispatches: Vec::new(), scratch: Vec::new() }));
     }
     let value = |i: usize| given(ctx.value(i).map(TensorRef::from));
-    let wishes = Wishes { roi: value(1), scales: value(2), sizes: value(3) };
-    let stretches = stretches(ctx.attrs, &x.shape, &wishes)?;
+    let asked = Asked { roi: value(1), scales: value(2), sizes: value(3) };
+    let stretches = stretches(ctx.attrs, &x.shape, &asked)?;
     match (ctx.attrs.str("mode"), x.dtype) {
         ("nearest", _) => nearest(ctx, &stretches),
         (_, DType::F32 | DType::F16 | DType::BF16) => mix(ctx, &stretches),

@@ -15,7 +15,7 @@ use crate::{
 };
 use engine_format::{Attr, Attrs, DType, Dim, Element};
 use half::{bf16, f16};
-use sampling::{Stretch, Table, Wishes, around, given, named_axes, stretches};
+use sampling::{Asked, Stretch, Table, around, given, named_axes, stretches};
 use std::sync::Arc;
 
 /// Resize.
@@ -69,11 +69,11 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
             x.dtype
         )));
     }
-    let wished = |i: usize| match ctx.opt(i) {
+    let asked = |i: usize| match ctx.opt(i) {
         Some(facts) => Ok(Some(facts).filter(|f| f.concrete().is_none_or(|s| s != [0]))),
         None => Ok::<_, InferError>(None),
     };
-    let contents = |i: usize| match wished(i)?.map(|f| &f.value) {
+    let contents = |i: usize| match asked(i)?.map(|f| &f.value) {
         Some(Some(Known::Tensor(t))) => Ok(Some(TensorRef::from(t))),
         Some(_) => Err(InferError::NeedsValue(i)),
         None => Ok(None),
@@ -81,18 +81,18 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
     if let Some(own) = x.concrete()
         && let (Ok(roi), Ok(scales), Ok(sizes)) = (contents(1), contents(2), contents(3))
     {
-        let all = stretches(ctx.attrs, &own, &Wishes { roi, scales, sizes })?;
+        let all = stretches(ctx.attrs, &own, &Asked { roi, scales, sizes })?;
         let out = all.iter().map(|s| Dim::from(s.to)).collect();
         return Ok(vec![Facts::new(x.dtype, out)]);
     }
     let axes = named_axes(ctx.attrs, shape.len())?;
     let mut out = shape.to_vec();
-    if wished(3)?.is_some() && ctx.attrs.str("keep_aspect_ratio_policy") == "stretch" {
+    if asked(3)?.is_some() && ctx.attrs.str("keep_aspect_ratio_policy") == "stretch" {
         for (at, size) in axes.into_iter().zip(ctx.dims(3)?) {
             out[at] = size;
         }
     } else if let Some(scales) = contents(2)?.filter(|t| t.dtype == DType::F32)
-        && wished(1)?.is_none()
+        && asked(1)?.is_none()
     {
         for (at, &scale) in axes.into_iter().zip(scales.slice::<f32>()) {
             out[at] = scaled(&shape[at], scale);
@@ -162,8 +162,8 @@ struct Along {
 fn step(shapes: &CpuShapes<'_>) -> Result<Box<dyn CpuStep>, OpError> {
     let (attrs, x, y) = (shapes.attrs, shapes.input(0), shapes.output());
     let value = |i: usize| given(shapes.values.get(i)?.as_ref().map(TensorRef::from));
-    let wishes = Wishes { roi: value(1), scales: value(2), sizes: value(3) };
-    let stretches = stretches(attrs, &x.shape, &wishes)?;
+    let asked = Asked { roi: value(1), scales: value(2), sizes: value(3) };
+    let stretches = stretches(attrs, &x.shape, &asked)?;
     if attrs.str("mode") == "nearest" {
         let maps = stretches.iter().map(|s| s.table(attrs).map(|t| t.start));
         let plan = Plan::Nearest(maps.collect::<Result<_, _>>()?, extrapolation(attrs, x.dtype)?);

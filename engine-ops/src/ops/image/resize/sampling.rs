@@ -25,7 +25,7 @@ pub(super) struct Stretch {
 }
 
 /// The operands that decide a resize.
-pub(super) struct Wishes<'a> {
+pub(super) struct Asked<'a> {
     pub roi: Option<TensorRef<'a>>,
     pub scales: Option<TensorRef<'a>>,
     pub sizes: Option<TensorRef<'a>>,
@@ -84,12 +84,12 @@ pub(super) fn named_axes(attrs: &Attrs, rank: usize) -> Result<Vec<usize>, OpErr
 pub(super) fn stretches(
     attrs: &Attrs,
     shape: &[usize],
-    wishes: &Wishes<'_>,
+    asked: &Asked<'_>,
 ) -> Result<Vec<Stretch>, OpError> {
     let rank = shape.len();
     let axes = named_axes(attrs, rank)?;
     let given = |t: Option<TensorRef<'_>>| t.map(floats).transpose();
-    let regions = match given(wishes.roi)? {
+    let regions = match given(asked.roi)? {
         Some(roi) if attrs.str("coordinate_transformation_mode") == "tf_crop_and_resize" => {
             let (starts, ends) = roi.split_at(roi.len() / 2);
             let starts = spread("starts in roi", starts, &axes, rank, 0.0)?;
@@ -104,7 +104,7 @@ pub(super) fn stretches(
         length,
         region: regions[i],
     };
-    let stretched = match (given(wishes.scales)?, wishes.sizes) {
+    let stretched = match (given(asked.scales)?, asked.sizes) {
         (Some(scales), None) => {
             let scales = spread("scales", &scales, &axes, rank, 1.0)?;
             if let Some(bad) = scales.iter().find(|s| !s.is_finite() || **s <= 0.0) {
