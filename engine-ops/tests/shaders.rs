@@ -16,12 +16,18 @@ const WORKGROUP_SIZE: [u32; 3] = [256, 256, 64];
 const UNIFORM_BYTES: usize = 64 << 10;
 
 /// Devices that are made up: the least there is, what phones, software and large GPUs have, and what fits nothing but the baseline's kernels.
-const TARGETS: [GpuLimits; 5] = [
+const TARGETS: [GpuLimits; 6] = [
     GpuLimits::BASELINE,
-    GpuLimits { max_workgroups: 65_535, max_invocations: 512, workgroup_memory: 16_384 },
-    GpuLimits { max_workgroups: 65_535, max_invocations: 1024, workgroup_memory: 32_768 },
-    GpuLimits { max_workgroups: 65_535, max_invocations: 1024, workgroup_memory: 49_152 },
-    GpuLimits { max_workgroups: 1 << 31, max_invocations: 256, workgroup_memory: 16_896 },
+    GpuLimits { max_invocations: 512, ..GpuLimits::BASELINE },
+    GpuLimits { max_invocations: 1024, workgroup_memory: 32_768, ..GpuLimits::BASELINE },
+    GpuLimits { max_invocations: 1024, workgroup_memory: 49_152, ..GpuLimits::BASELINE },
+    GpuLimits { max_workgroups: 1 << 31, workgroup_memory: 16_896, ..GpuLimits::BASELINE },
+    GpuLimits {
+        max_workgroups: 1 << 31,
+        max_invocations: 1024,
+        workgroup_memory: 49_152,
+        matrix_units: true,
+    },
 ];
 
 /// One case of an operator that has WGSL, with the types of its operands and results.
@@ -141,7 +147,7 @@ struct Shader {
 }
 
 impl Shader {
-    fn new(text: &str) -> Result<Self, String> {
+    fn new(text: &str, limits: &GpuLimits) -> Result<Self, String> {
         if let Some(at) = text.find("{{") {
             let key: String = text[at..].chars().take(40).collect();
             return Err(format!("the template key {key:?} was not replaced"));
@@ -149,7 +155,9 @@ impl Shader {
         let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
         // quantizeToF16 is core WGSL; naga gates it because old OpenGL ES lacks it.
         let core = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-        let info = Validator::new(ValidationFlags::all(), core)
+        let units = Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
+        let capabilities = if limits.matrix_units { core | units } else { core };
+        let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .map_err(|e| e.emit_to_string(text))?;
         Ok(Self { module, info })
@@ -331,7 +339,7 @@ fn every_program_is_valid_and_binds_what_it_states() {
             for dispatch in &program.dispatches {
                 let text = dispatch.wgsl.to_string();
                 let shader = shaders.entry(text).or_insert_with_key(|text| {
-                    Shader::new(text).unwrap_or_else(|e| panic!("{subject}: {e}\n{text}"))
+                    Shader::new(text, limits).unwrap_or_else(|e| panic!("{subject}: {e}\n{text}"))
                 });
                 check(&subject, limits, &program, dispatch, shader);
             }
@@ -359,7 +367,8 @@ fn a_wrong_binding_is_noticed() {
     let mut program = subject.program(false).expect("Relu has WGSL for f32");
     let dispatch = &mut program.dispatches[0];
     dispatch.binds.swap(0, 1);
-    let (dispatch, shader) = (dispatch.clone(), Shader::new(&dispatch.wgsl).unwrap());
+    let (dispatch, shader) =
+        (dispatch.clone(), Shader::new(&dispatch.wgsl, &GpuLimits::BASELINE).unwrap());
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         check(&subject, &GpuLimits::BASELINE, &program, &dispatch, &shader);
     }));

@@ -69,4 +69,32 @@ impl Lying {
         };
         render(text, &[("array", array)])
     }
+
+    /// How many elements an invocation reads at once where all sizes are multiples of what `whole` says: those of 16 bytes, or four.
+    pub(crate) fn line(self, whole: impl Fn(usize) -> bool) -> Option<usize> {
+        let most = if self == Self::Words { 4 } else { 8 };
+        [most, 4].into_iter().find(|&line| whole(line))
+    }
+
+    /// The type of which an array is bound of which so many elements are read at once.
+    pub(crate) fn line_element(self, line: usize) -> &'static str {
+        if line == 4 { self.element(true) } else { "vec4<u32>" }
+    }
+
+    /// WGSL of the functions `{array}_low` and, where a line has eight elements, `{array}_high`: the vectors of four elements in a line.
+    pub(crate) fn line_reader(self, array: &str, line: usize) -> String {
+        let low = match self {
+            Self::Words => "return line;",
+            Self::F16 => "return vec4<f32>(unpack2x16float(line.x), unpack2x16float(line.y));",
+            Self::BF16 => {
+                "let bits = vec4<u32>(line.x << 16u, line.x, line.y << 16u, line.y);
+    return bitcast<vec4<f32>>(bits & vec4<u32>(0xffff0000u));"
+            }
+        };
+        let high = "fn {{array}}_high(line: vec4<u32>) -> vec4<f32> { return {{array}}_low(line.zwzw); }\n";
+        let text = "fn {{array}}_low(line: {{line_type}}) -> vec4<{{T}}> {\n    {{low}}\n}\n";
+        let text = text.to_owned() + if line == 4 { "" } else { high };
+        let values = [("array", array), ("line_type", self.line_element(line)), ("low", low)];
+        render(&text, &values)
+    }
 }

@@ -1,10 +1,13 @@
 //! How operators run on a GPU: a kernel is data ([`GpuProgram`]), and this is the WGSL that several rows share.
 
 pub(crate) mod elementwise;
+mod fetch;
 pub(crate) mod fill;
 pub(crate) mod halves;
 pub(crate) mod product;
 mod program;
 pub(crate) mod small_float;
+pub(crate) mod thin;
+pub(crate) mod units;
 
 pub use program::*;

@@ -1,6 +1,10 @@
 //! The loop of matrix products over tiles: one text, which products and convolutions give their operands, and the choice of its tiles.
 
+pub(crate) use super::fetch::Along;
+use super::fetch::{Brought, Fetch, Patch};
 use super::halves::Lying;
+use super::thin::{self, Right, Thin};
+use super::units::{Halves, Reading, Search, Units};
 use super::{Bind, Dispatch, FEW_ROUNDS, GpuCandidate, GpuCtx, GpuLimits, GpuProgram, render};
 use crate::OpError;
 use std::fmt::Write;
@@ -15,6 +19,10 @@ pub(crate) struct Sizes {
     pub(crate) cols: usize,
     /// Terms of each sum.
     pub(crate) terms: usize,
+    /// Whether it is thin: of a few rows, and the operands lie as the kernel of thin products reads them.
+    pub(crate) thin: bool,
+    /// What matrix units make of the right operand; `None` if the product is not for them.
+    pub(crate) units: Option<Halves>,
 }
 
 /// How much of a product a workgroup calculates, how many terms at a time, and how much of it an invocation.
@@ -25,15 +33,6 @@ pub(crate) struct Tile {
     terms: usize,
     /// Rows and columns of an invocation, in vectors of four.
     each: [usize; 2],
-}
-
-/// In which direction four neighbouring elements of an operand are read at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Along {
-    /// Of one row (column), for four terms.
-    Terms,
-    /// Of one term, for four rows (columns).
-    Side,
 }
 
 /// How a product is calculated.
@@ -51,6 +50,10 @@ enum How {
     Parts(Tile),
     /// The invocations of a workgroup share the terms: for a few columns. Only for left operands that lie along the terms.
     Lanes,
+    /// A few rows times a matrix that is read once.
+    Thin,
+    /// In tiles, by matrix units.
+    Units(Units),
 }
 
 /// A product whose kernel is this loop: what an operator says of it.
@@ -72,6 +75,8 @@ impl<P: Tiled> Candidates<P> {
         Self::candidate::<1>(),
         Self::candidate::<2>(),
         Self::candidate::<3>(),
+        Self::candidate::<4>(),
+        Self::candidate::<5>(),
     ];
 
     const fn candidate<const I: usize>() -> GpuCandidate {
@@ -87,12 +92,16 @@ const SMALL: Tile = Tile { rows: 64, cols: 64, terms: 16, each: [4, 4] };
 const FLAT: Tile = Tile { rows: 32, cols: 128, terms: 16, each: [4, 8] };
 const WIDE: Tile = Tile { rows: 64, cols: 128, terms: 16, each: [8, 8] };
 
+const UNITS: Units = Units { rows: 128, cols: 128, terms: 32, subgroups: [2, 4] };
+
 /// What there is besides [`Algorithm::OWN`].
-const ALGORITHMS: [Algorithm; 4] = [
+const ALGORITHMS: [Algorithm; 6] = [
     Algorithm { name: "tiles of 64 × 128", how: How::Tiles(WIDE) },
     Algorithm { name: "tiles of 32 × 128", how: How::Tiles(FLAT) },
     Algorithm { name: "sums in parts", how: How::Parts(SMALL) },
     Algorithm { name: "sums by lanes", how: How::Lanes },
+    Algorithm { name: "thin", how: How::Thin },
+    Algorithm { name: "matrix units", how: How::Units(UNITS) },
 ];
 
 /// Processors of a large GPU, for which the rule is made: those of an NVIDIA H100 or H200.
@@ -107,6 +116,9 @@ const DISPATCH: f64 = 9_000.0;
 /// Words that the caches move in one cycle of the processors.
 const WORDS: f64 = 2_500.0;
 
+/// Words that its memory gives in one cycle of the processors.
+const MEMORY_WORDS: f64 = 560.0;
+
 /// Terms in whose time a workgroup begins and ends.
 const ENDS: f64 = 96.0;
 
@@ -120,6 +132,11 @@ const FEW_COLUMNS: usize = 8;
 impl Algorithm {
     /// What works on every device.
     pub(crate) const OWN: Self = Self { name: "tiles of 64 × 64", how: How::Tiles(SMALL) };
+
+    /// Whether it is the kernel of thin products, which reads the right operand in its own way.
+    pub(crate) fn is_thin(self) -> bool {
+        self.how == How::Thin
+    }
 
     /// Cycles that it takes, by a model of a GPU whose constants were fitted to the measured times of the products of whole models.
     fn cycles(self, sizes: Sizes) -> f64 {
@@ -136,8 +153,38 @@ impl Algorithm {
                 let waves = (groups / (8 * PROCESSORS) as f64).ceil();
                 3_000.0 + waves * 500.0 * sizes.terms.div_ceil(ROUND) as f64
             }
+            How::Thin if !sizes.thin => f64::INFINITY,
+            How::Thin => {
+                let words = sizes.items as f64 * sizes.cols as f64 * sizes.terms as f64;
+                3_000.0 + words / MEMORY_WORDS
+            }
+            How::Units(units) => units_cycles(units, sizes),
         }
     }
+}
+
+/// Terms in whose time a workgroup of matrix units begins and ends.
+const UNITS_ENDS: f64 = 300.0;
+
+/// What matrix units multiply while the other units multiply one, if the right operand consists of halves.
+const UNITS_RATE: f64 = 2.0;
+
+/// Terms from which on matrix units are as exact as sums term by term.
+const MANY_TERMS: usize = 64;
+
+/// Cycles that products take by matrix units.
+fn units_cycles(units: Units, sizes: Sizes) -> f64 {
+    let Sizes { items, rows, cols, terms, .. } = sizes;
+    // Of sums that one product of `f32` makes up nearly alone, halves keep too little (`units`): such kernels are for those who name them.
+    if terms < MANY_TERMS || matches!(sizes.units, None | Some(Halves::No)) {
+        return f64::INFINITY;
+    }
+    let [down, across] = units.grid(rows, cols);
+    let groups = items as f64 * down as f64 * across as f64;
+    let sought = items as f64 * (rows as f64 + cols as f64) * terms as f64;
+    let each =
+        (units.rows * units.cols) as f64 * (terms as f64 + UNITS_ENDS) / (LANES * UNITS_RATE);
+    DISPATCH + sought / MEMORY_WORDS + (groups / PROCESSORS as f64).ceil() * each
 }
 
 /// The algorithm for products of these sizes on a device: the one that takes the least cycles of those that it is fit for.
@@ -210,75 +257,30 @@ macro_rules! line {
     ($text:expr, $($format:tt)*) => { let _ = writeln!($text, $($format)*); };
 }
 
-/// Lines of the loop that bring an operand to workgroup memory.
-#[derive(Default)]
-struct Fetch {
-    /// Before the loop.
-    places: String,
-    /// From registers to workgroup memory.
-    store: String,
-    /// The next terms to registers.
-    load: String,
-}
-
-impl Fetch {
-    /// The operand called `name`, which begins at `start` (of a tile of `side` rows or columns).
-    fn new(tile: Tile, (name, start, side): (&str, &str, usize), along: Along) -> Self {
-        let mut fetch = Self::default();
-        let (invocations, terms) = (tile.invocations(), tile.terms);
-        // Neighbouring invocations read neighbouring vectors.
-        let run = match along {
-            Along::Terms => terms / 4,
-            Along::Side => side / 4,
-        };
-        let (near, far) = match along {
-            Along::Terms => ("k", "s"),
-            Along::Side => ("s", "k"),
-        };
-        line!(fetch.places, "    let {name}_{near} = local % {run}u * 4u;");
-        if along == Along::Side {
-            line!(fetch.places, "    let {name}_at = {name}_place(at, {start} + {name}_s);");
-        }
-        for i in 0..side * terms / 4 / invocations {
-            let offset = i * (invocations / run);
-            line!(fetch.places, "    let {name}_{far}{i} = local / {run}u + {offset}u;");
-            let (place, k) = match along {
-                Along::Terms => (format!("{name}_at{i}"), format!("{name}_k")),
-                Along::Side => (format!("{name}_at"), format!("{name}_k{i}")),
-            };
-            if along == Along::Terms {
-                line!(fetch.places, "    let {place} = {name}_place(at, {start} + {name}_s{i});");
-            }
-            line!(fetch.places, "    var {name}_v{i} = {name}({place}, first + {k}, end);");
-            line!(fetch.load, "        {name}_v{i} = {name}({place}, k0 + {terms}u + {k}, end);");
-            match along {
-                Along::Terms => {
-                    for (j, lane) in ["x", "y", "z", "w"].iter().enumerate() {
-                        line!(
-                            fetch.store,
-                            "        {name}_tile[{name}_k + {j}u][{name}_s{i} / 4u][{name}_s{i} % 4u] = {name}_v{i}.{lane};"
-                        );
-                    }
-                }
-                Along::Side => {
-                    line!(
-                        fetch.store,
-                        "        {name}_tile[{name}_k{i}][{name}_s / 4u] = {name}_v{i};"
-                    );
-                }
-            }
-        }
-        fetch
-    }
-}
-
 impl Tile {
+    /// How an operand comes to workgroup memory: for each term its rows (columns) side by side.
+    fn fetch(self, (name, start, side): (&str, &str, usize), along: Along) -> Fetch {
+        let (terms, invocations) = (self.terms, self.invocations());
+        let tile = Patch { name, start, side, terms, invocations, along };
+        Fetch::new(tile, &|Brought { value, side, term, .. }| match along {
+            Along::Side => format!("        {name}_tile[{term}][{side} / 4u] = {value};\n"),
+            Along::Terms => {
+                let lanes = ["x", "y", "z", "w"].iter().enumerate();
+                let each = lanes.map(|(j, lane)| {
+                    let line = format!("{name}_tile[{term} + {j}u]");
+                    format!("        {line}[{side} / 4u][{side} % 4u] = {value}.{lane};\n")
+                });
+                each.collect()
+            }
+        })
+    }
+
     /// The loop, over elements of a type that is still to be put in.
     fn wgsl(self, [left, right]: [Along; 2], split: bool) -> String {
         let [high, wide] = self.each.map(|n| n / 4);
         let [down, across] = [self.rows / self.each[0], self.cols / self.each[1]];
-        let left = Fetch::new(self, ("left", "row0", self.rows), left);
-        let right = Fetch::new(self, ("right", "col0", self.cols), right);
+        let left = self.fetch(("left", "row0", self.rows), left);
+        let right = self.fetch(("right", "col0", self.cols), right);
         let (mut sums, mut multiply, mut put) = (String::new(), String::new(), String::new());
         for k in 0..self.terms {
             line!(multiply, "        {{");
@@ -453,6 +455,8 @@ pub(crate) struct Body<'a> {
     /// and `uniform` for the binding of the parameters; what is bound before that; and the values of all other keys.
     pub(crate) text: &'a str,
     pub(crate) loaders: &'a str,
+    /// The right operand for the kernel of thin products, if that is asked for.
+    pub(crate) matrix: Option<Right<'a>>,
     pub(crate) values: &'a [(&'a str, &'a str)],
     pub(crate) binds: Vec<Bind>,
     pub(crate) params: &'a dyn Fn(Share) -> Vec<u32>,
@@ -464,6 +468,8 @@ impl Algorithm {
         match self.how {
             How::Tiles(tile) | How::Parts(tile) => tile.fits(limits),
             How::Lanes => true,
+            How::Thin => thin::fits(limits),
+            How::Units(units) => units.fits(limits),
         }
     }
 
@@ -505,6 +511,35 @@ impl Algorithm {
                 let groups = linear(sizes.items * sizes.rows * sizes.cols.div_ceil(4));
                 let rounds = sizes.terms.div_ceil(ROUND);
                 Some(GpuProgram::one(body.dispatch(&wgsl, false, [1; 4], groups, rounds)))
+            }
+            How::Thin => {
+                let right = body.matrix.as_ref().filter(|_| sizes.thin)?;
+                let Sizes { items, rows, cols, terms, .. } = sizes;
+                let thin = Thin::new([rows, cols, terms], right);
+                let groups = linear(items.saturating_mul(thin.groups(cols)));
+                let (wgsl, rounds) = (thin.wgsl(right), thin.rounds(terms));
+                Some(GpuProgram::one(body.dispatch(&wgsl, false, [1; 4], groups, rounds)))
+            }
+            How::Units(units) => {
+                let Sizes { items, rows, cols, terms, .. } = sizes;
+                let reading = Reading { along, halves: sizes.units? };
+                let search = Search::new(terms);
+                let found = search.words(items, rows, cols)?;
+                let [down, across] = units.grid(rows, cols);
+                let tiles = items.saturating_mul(down.saturating_mul(across));
+                if tiles == 0 {
+                    return None;
+                }
+                let share = [down, across, search.parts, search.part];
+                let groups = linear(items.saturating_mul(search.workgroups(rows, cols)));
+                let rounds = search.part;
+                let search = body.dispatch(&search.wgsl(along), true, share, groups, rounds);
+                let groups = linear(tiles);
+                // What is not finite is added up term by term, for two vectors of each matrix.
+                let rounds = terms.saturating_mul(16);
+                let mut product = body.dispatch(&units.wgsl(reading), true, share, groups, rounds);
+                product.wgsl = (Units::HEAD.to_owned() + &product.wgsl).into();
+                Some(GpuProgram { dispatches: vec![search, product], scratch: vec![found] })
             }
         }
     }
@@ -592,11 +627,26 @@ mod tests {
     fn sizes_choose_the_tiles() {
         let large =
             GpuLimits { workgroup_memory: 48 << 10, max_invocations: 1024, ..GpuLimits::BASELINE };
-        let name = |items, rows, cols, terms| best(Sizes { items, rows, cols, terms }, &large).name;
+        let of = |items, rows, cols, terms| {
+            let thin = rows <= thin::MOST_ROWS;
+            Sizes { items, rows, cols, terms, thin, units: None }
+        };
+        let name = |items, rows, cols, terms| best(of(items, rows, cols, terms), &large).name;
         assert_eq!(name(1, 6304, 768, 768), "tiles of 64 × 128");
         assert_eq!(name(1, 512, 49, 4608), "sums in parts", "few tiles, many terms");
         assert_eq!(name(1, 24, 100_352, 96), "tiles of 32 × 128", "few rows");
         assert_eq!(name(1, 1000, 1, 1280), "sums by lanes", "one column");
+        assert_eq!(name(1, 1, 8192, 8192), "thin", "one row");
+        let units = GpuLimits { matrix_units: true, ..large.clone() };
+        let sizes = Sizes { units: Some(Halves::Exact), ..of(1, 6304, 768, 768) };
+        assert_eq!(best(sizes, &units).name, "matrix units");
+        let single = Sizes { units: Some(Halves::No), ..sizes };
+        assert_eq!(best(single, &units).name, "tiles of 64 × 128", "not asked for");
+        assert_eq!(best(sizes, &large).name, "tiles of 64 × 128", "none there");
+        let few = Sizes { terms: 32, ..sizes };
+        assert_ne!(best(few, &units).name, "matrix units", "few terms");
+        assert_eq!(name(1, 8, 1000, 2048), "thin", "eight rows");
+        assert_eq!(name(12, 1, 512, 64), "thin", "one query of several heads");
         // Sizes do not wrap.
         name(usize::MAX, usize::MAX, usize::MAX, usize::MAX - 64);
         name(0, 0, 0, 0);
@@ -606,7 +656,7 @@ mod tests {
     fn parts_share_all_terms() {
         for tile in TILES {
             for terms in [1, 15, 16, 64, 65, 1000, 4608] {
-                let sizes = Sizes { items: 1, rows: 64, cols: 49, terms };
+                let sizes = Sizes { items: 1, rows: 64, cols: 49, terms, thin: false, units: None };
                 let parts = tile.parts(sizes);
                 let part = terms.div_ceil(parts).next_multiple_of(tile.terms);
                 assert!(part * parts >= terms, "{tile:?}: {parts} of {terms}");

@@ -87,12 +87,18 @@ pub struct GpuLimits {
     pub max_invocations: u32,
     /// Bytes of workgroup memory.
     pub workgroup_memory: u32,
+    /// Whether there are cooperative matrices of 16 × 16 halves with sums of `f32`, and all subgroups have 32 invocations.
+    pub matrix_units: bool,
 }
 
 impl GpuLimits {
     /// The WebGPU baseline.
-    pub const BASELINE: Self =
-        Self { max_workgroups: 65_535, max_invocations: 256, workgroup_memory: 16_384 };
+    pub const BASELINE: Self = Self {
+        max_workgroups: 65_535,
+        max_invocations: 256,
+        workgroup_memory: 16_384,
+        matrix_units: false,
+    };
 
     /// Workgroups for `items` invocations in workgroups of `size`, folded into two dimensions where one is too short.
     /// The shader finds its item as `gid.x + gid.y * (num_workgroups.x * size)` and checks it against the count.

@@ -140,6 +140,7 @@ const KEPT: [(&str, &str, &[&str]); 2] = [
             "engine-ops/src/cpu/wide.rs",
             "engine-onnx/src/map.rs",
             "engine-runtime/src/gpu/present/compile.rs",
+            "engine-runtime/src/gpu/present/device.rs",
             "engine-runtime/src/threads/spin.rs",
             "refit-python/src/dlpack.rs",
         ],

@@ -336,6 +336,8 @@ impl Plan {
             rows: self.filters,
             cols: self.images.saturating_mul(self.outputs()),
             terms: self.channels * self.taps(),
+            thin: false,
+            units: None,
         }
     }
 
@@ -435,6 +437,7 @@ impl Plan {
             along: [Along::Terms, Along::Side],
             text: include_str!("conv.wgsl"),
             loaders: &(left.wgsl() + "\n" + right),
+            matrix: None,
             values: &values,
             binds,
             params: &params,

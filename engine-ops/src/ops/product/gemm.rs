@@ -235,7 +235,7 @@ struct OnGpu;
 
 impl Tiled for OnGpu {
     fn sizes(ctx: &GpuCtx<'_>) -> Option<Sizes> {
-        Some(on_gpu(ctx).sizes())
+        Some(on_gpu(ctx).sizes(ctx))
     }
 
     fn program(ctx: &GpuCtx<'_>, algorithm: Algorithm) -> Result<Option<GpuProgram>, OpError> {

@@ -9,6 +9,8 @@ use crate::fill::filled;
 use crate::form::Form;
 use crate::gpu::halves::Lying;
 use crate::gpu::product::{Algorithm, Along, Body, Candidates, Share, Sizes, Strided, Tiled};
+use crate::gpu::thin::{MOST_ROWS, Right};
+use crate::gpu::units::Halves;
 use crate::gpu::{Bind, GpuCtx, GpuProgram, narrowing, wgsl_type};
 use crate::infer::{Facts, InferCtx, InferError, broadcast};
 use crate::kernels::blocked::{self, Mat, Term};
@@ -294,9 +296,26 @@ const MAX_DIMS: usize = 6;
 
 impl GpuProduct<'_> {
     /// Its sizes.
-    pub(in crate::ops) fn sizes(&self) -> Sizes {
+    pub(in crate::ops) fn sizes(&self, ctx: &GpuCtx<'_>) -> Sizes {
         let Gemm { batch, m, n, k } = self.gemm;
-        Sizes { items: batch, rows: m, cols: n, terms: k }
+        let few = (1..=MOST_ROWS).contains(&m);
+        let thin = few && self.a[1] == 1 && self.matrix(Lying::of(ctx, 1)).is_some();
+        let units = (wgsl_type(self.dtype) == Some("f32")).then(|| Halves::of(Lying::of(ctx, 1)));
+        Sizes { items: batch, rows: m, cols: n, terms: k, thin, units }
+    }
+
+    /// The right operand as the kernel of thin products reads it, if it lies so.
+    fn matrix(&self, lying: Lying) -> Option<Right<'static>> {
+        let (step, name, by_terms) = match self.b {
+            [1, step] => (step, "params.b_col", true),
+            [step, _] => (step, "params.b_row", false),
+        };
+        let side = if by_terms { self.gemm.k } else { self.gemm.n };
+        let starts = self.dims.iter().map(|dim| dim[2]);
+        let whole = |n: usize| starts.clone().chain([step, side]).all(|at| at.is_multiple_of(n));
+        let line = lying.line(whole)?;
+        let (start, size) = ("at.b", "params.n");
+        Some(Right { binding: "b_in", lying, line, start, size, step: name, by_terms })
     }
 
     /// How an operand is read whose rows (columns) are `steps[0]` apart, and whose terms `steps[1]`: along what, and whether in whole vectors.
@@ -373,7 +392,15 @@ impl GpuProduct<'_> {
                 quads,
             },
         };
-        let loaders = strided("left", left).wgsl() + "\n" + &strided("right", right).wgsl();
+        let matrix = self.matrix(b_lying).filter(|_| algorithm.is_thin());
+        let mut loaders = strided("left", left).wgsl() + "\n";
+        let b_element = match &matrix {
+            Some(matrix) => b_lying.line_element(matrix.line),
+            None => {
+                loaders += &strided("right", right).wgsl();
+                b_lying.element(right.1)
+            }
+        };
         let elements = |quads| Lying::Words.element(quads);
         let quads = n.is_multiple_of(4);
         let scaled = "{{T}}(bitcast<f32>(params.alpha)) * sums";
@@ -382,7 +409,7 @@ impl GpuProduct<'_> {
             ("addend", if self.c.is_some() { ADDEND } else { NO_ADDEND }),
             ("scaled", if self.alpha == 1.0 { "sums" } else { scaled }),
             ("a_element", elements(left.1)),
-            ("b_element", b_lying.element(right.1)),
+            ("b_element", b_element),
             ("y_element", elements(quads)),
             ("chain", &finish.field),
             ("finish", &finish.functions),
@@ -392,10 +419,11 @@ impl GpuProduct<'_> {
         ];
         let body = Body {
             label: self.label,
-            sizes: self.sizes(),
+            sizes: self.sizes(ctx),
             along: [left.0, right.0],
             text: include_str!("matmul.wgsl"),
             loaders: &loaders,
+            matrix,
             values: &values,
             binds,
             params: &params,
@@ -426,7 +454,7 @@ struct OnGpu;
 impl Tiled for OnGpu {
     fn sizes(ctx: &GpuCtx<'_>) -> Option<Sizes> {
         let product = product_of(ctx);
-        Some(on_gpu(ctx, &product).sizes())
+        Some(on_gpu(ctx, &product).sizes(ctx))
     }
 
     fn program(ctx: &GpuCtx<'_>, algorithm: Algorithm) -> Result<Option<GpuProgram>, OpError> {

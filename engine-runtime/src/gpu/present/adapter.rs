@@ -4,6 +4,7 @@ use crate::gpu::{AdapterDetails, AdapterKind, AdapterSummary, GpuChoice, SOFTWAR
 use crate::gpu::{GpuError, GpuErrorKind};
 use std::sync::LazyLock;
 use wgpu::{Adapter, Backends, DeviceType, Features, Instance, InstanceDescriptor, InstanceFlags};
+use wgpu::{CooperativeMatrixProperties, CooperativeScalarType};
 
 impl AdapterSummary {
     pub(crate) fn of(info: &wgpu::AdapterInfo) -> Self {
@@ -15,6 +16,10 @@ impl AdapterSummary {
         }
     }
 }
+
+/// Features that kernels for matrix units need.
+pub(super) const MATRIX_UNITS: Features =
+    Features::SHADER_F16.union(Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
 
 /// One instance for the process: each one loads every driver anew.
 static INSTANCE: LazyLock<Instance> = LazyLock::new(|| {
@@ -96,6 +101,19 @@ pub(crate) fn choose(choice: &GpuChoice) -> Result<Adapter, GpuError> {
         Some(i) => Ok(found.swap_remove(i)),
         None => Err(not_found(choice, &all)),
     }
+}
+
+/// Whether it multiplies 16 × 16 halves with sums of `f32`, in subgroups that all have 32 invocations.
+pub(super) fn has_matrix_units(adapter: &Adapter) -> bool {
+    let (info, features) = (adapter.get_info(), adapter.features());
+    let is_meant = |p: &CooperativeMatrixProperties| {
+        (p.m_size, p.n_size, p.k_size) == (16, 16, 16)
+            && p.ab_type == CooperativeScalarType::F16
+            && p.cr_type == CooperativeScalarType::F32
+    };
+    features.contains(MATRIX_UNITS)
+        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+        && adapter.cooperative_matrix_properties().iter().any(is_meant)
 }
 
 /// Whether the environment lets software adapters count as GPUs.

@@ -31,6 +31,10 @@ fn pipeline(
 }
 
 fn compile(device: &GpuDevice, label: &str, key: &Key) -> Result<Pipeline, GpuError> {
+    if let Some(why) = key.trust.refuses(&key.wgsl) {
+        let place = format!("shader {label}");
+        return Err(GpuError::new(GpuErrorKind::Shader, place, why.to_owned()));
+    }
     device.scoped(GpuErrorKind::Shader, &format!("shader {label}"), |scope| {
         scope.counters().pipelines.count();
         let gpu = scope.wgpu();

@@ -9,7 +9,7 @@ use crate::gpu::{GpuError, GpuErrorKind};
 use engine_ops::gpu::GpuLimits;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use wgpu::{DeviceDescriptor, Features, Limits, MemoryHints, PollType};
+use wgpu::{DeviceDescriptor, ExperimentalFeatures, Features, Limits, MemoryHints, PollType};
 
 /// Features that kernels or measurements make use of where the adapter has them; none is ever required.
 const USEFUL: Features = Features::SUBGROUP.union(Features::TIMESTAMP_QUERY);
@@ -46,15 +46,26 @@ impl GpuDevice {
     pub fn open(choice: &GpuChoice, options: GpuOptions) -> Result<Self, GpuError> {
         let adapter = adapter::choose(choice)?;
         let summary = AdapterSummary::of(&adapter.get_info());
-        let (features, limits) = if options.baseline {
-            (Features::empty(), Limits::default())
-        } else {
-            (adapter.features() & USEFUL, adapter.limits())
+        let matrix_units = !options.baseline && adapter::has_matrix_units(&adapter);
+        let (features, limits) = match options.baseline {
+            true => (Features::empty(), Limits::default()),
+            false if matrix_units => {
+                (adapter.features() & USEFUL | adapter::MATRIX_UNITS, adapter.limits())
+            }
+            false => (adapter.features() & USEFUL, adapter.limits()),
+        };
+        let experimental_features = match matrix_units {
+            // SAFETY: of what wgpu calls experimental, cooperative matrices alone are asked for. Nothing checks where they read and write, so
+            // only shaders of the operator table may have them (`compile`); those read and write tiles of workgroup memory at places that
+            // constants of the text decide, all of which lie within.
+            true => unsafe { ExperimentalFeatures::enabled() },
+            false => ExperimentalFeatures::disabled(),
         };
         let descriptor = DeviceDescriptor {
             label: Some("refit"),
             required_features: features,
             required_limits: limits,
+            experimental_features,
             memory_hints: MemoryHints::Performance,
             ..Default::default()
         };
@@ -70,6 +81,7 @@ impl GpuDevice {
                     max_workgroups: limits.max_compute_workgroups_per_dimension,
                     max_invocations: limits.max_compute_invocations_per_workgroup,
                     workgroup_memory: limits.max_compute_workgroup_storage_size,
+                    matrix_units,
                 },
                 device,
                 queue,

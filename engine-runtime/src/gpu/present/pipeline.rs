@@ -37,6 +37,12 @@ impl Trust {
         }
     }
 
+    /// What keeps a shader of this origin from being compiled. Where matrix units read and write nothing checks.
+    pub(super) fn refuses(self, wgsl: &str) -> Option<&'static str> {
+        let units = self == Trust::Untrusted && wgsl.contains("wgpu_cooperative_matrix");
+        units.then_some("matrix units are for kernels of the operator table")
+    }
+
     pub(super) fn checks(self) -> ShaderRuntimeChecks {
         let mut checks = ShaderRuntimeChecks::checked();
         checks.force_loop_bounding = self == Trust::Untrusted;
@@ -76,5 +82,18 @@ impl PipelineCache {
         // A panic in another thread leaves the map whole: entries are only ever added.
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.entry(key.clone()).or_default().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matrix_units_are_for_the_tables_own_shaders() {
+        let shader = "enable f16;\nenable wgpu_cooperative_matrix;\n";
+        assert!(Trust::Untrusted.refuses(shader).is_some());
+        assert!(Trust::Table.refuses(shader).is_none());
+        assert!(Trust::Untrusted.refuses("enable f16;\n").is_none());
     }
 }
