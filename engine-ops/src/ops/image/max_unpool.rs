@@ -3,8 +3,9 @@
 use crate::case::{Case, ramp};
 use crate::cpu::{Cpu, CpuCtx};
 use crate::fill::filled;
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, outside_wgsl, render, words};
+use crate::gpu::{GpuCtx, GpuProgram, outside_wgsl, words};
 use crate::infer::{Facts, InferCtx, InferError};
+use crate::ops::movement::scatter::Places;
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand};
 use crate::{AttrKind, AttrsExt};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
@@ -43,11 +44,19 @@ pub static MAX_UNPOOL: OpDef = OpDef {
         };
         let many: Vec<i64> = (0..3 * 5 * 8).map(|i| i * 4 + i % 2).collect();
         let many = Tensor::from_slice(&[1, 3, 5, 8], &many);
+        let count: Vec<f32> = (0..1024).map(|i| i as f32).collect();
+        let counted = Tensor::from_slice(&[1, 1, 32, 32], &count);
+        let same = Tensor::from_slice(&[1, 1, 32, 32], &[7i64; 1024]);
+        let mut last = vec![0f32; 4096];
+        last[7] = 1023.0;
+        let last = Tensor::from_slice(&[1, 1, 64, 64], &last);
         vec![
             halved(Case::new("two places", vec![x, at.clone()])).expect(vec![y]),
             halved(Case::new("into a larger result, of two words", vec![wide, at, larger]))
                 .expect(vec![Tensor::from_slice(&[1, 1, 3, 5], &padded)]),
             halved(Case::new("many", vec![ramp(&[1, 3, 5, 8]), many])),
+            // Whichever invocation comes first, the last one of a place stays.
+            halved(Case::new("the last one stays", vec![counted, same])).expect(vec![last]),
         ]
     },
     ..OpDef::BASE
@@ -130,7 +139,7 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let (x, y) = (ctx.input(0), ctx.output());
     let sizes: Vec<i64> = x.shape.iter().map(|&n| n as i64).collect();
     let inner = inner_shape(ctx.attrs, &sizes)?;
-    let (Some(mut program), Some(width)) = (filled(ctx, [0; 2]), words(y.dtype)) else {
+    let (Some(program), Some(width)) = (filled(ctx, [0; 2]), words(y.dtype)) else {
         return Ok(None);
     };
     let n = x.len() * width;
@@ -145,13 +154,14 @@ fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         params.extend([own.max(1) as u32, outer as u32, 0, 0]);
     }
     params.resize(4 + 4 * GPU_AXES, 0);
-    program.dispatches.push(Dispatch {
-        rounds: GPU_AXES,
-        label: "MaxUnpool".into(),
-        wgsl: render(include_str!("max_unpool.wgsl"), &[("outside", &outside_wgsl(3))]).into(),
-        binds: vec![Bind::In(0), Bind::In(1), Bind::Out(0), Bind::Outside],
+    let places = Places {
+        text: include_str!("max_unpool.wgsl"),
+        of: 0,
+        indices: "var<storage, read> places: array<vec2<u32>>",
+        notes: outside_wgsl,
         params,
-        groups: ctx.limits.linear(n, 256),
-    });
-    Ok(Some(program))
+        rounds: GPU_AXES,
+        n,
+    };
+    Ok(places.replace(program, ctx, "MaxUnpool", false))
 }

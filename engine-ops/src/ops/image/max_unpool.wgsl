@@ -8,12 +8,9 @@ struct Params {
     by: array<vec4<u32>, 8>,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read> places: array<vec2<u32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<u32>;
-@group(0) @binding(4) var<uniform> params: Params;
+{{bindings}}
 
-{{outside}}
+{{notes}}
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -33,7 +30,8 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
         rest = rest / by.x;
     }
     if (inside && rest == 0u) {
-        y[at * params.width + i % params.width] = x[i];
+        let there = at * params.width + i % params.width;
+        {{act}}
     } else {
         note_outside(2u, distance, place);
     }

@@ -1,11 +1,11 @@
 //! GatherElements and ScatterElements: single elements picked, or replaced, along an axis.
 
 use super::gather::{check_indices, check_range, indices, position};
-use super::scatter::{Lines, Reduction, copied, over_data, scatter};
+use super::scatter::{Act, Lines, Places, Reduction, copied, over_data, scatter};
 use crate::AttrsExt;
 use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx};
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, position_wgsl, render, words};
+use crate::gpu::{GpuCtx, GpuProgram, position_wgsl, words};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::strided::{offsets, strides};
 use crate::{AttrDef, Kind, OnnxName, OpDef, OpError, Operand, Text, for_size};
@@ -123,12 +123,8 @@ fn scatter_cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     scatter(reduction, targets.into_iter(), updates, out)
 }
 
-/// The dispatch over the positions of the indices: it reads the data, or writes it from another operand.
-fn each_index(
-    ctx: &GpuCtx<'_>,
-    label: &'static str,
-    source: usize,
-) -> Result<Option<Dispatch>, OpError> {
+/// The positions of the indices; `of` says which operand is taken or put there.
+fn each_index(ctx: &GpuCtx<'_>, of: usize) -> Result<Option<Places>, OpError> {
     let (x, which) = (ctx.input(0), ctx.input(1));
     let at = axis(ctx.attrs.int("axis"), x.shape.len())?;
     let (Some(width), Some(index_width)) = (words(x.dtype), words(which.dtype)) else {
@@ -145,15 +141,14 @@ fn each_index(
         params.extend([which.shape[i], distances[i], size, 0].map(|n| n as u32));
     }
     params.resize(4 + 4 * GPU_AXES, 0);
-    let act = if source == 0 { "y[i] = x[there];" } else { "y[there] = x[i];" };
-    let parts = [("act", act), ("position", &position_wgsl(3))];
-    Ok(Some(Dispatch {
-        rounds: GPU_AXES,
-        label: label.into(),
-        wgsl: render(include_str!("gather_elements.wgsl"), &parts).into(),
-        binds: vec![Bind::In(source), Bind::In(1), Bind::Out(0), Bind::Outside],
+    Ok(Some(Places {
+        text: include_str!("gather_elements.wgsl"),
+        of,
+        indices: "var<storage, read> indices: array<u32>",
+        notes: position_wgsl,
         params,
-        groups: ctx.limits.linear(n, 256),
+        rounds: GPU_AXES,
+        n,
     }))
 }
 
@@ -164,7 +159,8 @@ fn gather_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     if ctx.input(0).is_empty() {
         return Err(OpError::new("indices into nothing"));
     }
-    Ok(each_index(ctx, "GatherElements", 0)?.map(GpuProgram::one))
+    let read = |places: Places| places.dispatch(ctx, "GatherElements", Act::Read);
+    Ok(each_index(ctx, 0)?.map(|places| GpuProgram::one(read(places))))
 }
 
 fn scatter_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
@@ -173,11 +169,15 @@ fn scatter_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     if which.is_empty() || data.is_empty() {
         return Ok(copied(ctx, label));
     }
-    let updates = match Reduction::of(ctx.attrs)? {
-        Reduction::None => each_index(ctx, label, 2)?,
-        reduction => lines(ctx)?.dispatch(ctx, label, reduction),
-    };
-    Ok(over_data(ctx, label, updates))
+    match Reduction::of(ctx.attrs)? {
+        Reduction::None => {
+            let at = axis(ctx.attrs.int("axis"), data.shape.len())?;
+            let (program, places) = (copied(ctx, label), each_index(ctx, 2)?);
+            let apart = which.shape[at] == 1;
+            Ok(places.zip(program).and_then(|(p, program)| p.replace(program, ctx, label, apart)))
+        }
+        reduction => Ok(over_data(ctx, label, lines(ctx)?.dispatch(ctx, label, reduction))),
+    }
 }
 
 /// The updates along `axis`: each meets elements of its own line of the data alone.
@@ -245,6 +245,16 @@ fn scatter_cases() -> Vec<Case> {
         Case::new("i64", vec![ints(&[5 << 33, 2]), ints(&[0, 1, 0]), ints(&[3, 4, -1])])
             .attr("reduction", Attr::Str("mul".to_owned()))
             .expect(vec![ints(&[-15 << 33, 8])]),
+        // Whichever invocation comes first, the last update of a place stays.
+        Case::new(
+            "the last one stays",
+            vec![
+                ints(&[7, 8, 9]),
+                { Tensor::from_slice(&[3000], &[1i64; 3000]) },
+                ints(&(0..3000).map(|i| i << 33).collect::<Vec<_>>()),
+            ],
+        )
+        .expect(vec![ints(&[7, 2999 << 33, 9])]),
         // Beyond 2048 an f16 has no odd numbers, so that ones would no longer count.
         Case::new(
             "small floats add in f32",

@@ -1,11 +1,11 @@
 //! GatherND and ScatterND: slices picked, or replaced, by tuples of indices.
 
 use super::gather::{check_indices, indices, position};
-use super::scatter::{Lines, Reduction, copied, over_data, scatter};
+use super::scatter::{Act, Lines, Places, Reduction, copied, over_data, scatter};
 use crate::AttrsExt;
 use crate::case::{Case, ints, ramp};
 use crate::cpu::{Cpu, CpuCtx, TensorMeta, TensorRef};
-use crate::gpu::{Bind, Dispatch, GpuCtx, GpuProgram, position_wgsl, render, words};
+use crate::gpu::{GpuCtx, GpuProgram, position_wgsl, words};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::memory::try_collected;
 use crate::strided::strides;
@@ -143,13 +143,8 @@ fn scatter_cpu(ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     scatter(reduction, starts.into_iter().flat_map(|start| start..start + len), updates, out)
 }
 
-/// The dispatch over all words of all slices.
-fn each_slice(
-    ctx: &GpuCtx<'_>,
-    label: &'static str,
-    common: usize,
-    source: usize,
-) -> Option<Dispatch> {
+/// All words of all slices; `of` says which operand is taken or put there.
+fn each_slice(ctx: &GpuCtx<'_>, common: usize, of: usize) -> Option<Places> {
     let (data, which): (&TensorMeta, &TensorMeta) = (ctx.input(0), ctx.input(1));
     let (width, index_width) = (words(data.dtype)?, words(which.dtype)?);
     let (&tuple, outer) = which.shape.split_last()?;
@@ -166,15 +161,14 @@ fn each_slice(
         params.extend([size, distance * width, 0, 0].map(|n| n as u32));
     }
     params.resize(8 + 4 * GPU_TUPLE, 0);
-    let act = if source == 0 { "y[i] = x[there];" } else { "y[there] = x[i];" };
-    let parts = [("act", act), ("position", &position_wgsl(3))];
-    Some(Dispatch {
-        rounds: GPU_TUPLE,
-        label: label.into(),
-        wgsl: render(include_str!("gather_nd.wgsl"), &parts).into(),
-        binds: vec![Bind::In(source), Bind::In(1), Bind::Out(0), Bind::Outside],
+    Some(Places {
+        text: include_str!("gather_nd.wgsl"),
+        of,
+        indices: "var<storage, read> indices: array<u32>",
+        notes: position_wgsl,
         params,
-        groups: ctx.limits.linear(n, 256),
+        rounds: GPU_TUPLE,
+        n,
     })
 }
 
@@ -187,7 +181,8 @@ fn gather_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
         return Ok(None);
     }
     let common = ctx.attrs.int("batch_dims") as usize;
-    Ok(each_slice(ctx, "GatherND", common, 0).map(GpuProgram::one))
+    let read = |places: Places| places.dispatch(ctx, "GatherND", Act::Read);
+    Ok(each_slice(ctx, common, 0).map(|places| GpuProgram::one(read(places))))
 }
 
 fn scatter_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
@@ -200,11 +195,15 @@ fn scatter_gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     if which.is_empty() {
         return Ok(None);
     }
-    let updates = match Reduction::of(ctx.attrs)? {
-        Reduction::None => each_slice(ctx, label, 0, 2),
-        reduction => lines(ctx).dispatch(ctx, label, reduction),
-    };
-    Ok(over_data(ctx, label, updates))
+    match Reduction::of(ctx.attrs)? {
+        Reduction::None => {
+            let slices: usize = which.shape.iter().rev().skip(1).product();
+            let (program, places) = (copied(ctx, label), each_slice(ctx, 0, 2));
+            let apart = slices == 1;
+            Ok(places.zip(program).and_then(|(p, program)| p.replace(program, ctx, label, apart)))
+        }
+        reduction => Ok(over_data(ctx, label, lines(ctx).dispatch(ctx, label, reduction))),
+    }
 }
 
 /// The elements of slices: those at one position of all slices are a line.
@@ -286,6 +285,16 @@ fn scatter_cases() -> Vec<Case> {
         ),
         added("slices added", &[4, 3, 70], &[30, 2]),
         added("many elements added", &[5, 7], &[200, 2]),
+        // Whichever invocation comes first, the last update of a place stays.
+        Case::new(
+            "the last one stays",
+            vec![
+                ints(&[1, 2, 3]),
+                Tensor::from_slice(&[2000, 1], &[-2i64; 2000]),
+                ints(&(0..2000).collect::<Vec<_>>()),
+            ],
+        )
+        .expect(vec![ints(&[1, 1999, 3])]),
         Case::new("nothing", vec![ints(&[4]), Tensor::from_slice::<i64>(&[0, 1], &[]), ints(&[])])
             .expect(vec![ints(&[4])]),
     ]

@@ -171,6 +171,110 @@ pub(in crate::ops) fn copied(ctx: &GpuCtx<'_>, label: &'static str) -> Option<Gp
     whole.program(label, data.dtype, ctx.limits)
 }
 
+/// What a dispatch over the places in the data that indices mean does there, word by word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ops) enum Act {
+    /// Takes the data's word.
+    Read,
+    /// Puts the update's word in its place.
+    Write,
+    /// Says that no update has the place.
+    Forget,
+    /// Says that an update has the place; of several, the last one.
+    Claim,
+    /// Puts the update's word in its place if it has that.
+    WriteOwn,
+}
+
+impl Act {
+    /// The statement for word `i` of what lies by the indices, which means word `there` of the data.
+    fn wgsl(self) -> &'static str {
+        match self {
+            Act::Read => "y[i] = x[there];",
+            Act::Write => "y[there] = x[i];",
+            Act::Forget => "atomicStore(&last[there], 0u);",
+            Act::Claim => "atomicMax(&last[there], i + 1u);",
+            Act::WriteOwn => "if (atomicLoad(&last[there]) == i + 1u) { y[there] = x[i]; }",
+        }
+    }
+
+    /// The buffers that it takes, the note of indices outside behind them; what is taken or put is of operand `of`.
+    fn binds(self, of: usize) -> Vec<Bind> {
+        let (x, indices, y, last) = (Bind::In(of), Bind::In(1), Bind::Out(0), Bind::Scratch(0));
+        match self {
+            Act::Read | Act::Write => vec![x, indices, y, Bind::Outside],
+            Act::Forget | Act::Claim => vec![indices, last, Bind::Outside],
+            Act::WriteOwn => vec![x, indices, y, last, Bind::Outside],
+        }
+    }
+}
+
+/// A text that finds the places which indices mean, and what it is given.
+pub(in crate::ops) struct Places {
+    pub text: &'static str,
+    /// The operand that is taken or put.
+    pub of: usize,
+    /// The indices as the text reads them.
+    pub indices: &'static str,
+    /// WGSL of what notes indices outside, by its binding.
+    pub notes: fn(usize) -> String,
+    pub params: Vec<u32>,
+    /// See [`Dispatch::rounds`].
+    pub rounds: usize,
+    /// Words that are taken or put.
+    pub n: usize,
+}
+
+impl Places {
+    /// The dispatch that does this at each of them.
+    pub fn dispatch(&self, ctx: &GpuCtx<'_>, label: &'static str, act: Act) -> Dispatch {
+        let binds = act.binds(self.of);
+        let mut bindings = String::new();
+        for (i, bind) in binds.iter().enumerate() {
+            let variable = match bind {
+                Bind::In(1) => self.indices,
+                Bind::In(_) => "var<storage, read> x: array<u32>",
+                Bind::Out(_) => "var<storage, read_write> y: array<u32>",
+                Bind::Scratch(_) => "var<storage, read_write> last: array<atomic<u32>>",
+                Bind::Outside => continue,
+            };
+            bindings += &format!("@group(0) @binding({i}) {variable};\n");
+        }
+        bindings += &format!("@group(0) @binding({}) var<uniform> params: Params;", binds.len());
+        let notes = (self.notes)(binds.len() - 1);
+        let parts = [("bindings", &*bindings), ("notes", &notes), ("act", act.wgsl())];
+        Dispatch {
+            rounds: self.rounds,
+            label: label.into(),
+            wgsl: render(self.text, &parts).into(),
+            binds,
+            params: self.params.clone(),
+            groups: ctx.limits.linear(self.n, 256),
+        }
+    }
+
+    /// Puts words in their places in the result that `program` makes, the last one of several as on the CPU, whichever invocation comes first:
+    /// so each claims its place before, unless all places are `apart`.
+    pub fn replace(
+        &self,
+        mut program: GpuProgram,
+        ctx: &GpuCtx<'_>,
+        label: &'static str,
+        apart: bool,
+    ) -> Option<GpuProgram> {
+        let acts: &[Act] = match apart {
+            true => &[Act::Write],
+            false => &[Act::Forget, Act::Claim, Act::WriteOwn],
+        };
+        program.dispatches.extend(acts.iter().map(|&act| self.dispatch(ctx, label, act)));
+        if !apart {
+            let y = ctx.output();
+            program.scratch.push(y.len() * words(y.dtype)?);
+        }
+        Some(program)
+    }
+}
+
 /// The program that copies the data and then makes the updates; `None` if either is not for the GPU.
 pub(in crate::ops) fn over_data(
     ctx: &GpuCtx<'_>,
