@@ -1,7 +1,5 @@
 //! How tiles of an operand are brought to workgroup memory: which invocation reads which vector of four elements.
 
-use std::fmt::Write;
-
 /// In which direction four neighbouring elements of an operand are read at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Along {
@@ -9,11 +7,6 @@ pub(crate) enum Along {
     Terms,
     /// Of one term, for four rows (columns).
     Side,
-}
-
-/// Text that grows. Writing it cannot fail.
-macro_rules! line {
-    ($text:expr, $($format:tt)*) => { let _ = writeln!($text, $($format)*); };
 }
 
 /// An operand's tile.

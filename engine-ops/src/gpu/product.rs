@@ -7,7 +7,6 @@ use super::thin::{self, Right, Thin};
 use super::units::{Halves, Reading, Search, Units};
 use super::{Bind, Dispatch, FEW_ROUNDS, GpuCandidate, GpuCtx, GpuLimits, GpuProgram, render};
 use crate::OpError;
-use std::fmt::Write;
 use std::marker::PhantomData;
 
 /// Sizes of a batch of products.
@@ -250,11 +249,6 @@ impl Tile {
         bytes <= limits.workgroup_memory as usize
             && self.invocations() <= limits.max_invocations as usize
     }
-}
-
-/// Text that grows. Writing it cannot fail.
-macro_rules! line {
-    ($text:expr, $($format:tt)*) => { let _ = writeln!($text, $($format)*); };
 }
 
 impl Tile {

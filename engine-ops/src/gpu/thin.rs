@@ -2,7 +2,6 @@
 
 use super::halves::Lying;
 use super::{GpuLimits, render};
-use std::fmt::Write;
 
 /// Rows up to which a product is thin.
 pub(crate) const MOST_ROWS: usize = 8;
@@ -57,11 +56,6 @@ pub(crate) struct Thin {
     by_terms: bool,
     /// Whether each invocation's terms are all there or none.
     whole: bool,
-}
-
-/// Text that grows. Writing it cannot fail.
-macro_rules! line {
-    ($text:expr, $($format:tt)*) => { let _ = writeln!($text, $($format)*); };
 }
 
 impl Thin {

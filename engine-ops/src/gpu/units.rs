@@ -13,7 +13,6 @@
 use super::fetch::{Along, Brought, Fetch, Patch};
 use super::halves::Lying;
 use super::{GpuLimits, render};
-use std::fmt::Write;
 
 /// How much of a product a workgroup calculates, how many terms at a time, and how many subgroups of [`LANES`] share its rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,11 +61,6 @@ impl Halves {
             Lying::BF16 => Self::Scaled,
         }
     }
-}
-
-/// Text that grows. Writing it cannot fail.
-macro_rules! line {
-    ($text:expr, $($format:tt)*) => { let _ = writeln!($text, $($format)*); };
 }
 
 /// An operand's tile in workgroup memory, in vectors of four halves: lines of neighbouring elements, those of the high parts and then
