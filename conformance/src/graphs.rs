@@ -41,7 +41,7 @@ pub const SKETCHES: [Sketch; 12] = [
     },
     Sketch {
         name: "shared",
-        shows: "one weight used by two nodes, one of them in `prepare`",
+        shows: "one weight used by two nodes, one of them in `prepare`, and one that no node uses",
         onnx: shared,
     },
     Sketch {
@@ -168,6 +168,7 @@ fn shared() -> Vec<u8> {
     let mut g = Builder::new();
     g.input("ids", DType::I64, &["batch", "seq"]);
     g.weight("embedding.weight", &[10, 8]);
+    g.weight("pooler.weight", &[8, 8]);
     g.node("Gather", &["embedding.weight", "ids"], "hidden", vec![]);
     g.node("Transpose", &["embedding.weight"], "head", vec![ints("perm", &[1, 0])]);
     g.node("MatMul", &["hidden", "head"], "logits", vec![]);

@@ -31,7 +31,7 @@ macro_rules! canary {
 }
 
 /// Every canary.
-pub const CANARIES: [Canary; 25] = [
+pub const CANARIES: [Canary; 26] = [
     canary!(
         "weights excluded for ever",
         "a module that was loaded without its weights writes none after a refit either",
@@ -126,6 +126,11 @@ pub const CANARIES: [Canary; 25] = [
         "half a refit",
         "what fits of a source that does not fit is kept",
         Modules::with(ModuleFault::HalfRefit)
+    ),
+    canary!(
+        "unused weights refused",
+        "a tensor of the model that nothing reads is refused, as one of another model is",
+        Modules::with(ModuleFault::RefusesUnused)
     ),
     canary!(
         "partial is whole",

@@ -2,8 +2,8 @@
 
 use super::sources::{Misread, Misreading};
 use engine_format::{
-    Block, Bytes, Digest, Engine, EngineFlags, FitError, FitPolicy, FormatError, MapSource, Port,
-    SerializeFlags, Tensor, Weight, WeightData, WeightSource,
+    Block, Bytes, Digest, Engine, EngineFlags, FitError, FitPolicy, FitReport, FormatError,
+    MapSource, Misfit, Port, SerializeFlags, Tensor, Weight, WeightData, WeightSource,
 };
 use engine_runtime::{
     Device, LoadError, Memory, Module, Outputs, Placement, RefitError, RefitOptions, Refitted,
@@ -33,6 +33,7 @@ pub(super) enum ModuleFault {
     TakesTransposed,
     UncheckedDigests,
     HalfRefit,
+    RefusesUnused,
     PartialResets,
     AdapterStays,
     FirstRollback,
@@ -199,6 +200,14 @@ fn weights(engine: &Engine, wanted: impl Fn(&Weight) -> bool) -> MapSource {
     rows.filter_map(|weight| Some((weight.name.clone(), weight.tensor()?))).collect()
 }
 
+/// The first tensor of a source that the engine passes over, as one that it does not know.
+fn first_unused(engine: &Engine, source: &dyn WeightSource) -> Option<Misfit> {
+    let is_ignored = |name: &String| engine.parts().ignored.contains(name);
+    let name = source.names().into_iter().find(is_ignored)?;
+    let found = source.info(&name)?;
+    Some(Misfit::Extra { name, found })
+}
+
 /// All that the nodes of a program read.
 fn reads(block: &Block) -> BTreeSet<engine_format::ValueId> {
     block.nodes.iter().flat_map(|node| node.inputs.iter().flatten().copied()).collect()
@@ -295,6 +304,12 @@ impl Module for Faulty {
         if self.has(ModuleFault::RefitsOnce) && self.0.refitted.load(Ordering::Relaxed) {
             return shown.boxed_clone().refit_with(source, options);
         }
+        if self.has(ModuleFault::RefusesUnused)
+            && let Some(extra) = first_unused(&before, source)
+        {
+            let report = FitReport { misfits: vec![extra], ..FitReport::default() };
+            return Err(FitError::Unfit(report).into());
+        }
         if self.has(ModuleFault::MixedRun)
             && let Ok(mixed) = shown.fork_weights(&every_second(source), PARTIAL)
         {
@@ -336,7 +351,7 @@ impl Module for Faulty {
                 && let State::Ready(version) = forced.state()
             {
                 *lock(&self.0.shown) = forced;
-                return Ok(Refitted { version, fit: engine_format::FitReport::default() });
+                return Ok(Refitted { version, fit: FitReport::default() });
             }
         }
         let refitted = refitted?;

@@ -142,7 +142,13 @@ impl Versions {
             Version { fresh: fresh(filled(adapter.adapted()))?, weights: with(adapter.adapted()) },
         );
         let a = Version { fresh: fresh(Some(own.clone()))?, weights };
-        let b = Version { fresh: fresh(b)?, weights: other.clone() };
+        let mut others = other.clone();
+        for (name, tensor) in passed_over(own) {
+            if others.info(&name).is_none() {
+                others.insert(name, tensor);
+            }
+        }
+        let b = Version { fresh: fresh(b)?, weights: others };
         let takes_others =
             !own.flags().is_frozen() && !own.flags().contains(EngineFlags::REFIT_IDENTICAL);
         let strippable = strippable.into_iter().map(|weight| weight.name.clone()).collect();
@@ -229,10 +235,19 @@ impl Versions {
     }
 }
 
-/// All weights that an engine holds, parameters too.
+/// All weights that an engine holds, parameters too, beside what it passes over: as a source has them that knows nothing of engines.
 fn weights_of(engine: &Engine) -> MapSource {
     let rows = engine.parts().weights.iter();
-    rows.filter_map(|weight| Some((weight.name.clone(), weight.tensor()?))).collect()
+    let rows = rows.filter_map(|weight| Some((weight.name.clone(), weight.tensor()?)));
+    rows.chain(passed_over(engine)).collect()
+}
+
+/// A tensor for each name of the model that nothing of it reads.
+fn passed_over(engine: &Engine) -> impl Iterator<Item = (String, Tensor)> {
+    let weights = &engine.parts().weights;
+    let is_free = |name: &&String| weights.iter().all(|weight| weight.name != **name);
+    let ignored = engine.parts().ignored.iter().filter(is_free);
+    ignored.map(|name| (name.clone(), Tensor::from_slice(&[1], &[1.0f32])))
 }
 
 /// The bits of two NaNs of a float type: one that signals, and one with a payload and a sign.
