@@ -9,6 +9,7 @@ use engine_ops::{Kind, OpDef, Role, TABLE, eval};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, Statement, StorageAccess, TypeInner};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// What the WebGPU baseline offers and [`GpuLimits`] does not state because no kernel adapts to it.
 const STORAGE_BUFFERS: usize = 8;
@@ -310,6 +311,16 @@ fn check_buffers(at: &str, subject: &Subject, program: &GpuProgram, dispatch: &D
     }
 }
 
+/// Writes those texts that are WGSL as browsers know it to a folder, for other compilers; cooperative matrices are wgpu's own.
+fn write<'a>(texts: impl Iterator<Item = &'a String>, folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let standard = texts.filter(|text| !text.contains("wgpu_cooperative_matrix"));
+    for (i, text) in standard.enumerate() {
+        std::fs::write(folder.join(format!("{i:05}.wgsl")), text)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn every_program_is_valid_and_binds_what_it_states() {
     let mut shaders: BTreeMap<String, Shader> = BTreeMap::new();
@@ -344,6 +355,9 @@ fn every_program_is_valid_and_binds_what_it_states() {
                 check(&subject, limits, &program, dispatch, shader);
             }
         }
+    }
+    if let Some(folder) = std::env::var_os("REFIT_SHADERS") {
+        write(shaders.keys(), Path::new(&folder)).expect("the folder of shaders is written");
     }
     assert!(shaders.len() > 5, "only {} shaders were looked at", shaders.len());
     assert!(candidates > 50, "only {candidates} candidates were looked at");

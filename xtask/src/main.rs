@@ -19,6 +19,7 @@ mod snapshots;
 mod soak;
 mod suite;
 mod test;
+mod tint;
 mod vulkan;
 mod workspace;
 mod zoo;
@@ -78,6 +79,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Compiles every shader by Tint, the compiler of browsers; asks for Node.js with npm, and for no GPU.
+    Tint,
     /// Refits a module under load for minutes or hours, and loads and drops modules, and holds outputs to versions and memory to what it was.
     Soak(soak::Arguments),
     /// Checks that a line of the changelog comes with changed snapshots.
@@ -133,6 +136,7 @@ fn main() -> Result<()> {
         Verb::Codegen { check } => codegen::run(root, check),
         Verb::Fuzz { arguments } => fuzz::run(root, &arguments),
         Verb::Python { release, arguments } => python::run(root, release, &arguments),
+        Verb::Tint => tint::run(root),
         Verb::Soak(arguments) => soak::run(root, &arguments),
         Verb::Snapshots { since } => snapshots::run(root, &since),
         Verb::Api { bless } => api::run(root, bless),

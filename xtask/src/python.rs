@@ -1,6 +1,7 @@
 //! `cargo xtask python`: the Python module, built, and tested in the Python of this machine.
 
 use crate::vulkan;
+use crate::workspace::checked;
 use ::conformance::assets::{self, Asset};
 use miette::{Context, IntoDiagnostic, Result, ensure, miette};
 use std::fs;
@@ -95,14 +96,6 @@ fn python(packages: &[PathBuf], folder: &Path, arguments: &[&str]) -> Result<Com
     command.env("PYTHONPATH", std::env::join_paths(packages).into_diagnostic()?);
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     Ok(command)
-}
-
-/// Runs a command; it is to end well.
-fn checked(command: &mut Command) -> Result<()> {
-    let status = command.status().into_diagnostic();
-    let status = status.wrap_err_with(|| format!("starting {command:?}"))?;
-    ensure!(status.success(), "{command:?} ended with {status}");
-    Ok(())
 }
 
 /// The package out of the Python sources and the library of a test build of the workspace.

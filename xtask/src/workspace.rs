@@ -1,4 +1,4 @@
-//! What cargo says of this workspace.
+//! What cargo says of this workspace, and commands that are run in it.
 
 use miette::{Context, IntoDiagnostic, Result, ensure, miette};
 use serde_json::Value;
@@ -24,4 +24,12 @@ pub fn published(root: &Path) -> Result<Vec<String>> {
         published.filter_map(|package| package["name"].as_str().map(str::to_owned)).collect();
     names.sort();
     Ok(names)
+}
+
+/// Runs a command; it is to end well.
+pub fn checked(command: &mut Command) -> Result<()> {
+    let status = command.status().into_diagnostic();
+    let status = status.wrap_err_with(|| format!("starting {command:?}"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
 }

@@ -37,6 +37,9 @@ const PUBLIC_API: Tool = Tool {
     install: "cargo install cargo-public-api --locked --version 0.52.0",
 };
 
+const NPM: Tool =
+    Tool { probe: &["npm", "--version"], install: "Node.js with npm, from https://nodejs.org" };
+
 const NIGHTLY: Tool = Tool {
     probe: &["rustup", "run", "nightly", "rustdoc", "--version"],
     install: "rustup toolchain install nightly",
@@ -82,7 +85,7 @@ impl Tool {
 }
 
 /// Every check, in the order in which they are done.
-pub const CHECKS: [Check; 19] = [
+pub const CHECKS: [Check; 20] = [
     Check::quick("fmt", "sources are formatted", &["fmt", "--all", "--check"]),
     Check::quick(
         "clippy",
@@ -117,6 +120,10 @@ pub const CHECKS: [Check; 19] = [
         "every test, with the flag matrix, its canaries and old files",
         &["xtask", "test"],
     ),
+    Check {
+        tools: &[&NPM],
+        ..Check::quick("tint", "browsers take every shader", &["xtask", "tint"])
+    },
     Check::quick("python", "the Python module", &["xtask", "python"]),
     Check::quick(
         "codegen",
