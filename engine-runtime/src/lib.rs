@@ -6,6 +6,7 @@
 pub mod backend;
 mod cancel;
 mod cpu;
+mod decoder;
 mod device;
 mod error;
 mod executor;
@@ -29,6 +30,7 @@ mod value;
 
 pub use cancel::Cancel;
 pub use cpu::CpuOptions;
+pub use decoder::{Decoder, Recurrence};
 pub use device::{Device, DeviceError, DeviceInfo, DeviceSelector};
 pub use error::{LoadError, RefitError, RunError, RunErrorKind};
 pub use held::DeviceTensor;

@@ -18,11 +18,12 @@ pub type Sizes = BTreeMap<String, usize>;
 pub fn sizes_of(ports: &[Port], given: &Values) -> Sizes {
     let mut sizes = Sizes::new();
     for port in ports {
-        let (Some(shape), Some(Value::Tensor(tensor))) = (&port.shape, given.get(&port.name))
-        else {
-            continue;
+        let found = match given.get(&port.name) {
+            Some(Value::Tensor(tensor)) => tensor.shape().to_vec(),
+            Some(Value::OnDevice(tensor)) => tensor.shape(),
+            _ => continue,
         };
-        for (dim, &size) in shape.iter().zip(tensor.shape()) {
+        for (dim, size) in port.shape.iter().flatten().zip(found) {
             if let Some(symbol) = dim.as_symbol() {
                 sizes.entry(symbol.to_owned()).or_insert(size);
             }
@@ -157,8 +158,11 @@ pub fn seeded(
     made(ports, given, &Recipe { seed, sizes: sizes.clone(), ..Recipe::default() }, free)
 }
 
-/// As [`seeded`], by a recipe.
-fn made(
+/// As [`seeded`], by a recipe. A symbol whose name is a sum of others and numbers (`past + 1`) has their size.
+///
+/// # Errors
+/// As [`seeded`], and `InvalidInputs` for what the inputs are not.
+pub fn made(
     ports: &[Port],
     given: &Values,
     recipe: &Recipe,
@@ -174,11 +178,13 @@ fn made(
     let mut made = Values::new();
     for port in lacking {
         let dims = port.shape.as_deref().unwrap_or_default();
-        let size = |(axis, dim): (usize, &Dim)| match (dim.known(), dim.as_symbol()) {
-            (Some(n), _) => usize::try_from(n).unwrap_or(0),
-            (None, Some(symbol)) if known.contains_key(symbol) => known[symbol],
-            _ if axis == 0 => 1,
-            _ => free.size,
+        let size = |(axis, dim): (usize, &Dim)| match dim.known() {
+            Some(n) => usize::try_from(n).unwrap_or(0),
+            None => match dim.as_symbol().and_then(|symbol| sum(symbol, &known)) {
+                Some(size) => size,
+                None if axis == 0 => 1,
+                None => free.size,
+            },
         };
         let shape = recipe.shapes.get(&port.name).cloned();
         let shape: Vec<usize> =
@@ -205,6 +211,16 @@ fn made(
         made.insert(port.name.clone(), value);
     }
     Ok(made)
+}
+
+/// The size of a symbol, or of a sum of symbols and numbers, as exporters call the length of a mask over a cache: `past + 1`.
+fn sum(name: &str, known: &Sizes) -> Option<usize> {
+    if let Some(&size) = known.get(name) {
+        return Some(size);
+    }
+    let term = |text: &str| known.get(text).copied().or_else(|| text.parse().ok());
+    let mut terms = name.split(" + ").map(|text| term(text.trim()));
+    terms.try_fold(0usize, |total, term| total.checked_add(term?))
 }
 
 /// The same values as tensors; `None` if one is a sequence, absent, or not on the host.
@@ -302,6 +318,23 @@ mod tests {
         let made = seeded(&ports, &given, &Sizes::new(), FREE, 1).unwrap();
         assert_eq!(made.keys().collect::<Vec<_>>(), ["mask"]);
         assert_eq!(made["mask"].tensors()[0].shape(), [2, 5, 3, 8]);
+    }
+
+    #[test]
+    fn a_symbol_may_be_a_sum_of_others() {
+        let past = [Dim::symbol("batch"), Dim::symbol("past"), Dim::from(4i64)];
+        let sums = ["past + 1", "past + seq", "past + other", "past"].map(Dim::symbol);
+        let ports = [port("cache", &past), port("ids", &[Dim::from(1i64), Dim::symbol("seq")])];
+        let masks = sums.iter().enumerate();
+        let masks = masks.map(|(i, sum)| port(&i.to_string(), &[Dim::from(1i64), sum.clone()]));
+        let ports: Vec<Port> = ports.into_iter().chain(masks).collect();
+        let given = [("cache", &[1, 7, 4][..]), ("ids", &[1, 2])];
+        let given = given.map(|(name, shape)| {
+            (name.to_owned(), Value::Tensor(Tensor::zeros(DType::F32, shape)))
+        });
+        let made = made(&ports, &given.into(), &Recipe::seeded(1), FREE).unwrap();
+        let lengths = made.values().map(|mask| mask.tensors()[0].shape()[1]).collect::<Vec<_>>();
+        assert_eq!(lengths, [8, 9, 8, 7], "what is no sum of known sizes has the free one");
     }
 
     #[test]

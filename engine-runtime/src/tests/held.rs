@@ -4,8 +4,8 @@ use super::on_gpu::gpu;
 use super::suspend::choice;
 use super::toy::{Toy, poisoned, run};
 use crate::{
-    Device, DeviceTensor, Inputs, LiveModule, MemoryLimits, Module, Outputs, PackedModule,
-    RunErrorKind, RunOptions, Value, Values,
+    Decoder, Device, DeviceTensor, Inputs, LiveModule, MemoryLimits, Module, Outputs, PackedModule,
+    Recurrence, RunErrorKind, RunOptions, Value, Values,
 };
 use engine_format::{Attr, DType, Engine, EngineFlags, SerializeFlags, Tensor};
 use engine_ops::case::ramp;
@@ -321,4 +321,56 @@ fn a_warm_chain_of_runs_makes_nothing_and_reads_nothing_back() {
         }
     }
     assert_eq!(state.to_host().unwrap(), Value::Tensor(expected[11].1.clone()));
+}
+
+fn present_to_past() -> Vec<Recurrence> {
+    vec![Recurrence { output: "present".to_owned(), input: "past".to_owned() }]
+}
+
+#[test]
+fn a_decoder_gives_what_runs_by_the_host_give() {
+    for (engine, past) in [(growing(), ramp(&[2, 4])), (steady(), ramp(&[3, 4]))] {
+        for device in devices() {
+            for module in both(&engine, &device) {
+                let by_names = Recurrence::by_names(module.inputs(), module.outputs());
+                assert_eq!(by_names, present_to_past());
+                let state = Values::from([("past".to_owned(), past.clone().into())]);
+                let options = RunOptions::default();
+                let mut decoder = Decoder::new(&*module, by_names, state, options).unwrap();
+                let token = |i| Values::from([("token".to_owned(), token(i).into())]);
+                for (i, (y, present)) in by_host(&*module, &past, 6).into_iter().enumerate() {
+                    // An error leaves the state as it was.
+                    assert!(decoder.step(Values::new()).is_err());
+                    let out = decoder.step(token(i)).unwrap();
+                    assert_eq!(out.tensors.keys().collect::<Vec<_>>(), ["y"]);
+                    assert_eq!((&out.tensors["y"], out.structures.len()), (&y, 0));
+                    let state = decoder.state()["past"].clone();
+                    assert!(matches!(state, Value::OnDevice(_)), "{state}");
+                    assert_eq!(
+                        state.to_host().unwrap(),
+                        Value::Tensor(present),
+                        "step {i} on {device}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn recurrences_that_cannot_be_are_refused() {
+    let module = LiveModule::load(steady(), &poisoned()).unwrap();
+    let pair =
+        |output: &str, input: &str| Recurrence { output: output.into(), input: input.into() };
+    for (recurrences, part) in [
+        (vec![pair("presence", "past")], "found y, present"),
+        (vec![pair("present", "future")], "found token, past"),
+        (vec![pair("present", "past"), pair("y", "past")], "in two recurrences"),
+        (vec![pair("present", "past"), pair("present", "token")], "in two recurrences"),
+    ] {
+        let made = Decoder::new(&module, recurrences, Values::new(), RunOptions::default());
+        let error = made.err().unwrap();
+        assert_eq!(error.kind(), RunErrorKind::InvalidInputs);
+        assert!(error.to_string().contains(part), "{error}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Values of arguments from their text.
 
+use engine_runtime::Recurrence;
 use engine_verify::Fill;
 use refit::TensorFile;
 use std::convert::Infallible;
@@ -57,6 +58,15 @@ pub fn parse_given(text: &str) -> Result<Given, String> {
         },
         None if TensorFile::of(Path::new(text)).is_some() => Ok(Given::All(text.into())),
         None => Err("expected NAME=zeros|ones|rand|randn|const:NUMBER, NAME=FILE, or a .npz or .safetensors file".to_owned()),
+    }
+}
+
+pub fn parse_recurrence(text: &str) -> Result<Recurrence, String> {
+    match text.split_once('=') {
+        Some((output, input)) if !output.is_empty() && !input.is_empty() => {
+            Ok(Recurrence { output: output.to_owned(), input: input.to_owned() })
+        }
+        _ => Err("expected OUTPUT=INPUT".to_owned()),
     }
 }
 

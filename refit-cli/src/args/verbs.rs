@@ -1,12 +1,13 @@
 //! What each verb takes.
 
 use super::parse::{
-    Probes, Reference, parse_probes, parse_reference, parse_seconds, parse_shape, parse_tolerance,
+    Probes, Reference, parse_probes, parse_recurrence, parse_reference, parse_seconds, parse_shape,
+    parse_tolerance,
 };
 use super::{Changes, Inputs, OnDevice, RequiredWeights, Weights};
 use clap::{Args, ValueEnum};
 use engine_format::DType;
-use engine_runtime::DeviceSelector;
+use engine_runtime::{DeviceSelector, Recurrence};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -338,6 +339,14 @@ pub struct Bench {
     /// Goes on for so many seconds.
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true, value_parser = parse_seconds)]
     pub duration: Option<Duration>,
+    /// Times so many steps of a decoder: each run takes what the one before left on the device in its outputs of --carry. Inputs that are
+    /// made up have one position; --shape decides how long the caches are at first.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["iterations", "duration", "parallel"])]
+    pub decode: Option<u32>,
+    /// An output that is an input of the next step. Without one they are told by names: present.0.key goes to past_key_values.0.key or
+    /// past.0.key, state_out to state_in.
+    #[arg(long, value_name = "OUTPUT=INPUT", requires = "decode", value_parser = parse_recurrence)]
+    pub carry: Vec<Recurrence>,
     /// Threads that run the engine at once, on the same threads of the CPU (--threads).
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub parallel: u16,

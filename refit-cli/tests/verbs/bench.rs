@@ -1,7 +1,7 @@
 //! What is measured.
 
-use crate::common::Folder;
-use serde_json::Value;
+use crate::common::{Folder, sketch};
+use serde_json::{Value, json};
 
 fn file(folder: &Folder, name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(folder.at(name)).unwrap()).unwrap()
@@ -22,9 +22,28 @@ fn bench_makes_as_many_runs_as_it_is_asked_for() {
     let order = ["min_ms", "median_ms", "p90_ms", "p99_ms", "max_ms"].map(time);
     assert!(order.is_sorted() && order[0] > 0.0, "{order:?}");
     assert!(time("throughput") > 0.0 && time("first_ms") > 0.0 && time("load_ms") > 0.0);
-    assert_eq!(both["steps"], serde_json::json!([]));
+    assert_eq!(both["steps"], json!([]));
     for wrong in [["--iterations", "0"], ["--parallel", "0"], ["--duration", "-1"]] {
         folder.fails(2, &["bench", "full", "--device", "cpu", wrong[0], wrong[1]]);
+    }
+}
+
+#[test]
+fn a_decoder_takes_what_the_step_before_left() {
+    let folder = Folder::built();
+    std::fs::write(folder.at("loop.onnx"), sketch("loop")).unwrap();
+    folder.ok(&["build", "loop.onnx", "-o", "loop"]);
+    let bench = ["bench", "loop", "--device", "cpu", "--decode", "4", "--carry", "y=x"];
+    let report = folder.json(&[&bench[..], &["--json", "--profile"]].concat());
+    assert_eq!((&report["iterations"], &report["carried"]), (&json!(4), &json!([["y", "x"]])));
+    assert!(!report["steps"].as_array().unwrap().is_empty());
+    let said = folder.ok(&bench).0;
+    assert!(said.contains("x f32[1, 6] on the host, left by the step before"), "{said}");
+    assert!(said.contains("4 in a row"), "{said}");
+    let said = folder.fails(2, &["bench", "full", "--device", "cpu", "--decode", "4"]);
+    assert!(said.contains("outputs y") && said.contains("--carry"), "{said}");
+    for wrong in [["--decode", "4", "--parallel", "2"], ["--carry", "y=x", "--warmup", "1"]] {
+        folder.fails(2, &[&["bench", "loop", "--device", "cpu"], &wrong[..]].concat());
     }
 }
 

@@ -1,15 +1,18 @@
 //! `refit bench`: times loading, refitting and running an engine.
 
+mod decode;
 mod steps;
 mod times;
 
 use super::{open_engine, open_on, open_weights, remark_fit, remark_on_cpu};
 use crate::args::{Bench, Weights};
 use crate::failure::Failure;
-use crate::inputs::prepare;
+use crate::inputs::{Prepared, prepare};
 use crate::output::{give, remark, say};
-use engine_runtime::{LiveModule, Module, Profile, RunError, RunOptions, State, Values};
-use engine_verify::inputs::run_made;
+use engine_runtime::{
+    LiveModule, Module, Profile, Recurrence, RunError, RunOptions, State, Values,
+};
+use engine_verify::inputs::{SeededRun, run_made};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -40,6 +43,8 @@ struct Report {
     first_ms: f64,
     /// Null if no weights were given.
     refit_ms: Option<f64>,
+    /// Output and input of what each run took of the one before; empty without `--decode`.
+    carried: Vec<[String; 2]>,
     /// Empty unless a profile was asked for.
     steps: Vec<Line>,
 }
@@ -64,12 +69,12 @@ pub fn run(args: Bench) -> Result<(), Failure> {
         module.run(&Default::default())?;
     }
     let prepared = prepare(module.inputs(), &args.inputs)?;
-    let first = run_made(&module, &prepared.given, &prepared.recipe)?;
-    for _ in 1..args.warmup.max(1) {
-        module.run_with(&first.inputs, &RunOptions::default())?;
-    }
     let steps = Arc::new(Mutex::new(Steps::new(args.trace.is_some())));
-    let times = timed(&module, &first.inputs, &args, &steps)?;
+    let measured = match args.decode {
+        Some(count) => decode::measure(&module, &prepared, &args, count, &steps)?,
+        None => measure(&module, &prepared, &args, &steps)?,
+    };
+    let times = &measured.times;
     let steps = locked(&steps);
     let lines = if args.profile { steps.lines() } else { Vec::new() };
     if (args.profile || args.trace.is_some()) && module.device().is_gpu() {
@@ -98,12 +103,41 @@ pub fn run(args: Bench) -> Result<(), Failure> {
         max_ms: times.percentile(100),
         throughput: times.throughput(),
         load_ms,
-        first_ms: milliseconds(first.time),
+        first_ms: milliseconds(measured.first),
         refit_ms,
+        carried: measured.recurrences.iter().map(|r| [r.output.clone(), r.input.clone()]).collect(),
         steps: lines,
     };
     remark_on_cpu(&module);
-    give(&report, None, || print(&report, &first.inputs, &first.made))
+    give(&report, None, || print(&report, &measured))
+}
+
+/// What came of the runs.
+struct Measured {
+    /// Of the first run, which plans.
+    first: Duration,
+    times: Times,
+    /// Of the last run, and which of them were made up.
+    inputs: Values,
+    made: Vec<String>,
+    /// What each run took of the one before.
+    recurrences: Vec<Recurrence>,
+}
+
+/// Runs over the same inputs.
+fn measure(
+    module: &LiveModule,
+    prepared: &Prepared,
+    args: &Bench,
+    steps: &Arc<Mutex<Steps>>,
+) -> Result<Measured, Failure> {
+    let SeededRun { inputs, made, time: first, .. } =
+        run_made(module, &prepared.given, &prepared.recipe)?;
+    for _ in 1..args.warmup.max(1) {
+        module.run_with(&inputs, &RunOptions::default())?;
+    }
+    let times = timed(module, &inputs, args, steps)?;
+    Ok(Measured { first, times, inputs, made, recurrences: Vec::new() })
 }
 
 /// Runs the module in as many threads as were asked for, until there were enough runs and enough time has passed.
@@ -172,14 +206,20 @@ fn write(path: &Path, object: &serde_json::Value) -> Result<(), Failure> {
     Ok(refit::write_file(path, object.to_string().as_bytes())?)
 }
 
-fn print(report: &Report, inputs: &Values, made: &[String]) {
-    for (name, value) in inputs {
-        let from = if made.contains(name) { "made up" } else { "given" };
+fn print(report: &Report, measured: &Measured) {
+    for (name, value) in &measured.inputs {
+        let is_carried = measured.recurrences.iter().any(|pair| pair.input == *name);
+        let from = match (is_carried, measured.made.contains(name)) {
+            (true, _) => "left by the step before",
+            (false, true) => "made up",
+            (false, false) => "given",
+        };
         say!("input   {name} {value}, {from}");
     }
     let Report { median_ms, p90_ms, p99_ms, min_ms, mean_ms, max_ms, .. } = report;
     say!("device  {}", report.device);
     let threads = match report.parallel {
+        1 if !report.carried.is_empty() => " in a row".to_owned(),
         1 => String::new(),
         n => format!(" in {n} threads at once"),
     };
