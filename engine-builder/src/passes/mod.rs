@@ -17,6 +17,7 @@ mod normalisations;
 mod prepare;
 mod product;
 mod projections;
+mod rotary;
 mod rounding;
 mod scalars;
 mod scale;
@@ -54,6 +55,7 @@ static SIMPLIFY: &[Pass] = &[
     Pass { name: "dense", run: dense::run },
     Pass { name: "normalisations", run: normalisations::run },
     Pass { name: "activations", run: activations::run },
+    Pass { name: "rotary", run: rotary::run },
     Pass { name: "batch_norm", run: batch_norm::run },
     Pass { name: "scale", run: scale::run },
     Pass { name: "shift", run: shift::run },

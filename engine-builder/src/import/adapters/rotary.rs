@@ -113,37 +113,15 @@ impl Angles {
     /// Turns pairs of elements of (batch, heads, length, size): neighbours if interleaved, else those half a head apart.
     pub(super) fn turn(&self, call: &mut Call<'_>, x: ValueId) -> Result<ValueId, OpError> {
         let Self { cos, sin, interleaved, turned } = *self;
-        let whole = i64::MAX;
         let (part, rest) = match turned {
             0 => (x, None),
-            n => (slice(call, x, 0, n, 1)?, Some(slice(call, x, n, whole, 1)?)),
+            n => (slice(call, x, 0, n)?, Some(slice(call, x, n, i64::MAX)?)),
         };
-        let (a, b) = if interleaved {
-            (slice(call, part, 0, whole, 2)?, slice(call, part, 1, whole, 2)?)
-        } else {
-            let size = match turned {
-                0 => call.facts(part).shape.as_ref().and_then(|shape| shape.last()?.known()),
-                n => Some(n),
-            };
-            let half = size.ok_or_else(|| OpError::new("the size of a head must be known"))? / 2;
-            (slice(call, part, 0, half, 1)?, slice(call, part, half, whole, 1)?)
-        };
-        let product = |call: &mut Call<'_>, a, b| call.emit("Mul", [a, b], vec![]);
-        let (ca, sb) = (product(call, cos, a)?, product(call, sin, b)?);
-        let (sa, cb) = (product(call, sin, a)?, product(call, cos, b)?);
-        let real = call.emit("Sub", [ca, sb], vec![])?;
-        let imaginary = call.emit("Add", [sa, cb], vec![])?;
-        let mut y = match interleaved {
-            false => call.emit("Concat", [real, imaginary], vec![("axis", Attr::Int(-1))])?,
-            true => {
-                let (axis, shape) = (call.vector(&[4]), call.vector(&[0, 0, 0, -1]));
-                let real = call.emit("Unsqueeze", [real, axis], vec![])?;
-                let imaginary = call.emit("Unsqueeze", [imaginary, axis], vec![])?;
-                let pairs =
-                    call.emit("Concat", [real, imaginary], vec![("axis", Attr::Int(-1))])?;
-                call.emit("Reshape", [pairs, shape], vec![])?
-            }
-        };
+        let dtype = call.facts(part).dtype;
+        let [x, cos, sin] = [part, cos, sin].map(|id| call.cast(id, DType::F32));
+        let pairs = vec![("interleaved", Attr::Int(interleaved.into()))];
+        let turned = call.emit("Rotary", [x?, cos?, sin?], pairs)?;
+        let mut y = call.cast(turned, dtype)?;
         if let Some(rest) = rest {
             y = call.emit("Concat", [y, rest], vec![("axis", Attr::Int(-1))])?;
         }
@@ -165,14 +143,8 @@ fn rows(
     call.emit("Unsqueeze", [rows, axis], vec![])
 }
 
-/// Elements `from..to` of the last of four axes, each `step`-th.
-fn slice(
-    call: &mut Call<'_>,
-    x: ValueId,
-    from: i64,
-    to: i64,
-    step: i64,
-) -> Result<ValueId, OpError> {
-    let [from, to, axis, step] = [from, to, 3, step].map(|n| call.vector(&[n]));
-    call.emit("Slice", [x, from, to, axis, step], vec![])
+/// Elements `from..to` of the last of four axes.
+fn slice(call: &mut Call<'_>, x: ValueId, from: i64, to: i64) -> Result<ValueId, OpError> {
+    let [from, to, axis] = [from, to, 3].map(|n| call.vector(&[n]));
+    call.emit("Slice", [x, from, to, axis], vec![])
 }

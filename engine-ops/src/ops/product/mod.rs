@@ -10,6 +10,7 @@ pub(crate) mod gemm;
 pub(crate) mod linear_attention;
 pub(crate) mod matmul;
 pub(crate) mod recurrent;
+pub(crate) mod rotary;
 
 /// The rows of this family.
 pub(crate) const ROWS: &[&OpDef] = &[
@@ -21,6 +22,7 @@ pub(crate) const ROWS: &[&OpDef] = &[
     &gemm::GEMM,
     &gemm::FUSED_GEMM,
     &attention::ATTENTION,
+    &rotary::ROTARY,
     &dft::DFT,
     &dft::STFT,
     &linear_attention::LINEAR_ATTENTION,
