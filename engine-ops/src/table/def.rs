@@ -37,6 +37,9 @@ pub struct OpDef {
     pub variadic_output: bool,
     /// What kind of work it is.
     pub kind: Kind,
+    /// For types of the first operand and of the one result: whether the result has the operand's bytes, so that nothing is moved.
+    /// Of [`Kind::View`] it always has.
+    pub stays: fn(&Attrs, &TensorMeta, &TensorMeta) -> bool,
     /// Whether each element of a result is a function of the operands' elements at its position, with broadcasting.
     pub elementwise: bool,
     /// Types, symbolic shapes and small values of the results; asked through [`OpDef::results`].
@@ -79,6 +82,7 @@ impl OpDef {
         outputs: &["Y"],
         variadic_output: false,
         kind: Kind::Compute,
+        stays: |_, _, _| false,
         elementwise: false,
         infer: |_| Ok(Vec::new()),
         compact: false,

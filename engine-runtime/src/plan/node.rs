@@ -69,9 +69,10 @@ impl Call<'_> {
             return self.dynamic(inputs);
         }
         let results = self.concrete(results).map_err(|why| fail(&why))?;
-        if self.def.kind == Kind::View {
-            let origin = inputs[0].as_ref().expect("views have an operand");
-            let result = view(origin, &results[0]).map_err(|why| fail(&why))?;
+        if let (Some(Some(origin)), [result]) = (inputs.first(), results.as_slice())
+            && self.is_view(&origin.meta, &result.meta)
+        {
+            let result = view(origin, result).map_err(|why| fail(&why))?;
             return Ok(Applied::Results(vec![Some(result)]));
         }
         if let Some(values) = self.folded(inputs, &results).map_err(|why| fail(&why))? {
@@ -80,6 +81,10 @@ impl Call<'_> {
         }
         let metas: Vec<TensorMeta> = results.into_iter().map(|r| r.meta).collect();
         Ok(Applied::Results(builder.step(self, inputs.to_vec(), metas)))
+    }
+
+    fn is_view(&self, from: &TensorMeta, to: &TensorMeta) -> bool {
+        self.def.kind == Kind::View || (self.def.stays)(self.attrs, from, to)
     }
 
     /// Whether results that take memory of their own are as large as they may be.

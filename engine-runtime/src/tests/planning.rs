@@ -67,6 +67,24 @@ fn views_and_shapes_take_no_step_and_unread_nodes_fall_out() {
 }
 
 #[test]
+fn what_moves_nothing_is_a_view() {
+    let mut toy = Toy::new(EngineFlags::empty());
+    let x = toy.input("x", DType::F32, &["n", "h", "d"]);
+    let h = toy.run("Tanh", &[x], &[]);
+    let heads = toy.run("Transpose", &[h], &[("perm", Attr::Ints(vec![1, 0, 2]))]);
+    let shape = toy.ints(&[1, 1, 1]);
+    let same = toy.run("Expand", &[heads, shape], &[]);
+    let y = toy.run("Exp", &[same], &[]);
+    toy.output("y", y, DType::F32);
+    let engine = toy.build();
+    // One row of heads has them in the order that it is to have.
+    for shape in [[1, 3, 4], [3, 1, 4], [1, 1, 4]] {
+        assert_eq!(names(&plan(&engine, &[ramp(&shape)])), ["Tanh", "Exp"], "{shape:?}");
+    }
+    assert_eq!(names(&plan(&engine, &[ramp(&[2, 3, 4])])), ["Tanh", "Transpose", "Exp"]);
+}
+
+#[test]
 fn a_chain_runs_in_two_slots() {
     let mut toy = Toy::new(EngineFlags::empty());
     let x = toy.input("x", DType::F32, &["n"]);

@@ -16,6 +16,7 @@ pub static EXPAND: OpDef = OpDef {
     inputs: &[Operand::data("input"), Operand::shape("shape")],
     outputs: &["output"],
     kind: Kind::Move,
+    stays: |_, from, to| from.len() == to.len(),
     infer: expand,
     cpu: Cpu::Planned(|shapes| {
         strided::one(expand_copy(&shapes.input(0).shape, &shapes.output().shape))
@@ -33,6 +34,7 @@ pub static TILE: OpDef = OpDef {
     inputs: &[Operand::data("input"), Operand::shape("repeats")],
     outputs: &["output"],
     kind: Kind::Move,
+    stays: |_, from, to| from.len() == to.len(),
     infer: tile,
     cpu: Cpu::Planned(|shapes| {
         strided::one(tile_copy(&shapes.input(0).shape, &shapes.output().shape))

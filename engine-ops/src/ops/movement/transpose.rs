@@ -2,7 +2,7 @@
 
 use crate::AttrsExt;
 use crate::case::{Case, ramp};
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, TensorMeta};
 use crate::gpu::{GpuCtx, GpuProgram};
 use crate::infer::{Facts, InferCtx, InferError, axis};
 use crate::strided::{self, StridedCopy, strides};
@@ -18,6 +18,7 @@ pub static TRANSPOSE: OpDef = OpDef {
     inputs: &[Operand::data("data")],
     outputs: &["transposed"],
     kind: Kind::Move,
+    stays,
     infer,
     cpu: Cpu::Planned(|shapes| strided::one(plan(shapes.attrs, &shapes.input(0).shape)?)),
     gpu: Some(gpu),
@@ -45,6 +46,12 @@ fn infer(ctx: &InferCtx<'_>) -> Result<Vec<Facts>, InferError> {
         out.value.clone_from(&x.value);
     }
     Ok(vec![out])
+}
+
+/// Elements stay in their order where axes that are longer than 1 do.
+fn stays(attrs: &Attrs, from: &TensorMeta, _to: &TensorMeta) -> bool {
+    permutation(attrs, from.shape.len())
+        .is_ok_and(|perm| perm.into_iter().filter(|&p| from.shape[p] != 1).is_sorted())
 }
 
 fn plan(attrs: &Attrs, shape: &[usize]) -> Result<StridedCopy, OpError> {
