@@ -83,11 +83,12 @@ pub trait Backend: Send + Sync + 'static {
     fn take(&self, value: &DeviceTensor) -> Result<Self::Carried, RunError>;
 
     /// Makes `segment` ready to run, over constants of which those of `halves` were moved so. It may be run many times and by several
-    /// threads at once.
+    /// threads at once. What was chosen for `like`, a segment of the same program for other shapes, holds for steps that are the same.
     fn lower(
         &self,
         segment: &Arc<Segment>,
         halves: &BTreeSet<ValueId>,
+        like: Option<&Self::Lowered>,
     ) -> Result<Self::Lowered, RunError>;
 
     /// Bytes of memory that a lowered segment holds on to while it is cached.

@@ -227,7 +227,9 @@ impl<B: Backend> Session<B> {
         // Planned outside the lock, so that runs of shapes that are there go on meanwhile.
         let Planned { segment, rest } = plan()?;
         let segment = Arc::new(segment);
-        let lowered = self.backend.lower(&segment, &self.program.halves)?;
+        let like = self.cache().latest(after).cloned();
+        let like = like.as_ref().map(|stage| &stage.lowered);
+        let lowered = self.backend.lower(&segment, &self.program.halves, like)?;
         let left = self.limits.check_run(&segment, self.backend.memory(&segment, &lowered))?;
         let kept = match &rest {
             Rest::Outputs(_) => 0,

@@ -226,7 +226,40 @@ pub const fn narrowing(dtype: DType) -> &'static str {
 
 /// Replaces every `{{key}}` of a template. A key that stays unreplaced is caught by the shader validation test.
 pub fn render(template: &str, values: &[(&str, &str)]) -> String {
-    values.iter().fold(template.to_owned(), |text, (key, value)| {
-        text.replace(&format!("{{{{{key}}}}}"), value)
-    })
+    let mut out = String::with_capacity(2 * template.len());
+    write_rendered(&mut out, template, values);
+    out
+}
+
+/// A value may have keys that come after its own.
+fn write_rendered(out: &mut String, template: &str, values: &[(&str, &str)]) {
+    let mut rest = template;
+    while let Some((before, (key, after))) =
+        rest.split_once("{{").and_then(|(before, keyed)| Some((before, keyed.split_once("}}")?)))
+    {
+        out.push_str(before);
+        match values.iter().position(|(name, _)| *name == key) {
+            Some(at) => {
+                write_rendered(out, values[at].1, &values[at + 1..]);
+                rest = after;
+            }
+            None => {
+                out.push('{');
+                rest = &rest[before.len() + 1..];
+            }
+        }
+    }
+    out.push_str(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_replaced_also_in_values_of_keys_before_them() {
+        let values = [("a", "<{{b}}{{a}}>"), ("b", "2"), ("long key", "")];
+        let text = "{{a}} {{b}}{{b}} {{none}} {{{b}}} {{long key}}{{ }} {{";
+        assert_eq!(render(text, &values), "<2{{a}}> 22 {{none}} {2} {{ }} {{");
+    }
 }

@@ -256,6 +256,7 @@ impl Backend for CpuBackend {
         &self,
         segment: &Arc<Segment>,
         _halves: &BTreeSet<ValueId>,
+        _like: Option<&Lowered>,
     ) -> Result<Lowered, RunError> {
         let segment = match layout::physical(segment) {
             Some(physical) => Arc::new(physical),

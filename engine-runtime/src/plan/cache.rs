@@ -109,6 +109,12 @@ impl<T> Cache<T> {
         item
     }
 
+    /// The most recently used of the plans made after `after`.
+    pub fn latest(&self, after: u64) -> Option<&Arc<T>> {
+        let mut entries = self.entries.iter().rev();
+        entries.find(|entry| entry.key.after == after).map(|entry| &entry.item)
+    }
+
     /// The plans, the most recently used last.
     pub fn items(&self) -> impl Iterator<Item = &Arc<T>> {
         self.entries.iter().map(|entry| &entry.item)
@@ -148,6 +154,8 @@ mod tests {
         assert_eq!(cache.get(0, given(&shaped(2))), None);
         assert_eq!(cache.get(0, given(&shaped(1))).as_deref(), Some(&1));
         assert_eq!(cache.get(0, given(&shaped(3))).as_deref(), Some(&3));
+        assert_eq!(cache.latest(0).map(|plan| **plan), Some(3));
+        assert_eq!(cache.latest(1), None);
     }
 
     #[test]

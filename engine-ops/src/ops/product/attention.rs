@@ -34,7 +34,10 @@ pub static ATTENTION: OpDef = OpDef {
     infer,
     cpu: Cpu::Kernel { run, scratch },
     gpu: Some(gpu),
-    gpu_candidates: &[GpuCandidate { name: "tiles of queries", kernel: tiled, pays: tiles_pay }],
+    gpu_candidates: &[
+        GpuCandidate { name: "tiles of queries", kernel: tiled, pays: tiles_pay },
+        GpuCandidate { name: "parts of keys", kernel: parted, pays: parts_pay },
+    ],
     multiplications: |_, inputs| {
         let [Some(q), Some(k), Some(v), ..] = inputs else { return None };
         let Plan { batch, heads, queries, keys, size, width, .. } =
@@ -313,7 +316,10 @@ impl Loop for Powers<'_> {
 /// Largest size of a head that the shader keeps in workgroup memory.
 const MOST_SIZE: usize = 256;
 
-/// What both kernels are made from.
+/// Shares of keys, relative to the largest score, and what no share gives.
+const POWERS: &str = include_str!("attention_powers.wgsl");
+
+/// What the kernels are made from.
 struct OnGpu {
     plan: Plan,
     finish: Finish,
@@ -340,6 +346,26 @@ impl OnGpu {
         let mut params = params.map(|n| n as u32).to_vec();
         params.extend(&finish.params);
         Ok(Some(Self { plan, finish, binds, params }))
+    }
+
+    /// A query a workgroup, of which each sees up to `keys`; `None` where heads are too large.
+    fn queries(
+        &self,
+        ctx: &GpuCtx<'_>,
+        own: &[(&str, &str)],
+        tasks: usize,
+        keys: usize,
+    ) -> Option<Dispatch> {
+        let Plan { size, width, .. } = self.plan;
+        if size.max(width) > MOST_SIZE {
+            return None;
+        }
+        let (blocks, columns) = (keys.div_ceil(128), width.div_ceil(128));
+        let block = 16 + size + 129 * columns;
+        let rounds = blocks * block + columns * (1 + self.plan.keys);
+        let groups = ctx.limits.linear(if width == 0 { 0 } else { tasks }, 1);
+        let own = [own, &[("powers", POWERS)]].concat();
+        Some(self.dispatch(include_str!("attention.wgsl"), &own, groups, rounds))
     }
 
     fn dispatch(
@@ -373,18 +399,75 @@ impl OnGpu {
 /// One query a workgroup.
 fn gpu(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
     let Some(made) = OnGpu::new(ctx)? else { return Ok(None) };
-    let Plan { batch, heads, queries, keys, size, width, .. } = made.plan;
-    if size.max(width) > MOST_SIZE {
+    let Plan { batch, heads, queries, keys, .. } = made.plan;
+    let text = [("task", ALL_KEYS), ("store", STORE_RESULT)];
+    let dispatch = made.queries(ctx, &text, batch * heads * queries, keys);
+    Ok(dispatch.map(GpuProgram::one))
+}
+
+const ALL_KEYS: &str = "let row = task;
+    let begin = 0u;
+    let end = params.keys;";
+const STORE_RESULT: &str = "for (var c = lane; c < params.width; c += 128u) {
+        var y = nan();
+        if (!is_nan(sum) && sum > 0.0) {
+            y = result[c] / sum;
+        } else if (params.zero_nan != 0u) {
+            y = nothing_of(source, c);
+        }
+        y_out[row * params.width + c] = y;
+    }";
+
+/// Keys of a part.
+const PART: usize = 64;
+const ONE_PART: &str = "let count_of_parts = (params.keys + 63u) / 64u;
+    let row = task / count_of_parts;
+    let begin = task % count_of_parts * 64u;
+    let end = min(begin + 64u, params.keys);";
+const STORE_PART: &str = "let at = task * (params.width + 2u);
+    if (lane == 0u) {
+        y_out[at] = most;
+        y_out[at + 1u] = sum;
+    }
+    for (var c = lane; c < params.width; c += 128u) { y_out[at + 2u + c] = result[c]; }";
+
+/// A query and a part of the keys a workgroup; a second dispatch joins the parts.
+fn parted(ctx: &GpuCtx<'_>) -> Result<Option<GpuProgram>, OpError> {
+    let Some(mut made) = OnGpu::new(ctx)? else { return Ok(None) };
+    let Plan { batch, heads, shared, queries, keys, width, .. } = made.plan;
+    let (rows, parts) = (batch * heads * queries, keys.div_ceil(PART).max(1));
+    let words = rows * parts * (width + 2);
+    if u32::try_from(words).is_err() {
         return Ok(None);
     }
-    let (blocks, columns) = (keys.div_ceil(128), width.div_ceil(128));
-    let block = 16 + size + 129 * columns;
-    let rounds = blocks * block + columns * (1 + keys);
-    let rows = if width == 0 { 0 } else { batch * heads * queries };
-    let groups = ctx.limits.linear(rows, 1);
-    let text = include_str!("attention.wgsl");
-    Ok(Some(GpuProgram::one(made.dispatch(text, &[], groups, rounds))))
+    if let Some(output) = made.binds.last_mut() {
+        *output = Bind::Scratch(0);
+    }
+    let text = [("task", ONE_PART), ("store", STORE_PART)];
+    let Some(first) = made.queries(ctx, &text, rows * parts, PART) else { return Ok(None) };
+    let values = [("prelude", PRELUDE), ("powers", POWERS)];
+    let zero_nan = usize::from(ctx.attrs.int(ZERO_NAN) != 0);
+    let params = [rows, heads, shared, queries, keys, width, zero_nan, parts];
+    let join = Dispatch {
+        rounds: FEW_ROUNDS + 3 * parts * width.div_ceil(64).max(1) + width.div_ceil(64) * keys,
+        label: "Attention, joined".into(),
+        wgsl: render(include_str!("attention_join.wgsl"), &values).into(),
+        binds: vec![Bind::Scratch(0), Bind::In(2), Bind::Out(0)],
+        params: params.map(|n| n as u32).to_vec(),
+        groups: ctx.limits.linear(if width == 0 { 0 } else { rows }, 1),
+    };
+    Ok(Some(GpuProgram { dispatches: vec![first, join], scratch: vec![words] }))
 }
+
+/// A few queries have too few workgroups of their own to keep a GPU busy.
+fn parts_pay(ctx: &GpuCtx<'_>) -> bool {
+    let (q, k, v) = (ctx.input(0), ctx.input(1), ctx.input(2));
+    let Plan { batch, heads, queries, keys, .. } = Plan::new(&q.shape, &k.shape, &v.shape);
+    batch * heads * queries <= FEW_WORKGROUPS && keys >= 4 * PART
+}
+
+/// Workgroups with which a large GPU is half busy.
+const FEW_WORKGROUPS: usize = 256;
 
 /// Queries, keys and columns of a tile.
 const TILE: usize = 64;

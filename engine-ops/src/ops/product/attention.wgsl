@@ -1,4 +1,4 @@
-// One query a workgroup. Its scores against 128 keys at a time stay in workgroup memory; earlier results are brought to the
+// One query a workgroup, over all keys or a part of them. Its scores against 128 keys at a time stay in workgroup memory; earlier results are brought to the
 // new largest score when it grows.
 struct Params {
     rows: u32, heads: u32, sharing: u32, queries: u32,
@@ -44,25 +44,7 @@ fn sum_of(lane: u32, value: f32) -> f32 {
     return sum;
 }
 
-fn is_lowest(x: f32) -> bool { return bitcast<u32>(x) == 0xff800000u; }
-
-// e to the power of a score relative to the largest. What is not a number stays so, and masks may be the smallest number
-// there is, so that −∞ is told by its bits alone.
-fn power_of(score: f32, largest: f32) -> f32 {
-    if (is_nan(score)) { return score; }
-    if (is_lowest(score)) { return 0.0; }
-    if (is_inf(score)) { return nan(); }
-    return exp(score - largest);
-}
-
-// The sum of all values in a column times 0: 0, but for what is not finite.
-fn nothing_of(source: u32, column: u32) -> f32 {
-    for (var j = 0u; j < params.keys; j++) {
-        let v = v_in[(source * params.keys + j) * params.width + column];
-        if ((bitcast<u32>(v) & 0x7f800000u) == 0x7f800000u) { return nan(); }
-    }
-    return 0.0;
-}
+{{powers}}
 
 @compute @workgroup_size(128)
 fn main(
@@ -70,7 +52,8 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = group.x + group.y * groups.x;
+    let task = group.x + group.y * groups.x;
+    {{task}}
     if (row >= params.rows) { return; }
     let head = row / params.queries;
     let own = params.heads / params.sharing;
@@ -81,10 +64,10 @@ fn main(
     var most = lowest;
     var sum = 0.0;
     workgroupBarrier();
-    for (var first = 0u; first < params.keys; first += 128u) {
+    for (var first = begin; first < end; first += 128u) {
         let key = first + lane;
         var score = lowest;
-        if (key < params.keys) {
+        if (key < end) {
             let at = (source * params.keys + key) * params.size;
             var product = 0.0;
             for (var c = 0u; c < params.size; c++) { product += query[c] * k_in[at + c]; }
@@ -96,7 +79,7 @@ fn main(
         powers[lane] = power;
         sum = sum * kept + sum_of(lane, power);
         most = larger;
-        let count = min(128u, params.keys - first);
+        let count = min(128u, end - first);
         for (var c = lane; c < params.width; c += 128u) {
             var y = result[c] * kept;
             for (var j = 0u; j < count; j++) {
@@ -106,13 +89,5 @@ fn main(
         }
         workgroupBarrier();
     }
-    for (var c = lane; c < params.width; c += 128u) {
-        var y = nan();
-        if (!is_nan(sum) && sum > 0.0) {
-            y = result[c] / sum;
-        } else if (params.zero_nan != 0u) {
-            y = nothing_of(source, c);
-        }
-        y_out[row * params.width + c] = y;
-    }
+    {{store}}
 }

@@ -148,8 +148,9 @@ impl Backend for GpuDevice {
         &self,
         segment: &Arc<Segment>,
         halves: &BTreeSet<ValueId>,
+        like: Option<&GpuLowered>,
     ) -> Result<GpuLowered, RunError> {
-        GpuLowered::new(self, segment, halves)
+        GpuLowered::new(self, segment, halves, like)
     }
 
     fn cost(&self, lowered: &GpuLowered) -> usize {

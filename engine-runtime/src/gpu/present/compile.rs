@@ -4,7 +4,6 @@ use super::device::GpuDevice;
 use super::pipeline::{Key, Pipeline, Trust};
 use crate::gpu::{GpuError, GpuErrorKind};
 use engine_ops::gpu::Dispatch;
-use rayon::prelude::*;
 use std::sync::Arc;
 use wgpu::{
     BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType, BufferBindingType,
@@ -12,15 +11,8 @@ use wgpu::{
     ShaderModuleDescriptor, ShaderSource, ShaderStages,
 };
 
-/// The pipelines of `dispatches`, in their order; those that are new are compiled in parallel.
-pub(crate) fn pipelines(
-    device: &GpuDevice,
-    dispatches: &[(&Dispatch, Trust)],
-) -> Result<Vec<Arc<Pipeline>>, GpuError> {
-    dispatches.par_iter().map(|&(dispatch, trust)| pipeline(device, dispatch, trust)).collect()
-}
-
-fn pipeline(
+/// The pipeline of a dispatch, compiled if it is new.
+pub(crate) fn pipeline(
     device: &GpuDevice,
     dispatch: &Dispatch,
     trust: Trust,

@@ -1,6 +1,7 @@
 //! Dispatches, compiled and with their parameters uploaded; bound to buffers and recorded any number of times.
 
-use super::compile::pipelines;
+use super::compile::pipeline;
+use super::device::GpuDevice;
 use super::notes::Notes;
 use super::pipeline::{Pipeline, Trust};
 use super::scope::Scope;
@@ -15,7 +16,47 @@ use wgpu::{
     BufferUsages, CommandEncoder, ComputePassDescriptor,
 };
 
-/// The dispatches of several programs, one after another.
+/// A program compiled.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    dispatches: Vec<Compiled>,
+    /// Words of each temporary buffer.
+    pub(crate) scratch: Vec<usize>,
+}
+
+/// A dispatch without its text.
+#[derive(Debug)]
+struct Compiled {
+    label: Cow<'static, str>,
+    pipeline: Arc<Pipeline>,
+    binds: Vec<Bind>,
+    params: Vec<u32>,
+    groups: [u32; 3],
+}
+
+impl Kernel {
+    /// Compiles what is not compiled yet. Dispatches without workgroups have nothing to do and are left out.
+    pub(crate) fn new(
+        device: &GpuDevice,
+        program: GpuProgram,
+        trust: Trust,
+    ) -> Result<Self, GpuError> {
+        let busy = program.dispatches.into_iter().filter(|d| !d.groups.contains(&0));
+        let compiled = busy.map(|dispatch| {
+            let pipeline = pipeline(device, &dispatch, trust)?;
+            let Dispatch { label, binds, params, groups, .. } = dispatch;
+            Ok(Compiled { label, pipeline, binds, params, groups })
+        });
+        Ok(Self { dispatches: compiled.collect::<Result<_, _>>()?, scratch: program.scratch })
+    }
+
+    /// What its dispatches bind.
+    pub(crate) fn binds(&self) -> impl Iterator<Item = Bind> + '_ {
+        self.dispatches.iter().flat_map(|dispatch| dispatch.binds.iter().copied())
+    }
+}
+
+/// The dispatches of several kernels, one after another.
 pub(crate) struct LaunchList {
     launches: Vec<Launch>,
     params: Params,
@@ -34,30 +75,24 @@ struct Launch {
 }
 
 impl LaunchList {
-    /// Compiles what is not compiled yet and uploads all parameters as one buffer. Dispatches without workgroups have
-    /// nothing to do and are left out.
-    pub(crate) fn new(
+    /// Uploads all parameters as one buffer.
+    pub(crate) fn new<'k>(
         scope: &Scope<'_>,
-        programs: &[(&GpuProgram, Trust)],
+        kernels: impl IntoIterator<Item = &'k Kernel>,
     ) -> Result<Self, GpuError> {
-        let mut dispatches: Vec<(usize, &Dispatch)> = Vec::new();
-        let mut ranges = Vec::with_capacity(programs.len());
-        for (i, (program, _)) in programs.iter().enumerate() {
+        let mut dispatches: Vec<(usize, &Compiled)> = Vec::new();
+        let mut ranges = Vec::new();
+        for (i, kernel) in kernels.into_iter().enumerate() {
             let start = dispatches.len();
-            let busy = program.dispatches.iter().filter(|d| !d.groups.contains(&0));
-            dispatches.extend(busy.map(|dispatch| (i, dispatch)));
+            dispatches.extend(kernel.dispatches.iter().map(|dispatch| (i, dispatch)));
             ranges.push(start..dispatches.len());
         }
-        let list: Vec<(&Dispatch, Trust)> =
-            dispatches.iter().map(|&(program, d)| (d, programs[program].1)).collect();
-        let params = Params::write(scope, &list)?;
-        let pipelines = pipelines(scope, &list)?;
+        let params = Params::write(scope, dispatches.iter().map(|(_, d)| d.params.as_slice()))?;
         let launches: Vec<Launch> = dispatches
             .into_iter()
-            .zip(pipelines)
-            .map(|((program, dispatch), pipeline)| Launch {
+            .map(|(program, dispatch)| Launch {
                 label: dispatch.label.clone(),
-                pipeline,
+                pipeline: dispatch.pipeline.clone(),
                 program,
                 binds: dispatch.binds.clone(),
                 groups: dispatch.groups,
@@ -180,16 +215,19 @@ struct Params {
 }
 
 impl Params {
-    fn write(scope: &Scope<'_>, dispatches: &[(&Dispatch, Trust)]) -> Result<Self, GpuError> {
+    fn write<'p>(
+        scope: &Scope<'_>,
+        dispatches: impl Iterator<Item = &'p [u32]>,
+    ) -> Result<Self, GpuError> {
         let align = u64::from(scope.wgpu_limits().min_uniform_buffer_offset_alignment);
         let mut bytes: Vec<u8> = Vec::new();
-        let mut places = Vec::with_capacity(dispatches.len());
-        for (dispatch, _) in dispatches {
-            if !dispatch.params.is_empty() {
+        let mut places = Vec::new();
+        for params in dispatches {
+            if !params.is_empty() {
                 bytes.resize((bytes.len() as u64).next_multiple_of(align) as usize, 0);
             }
             let start = bytes.len();
-            bytes.extend_from_slice(bytemuck::cast_slice(&dispatch.params));
+            bytes.extend_from_slice(bytemuck::cast_slice(params));
             bytes.resize(bytes.len().next_multiple_of(16), 0);
             places.push((start as u64, (bytes.len() - start) as u64));
         }

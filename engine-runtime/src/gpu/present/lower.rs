@@ -3,7 +3,7 @@
 use super::bindings::Outer;
 use super::context::Pool;
 use super::device::GpuDevice;
-use super::launch::LaunchList;
+use super::launch::{Kernel, LaunchList};
 use super::pipeline::Trust;
 use super::resident::upload;
 use super::schedule::{Location, Memory, Op, Schedule};
@@ -14,16 +14,20 @@ use crate::cpu::kernel::node_error;
 use crate::error::{RunError, RunErrorKind};
 use crate::gpu::{GpuError, GpuErrorKind};
 use crate::placement::{Obstacle, Placement};
-use crate::plan::{Operand, Place, Segment, Step, assign};
+use crate::plan::{Operand, Output, Place, Segment, Step, assign};
 use engine_format::ValueId;
 use engine_ops::cpu::TensorMeta;
-use engine_ops::gpu::{Bind, GpuProgram};
+use engine_ops::gpu::Bind;
+use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wgpu::Buffer;
 
 /// A segment ready to run.
 pub struct GpuLowered {
+    segment: Arc<Segment>,
+    /// By step. Segments for other shapes share those of steps that are the same.
+    placed: Vec<Arc<Placed>>,
     pub(crate) schedule: Schedule,
     pub(crate) placement: Vec<Placement>,
     pub(crate) pool: Arc<Pool>,
@@ -32,23 +36,19 @@ pub struct GpuLowered {
 impl GpuLowered {
     pub(crate) fn new(
         device: &GpuDevice,
-        segment: &Segment,
+        segment: &Arc<Segment>,
         halves: &BTreeSet<ValueId>,
+        like: Option<&Self>,
     ) -> Result<Self, RunError> {
-        let placed = segment
-            .steps
-            .iter()
-            .map(|step| Placed::of(device, step, halves))
-            .collect::<Result<Vec<_>, _>>()?;
+        let placed = placed(device, segment, halves, like)?;
         let uses = Uses::of(segment, &placed);
         let (locations, mut memory) = locations(segment, &uses);
         memory.add_scratch(&placed);
         memory.add_operands(segment, &placed);
-        let programs = placed.iter().enumerate().filter_map(|(i, p)| Some((i, p.program()?)));
-        let programs = programs.map(|(i, p)| (i, (p, Trust::of(segment.steps[i].def))));
-        let (steps, programs): (Vec<usize>, Vec<_>) = programs.unzip();
+        let kernels = placed.iter().enumerate().filter_map(|(i, p)| Some((i, p.kernel()?)));
+        let (steps, kernels): (Vec<usize>, Vec<&Kernel>) = kernels.unzip();
         let (launches, constants) = device.scoped(GpuErrorKind::Launch, "a plan", |scope| {
-            let launches = LaunchList::new(scope, &programs)?;
+            let launches = LaunchList::new(scope, kernels)?;
             Ok::<_, GpuError>((launches, upload_constants(scope, segment, &placed)?))
         })?;
         let bound = (0..launches.len()).map(|i| {
@@ -72,7 +72,7 @@ impl GpuLowered {
             memory,
             constants,
         };
-        Ok(Self { schedule, placement, pool })
+        Ok(Self { segment: segment.clone(), placed, schedule, placement, pool })
     }
 
     /// Bytes of device memory that a run takes, without weights.
@@ -80,13 +80,59 @@ impl GpuLowered {
         let bytes = self.schedule.memory.total() + self.schedule.launches.param_bytes();
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
+
+    /// What was chosen for step `i`, if it is `step`.
+    fn of_step(&self, i: usize, step: &Step) -> Option<&Arc<Placed>> {
+        let own = self.segment.steps.get(i)?;
+        is_same(own, step).then(|| &self.placed[i])
+    }
+}
+
+/// Whether two steps are one node over operands of the same types, contents as far as they are known, and residents.
+fn is_same(a: &Step, b: &Step) -> bool {
+    let resident = |operand: &Operand| match operand.place {
+        Place::Resident(id) => Some(id),
+        _ => None,
+    };
+    let reads = |a: &Option<Operand>, b: &Option<Operand>| match (a, b) {
+        (Some(a), Some(b)) => a.meta == b.meta && resident(a) == resident(b) && a.value == b.value,
+        (None, None) => true,
+        _ => false,
+    };
+    let meta = |output: &Option<Output>| output.as_ref().map(|output| output.meta.clone());
+    std::ptr::eq(a.def, b.def)
+        && Arc::ptr_eq(&a.attrs, &b.attrs)
+        && a.inputs.len() == b.inputs.len()
+        && a.outputs.len() == b.outputs.len()
+        && a.inputs.iter().zip(&b.inputs).all(|(a, b)| reads(a, b))
+        && a.outputs.iter().zip(&b.outputs).all(|(a, b)| meta(a) == meta(b))
+}
+
+/// Where each step runs. Shaders that are new are made and compiled in parallel.
+fn placed(
+    device: &GpuDevice,
+    segment: &Segment,
+    halves: &BTreeSet<ValueId>,
+    like: Option<&GpuLowered>,
+) -> Result<Vec<Arc<Placed>>, RunError> {
+    let known = |(i, step)| like.and_then(|like| like.of_step(i, step)).cloned();
+    let known: Vec<Option<Arc<Placed>>> = segment.steps.iter().enumerate().map(known).collect();
+    let new: Vec<&Step> =
+        segment.steps.iter().zip(&known).filter(|(_, p)| p.is_none()).map(|(s, _)| s).collect();
+    let new: Vec<_> = new.into_par_iter().map(|step| Placed::of(device, step, halves)).collect();
+    let mut new = new.into_iter();
+    let placed = |known: Option<Arc<Placed>>| match known {
+        Some(placed) => Ok(placed),
+        None => new.next().expect("what is not known is new").map(Arc::new),
+    };
+    known.into_iter().map(placed).collect()
 }
 
 /// Where a step runs.
 enum Placed {
     /// Nowhere: all its results are empty.
     Skipped,
-    Gpu(GpuProgram),
+    Gpu(Kernel),
     Host(Obstacle),
 }
 
@@ -115,14 +161,14 @@ impl Placed {
             .program(device)
             .map_err(|why| node_error(RunErrorKind::Node, step.def, &step.path, &inputs, &why))?;
         Ok(match made {
-            Ok(program) => Placed::Gpu(program),
+            Ok(program) => Placed::Gpu(Kernel::new(device, program, Trust::of(step.def))?),
             Err(why) => Placed::Host(why),
         })
     }
 
-    fn program(&self) -> Option<&GpuProgram> {
+    fn kernel(&self) -> Option<&Kernel> {
         match self {
-            Placed::Gpu(program) => Some(program),
+            Placed::Gpu(kernel) => Some(kernel),
             Placed::Skipped | Placed::Host(_) => None,
         }
     }
@@ -138,13 +184,13 @@ impl Placed {
 
     /// The operands of `step` that kernels bind.
     fn bound<'s>(&self, step: &'s Step) -> impl Iterator<Item = &'s Operand> {
-        let mut indices = BTreeSet::new();
-        for dispatch in self.program().into_iter().flat_map(|p| &p.dispatches) {
-            indices.extend(dispatch.binds.iter().filter_map(|bind| match bind {
-                Bind::In(i) => Some(*i),
+        let binds = self.kernel().into_iter().flat_map(Kernel::binds);
+        let indices: BTreeSet<usize> = binds
+            .filter_map(|bind| match bind {
+                Bind::In(i) => Some(i),
                 Bind::Out(_) | Bind::Scratch(_) | Bind::Outside => None,
-            }));
-        }
+            })
+            .collect();
         indices.into_iter().filter_map(|i| step.inputs.get(i)?.as_ref())
     }
 }
@@ -160,7 +206,7 @@ struct Uses {
 }
 
 impl Uses {
-    fn of(segment: &Segment, placed: &[Placed]) -> Self {
+    fn of(segment: &Segment, placed: &[Arc<Placed>]) -> Self {
         let mut uses = Self {
             by_kernels: BTreeSet::new(),
             by_host: BTreeSet::new(),
@@ -168,7 +214,7 @@ impl Uses {
         };
         for (step, placed) in segment.steps.iter().zip(placed) {
             let written = step.outputs.iter().flatten().map(|o| o.buffer);
-            match placed {
+            match &**placed {
                 Placed::Gpu(_) => uses.by_kernels.extend(written),
                 Placed::Host(_) => uses.by_host.extend(written),
                 Placed::Skipped => {}
@@ -214,9 +260,9 @@ fn locations(segment: &Segment, uses: &Uses) -> (Vec<Location>, Memory) {
 
 impl Memory {
     /// Temporaries are shared by all steps: each step's contents are dead when the next one starts.
-    fn add_scratch(&mut self, placed: &[Placed]) {
-        for program in placed.iter().filter_map(Placed::program) {
-            for (i, &words) in program.scratch.iter().enumerate() {
+    fn add_scratch(&mut self, placed: &[Arc<Placed>]) {
+        for kernel in placed.iter().filter_map(|placed| placed.kernel()) {
+            for (i, &words) in kernel.scratch.iter().enumerate() {
                 if i == self.scratch.len() {
                     self.scratch.push(0);
                 }
@@ -225,7 +271,7 @@ impl Memory {
         }
     }
 
-    fn add_operands(&mut self, segment: &Segment, placed: &[Placed]) {
+    fn add_operands(&mut self, segment: &Segment, placed: &[Arc<Placed>]) {
         for (step, placed) in segment.steps.iter().zip(placed) {
             for operand in placed.bound(step) {
                 if let Place::Input(_) | Place::Carried(_) = operand.place {
@@ -240,7 +286,7 @@ impl Memory {
 fn upload_constants(
     scope: &Scope<'_>,
     segment: &Segment,
-    placed: &[Placed],
+    placed: &[Arc<Placed>],
 ) -> Result<BTreeMap<usize, Buffer>, GpuError> {
     let mut constants = BTreeMap::new();
     for (step, placed) in segment.steps.iter().zip(placed) {
@@ -262,7 +308,7 @@ fn host_reads<'s>(step: &'s Step, placed: &Placed) -> impl Iterator<Item = &'s O
     step.inputs.iter().flatten().filter(move |_| host)
 }
 
-fn host_carried(segment: &Segment, placed: &[Placed]) -> BTreeSet<usize> {
+fn host_carried(segment: &Segment, placed: &[Arc<Placed>]) -> BTreeSet<usize> {
     let steps = segment.steps.iter().zip(placed).flat_map(|(s, p)| host_reads(s, p));
     steps
         .chain(&segment.host)
@@ -273,12 +319,12 @@ fn host_carried(segment: &Segment, placed: &[Placed]) -> BTreeSet<usize> {
         .collect()
 }
 
-fn ops(segment: &Segment, placed: &[Placed], uses: &Uses, launches: &LaunchList) -> Vec<Op> {
+fn ops(segment: &Segment, placed: &[Arc<Placed>], uses: &Uses, launches: &LaunchList) -> Vec<Op> {
     let mut ops = Vec::new();
     let mut fetched: BTreeSet<usize> = BTreeSet::new();
     let mut program = 0;
     for (i, (step, placed)) in segment.steps.iter().zip(placed).enumerate() {
-        match placed {
+        match &**placed {
             Placed::Skipped => {}
             Placed::Gpu(_) => {
                 let end = launches.program(program).end;

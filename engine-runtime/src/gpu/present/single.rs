@@ -1,7 +1,7 @@
 //! One node: the program it gets, and running it by itself, which is how operators are tested.
 
 use super::device::GpuDevice;
-use super::launch::LaunchList;
+use super::launch::{Kernel, LaunchList};
 use super::notes::Notes;
 use super::obstacle::obstacle;
 use super::pipeline::Trust;
@@ -104,26 +104,28 @@ impl GpuDevice {
             tensor.as_ref().map(|tensor| if *halves { paired(tensor) } else { tensor.clone() })
         };
         let lying: Vec<Option<Tensor>> = inputs.iter().zip(&halves).map(lie).collect();
-        let results = self.run_program(&program, Trust::of(def), &lying, outputs)?;
+        let results = self.run_program(program, Trust::of(def), &lying, outputs)?;
         let failed = |why| node_error(RunErrorKind::Node, def, def.name, &metas, &why);
         results.map(Ok).map_err(failed)
     }
 
     fn run_program(
         &self,
-        program: &GpuProgram,
+        program: GpuProgram,
         trust: Trust,
         inputs: &[Option<Tensor>],
         outputs: &[Option<TensorMeta>],
     ) -> Result<Result<Vec<Option<Tensor>>, OpError>, GpuError> {
         let metas: Vec<Option<TensorMeta>> = inputs.iter().map(|t| t.as_ref().map(meta)).collect();
-        let label = program.dispatches.first().map_or("empty program", |d| &d.label);
+        let label = program.dispatches.first().map_or("empty program".into(), |d| d.label.clone());
+        let label = label.as_ref();
+        let kernel = Kernel::new(self, program, trust)?;
         self.scoped(GpuErrorKind::Launch, label, |scope| {
             let ins = buffers(scope, label, &metas)?;
             let outs = buffers(scope, label, outputs)?;
             let temporary = |&words: &usize| scope.storage(label, words as u64 * 4);
-            let scratch = program.scratch.iter().map(temporary).collect::<Result<Vec<_>, _>>()?;
-            let launches = LaunchList::new(scope, &[(program, trust)])?;
+            let scratch = kernel.scratch.iter().map(temporary).collect::<Result<Vec<_>, _>>()?;
+            let launches = LaunchList::new(scope, [&kernel])?;
             let notes = Notes::new(scope, launches.noting().len())?;
             let resolve = |_, bind| match bind {
                 Bind::In(i) => ins.get(i)?.as_ref(),
