@@ -36,7 +36,10 @@ fn a_decoder_takes_what_the_step_before_left() {
     let bench = ["bench", "loop", "--device", "cpu", "--decode", "4", "--carry", "y=x"];
     let report = folder.json(&[&bench[..], &["--json", "--profile"]].concat());
     assert_eq!((&report["iterations"], &report["carried"]), (&json!(4), &json!([["y", "x"]])));
-    assert!(!report["steps"].as_array().unwrap().is_empty());
+    let steps = report["steps"].as_array().unwrap();
+    let mut paths: Vec<_> = steps.iter().map(|step| step["path"].as_str().unwrap()).collect();
+    paths.sort_unstable();
+    assert!(!paths.is_empty() && paths.windows(2).all(|pair| pair[0] != pair[1]), "{paths:?}");
     let said = folder.ok(&bench).0;
     assert!(said.contains("x f32[1, 6] on the host, left by the step before"), "{said}");
     assert!(said.contains("4 in a row"), "{said}");

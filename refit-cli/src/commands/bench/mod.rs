@@ -69,7 +69,7 @@ pub fn run(args: Bench) -> Result<(), Failure> {
         module.run(&Default::default())?;
     }
     let prepared = prepare(module.inputs(), &args.inputs)?;
-    let steps = Arc::new(Mutex::new(Steps::new(args.trace.is_some())));
+    let steps = Arc::new(Mutex::new(Steps::new(args.trace.is_some(), args.decode.is_some())));
     let measured = match args.decode {
         Some(count) => decode::measure(&module, &prepared, &args, count, &steps)?,
         None => measure(&module, &prepared, &args, &steps)?,

@@ -28,12 +28,16 @@ const MOST_EVENTS: usize = 1 << 20;
 /// Times of steps in the order in which they first ran, and when they ran if that is wanted.
 pub struct Steps {
     begun: Instant,
+    /// Whether shapes are others in each run, as those of growing caches are: steps are told by their nodes alone then.
+    grows: bool,
     at: HashMap<(&'static str, String, String), usize>,
     sums: Vec<Sum>,
     events: Option<Vec<Event>>,
 }
 
 struct Sum {
+    /// As the step had them last, as what follows.
+    types: String,
     time: Duration,
     least: Duration,
     count: u32,
@@ -52,9 +56,9 @@ struct Event {
 
 impl Steps {
     /// No steps yet. Events are kept if there is to be a trace.
-    pub fn new(traced: bool) -> Self {
+    pub fn new(traced: bool, grows: bool) -> Self {
         let (at, sums, events) = (HashMap::new(), Vec::new(), traced.then(Vec::new));
-        Self { begun: Instant::now(), at, sums, events }
+        Self { begun: Instant::now(), grows, at, sums, events }
     }
 
     /// A step of a run in a thread.
@@ -64,16 +68,17 @@ impl Steps {
         let outputs: Vec<_> = step.outputs().map(text).collect();
         let types = format!("{} → {}", inputs.join(" "), outputs.join(" "));
         let next = self.sums.len();
-        let at = *self.at.entry((step.op, types, step.path.to_owned())).or_insert(next);
+        let told_by = if self.grows { String::new() } else { types.clone() };
+        let at = *self.at.entry((step.op, told_by, step.path.to_owned())).or_insert(next);
+        let metas = step.inputs().chain(step.outputs()).flatten();
+        let bytes = metas.map(|meta| meta.len() * meta.dtype.width()).sum();
+        let multiplications = step.multiplications();
         if at == next {
-            let metas = step.inputs().chain(step.outputs()).flatten();
-            self.sums.push(Sum {
-                time: Duration::ZERO,
-                least: Duration::MAX,
-                count: 0,
-                multiplications: step.multiplications(),
-                bytes: metas.map(|meta| meta.len() * meta.dtype.width()).sum(),
-            });
+            let (time, least) = (Duration::ZERO, Duration::MAX);
+            self.sums.push(Sum { types, time, least, count: 0, multiplications, bytes });
+        } else if self.grows {
+            (self.sums[at].types, self.sums[at].bytes) = (types, bytes);
+            self.sums[at].multiplications = multiplications;
         }
         let sum = &mut self.sums[at];
         sum.time += step.time;
@@ -98,8 +103,8 @@ impl Steps {
     pub fn lines(&self) -> Vec<Line> {
         let mut lines: Vec<_> = self.at.iter().collect();
         lines.sort_by_key(|(_, at)| **at);
-        let line = |((op, types, path), at): (&(&'static str, String, String), &usize)| {
-            let Sum { time, least, count, multiplications, bytes } = self.sums[*at];
+        let line = |((op, _, path), at): (&(&'static str, String, String), &usize)| {
+            let Sum { ref types, time, least, count, multiplications, bytes } = self.sums[*at];
             // A clock may be too coarse for a step.
             let a_second = |n: f64| n / least.as_nanos().max(1) as f64;
             Line {
