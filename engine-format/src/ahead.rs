@@ -1,5 +1,5 @@
-//! Reading ahead: under the feature `parallel` a thread of its own reads and digests the next pieces of a weight while earlier ones are
-//! written.
+//! Reading ahead: under the feature `parallel`, where there are threads, one of its own reads and digests the next pieces of a weight while
+//! earlier ones are written.
 
 use crate::Digest;
 use crate::digest::Hasher;
@@ -9,7 +9,7 @@ pub(crate) type ReadPieces<'a, E> = dyn FnOnce(&mut dyn FnMut(&[u8])) -> Result<
 
 /// Hands the pieces that `read` brings to `write`, in their order, and gives the digest of all of them. After an error of `write`
 /// nothing more is written.
-#[cfg(not(feature = "parallel"))]
+#[cfg(any(not(feature = "parallel"), target_family = "wasm"))]
 pub(crate) fn pass_on<E, W: Into<E>>(
     read: Box<ReadPieces<'_, E>>,
     mut write: impl FnMut(&[u8]) -> Result<(), W>,
@@ -28,7 +28,7 @@ pub(crate) fn pass_on<E, W: Into<E>>(
 
 /// Hands the pieces that `read` brings to `write`, in their order, and gives the digest of all of them. After an error of `write`
 /// nothing more is written.
-#[cfg(feature = "parallel")]
+#[cfg(all(feature = "parallel", not(target_family = "wasm")))]
 pub(crate) fn pass_on<E: Send, W: Into<E>>(
     read: Box<ReadPieces<'_, E>>,
     mut write: impl FnMut(&[u8]) -> Result<(), W>,

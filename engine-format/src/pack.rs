@@ -1,8 +1,20 @@
 //! zstd with caps: fixed level, one thread, one frame; memory grows with what arrives, not with what
 //! is claimed.
 
-use crate::{AlignedBuf, FormatError, FormatErrorKind, limits};
-use std::io::Read as _;
+mod decoder;
+#[cfg(any(target_family = "wasm", test))]
+mod portable;
+#[cfg(not(target_family = "wasm"))]
+mod reference;
+
+#[cfg(target_family = "wasm")]
+use portable as codec;
+#[cfg(not(target_family = "wasm"))]
+use reference as codec;
+
+use crate::{AlignedBuf, FormatError, FormatErrorKind};
+use decoder::Decoder;
+use std::io;
 
 /// Level for the small sections: they are packed once and shipped often.
 const SECTION_LEVEL: i32 = 19;
@@ -23,19 +35,25 @@ pub(crate) fn pack_weight(raw: &[u8]) -> Result<Vec<u8>, FormatError> {
 }
 
 fn pack(raw: &[u8], level: i32) -> Result<Vec<u8>, FormatError> {
-    zstd::bulk::compress(raw, level).map_err(|error| {
+    codec::compress(raw, level).map_err(|error| {
         FormatError::new(FormatErrorKind::Io, "zstd compression failed").found(error)
     })
 }
 
 /// Unpacks exactly `len` bytes from the one frame in `packed`; `place` is named in errors.
 pub(crate) fn unpack(packed: &[u8], len: usize, place: &str) -> Result<AlignedBuf, FormatError> {
-    let corrupt = |what: &str| FormatError::new(FormatErrorKind::Corrupt, what).at(place);
-    let broken = |error: std::io::Error| corrupt("broken zstd frame").found(error);
-    let mut decoder =
-        zstd::stream::read::Decoder::with_buffer(packed).map_err(broken)?.single_frame();
-    decoder.window_log_max(limits::WINDOW_LOG).map_err(broken)?;
+    unpack_with(codec::decoder(packed), packed, len, place)
+}
 
+fn unpack_with(
+    decoder: io::Result<impl Decoder>,
+    packed: &[u8],
+    len: usize,
+    place: &str,
+) -> Result<AlignedBuf, FormatError> {
+    let corrupt = |what: &str| FormatError::new(FormatErrorKind::Corrupt, what).at(place);
+    let broken = |error: io::Error| corrupt("broken zstd frame").found(error);
+    let mut decoder = decoder.map_err(broken)?;
     let first = packed.len().saturating_mul(FIRST_RATIO).saturating_add(FIRST);
     let mut out =
         AlignedBuf::try_zeroed(len.min(first)).map_err(|e| FormatError::from(e).at(place))?;
@@ -59,7 +77,7 @@ pub(crate) fn unpack(packed: &[u8], len: usize, place: &str) -> Result<AlignedBu
             corrupt("zstd frame unpacks to more than it should").expected(format!("{len} bytes"))
         );
     }
-    let rest = decoder.finish().len();
+    let rest = decoder.behind();
     if rest != 0 {
         return Err(corrupt("bytes after the zstd frame").found(rest));
     }
@@ -70,11 +88,29 @@ pub(crate) fn unpack(packed: &[u8], len: usize, place: &str) -> Result<AlignedBu
 mod tests {
     use super::*;
 
+    /// What both decoders make of a frame; they agree on whether it is one.
+    fn unpack(packed: &[u8], len: usize, place: &str) -> Result<AlignedBuf, FormatError> {
+        let portable = unpack_with(portable::decoder(packed), packed, len, place);
+        let unpacked = super::unpack(packed, len, place);
+        match (&unpacked, portable) {
+            (Ok(reference), Ok(portable)) => assert!(**reference == *portable),
+            (Err(reference), Err(portable)) => {
+                // What lies between a broken frame and its cause is the decoder's own text.
+                let class =
+                    |error: &FormatError| error.to_string().split(" at ").next().map(str::to_owned);
+                assert_eq!(class(reference), class(&portable));
+            }
+            (reference, portable) => panic!("{reference:?}, and portably {portable:?}"),
+        }
+        unpacked
+    }
+
     #[test]
     fn what_is_packed_unpacks() {
         for len in [0, 1, 5000, 3 << 20] {
             let raw: Vec<u8> = (0..len).map(|i| (i / 7 % 251) as u8).collect();
-            for packed in [pack_section(&raw).unwrap(), pack_weight(&raw).unwrap()] {
+            let portable = portable::compress(&raw, SECTION_LEVEL).unwrap();
+            for packed in [pack_section(&raw).unwrap(), pack_weight(&raw).unwrap(), portable] {
                 assert_eq!(*unpack(&packed, len, "test").unwrap(), *raw);
             }
         }

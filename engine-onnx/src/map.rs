@@ -2,7 +2,7 @@
 
 use engine_format::{Bytes, Changed, Mapped};
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
@@ -10,9 +10,10 @@ use std::time::SystemTime;
 /// Maps a regular file read-only.
 ///
 /// The bytes are the file's as long as nobody writes to it. [`Bytes::check`] tells whether it has the length and the time of the last change
-/// that it had; what reads engines, models and sources asks before it reads, so that a file which was truncated or written over is an error. Nobody can be told who truncates a file in the very
-/// moment in which it is read: the system then ends the process. A file that is replaced by renaming another to its name, as
-/// everything here does, stays what it was as long as it is mapped.
+/// that it had; what reads engines, models and sources asks before it reads, so that a file which was truncated or written over is an
+/// error. Nobody can be told who truncates a file in the very moment in which it is read: the system then ends the process. A file that
+/// is replaced by renaming another to its name, as everything here does, stays what it was as long as it is mapped. On a platform without
+/// mappings, such as WebAssembly, the file is read.
 ///
 /// # Errors
 /// `InvalidInput` for a folder, a device or a pipe, else what the system says.
@@ -20,11 +21,13 @@ pub fn map_file(path: &Path) -> io::Result<Bytes> {
     let file = open_regular(path)?;
     let state = FileState::of(&file)?;
     // An empty file cannot be mapped.
-    if state.len == 0 {
-        return Ok(Bytes::from(Vec::new()));
+    if state.len == 0 || !cfg!(any(unix, windows)) {
+        let mut read = Vec::new();
+        (&file).read_to_end(&mut read)?;
+        return Ok(Bytes::from(read));
     }
-    // SAFETY: the mapping is read-only and private to this process; that the file may change underneath is the
-    // documented condition of this function.
+    // SAFETY: nobody writes through the mapping, which is read-only and known to this process alone; that others may write to the
+    // file underneath, or cut it off, is the documented condition of this function.
     let map = unsafe { memmap2::MmapOptions::new().len(length(state.len)?).map(&file)? };
     Ok(Bytes::from_mapped(MappedFile { origin: path.display().to_string(), map, file, state }))
 }
@@ -55,8 +58,8 @@ impl Mapped for MappedFile {
     #[cfg(unix)]
     fn release(&self, range: Range<usize>) {
         let advice = memmap2::UncheckedAdvice::DontNeed;
-        // SAFETY: pages of a shared mapping of a file that is only read hold what the file holds: the system reads them again where
-        // they are touched again.
+        // SAFETY: no page of a read-only mapping differs from the file, so that one which is given up is read from it again, the same,
+        // where it is touched again.
         let released = unsafe { self.map.unchecked_advise_range(advice, range.start, range.len()) };
         // A system that does not take the advice keeps the memory.
         drop(released);

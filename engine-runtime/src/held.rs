@@ -18,7 +18,10 @@ pub struct DeviceTensor(Held);
 #[derive(Clone, PartialEq)]
 pub(crate) enum Held {
     Host(Tensor),
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "without GPUs none lies there"))]
+    #[cfg_attr(
+        any(not(feature = "gpu"), target_family = "wasm"),
+        expect(dead_code, reason = "without GPUs none lies there")
+    )]
     Gpu(GpuTensor),
 }
 

@@ -23,11 +23,24 @@ pub struct RunOptions {
     /// Ends the run early.
     pub cancel: Option<Cancel>,
     /// Is told how long each step took. On a GPU without a clock ([`crate::Device::has_clock`]) only steps that run on the CPU are timed; with one,
-    /// each kernel is a pass of its own then, so that the run takes longer.
+    /// each kernel is a pass of its own then, so that the run takes longer. Where the platform has no clock, as in
+    /// `wasm32-unknown-unknown`, such a run is an error.
     pub profile: Option<Profile>,
 }
 
+/// Whether the system tells the time; the standard library panics where it does not.
+const HAS_CLOCK: bool = !cfg!(all(target_family = "wasm", target_os = "unknown"));
+
 impl RunOptions {
+    /// The error of a run that asks for what this platform does not have, or was cancelled before it began.
+    pub(crate) fn begin(&self) -> Result<(), RunError> {
+        if self.profile.is_some() && !HAS_CLOCK {
+            let why = "no step can be timed: this platform has no clock";
+            return Err(RunError::new(RunErrorKind::Device, why));
+        }
+        self.check()
+    }
+
     /// The error of a run that was cancelled, if it was.
     pub(crate) fn check(&self) -> Result<(), RunError> {
         match &self.cancel {

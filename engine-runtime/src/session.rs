@@ -148,7 +148,7 @@ impl<B: Backend> Session<B> {
         given: RunInputs<'_>,
         options: &RunOptions,
     ) -> Result<Vec<Value>, RunError> {
-        options.check()?;
+        options.begin()?;
         let keyed = || self.program.keyed(given);
         let plan = || self.program.plan(given, &self.residents, self.limits);
         let mut stage = self.stage(0, given, keyed, plan)?;

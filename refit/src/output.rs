@@ -78,6 +78,10 @@ impl Temporary {
     }
 
     /// Puts it in the place of what is at `path`, which is in the folder.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(unused_variables, reason = "only a link needs the folder")
+    )]
     fn persist(self, folder: &Path, path: &Path) -> std::io::Result<()> {
         match self {
             // A link takes nobody's place, a rename does.

@@ -31,3 +31,14 @@ pub(super) fn read_exact_at(file: &File, mut offset: u64, mut bytes: &mut [u8]) 
     }
     Ok(())
 }
+
+/// Fills `bytes` from `offset` on. Moves the handle's position, which is nobody else's: such a platform has one thread.
+///
+/// # Errors
+/// `UnexpectedEof` if the file ends before; whatever the system reports.
+#[cfg(not(any(unix, windows)))]
+pub(super) fn read_exact_at(mut file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+    use io::{Read as _, Seek as _};
+    file.seek(io::SeekFrom::Start(offset))?;
+    file.read_exact(bytes)
+}

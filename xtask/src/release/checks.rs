@@ -21,28 +21,42 @@ pub struct Check {
 /// A program that does not come with cargo.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Tool {
-    /// A command that succeeds if it is there.
+    /// A command that succeeds if it is there,
     pub probe: &'static [&'static str],
+    /// and then prints a line that begins like this.
+    pub prints: &'static str,
     /// How it gets there.
     pub install: &'static str,
 }
 
 const DENY: Tool = Tool {
     probe: &["cargo-deny", "--version"],
+    prints: "",
     install: "cargo install cargo-deny --locked --version 0.20.2",
 };
 
 const PUBLIC_API: Tool = Tool {
     probe: &["cargo-public-api", "--version"],
+    prints: "",
     install: "cargo install cargo-public-api --locked --version 0.52.0",
 };
 
-const NPM: Tool =
-    Tool { probe: &["npm", "--version"], install: "Node.js with npm, from https://nodejs.org" };
+const NPM: Tool = Tool {
+    probe: &["npm", "--version"],
+    prints: "",
+    install: "Node.js with npm, from https://nodejs.org",
+};
 
 const NIGHTLY: Tool = Tool {
     probe: &["rustup", "run", "nightly", "rustdoc", "--version"],
+    prints: "",
     install: "rustup toolchain install nightly",
+};
+
+const WASM: Tool = Tool {
+    probe: &["rustup", "target", "list", "--installed"],
+    prints: "wasm32-unknown-unknown",
+    install: "rustup target add wasm32-unknown-unknown",
 };
 
 impl Check {
@@ -80,12 +94,15 @@ impl Tool {
     pub fn is_there(&self) -> bool {
         let [program, arguments @ ..] = self.probe else { return false };
         let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-        output.is_ok_and(|output| output.status.success())
+        output.is_ok_and(|output| {
+            let mut lines = str::from_utf8(&output.stdout).unwrap_or_default().split('\n');
+            output.status.success() && lines.any(|line| line.starts_with(self.prints))
+        })
     }
 }
 
 /// Every check, in the order in which they are done.
-pub const CHECKS: [Check; 20] = [
+pub const CHECKS: [Check; 21] = [
     Check::quick("fmt", "sources are formatted", &["fmt", "--all", "--check"]),
     Check::quick(
         "clippy",
@@ -107,6 +124,24 @@ pub const CHECKS: [Check; 20] = [
             "warnings",
         ],
     ),
+    Check {
+        tools: &[&WASM],
+        ..Check::quick(
+            "wasm",
+            "the libraries build for WebAssembly",
+            &[
+                "check",
+                "--target=wasm32-unknown-unknown",
+                "--package=engine-format",
+                "--package=engine-ops",
+                "--package=engine-onnx",
+                "--package=engine-builder",
+                "--package=engine-runtime",
+                "--package=engine-verify",
+                "--package=refit",
+            ],
+        )
+    },
     Check {
         variables: &[("RUSTDOCFLAGS", "-D warnings")],
         ..Check::quick(
@@ -204,10 +239,12 @@ mod tests {
 
     #[test]
     fn a_tool_is_there_if_its_command_succeeds() {
-        let is_there = |probe| Tool { probe, install: "" }.is_there();
-        assert!(is_there(&[env!("CARGO"), "--version"]));
-        assert!(!is_there(&[env!("CARGO"), "no-such-command"]));
-        assert!(!is_there(&["no-such-program-anywhere"]));
+        let is_there = |probe, prints| Tool { probe, prints, install: "" }.is_there();
+        let version: &[&str] = &[env!("CARGO"), "--version"];
+        assert!(is_there(version, "") && is_there(version, "cargo "));
+        assert!(!is_there(version, "argo "));
+        assert!(!is_there(&[env!("CARGO"), "no-such-command"], ""));
+        assert!(!is_there(&["no-such-program-anywhere"], ""));
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl fmt::Display for Tally<'_> {
 mod tests {
     use super::*;
 
-    const TOOL: Tool = Tool { probe: &["lint"], install: "cargo install cargo-lint" };
+    const TOOL: Tool = Tool { probe: &["lint"], prints: "", install: "cargo install cargo-lint" };
 
     fn tally(allow_missing: bool) -> Tally<'static> {
         let checks: Vec<&Check> = CHECKS.iter().take(4).collect();
