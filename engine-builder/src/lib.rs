@@ -8,6 +8,7 @@ mod classify;
 mod error;
 pub mod graph;
 mod import;
+mod op;
 mod options;
 mod passes;
 mod report;

@@ -30,6 +30,7 @@ pub use error::OpError;
 pub(crate) use gpu::fill;
 pub use indexing::equation;
 pub(crate) use indexing::{broadcast, mapped, strided};
+pub use ops::op_name::OpName;
 pub use ops::{TABLE, lookup, lookup_onnx};
 pub use table::attrs::{AttrDef, AttrKind, AttrsExt, Default};
 pub use table::def::{Blocked, BlockedRule, Kind, OnnxName, OpDef, Takes, Text};

@@ -1,6 +1,6 @@
 //! The operator table, checked row by row: what a row says holds, and each of its cases runs.
 
-use engine_format::{AlignedBuf, Attrs, Tensor};
+use engine_format::{AlignedBuf, Attr, Attrs, DType, Tensor};
 use engine_ops::case::Case;
 use engine_ops::cpu::{Cpu, CpuCtx, CpuShapes, Draws, TensorMeta, TensorMut, TensorRef};
 use engine_ops::infer::{Facts, InferCtx, InferError};
@@ -38,6 +38,38 @@ fn roles_of_rows_and_operands_hold() {
             assert_eq!(results[0].shape(), expected, "{def:?}, {:?}", case.name);
         }
     }
+}
+
+/// A row's fused form takes the same operands and then those of its stages, and gives the same where there are no stages.
+#[test]
+fn fused_rows_are_their_rows_and_then_stages() {
+    let mut pairs = 0;
+    for (def, fused) in TABLE.iter().filter_map(|def| Some((*def, def.fused?))) {
+        assert!(TABLE.iter().any(|row| std::ptr::eq(*row, fused)), "{fused:?} is a row");
+        let names = |def: &OpDef| def.inputs.iter().map(|operand| operand.name).collect::<Vec<_>>();
+        let (_, own) = names(fused).split_last().map(|(last, own)| (*last, own.to_vec())).unwrap();
+        assert_eq!(own, names(def), "operands of {fused:?}");
+        assert!(fused.variadic_input && fused.attrs.iter().any(|attr| attr.name == "stages"));
+        for case in (def.cases)() {
+            let f32s = |i: &Option<Tensor>| i.as_ref().is_none_or(|i| i.dtype() == DType::F32);
+            let given = attrs(def, &case);
+            let mut bare = given.clone();
+            bare.insert("stages".to_owned(), Attr::Strs(Vec::new()));
+            let Some(bare) = fused.normalise(bare).ok().filter(|_| case.inputs.iter().all(f32s))
+            else {
+                continue;
+            };
+            let mut operands = case.inputs.clone();
+            operands.resize(def.inputs.len(), None);
+            let result =
+                |def, attrs, inputs: &[Option<Tensor>]| eval(def, attrs, inputs, 1).unwrap();
+            let (plain, same) =
+                (result(def, &given, &case.inputs), result(fused, &bare, &operands));
+            assert_eq!(plain, same, "{fused:?}, case {:?} of {def:?}", case.name);
+            pairs += 1;
+        }
+    }
+    assert!(pairs > 20, "{pairs} cases were compared");
 }
 
 /// Every case of every operator that has a kernel or is a view.

@@ -6,9 +6,10 @@ use super::scalars::{Factors, is_near, operand, peek, pin, plus_scalar};
 use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Attr, Attrs, DType, Node, ValueId};
-use engine_ops::AttrsExt;
+use engine_ops::{AttrsExt, OpName};
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
@@ -16,7 +17,7 @@ pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildErr
 
 /// A recognised function of one value.
 struct Found {
-    op: &'static str,
+    op: OpName<'static>,
     attrs: Vec<(&'static str, Attr)>,
     x: ValueId,
     /// Scalars that were read beside the factors.
@@ -24,7 +25,7 @@ struct Found {
 }
 
 impl Found {
-    fn new(op: &'static str, x: ValueId) -> Self {
+    fn new(op: OpName<'static>, x: ValueId) -> Self {
         Self { op, attrs: Vec::new(), x, read: Vec::new() }
     }
 
@@ -51,7 +52,7 @@ fn rule(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    if !matches!(root.op.as_str(), "Mul" | "Div") {
+    if !matches!(OpName::of(root), op::Mul | op::Div) {
         return None;
     }
     let result = root.outputs[0].filter(|&id| graph.facts(id).dtype.is_float())?;
@@ -85,7 +86,7 @@ fn one_plus(
     graph: &Graph,
     use_def: &UseDef<'_>,
     id: ValueId,
-    op: &str,
+    op: OpName<'_>,
 ) -> Option<(ValueId, ValueId)> {
     let (value, one, read) = plus_scalar(graph, use_def, id)?;
     (one == 1.0).then_some(())?;
@@ -95,26 +96,26 @@ fn one_plus(
 /// `x/2 · (1 + erf(x / √2))`
 fn gelu_by_erf(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Option<Found> {
     pairs(factors).find_map(|(x, sum)| {
-        let (u, one) = one_plus(graph, use_def, sum, "Erf")?;
+        let (u, one) = one_plus(graph, use_def, sum, op::Erf)?;
         let inner = Factors::of(graph, use_def, u);
         let fits = is_near(factors.scalar, 0.5)
             && inner.values == [x]
             && is_near(inner.scalar, std::f32::consts::FRAC_1_SQRT_2);
-        fits.then(|| Found::new("Gelu", x).reading(&inner.read).reading(&[one]))
+        fits.then(|| Found::new(op::Gelu, x).reading(&inner.read).reading(&[one]))
     })
 }
 
 /// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`, also with `x` taken out of the inner sum.
 fn gelu_by_tanh(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Option<Found> {
     pairs(factors).find_map(|(x, sum)| {
-        let (u, one) = one_plus(graph, use_def, sum, "Tanh")?;
+        let (u, one) = one_plus(graph, use_def, sum, op::Tanh)?;
         let mut inner = Factors::of(graph, use_def, u);
         if !is_near(factors.scalar, 0.5) || !is_near(inner.scalar, 0.797_884_6) {
             return None;
         }
         let cubic = match inner.values[..] {
             [sum] => {
-                let (a, b) = super::scalars::operands(use_def, sum, "Add")?;
+                let (a, b) = super::scalars::operands(use_def, sum, op::Add)?;
                 let term = if a == x { b } else { a };
                 let cubic = Factors::of(graph, use_def, term);
                 ((a == x || b == x) && cubic.values == [x; 3]).then_some(cubic)
@@ -130,7 +131,7 @@ fn gelu_by_tanh(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Optio
         inner.also_read(&cubic);
         let found = || {
             let tanh = Attr::Str("tanh".to_owned());
-            Found::new("Gelu", x).attr("approximate", tanh).reading(&inner.read).reading(&[one])
+            Found::new(op::Gelu, x).attr("approximate", tanh).reading(&inner.read).reading(&[one])
         };
         is_near(cubic.scalar, 0.044_715).then(found)
     })
@@ -139,16 +140,16 @@ fn gelu_by_tanh(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Optio
 /// `x · sigmoid(alpha · x)`
 fn swish(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Option<Found> {
     pairs(factors).find_map(|(x, gate)| {
-        let inner = Factors::of(graph, use_def, operand(use_def, gate, "Sigmoid")?);
+        let inner = Factors::of(graph, use_def, operand(use_def, gate, op::Sigmoid)?);
         let fits = factors.scalar == 1.0 && inner.values == [x];
         let alpha = Attr::Float(inner.scalar);
-        fits.then(|| Found::new("Swish", x).attr("alpha", alpha).reading(&inner.read))
+        fits.then(|| Found::new(op::Swish, x).attr("alpha", alpha).reading(&inner.read))
     })
 }
 
 /// `x` of `x + 3` held between 0 and 6.
 fn held(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<(ValueId, Vec<ValueId>)> {
-    let clip = use_def.made_by(id, &["Clip"])?;
+    let clip = use_def.made_by(id, &[op::Clip])?;
     let [sum, low, high] = [0, 1, 2].map(|i| UseDef::operand(clip, i));
     let (low, high) = (low?, high?);
     let (x, three, read) = plus_scalar(graph, use_def, sum?)?;
@@ -161,15 +162,15 @@ fn hard_swish(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Option<
     pairs(factors).find_map(|(x, gate)| {
         if let Some((own, read)) = held(graph, use_def, gate) {
             let fits = own == x && is_near(factors.scalar, 1.0 / 6.0);
-            return fits.then(|| Found::new("HardSwish", x).reading(&read));
+            return fits.then(|| Found::new(op::HardSwish, x).reading(&read));
         }
-        let gate = use_def.made_by(gate, &["HardSigmoid"])?;
+        let gate = use_def.made_by(gate, &[op::HardSigmoid])?;
         let (alpha, beta) = (gate.attrs.float("alpha"), gate.attrs.float("beta"));
         let fits = factors.scalar == 1.0
             && UseDef::operand(gate, 0) == Some(x)
             && is_near(alpha, 1.0 / 6.0)
             && is_near(beta, 0.5);
-        fits.then(|| Found::new("HardSwish", x))
+        fits.then(|| Found::new(op::HardSwish, x))
     })
 }
 
@@ -179,7 +180,7 @@ fn hard_sigmoid(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Optio
     let (x, read) = held(graph, use_def, gate)?;
     is_near(factors.scalar, 1.0 / 6.0).then(|| {
         let alpha = Attr::Float(1.0 / 6.0);
-        Found::new("HardSigmoid", x)
+        Found::new(op::HardSigmoid, x)
             .attr("alpha", alpha)
             .attr("beta", Attr::Float(0.5))
             .reading(&read)
@@ -190,7 +191,7 @@ fn hard_sigmoid(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Optio
 fn mish(graph: &Graph, use_def: &UseDef<'_>, factors: &Factors) -> Option<Found> {
     let f32s = |id: ValueId| graph.facts(id).dtype == DType::F32;
     pairs(factors).find_map(|(x, gate)| {
-        let inner = operand(use_def, operand(use_def, gate, "Tanh")?, "Softplus")?;
-        (factors.scalar == 1.0 && inner == x && f32s(x)).then(|| Found::new("Mish", x))
+        let inner = operand(use_def, operand(use_def, gate, op::Tanh)?, op::Softplus)?;
+        (factors.scalar == 1.0 && inner == x && f32s(x)).then(|| Found::new(op::Mish, x))
     })
 }

@@ -8,9 +8,10 @@ use super::scalars::{peek, pin};
 use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Attr, Attrs, DType, Dim, Node, ValueId};
-use engine_ops::AttrsExt;
+use engine_ops::{AttrsExt, OpName};
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
@@ -27,14 +28,14 @@ struct Shares<'a> {
 
 impl<'a> Shares<'a> {
     fn of(graph: &Graph, use_def: &UseDef<'a>, id: ValueId) -> Option<Self> {
-        if let Some(softmax) = use_def.made_by(id, &["Softmax"]) {
+        if let Some(softmax) = use_def.made_by(id, &[op::Softmax]) {
             return Some(Self { softmax, zero: None, own: vec![id] });
         }
-        let choice = use_def.made_by(id, &["Where"])?;
+        let choice = use_def.made_by(id, &[op::Where])?;
         let [unknown, zero, shares] = [0, 1, 2].map(|i| UseDef::operand(choice, i));
         let (unknown, zero, shares) = (unknown?, zero?, shares?);
-        let is_nan = use_def.made_by(unknown, &["IsNaN"])?;
-        let softmax = use_def.made_by(shares, &["Softmax"])?;
+        let is_nan = use_def.made_by(unknown, &[op::IsNaN])?;
+        let softmax = use_def.made_by(shares, &[op::Softmax])?;
         let fits = UseDef::operand(is_nan, 0) == Some(shares)
             && peek(graph, zero) == Some(0.0)
             && use_def.consumers(shares).count() == 2
@@ -49,8 +50,8 @@ fn rule(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    let transposed = |name| root.op == "FusedMatMul" && root.attrs.int(name) != 0;
-    if !matches!(root.op.as_str(), "MatMul" | "FusedMatMul")
+    let transposed = |name| OpName::of(root) == op::FusedMatMul && root.attrs.int(name) != 0;
+    if !matches!(OpName::of(root), op::MatMul | op::FusedMatMul)
         || transposed("transA")
         || transposed("transB")
     {
@@ -59,7 +60,7 @@ fn rule(
     let shares = Shares::of(graph, use_def, UseDef::operand(root, 0)?)?;
     match fuse(graph, use_def, root, &shares) {
         Ok(nodes) => {
-            pin(graph, shares.zero.as_slice(), "Attention", root);
+            pin(graph, shares.zero.as_slice(), op::Attention, root);
             notes.done(&root.name, format!("Attention with {}", shares.softmax.name));
             Some(nodes)
         }
@@ -79,7 +80,7 @@ fn fuse(
     let operand = |node, i| UseDef::operand(node, i).ok_or("an operand is missing");
     let softmax = shares.softmax;
     let scores = operand(softmax, 0)?;
-    let product = use_def.made_by(scores, &["FusedMatMul"]).ok_or_else(|| {
+    let product = use_def.made_by(scores, &[op::FusedMatMul]).ok_or_else(|| {
         format!("{} does not come from a product with transposed keys", graph.value(scores).name)
     })?;
     for &id in shares.own.iter().chain([&scores]) {
@@ -108,16 +109,16 @@ fn fuse(
     let mut inputs = vec![q, k, v];
     inputs.extend(product.inputs[2..].iter().flatten());
     let mut rewriter = Rewriter::at(graph, root);
-    if root.op == "MatMul" {
+    if OpName::of(root) == op::MatMul {
         let inputs = inputs.into_iter().map(Some).collect();
-        return Ok(rewriter.last("Attention", inputs, attrs, root));
+        return Ok(rewriter.last(op::Attention, inputs, attrs, root));
     }
     // What was done to the result is one pass behind attention.
     let attrs: Vec<(&str, Attr)> = attrs.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
-    let mixed = rewriter.node("mixed", "Attention", &inputs, &attrs);
+    let mixed = rewriter.node("mixed", op::Attention, &inputs, &attrs);
     let mut inputs = vec![Some(mixed)];
     inputs.extend(&root.inputs[2..]);
-    Ok(rewriter.last("Elementwise", inputs, chain_of(root), root))
+    Ok(rewriter.last(op::Elementwise, inputs, chain_of(root), root))
 }
 
 /// The attributes that state a node's stages.
@@ -159,10 +160,10 @@ fn check_shapes(graph: &Graph, operands: [ValueId; 3]) -> Result<(), String> {
 /// What `id` repeats along its second axis: `Unsqueeze`, `Expand`, `Reshape` of (batch, heads, length, size), as exporters
 /// write heads that several queries share.
 fn repeated(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<ValueId> {
-    let below = |id: ValueId, ops: &[&str]| UseDef::operand(use_def.made_by(id, ops)?, 0);
-    let wide = below(id, &["Reshape"])?;
-    let single = below(wide, &["Expand"])?;
-    let own = below(single, &["Unsqueeze", "Reshape"])?;
+    let below = |id: ValueId, ops: &[OpName<'_>]| UseDef::operand(use_def.made_by(id, ops)?, 0);
+    let wide = below(id, &[op::Reshape])?;
+    let single = below(wide, &[op::Expand])?;
+    let own = below(single, &[op::Unsqueeze, op::Reshape])?;
     let shape = |id: ValueId| graph.facts(id).shape.as_deref();
     let ([b, h, t, d], [b1, h1, one, t1, d1]) = (shape(own)?, shape(single)?) else { return None };
     let ([b2, h2, times, t2, d2], [b3, h3, t3, d3]) = (shape(wide)?, shape(id)?) else {

@@ -8,9 +8,10 @@ use super::product::{Product, check_not_rounded, per_channel, scalar};
 use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
+use crate::op;
 use crate::report::Notes;
 use engine_format::{DType, Node, ValueId};
-use engine_ops::AttrsExt;
+use engine_ops::{AttrsExt, OpName};
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
@@ -22,7 +23,7 @@ fn rule(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    if root.op != "BatchNormalization" {
+    if OpName::of(root) != op::BatchNormalization {
         return None;
     }
     match fold(graph, use_def, root) {
@@ -60,7 +61,7 @@ fn fold(
     let product = Product::behind(graph, use_def, x)?;
     check_not_rounded(graph, use_def, root)?;
     let rank = graph.facts(x).shape.as_ref().map(Vec::len);
-    let channels_last = matches!(product.node.op.as_str(), "Gemm" | "MatMul");
+    let channels_last = matches!(OpName::of(product.node), op::Gemm | op::MatMul);
     if channels_last && rank != Some(2) {
         return Err(format!(
             "{} gives no matrix, whose columns would be the channels",
@@ -68,7 +69,7 @@ fn fold(
         ));
     }
     let bias = product.bias();
-    if !product.adds() && product.node.op != "MatMul" {
+    if !product.adds() && OpName::of(product.node) != op::MatMul {
         return Err(format!("{} scales its addend", product.node.name));
     }
     if let Some(bias) = bias.filter(|&bias| !use_def.is_constant(bias)) {
@@ -86,31 +87,32 @@ fn write(
     root: &Node,
 ) -> Vec<Node> {
     let epsilon = scalar(&mut rewriter, "epsilon", root.attrs.float("epsilon"));
-    let positive = rewriter.node("variance", "Add", &[variance, epsilon], &[]);
-    let deviation = rewriter.node("deviation", "Sqrt", &[positive], &[]);
-    let factors = rewriter.node("factor", "Div", &[scale, deviation], &[]);
+    let positive = rewriter.node("variance", op::Add, &[variance, epsilon], &[]);
+    let deviation = rewriter.node("deviation", op::Sqrt, &[positive], &[]);
+    let factors = rewriter.node("factor", op::Div, &[scale, deviation], &[]);
     let centred = match bias {
         Some(bias) => {
             let bias = per_channel(&mut rewriter, "bias", bias, product.channels);
-            rewriter.node("centred", "Sub", &[bias, mean], &[])
+            rewriter.node("centred", op::Sub, &[bias, mean], &[])
         }
-        None => rewriter.node("centred", "Neg", &[mean], &[]),
+        None => rewriter.node("centred", op::Neg, &[mean], &[]),
     };
-    let scaled = rewriter.node("addend", "Mul", &[centred, factors], &[]);
-    let bias = rewriter.node("shift", "Add", &[scaled, shift], &[]);
+    let scaled = rewriter.node("addend", op::Mul, &[centred, factors], &[]);
+    let bias = rewriter.node("shift", op::Add, &[scaled, shift], &[]);
     let is_small = product.worth_scaling().is_ok();
-    if is_small && product.node.op != "MatMul" {
-        let weight = product.scaled(&mut rewriter, "Mul", factors, false);
+    if is_small && OpName::of(product.node) != op::MatMul {
+        let weight = product.scaled(&mut rewriter, op::Mul, factors, false);
         return product.with(rewriter, weight, Some(bias), root);
     }
     let [x, weight] = [0, 1].map(|i| product.node.inputs[i].expect("a product has two operands"));
     let weight =
-        if is_small { product.scaled(&mut rewriter, "Mul", factors, false) } else { weight };
-    let mut y = rewriter.with_attrs("product", &product.node.op, &[x, weight], &product.node.attrs);
+        if is_small { product.scaled(&mut rewriter, op::Mul, factors, false) } else { weight };
+    let mut y =
+        rewriter.with_attrs("product", OpName::of(product.node), &[x, weight], &product.node.attrs);
     if !is_small {
         let factors = product.over_result(&mut rewriter, "factors", factors);
-        y = rewriter.node("scaled", "Mul", &[y, factors], &[]);
+        y = rewriter.node("scaled", op::Mul, &[y, factors], &[]);
     }
     let bias = product.over_result(&mut rewriter, "shifts", bias);
-    rewriter.last("Add", vec![Some(y), Some(bias)], Default::default(), root)
+    rewriter.last(op::Add, vec![Some(y), Some(bias)], Default::default(), root)
 }

@@ -2,8 +2,10 @@
 
 use crate::error::BuildError;
 use crate::graph::{Graph, blocks_mut};
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Attr, Block, Node, ValueId};
+use engine_ops::OpName;
 use std::collections::BTreeMap;
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
@@ -38,7 +40,7 @@ fn take_known(
 }
 
 fn taken_branch(graph: &Graph, node: &Node) -> Option<(&'static str, Block)> {
-    if node.op != "If" {
+    if OpName::of(node) != op::If {
         return None;
     }
     let condition = graph.known_tensor((*node.inputs.first()?)?)?;

@@ -2,10 +2,11 @@
 
 use crate::error::BuildError;
 use crate::graph::{Graph, blocks_mut};
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Node, ValueId};
 use engine_ops::control::Ties;
-use engine_ops::{Kind, lookup};
+use engine_ops::{Kind, OpName, lookup};
 use std::collections::BTreeSet;
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
@@ -43,7 +44,7 @@ fn sweep(nodes: &mut Vec<Node>, live: &mut BTreeSet<ValueId>, notes: &mut Notes)
 /// branches, and what a `Loop` stacks its body, so that what computed them dies too.
 fn drop_results(node: &mut Node, live: &BTreeSet<ValueId>) -> bool {
     let dead = |output: &Option<ValueId>| output.is_none_or(|id| !live.contains(&id));
-    if node.op == "If" {
+    if OpName::of(node) == op::If {
         let keep: Vec<bool> = node.outputs.iter().map(|output| !dead(output)).collect();
         if keep.iter().all(|&k| k) {
             return false;
@@ -87,7 +88,7 @@ fn drop_repeated(node: &mut Node, ties: &Ties, dead: impl Fn(&Option<ValueId>) -
         *output = None;
         changed = true;
     }
-    if node.op != "Loop" {
+    if OpName::of(node) != op::Loop {
         return changed;
     }
     for i in (ties.carried..ties.carried + ties.stacked).rev() {

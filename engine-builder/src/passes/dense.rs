@@ -6,9 +6,10 @@
 use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Attr, Attrs, DType, Dim, Node, ValueId};
-use engine_ops::AttrsExt;
+use engine_ops::{AttrsExt, OpName};
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
@@ -20,11 +21,11 @@ fn rule(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    if root.op != "Reshape" {
+    if OpName::of(root) != op::Reshape {
         return None;
     }
     let product = UseDef::operand(root, 0)?;
-    let gemm = use_def.made_by(product, &["Gemm"])?;
+    let gemm = use_def.made_by(product, &[op::Gemm])?;
     let (rows, weight) = (UseDef::operand(gemm, 0)?, UseDef::operand(gemm, 1)?);
     let result = graph.facts(root.outputs[0]?).shape.as_ref()?;
     let (columns, lead) = result.split_last()?;
@@ -57,23 +58,23 @@ fn rule(
             let target = UseDef::operand(root, 1)?;
             let [from, to, depth] = [("first", 0), ("last", -1), ("depth", depth)]
                 .map(|(name, n)| rewriter.ints(name, &[n]));
-            let lead = rewriter.node("lead", "Slice", &[target, from, to], &[]);
+            let lead = rewriter.node("lead", op::Slice, &[target, from, to], &[]);
             let axis = [("axis", Attr::Int(0))];
-            let target = rewriter.node("target", "Concat", &[lead, depth], &axis);
+            let target = rewriter.node("target", op::Concat, &[lead, depth], &axis);
             let zero = Attr::Int(root.attrs.int("allowzero"));
-            rewriter.node("rows", "Reshape", &[rows, target], &[("allowzero", zero)])
+            rewriter.node("rows", op::Reshape, &[rows, target], &[("allowzero", zero)])
         }
     };
     let weight = match gemm.attrs.int("transB") {
         0 => weight,
-        _ => rewriter.node("weight", "Transpose", &[weight], &[("perm", Attr::Ints(vec![1, 0]))]),
+        _ => rewriter.node("weight", op::Transpose, &[weight], &[("perm", Attr::Ints(vec![1, 0]))]),
     };
     notes.done(&root.name, format!("{} over its axes, not flattened", gemm.name));
     let Some(addend) = addend else {
-        return Some(rewriter.last("MatMul", vec![Some(x), Some(weight)], Attrs::new(), root));
+        return Some(rewriter.last(op::MatMul, vec![Some(x), Some(weight)], Attrs::new(), root));
     };
-    let product = rewriter.node("product", "MatMul", &[x, weight], &[]);
-    Some(rewriter.last("Add", vec![Some(product), Some(addend)], Attrs::new(), root))
+    let product = rewriter.node("product", op::MatMul, &[x, weight], &[]);
+    Some(rewriter.last(op::Add, vec![Some(product), Some(addend)], Attrs::new(), root))
 }
 
 /// Whether an addend is the same for all rows.
@@ -99,6 +100,6 @@ fn flattened(
     rows: ValueId,
     wanted: &[Dim],
 ) -> Option<ValueId> {
-    let x = UseDef::operand(use_def.made_by(rows, &["Reshape", "Flatten"])?, 0)?;
+    let x = UseDef::operand(use_def.made_by(rows, &[op::Reshape, op::Flatten])?, 0)?;
     (graph.facts(x).shape.as_deref() == Some(wanted)).then_some(x)
 }

@@ -8,8 +8,10 @@ use super::transposes::axes;
 use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Attr, Attrs, DType, Node, ValueId};
+use engine_ops::OpName;
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
@@ -31,7 +33,7 @@ fn rule(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    if root.op != "MatMul" {
+    if OpName::of(root) != op::MatMul {
         return None;
     }
     let (a, b) = (UseDef::operand(root, 0)?, UseDef::operand(root, 1)?);
@@ -59,19 +61,21 @@ fn rule(
             None => scaled.x,
             Some(perm) => {
                 let perm = Attr::Ints(perm.iter().map(|&axis| axis as i64).collect());
-                rewriter.node("turned", "Transpose", &[scaled.x], &[("perm", perm)])
+                rewriter.node("turned", op::Transpose, &[scaled.x], &[("perm", perm)])
             }
         };
     }
-    let product = rewriter.node("unscaled", "MatMul", &operands, &[]);
+    let product = rewriter.node("unscaled", op::MatMul, &operands, &[]);
     let (op, factor, product) = match &scaled {
-        [Some(a), Some(b)] if a.by.op == "Mul" && b.by.op == "Mul" => {
-            ("Mul", rewriter.node("factor", "Mul", &[a.factor, b.factor], &[]), product)
+        [Some(a), Some(b)] if OpName::of(a.by) == op::Mul && OpName::of(b.by) == op::Mul => {
+            (op::Mul, rewriter.node("factor", op::Mul, &[a.factor, b.factor], &[]), product)
         }
-        [Some(a), Some(b)] => {
-            (b.by.op.as_str(), b.factor, rewriter.node("half", &a.by.op, &[product, a.factor], &[]))
-        }
-        [Some(one), None] | [None, Some(one)] => (one.by.op.as_str(), one.factor, product),
+        [Some(a), Some(b)] => (
+            OpName::of(b.by),
+            b.factor,
+            rewriter.node("half", OpName::of(a.by), &[product, a.factor], &[]),
+        ),
+        [Some(one), None] | [None, Some(one)] => (OpName::of(one.by), one.factor, product),
         [None, None] => return None,
     };
     Some(rewriter.last(op, vec![Some(product), Some(factor)], Attrs::new(), root))
@@ -80,15 +84,15 @@ fn rule(
 /// An operand that is scaled by one constant number, before or after it is transposed, for this product alone.
 fn scaled<'a>(graph: &Graph, use_def: &UseDef<'a>, id: ValueId) -> Option<Scaled<'a>> {
     use_def.only_reader(id)?;
-    let (node, transposed) = match use_def.made_by(id, &["Transpose"]) {
+    let (node, transposed) = match use_def.made_by(id, &[op::Transpose]) {
         Some(transpose) => {
             let below = UseDef::operand(transpose, 0)?;
             use_def.only_reader(below)?;
-            (use_def.made_by(below, &["Mul", "Div"])?, Some(axes(graph, transpose)?))
+            (use_def.made_by(below, &[op::Mul, op::Div])?, Some(axes(graph, transpose)?))
         }
-        None => (use_def.made_by(id, &["Mul", "Div"])?, None),
+        None => (use_def.made_by(id, &[op::Mul, op::Div])?, None),
     };
-    let (x, factor) = with_constant(use_def, node, ["Mul", "Div"])?;
+    let (x, factor) = with_constant(use_def, node, &[op::Mul, op::Div])?;
     let result = node.outputs[0]?;
     let single = graph.facts(factor).concrete()?.iter().product::<usize>() == 1;
     let same = graph.facts(x).shape == graph.facts(result).shape;

@@ -10,10 +10,11 @@ use super::transposes::axes;
 use super::use_def::{Rewriter, UseDef};
 use crate::error::BuildError;
 use crate::graph::{Graph, blocks_mut};
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Attr, Attrs, DType, Dim, Node, ValueId};
-use engine_ops::chain::{AsStage, MOST_OPERANDS, MOST_STAGES, as_stages};
-use engine_ops::lookup;
+use engine_ops::chain::{AsStage, MOST_OPERANDS, MOST_STAGES, REPLACE, as_stages};
+use engine_ops::{OpName, lookup};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
@@ -131,7 +132,7 @@ impl<'a> Chain<'a> {
         value: ValueId,
     ) -> Option<Result<(), String>> {
         let mask = Mask::of(graph, node, value).filter(|_| self.masks)?;
-        let condition = AsStage { name: "Replace", scalars: Vec::new(), operand: Some(0) };
+        let condition = AsStage { name: REPLACE, scalars: Vec::new(), operand: Some(0) };
         let fits = fits(graph, node, value, std::slice::from_ref(&condition));
         Some(fits.and_then(|()| self.push(node, vec![condition])).map(|()| {
             self.operands.pop();
@@ -143,7 +144,7 @@ impl<'a> Chain<'a> {
     fn values(
         &mut self,
         rewriter: &mut Rewriter<'_>,
-        fusion: &str,
+        fusion: OpName<'_>,
         root: &Node,
     ) -> Vec<Option<ValueId>> {
         let value = |operand| match operand {
@@ -218,7 +219,7 @@ struct Mask {
 
 impl Mask {
     fn of(graph: &Graph, node: &Node, x: ValueId) -> Option<Self> {
-        if node.op != "Where" {
+        if OpName::of(node) != op::Where {
             return None;
         }
         let [condition, yes, no] = [0, 1, 2].map(|i| UseDef::operand(node, i));
@@ -229,12 +230,12 @@ impl Mask {
     }
 
     /// What the stage reads: the number where it is to stand, and elsewhere NaN. The number that was read is in it.
-    fn made(&self, rewriter: &mut Rewriter<'_>, fusion: &str, root: &Node) -> ValueId {
+    fn made(&self, rewriter: &mut Rewriter<'_>, fusion: OpName<'_>, root: &Node) -> ValueId {
         pin(rewriter.graph, &[self.read], fusion, root);
         let [number, keep] = [("number", self.number), ("keep", f32::NAN)]
             .map(|(name, value)| scalar(rewriter, name, value));
         let choice = if self.keeps { [keep, number] } else { [number, keep] };
-        rewriter.node("mask", "Where", &[self.condition, choice[0], choice[1]], &[])
+        rewriter.node("mask", op::Where, &[self.condition, choice[0], choice[1]], &[])
     }
 }
 
@@ -249,7 +250,7 @@ fn stages_of(node: &Node, x: usize) -> Option<Vec<AsStage>> {
 fn fits(graph: &Graph, node: &Node, value: ValueId, stages: &[AsStage]) -> Result<(), String> {
     let result = node.outputs[0].ok_or("its result has no name")?;
     let operands = stages.iter().filter_map(|stage| node.inputs[stage.operand?]);
-    let condition = node.inputs[0].filter(|_| node.op == "Where");
+    let condition = node.inputs[0].filter(|_| OpName::of(node) == op::Where);
     for id in operands.clone().chain([value, result]) {
         let dtype = graph.facts(id).dtype;
         if dtype != DType::F32 && Some(id) != condition {
@@ -285,13 +286,8 @@ fn product(
     node: &Node,
     notes: &mut Notes,
 ) {
-    let (op, own) = match node.op.as_str() {
-        "Conv" => ("FusedConv", 3),
-        "ConvTranspose" => ("FusedConvTranspose", 3),
-        "Gemm" => ("FusedGemm", 3),
-        "MatMul" => ("FusedMatMul", 2),
-        _ => return,
-    };
+    let Some(own) = lookup(&node.op, node.version) else { return };
+    let Some(op) = own.fused.map(OpName::from) else { return };
     if node.outputs[0].is_none_or(|id| graph.facts(id).dtype != DType::F32) {
         return;
     }
@@ -299,14 +295,14 @@ fn product(
     chain.extend(graph, use_def, &fused.taken, notes);
     let (mut inputs, mut attrs) = (node.inputs.clone(), node.attrs.clone());
     let mut rewriter = Rewriter::at(graph, node);
-    let transposed = op == "FusedMatMul"
+    let transposed = op == op::FusedMatMul
         && transpose(&mut rewriter, [use_def, prepared], &mut inputs, &mut attrs);
     if chain.stages.is_empty() && !transposed {
         return;
     }
     let with = if transposed { " with a transposed operand" } else { "" };
     notes.done(&node.name, format!("{op}{with}, stages: {}", chain.stages.join(", ")));
-    inputs.resize(own, None);
+    inputs.resize(own.inputs.len(), None);
     inputs.append(&mut chain.values(&mut rewriter, op, node));
     chain.attrs(&mut attrs);
     let nodes = rewriter.last(op, inputs, attrs, chain.last);
@@ -324,7 +320,8 @@ fn transpose(
 ) -> bool {
     let mut transposed = false;
     for (i, name) in ["transA", "transB"].into_iter().enumerate() {
-        let producer = |use_def: &UseDef<'_>| use_def.made_by(inputs[i]?, &["Transpose"]).cloned();
+        let producer =
+            |use_def: &UseDef<'_>| use_def.made_by(inputs[i]?, &[op::Transpose]).cloned();
         let (at_run, at_refit) = (producer(use_def), producer(prepared));
         let is_prepared = at_refit.is_some();
         let producer =
@@ -342,7 +339,7 @@ fn transpose(
             true => operand,
             false => {
                 let perm = perm.into_iter().map(|axis| axis as i64).collect();
-                rewriter.node("rows", "Transpose", &[operand], &[("perm", Attr::Ints(perm))])
+                rewriter.node("rows", op::Transpose, &[operand], &[("perm", Attr::Ints(perm))])
             }
         });
         attrs.insert(name.to_owned(), Attr::Int(1));
@@ -378,9 +375,9 @@ fn elementwise(
     notes.done(&node.name, format!("one pass: {}", chain.stages.join(", ")));
     let mut rewriter = Rewriter::at(graph, node);
     let mut inputs = vec![x];
-    inputs.append(&mut chain.values(&mut rewriter, "Elementwise", node));
+    inputs.append(&mut chain.values(&mut rewriter, op::Elementwise, node));
     let mut attrs = Attrs::new();
     chain.attrs(&mut attrs);
-    let nodes = rewriter.last("Elementwise", inputs, attrs, chain.last);
+    let nodes = rewriter.last(op::Elementwise, inputs, attrs, chain.last);
     chain.finish(fused, nodes);
 }

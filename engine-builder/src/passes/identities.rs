@@ -2,8 +2,10 @@
 
 use crate::error::BuildError;
 use crate::graph::{Graph, blocks_mut};
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Attr, Dim, Node, ValueId};
+use engine_ops::OpName;
 use engine_ops::infer::Known;
 use std::collections::BTreeMap;
 
@@ -11,17 +13,17 @@ use std::collections::BTreeMap;
 type Holds = fn(&Graph, &Node) -> bool;
 
 /// When an operator gives back its first operand.
-static RULES: &[(&str, Holds)] = &[
-    ("Identity", |_, _| true),
-    ("Cast", |graph, node| operand_and_result(graph, node, |x, y| x.dtype == y.dtype)),
-    ("Concat", |_, node| node.inputs.len() == 1),
-    ("Reshape", same_shape),
-    ("Squeeze", same_shape),
-    ("Unsqueeze", same_shape),
-    ("Flatten", same_shape),
-    ("Transpose", keeps_axes),
-    ("Expand", expands_nothing),
-    ("Slice", takes_all),
+static RULES: &[(OpName<'_>, Holds)] = &[
+    (op::Identity, |_, _| true),
+    (op::Cast, |graph, node| operand_and_result(graph, node, |x, y| x.dtype == y.dtype)),
+    (op::Concat, |_, node| node.inputs.len() == 1),
+    (op::Reshape, same_shape),
+    (op::Squeeze, same_shape),
+    (op::Unsqueeze, same_shape),
+    (op::Flatten, same_shape),
+    (op::Transpose, keeps_axes),
+    (op::Expand, expands_nothing),
+    (op::Slice, takes_all),
 ];
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
@@ -43,7 +45,7 @@ fn remove(
         for block in blocks_mut(node) {
             remove(graph, &mut block.nodes, replacements, notes);
         }
-        let rule = RULES.iter().find(|(op, _)| *op == node.op);
+        let rule = RULES.iter().find(|(op, _)| *op == OpName::of(node));
         let (Some(&Some(operand)), &[Some(result)]) = (node.inputs.first(), &node.outputs[..])
         else {
             return true;

@@ -7,9 +7,10 @@ use super::scalars::{operand, operands, peek, pin, plus_scalar};
 use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Attr, Attrs, DType, Node, Tensor, ValueId};
-use engine_ops::AttrsExt;
+use engine_ops::{AttrsExt, OpName};
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
@@ -42,9 +43,9 @@ impl Core {
         let (variance, epsilon, own) = plus_scalar(graph, use_def, sum)?;
         read.push(own);
         let (squares, axes) = mean(graph, use_def, variance)?;
-        let square = use_def.made_by(squares, &["Mul", "Pow"])?;
+        let square = use_def.made_by(squares, &[op::Mul, op::Pow])?;
         let (base, other) = (UseDef::operand(square, 0)?, UseDef::operand(square, 1)?);
-        if square.op == "Pow" {
+        if OpName::of(square) == op::Pow {
             (peek(graph, other)? == 2.0).then(|| read.push(other))?;
         } else if base != other {
             return None;
@@ -52,7 +53,7 @@ impl Core {
         if base != centred {
             return None;
         }
-        let (x, rms) = match operands(use_def, centred, "Sub") {
+        let (x, rms) = match operands(use_def, centred, op::Sub) {
             Some((x, average)) if mean(graph, use_def, average) == Some((x, axes.clone())) => {
                 (x, false)
             }
@@ -70,8 +71,8 @@ impl Core {
         })
     }
 
-    fn op(&self) -> &'static str {
-        if self.rms { "RMSNormalization" } else { "LayerNormalization" }
+    fn op(&self) -> OpName<'static> {
+        if self.rms { op::RMSNormalization } else { op::LayerNormalization }
     }
 
     /// Whether an operand has one element for each element that is normalised together.
@@ -84,13 +85,13 @@ impl Core {
 
 /// Numerator and denominator, written as a quotient or as a product with a reciprocal.
 fn quotient(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<(ValueId, ValueId)> {
-    if let Some(parts) = operands(use_def, id, "Div") {
+    if let Some(parts) = operands(use_def, id, op::Div) {
         return Some(parts);
     }
-    let (a, b) = operands(use_def, id, "Mul")?;
+    let (a, b) = operands(use_def, id, op::Mul)?;
     let reciprocal = |id| {
-        operand(use_def, id, "Reciprocal").or_else(|| {
-            let (one, value) = operands(use_def, id, "Div")?;
+        operand(use_def, id, op::Reciprocal).or_else(|| {
+            let (one, value) = operands(use_def, id, op::Div)?;
             (peek(graph, one)? == 1.0).then_some(value)
         })
     };
@@ -99,23 +100,23 @@ fn quotient(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<(ValueId
 
 /// What `id` is the square root of, and the exponent if it was written as one.
 fn root_of(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<(ValueId, Vec<ValueId>)> {
-    if let Some(x) = operand(use_def, id, "Sqrt") {
+    if let Some(x) = operand(use_def, id, op::Sqrt) {
         return Some((x, Vec::new()));
     }
-    let (x, power) = operands(use_def, id, "Pow")?;
+    let (x, power) = operands(use_def, id, op::Pow)?;
     (peek(graph, power)? == 0.5).then(|| (x, vec![power]))
 }
 
 /// What `id` is the mean of, and along which axes, in order.
 fn mean(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<(ValueId, Vec<usize>)> {
-    fold(graph, use_def, id, "ReduceMean")
+    fold(graph, use_def, id, op::ReduceMean)
 }
 
 fn fold(
     graph: &Graph,
     use_def: &UseDef<'_>,
     id: ValueId,
-    op: &str,
+    op: OpName<'_>,
 ) -> Option<(ValueId, Vec<usize>)> {
     let node = use_def.made_by(id, &[op])?;
     let x = UseDef::operand(node, 0)?;
@@ -131,7 +132,7 @@ fn fold(
 fn around<T>(
     use_def: &UseDef<'_>,
     root: ValueId,
-    op: &str,
+    op: OpName<'_>,
     inner: impl Fn(ValueId) -> Option<T>,
 ) -> Option<(T, ValueId)> {
     let (a, b) = operands(use_def, root, op)?;
@@ -148,17 +149,17 @@ fn normalisation(
     let view = &*graph;
     let core = |id| Core::of(view, use_def, id);
     let scaled =
-        |id| around(use_def, id, "Mul", core).filter(|(core, scale)| core.takes(view, *scale));
+        |id| around(use_def, id, op::Mul, core).filter(|(core, scale)| core.takes(view, *scale));
     let shifted = |id| {
-        around(use_def, id, "Add", scaled)
+        around(use_def, id, op::Add, scaled)
             .filter(|((core, _), shift)| !core.rms && core.takes(view, *shift))
     };
     // The largest form counts: the only reader of this one may make it another.
     let outer = use_def.only_reader(result).and_then(|(_, node)| node.outputs.first().copied()?);
-    let (core, scale, shift) = match root.op.as_str() {
-        "Add" => shifted(result).map(|((core, scale), shift)| (core, Some(scale), Some(shift))),
-        "Mul" if outer.is_some_and(|id| shifted(id).is_some()) => None,
-        "Mul" | "Div" => match scaled(result) {
+    let (core, scale, shift) = match OpName::of(root) {
+        op::Add => shifted(result).map(|((core, scale), shift)| (core, Some(scale), Some(shift))),
+        op::Mul if outer.is_some_and(|id| shifted(id).is_some()) => None,
+        op::Mul | op::Div => match scaled(result) {
             Some((core, scale)) => Some((core, Some(scale), None)),
             None if outer.is_some_and(|id| scaled(id).is_some()) => None,
             None => core(result).map(|core| (core, None, None)),
@@ -202,17 +203,17 @@ fn softmax(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    if root.op != "Div" {
+    if OpName::of(root) != op::Div {
         return None;
     }
     let (powers, sum) = (UseDef::operand(root, 0)?, UseDef::operand(root, 1)?);
-    let (summed, axes) = fold(graph, use_def, sum, "ReduceSum")?;
-    let (x, most) = operands(use_def, operand(use_def, powers, "Exp")?, "Sub")?;
+    let (summed, axes) = fold(graph, use_def, sum, op::ReduceSum)?;
+    let (x, most) = operands(use_def, operand(use_def, powers, op::Exp)?, op::Sub)?;
     let &[axis] = axes.as_slice() else { return None };
-    if summed != powers || fold(graph, use_def, most, "ReduceMax")? != (x, axes) {
+    if summed != powers || fold(graph, use_def, most, op::ReduceMax)? != (x, axes) {
         return None;
     }
     notes.done(&root.name, "is Softmax");
     let attrs = [("axis".to_owned(), Attr::Int(axis as i64))].into();
-    Some(Rewriter::at(graph, root).last("Softmax", vec![Some(x)], attrs, root))
+    Some(Rewriter::at(graph, root).last(op::Softmax, vec![Some(x)], attrs, root))
 }

@@ -2,12 +2,13 @@
 
 use super::use_def::{Rewriter, UseDef};
 use crate::graph::Graph;
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Attr, Attrs, DType, Dim, Node, Tensor, ValueId};
-use engine_ops::AttrsExt;
+use engine_ops::{AttrsExt, OpName};
 
 /// Operators that multiply their first operand with a weight, their second.
-pub(super) const PRODUCTS: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+pub(super) const PRODUCTS: [OpName<'_>; 4] = [op::Conv, op::ConvTranspose, op::Gemm, op::MatMul];
 
 /// A product whose weight no run changes and whose result only one node reads.
 pub(super) struct Product<'a> {
@@ -50,10 +51,10 @@ impl<'a> Product<'a> {
         let weight =
             shape.ok_or_else(|| format!("the weight of {} has no fixed shape", node.name))?;
         let rank = weight.len();
-        let (channels, behind) = match node.op.as_str() {
-            "Conv" => (weight[0], rank - 2),
-            "ConvTranspose" => (weight[1] * groups(node), rank - 2),
-            "Gemm" => (weight[usize::from(node.attrs.int("transB") == 0)], 0),
+        let (channels, behind) = match OpName::of(node) {
+            op::Conv => (weight[0], rank - 2),
+            op::ConvTranspose => (weight[1] * groups(node), rank - 2),
+            op::Gemm => (weight[usize::from(node.attrs.int("transB") == 0)], 0),
             _ if rank >= 2 => (weight[rank - 1], 0),
             _ => return Err(format!("the weight of {} is a vector", node.name)),
         };
@@ -92,7 +93,7 @@ impl<'a> Product<'a> {
         let mut shape = vec![1; self.behind + 1];
         shape[0] = -1;
         let target = rewriter.ints(&format!("{name}.shape"), &shape);
-        rewriter.node(name, "Reshape", &[x, target], &[])
+        rewriter.node(name, op::Reshape, &[x, target], &[])
     }
 
     /// Whether an operand of this shape has one element for all, or one for each output channel.
@@ -109,7 +110,7 @@ impl<'a> Product<'a> {
     pub(super) fn scaled(
         &self,
         rewriter: &mut Rewriter<'_>,
-        op: &str,
+        op: OpName<'_>,
         factors: ValueId,
         single: bool,
     ) -> ValueId {
@@ -121,21 +122,21 @@ impl<'a> Product<'a> {
             |at: usize| -> Vec<i64> { (0..rank).map(|i| if i == at { -1 } else { 1 }).collect() };
         let reshaped = |rewriter: &mut Rewriter<'_>, name: &str, x, shape: &[i64]| {
             let target = rewriter.ints(&format!("{name}.shape"), shape);
-            rewriter.node(name, "Reshape", &[x, target], &[])
+            rewriter.node(name, op::Reshape, &[x, target], &[])
         };
         if single {
             return rewriter.node("weight", op, &[weight, factors], &[]);
         }
-        match self.node.op.as_str() {
-            "Conv" => {
+        match OpName::of(self.node) {
+            op::Conv => {
                 let factors = reshaped(rewriter, "factors", factors, &column(0));
                 rewriter.node("weight", op, &[weight, factors], &[])
             }
-            "ConvTranspose" if groups == 1 => {
+            op::ConvTranspose if groups == 1 => {
                 let factors = reshaped(rewriter, "factors", factors, &column(1));
                 rewriter.node("weight", op, &[weight, factors], &[])
             }
-            "ConvTranspose" => {
+            op::ConvTranspose => {
                 let mut split = vec![groups, dims[0] / groups];
                 split.extend(&dims[1..]);
                 let mut apart = vec![groups, 1, dims[1]];
@@ -145,7 +146,7 @@ impl<'a> Product<'a> {
                 let product = rewriter.node("scaled", op, &[split, factors], &[]);
                 reshaped(rewriter, "weight", product, &dims)
             }
-            "Gemm" if self.node.attrs.int("transB") != 0 => {
+            op::Gemm if self.node.attrs.int("transB") != 0 => {
                 let factors = reshaped(rewriter, "factors", factors, &column(0));
                 rewriter.node("weight", op, &[weight, factors], &[])
             }
@@ -160,9 +161,9 @@ impl<'a> Product<'a> {
 
     /// Whether the operator adds a third operand, unscaled.
     pub(super) fn adds(&self) -> bool {
-        match self.node.op.as_str() {
-            "MatMul" => false,
-            "Gemm" => self.bias().is_none() || self.node.attrs.float("beta") == 1.0,
+        match OpName::of(self.node) {
+            op::MatMul => false,
+            op::Gemm => self.bias().is_none() || self.node.attrs.float("beta") == 1.0,
             _ => true,
         }
     }
@@ -176,10 +177,15 @@ impl<'a> Product<'a> {
         root: &Node,
     ) -> Vec<Node> {
         let mut attrs: Attrs = self.node.attrs.clone();
-        if self.node.op == "Gemm" && self.bias().is_none() {
+        if OpName::of(self.node) == op::Gemm && self.bias().is_none() {
             attrs.insert("beta".to_owned(), Attr::Float(1.0));
         }
-        rewriter.last(&self.node.op, vec![self.node.inputs[0], Some(weight), bias], attrs, root)
+        rewriter.last(
+            OpName::of(self.node),
+            vec![self.node.inputs[0], Some(weight), bias],
+            attrs,
+            root,
+        )
     }
 }
 
@@ -210,12 +216,12 @@ pub(super) fn per_channel(
         return x;
     }
     let flat = rewriter.ints(&format!("{name}.flat"), &[-1]);
-    let row = rewriter.node(&format!("{name}.row"), "Reshape", &[x, flat], &[]);
+    let row = rewriter.node(&format!("{name}.row"), op::Reshape, &[x, flat], &[]);
     if shape.iter().product::<usize>() == channels {
         return row;
     }
     let all = rewriter.ints(&format!("{name}.channels"), &[channels as i64]);
-    rewriter.node(name, "Expand", &[row, all], &[])
+    rewriter.node(name, op::Expand, &[row, all], &[])
 }
 
 /// The operands of `root` where it is one of `ops`: what changes from run to run, and the constant. The constant stands second, or
@@ -223,11 +229,11 @@ pub(super) fn per_channel(
 pub(super) fn with_constant(
     use_def: &UseDef<'_>,
     root: &Node,
-    ops: [&str; 2],
+    ops: &[OpName<'_>],
 ) -> Option<(ValueId, ValueId)> {
     let [a, b] = [0, 1].map(|i| UseDef::operand(root, i));
     let (a, b) = (a?, b?);
-    let op = ops.iter().position(|op| *op == root.op)?;
+    let op = ops.iter().position(|&op| op == OpName::of(root))?;
     match (use_def.is_constant(a), use_def.is_constant(b)) {
         (false, true) => Some((a, b)),
         (true, false) if op == 0 => Some((b, a)),

@@ -11,8 +11,10 @@ use super::transposes::axes;
 use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Attr, Attrs, DType, Node, ValueId};
+use engine_ops::OpName;
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
@@ -34,7 +36,7 @@ impl<'a> Projection<'a> {
     /// The projection of `x` that `product` is.
     fn of(graph: &Graph, use_def: &UseDef<'a>, x: ValueId, product: &'a Node) -> Option<Self> {
         let weight = UseDef::operand(product, 1)?;
-        let takes = product.op == "MatMul"
+        let takes = OpName::of(product) == op::MatMul
             && UseDef::operand(product, 0) == Some(x)
             && prepared(use_def, weight)
             && graph.facts(weight).dtype == DType::F32;
@@ -45,14 +47,14 @@ impl<'a> Projection<'a> {
             return None;
         }
         let (_, reader) = use_def.only_reader(product.outputs[0]?)?;
-        let addend = with_constant(use_def, reader, ["Add", ""]).map(|(_, addend)| addend);
+        let addend = with_constant(use_def, reader, &[op::Add]).map(|(_, addend)| addend);
         let fits = |&id: &ValueId| {
             prepared(use_def, id) && graph.facts(id).concrete().as_deref() == Some(&[columns])
         };
         let addend = addend.filter(fits);
         let root = if addend.is_some() { reader } else { product };
         let (_, reader) = use_def.only_reader(root.outputs[0]?)?;
-        let moves = ["Reshape", "Transpose"].contains(&reader.op.as_str());
+        let moves = [op::Reshape, op::Transpose].contains(&OpName::of(reader));
         moves.then_some(Self { root, weight, columns, addend })
     }
 }
@@ -65,7 +67,7 @@ fn prepared(use_def: &UseDef<'_>, id: ValueId) -> bool {
 /// What a weight is the transposition of, where that runs at refit.
 fn transposed(graph: &Graph, weight: ValueId) -> Option<ValueId> {
     let node = graph.prepare.iter().find(|node| node.outputs.contains(&Some(weight)))?;
-    let transposes = node.op == "Transpose" && axes(graph, node)? == [1, 0];
+    let transposes = OpName::of(node) == op::Transpose && axes(graph, node)? == [1, 0];
     UseDef::operand(node, 0).filter(|_| transposes)
 }
 
@@ -75,9 +77,9 @@ fn rule(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    let product = match root.op.as_str() {
-        "MatMul" => root,
-        "Add" => use_def.made_by(with_constant(use_def, root, ["Add", ""])?.0, &["MatMul"])?,
+    let product = match OpName::of(root) {
+        op::MatMul => root,
+        op::Add => use_def.made_by(with_constant(use_def, root, &[op::Add])?.0, &[op::MatMul])?,
         _ => return None,
     };
     let x = UseDef::operand(product, 0).filter(|&x| !use_def.is_constant(x))?;
@@ -104,24 +106,24 @@ fn rule(
         all.iter().map(|one| transposed(graph, one.weight)).collect();
     let mut rewriter = Rewriter::at(graph, root);
     let joined = |rewriter: &mut Rewriter<'_>, name, parts: Vec<ValueId>, axis| {
-        rewriter.node(name, "Concat", &parts, &[("axis", Attr::Int(axis))])
+        rewriter.node(name, op::Concat, &parts, &[("axis", Attr::Int(axis))])
     };
     let weight = match transposed {
         Some(rows) => {
             let rows = joined(&mut rewriter, "rows", rows, 0);
-            rewriter.node("weights", "Transpose", &[rows], &[("perm", Attr::Ints(vec![1, 0]))])
+            rewriter.node("weights", op::Transpose, &[rows], &[("perm", Attr::Ints(vec![1, 0]))])
         }
         None => joined(&mut rewriter, "weights", all.iter().map(|one| one.weight).collect(), 1),
     };
-    let mut y = rewriter.node("joined", "MatMul", &[x, weight], &[]);
+    let mut y = rewriter.node("joined", op::MatMul, &[x, weight], &[]);
     if own.addend.is_some() {
         let addends = all.iter().filter_map(|one| one.addend).collect();
         let addend = joined(&mut rewriter, "addends", addends, 0);
-        y = rewriter.node("sum", "Add", &[y, addend], &[]);
+        y = rewriter.node("sum", op::Add, &[y, addend], &[]);
     }
     let columns: Vec<i64> = all.iter().map(|one| one.columns as i64).collect();
     let columns = rewriter.ints("columns", &columns);
     let attrs: Attrs = [("axis".to_owned(), Attr::Int(rank - 1))].into();
     let results = all.iter().map(|one| one.root.outputs[0]).collect();
-    Some(rewriter.last_to("Split", vec![Some(y), Some(columns)], attrs, results))
+    Some(rewriter.last_to(op::Split, vec![Some(y), Some(columns)], attrs, results))
 }

@@ -5,9 +5,10 @@ use super::scalars::{operand, operands};
 use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Attrs, DType, Dim, Node, ValueId};
-use engine_ops::AttrsExt;
+use engine_ops::{AttrsExt, OpName};
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
@@ -19,14 +20,14 @@ fn rule(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    if root.op != "Add" {
+    if OpName::of(root) != op::Add {
         return None;
     }
     let (a, b) = (UseDef::operand(root, 0)?, UseDef::operand(root, 1)?);
     let operands = turned(graph, use_def, [a, b]).or_else(|| turned(graph, use_def, [b, a]))?;
     notes.done(&root.name, "is Rotary");
     let inputs = operands.into_iter().map(Some).collect();
-    Some(Rewriter::at(graph, root).last("Rotary", inputs, Attrs::new(), root))
+    Some(Rewriter::at(graph, root).last(op::Rotary, inputs, Attrs::new(), root))
 }
 
 /// What is turned, and the cosines and sines, if these are the addends of a rotary embedding.
@@ -35,11 +36,11 @@ fn turned(
     use_def: &UseDef<'_>,
     [straight, across]: [ValueId; 2],
 ) -> Option<[ValueId; 3]> {
-    let (a, b) = operands(use_def, across, "Mul")?;
+    let (a, b) = operands(use_def, across, op::Mul)?;
     let (x, sin) = [(a, b), (b, a)]
         .into_iter()
         .find_map(|(turned, sin)| Some((quarter(graph, use_def, turned)?, sin)))?;
-    let cos = match operands(use_def, straight, "Mul")? {
+    let cos = match operands(use_def, straight, op::Mul)? {
         (a, cos) if a == x => cos,
         (cos, a) if a == x => cos,
         _ => return None,
@@ -57,9 +58,9 @@ fn turned(
 
 /// What `id` is a quarter turn of: `Concat(−b, a)` of the halves `(a, b)` of its last axis, whose size is known.
 fn quarter(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<ValueId> {
-    let concat = use_def.made_by(id, &["Concat"])?;
+    let concat = use_def.made_by(id, &[op::Concat])?;
     let &[Some(negative), Some(first)] = concat.inputs.as_slice() else { return None };
-    let second = operand(use_def, negative, "Neg")?;
+    let second = operand(use_def, negative, op::Neg)?;
     let (x, [start, half]) = part(graph, use_def, first)?;
     let (other, [middle, end]) = part(graph, use_def, second)?;
     let shape = graph.facts(x).shape.as_deref()?;
@@ -72,7 +73,7 @@ fn quarter(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<ValueId> 
 
 /// What `id` is a part of along the last axis, and which elements.
 fn part(graph: &Graph, use_def: &UseDef<'_>, id: ValueId) -> Option<(ValueId, [i64; 2])> {
-    let slice = use_def.made_by(id, &["Slice"])?;
+    let slice = use_def.made_by(id, &[op::Slice])?;
     let number = |i| -> Option<i64> {
         let values = graph.known_tensor(UseDef::operand(slice, i)?)?.to_i64s()?;
         (values.len() == 1).then(|| values[0])

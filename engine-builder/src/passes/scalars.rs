@@ -3,7 +3,9 @@
 
 use super::use_def::UseDef;
 use crate::graph::{ConstantClass, Graph};
+use crate::op;
 use engine_format::{DType, Node, ValueId};
+use engine_ops::OpName;
 use half::f16;
 
 /// How far a coefficient may lie from the one of a formula: exporters write them in f32 or f16.
@@ -32,7 +34,7 @@ pub(super) fn peek(graph: &Graph, id: ValueId) -> Option<f32> {
 }
 
 /// Pins the parameters among `read`, which `fusion` at `node` had to read.
-pub(super) fn pin(graph: &mut Graph, read: &[ValueId], fusion: &str, node: &Node) {
+pub(super) fn pin(graph: &mut Graph, read: &[ValueId], fusion: OpName<'_>, node: &Node) {
     for &id in read {
         graph.pin(id, format!("the fusion to {fusion} at {} read its value", node.name));
     }
@@ -75,7 +77,7 @@ impl Factors {
             self.read.push(id);
             return;
         }
-        match use_def.made_by(id, &["Mul", "Div", "Pow"]) {
+        match use_def.made_by(id, &[op::Mul, op::Div, op::Pow]) {
             Some(node) if use_def.only_reader(id).is_some() => self.open(graph, use_def, node),
             _ => self.values.push(id),
         }
@@ -85,17 +87,17 @@ impl Factors {
         let (Some(a), Some(b)) = (UseDef::operand(node, 0), UseDef::operand(node, 1)) else {
             return;
         };
-        match (node.op.as_str(), peek(graph, b)) {
-            ("Mul", _) => {
+        match (OpName::of(node), peek(graph, b)) {
+            (op::Mul, _) => {
                 self.take(graph, use_def, a);
                 self.take(graph, use_def, b);
             }
-            ("Div", Some(divisor)) => {
+            (op::Div, Some(divisor)) => {
                 self.take(graph, use_def, a);
                 self.scalar /= divisor;
                 self.read.push(b);
             }
-            ("Pow", Some(power)) if power == 2.0 || power == 3.0 => {
+            (op::Pow, Some(power)) if power == 2.0 || power == 3.0 => {
                 self.read.push(b);
                 (0..power as usize).for_each(|_| self.take(graph, use_def, a));
             }
@@ -110,13 +112,17 @@ impl Factors {
 }
 
 /// The two operands of the node of operator `op` that gives `id`.
-pub(super) fn operands(use_def: &UseDef<'_>, id: ValueId, op: &str) -> Option<(ValueId, ValueId)> {
+pub(super) fn operands(
+    use_def: &UseDef<'_>,
+    id: ValueId,
+    op: OpName<'_>,
+) -> Option<(ValueId, ValueId)> {
     let node = use_def.made_by(id, &[op])?;
     Some((UseDef::operand(node, 0)?, UseDef::operand(node, 1)?))
 }
 
 /// The one operand of the node of operator `op` that gives `id`.
-pub(super) fn operand(use_def: &UseDef<'_>, id: ValueId, op: &str) -> Option<ValueId> {
+pub(super) fn operand(use_def: &UseDef<'_>, id: ValueId, op: OpName<'_>) -> Option<ValueId> {
     UseDef::operand(use_def.made_by(id, &[op])?, 0)
 }
 
@@ -126,7 +132,7 @@ pub(super) fn plus_scalar(
     use_def: &UseDef<'_>,
     id: ValueId,
 ) -> Option<(ValueId, f32, ValueId)> {
-    let (a, b) = operands(use_def, id, "Add")?;
+    let (a, b) = operands(use_def, id, op::Add)?;
     match (peek(graph, a), peek(graph, b)) {
         (_, Some(scalar)) => Some((a, scalar, b)),
         (Some(scalar), _) => Some((b, scalar, a)),

@@ -6,8 +6,10 @@ use super::product::{Product, check_not_rounded, per_channel, settle, with_const
 use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Node, ValueId};
+use engine_ops::OpName;
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
@@ -19,7 +21,7 @@ fn rule(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    let (x, factor) = with_constant(use_def, root, ["Mul", "Div"])?;
+    let (x, factor) = with_constant(use_def, root, &[op::Mul, op::Div])?;
     let folded = fold(graph, use_def, root, x, factor);
     settle(folded, root, notes, "folded into the weight of")
 }
@@ -50,13 +52,13 @@ fn fold(
     let mut rewriter = Rewriter::at(graph, root);
     let single = shape.iter().product::<usize>() == 1;
     let flat = rewriter.ints("factor.flat", &[if single { 1 } else { -1 }]);
-    let factors = rewriter.node("factor", "Reshape", &[factor, flat], &[]);
-    let weight = product.scaled(&mut rewriter, &root.op, factors, single);
-    let bias = bias.map(|bias| match product.node.op.as_str() {
-        "Gemm" => rewriter.node("addend", &root.op, &[bias, factors], &[]),
+    let factors = rewriter.node("factor", op::Reshape, &[factor, flat], &[]);
+    let weight = product.scaled(&mut rewriter, OpName::of(root), factors, single);
+    let bias = bias.map(|bias| match OpName::of(product.node) {
+        op::Gemm => rewriter.node("addend", OpName::of(root), &[bias, factors], &[]),
         _ => {
             let bias = per_channel(&mut rewriter, "bias", bias, product.channels);
-            rewriter.node("addend", &root.op, &[bias, factors], &[])
+            rewriter.node("addend", OpName::of(root), &[bias, factors], &[])
         }
     });
     Ok((into, product.with(rewriter, weight, bias, root)))

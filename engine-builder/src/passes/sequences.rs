@@ -3,9 +3,10 @@
 use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Attrs, Node};
-use engine_ops::AttrsExt;
+use engine_ops::{AttrsExt, OpName};
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
@@ -17,10 +18,10 @@ fn rule(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    if root.op != "SequenceAt" {
+    if OpName::of(root) != op::SequenceAt {
         return None;
     }
-    let split = use_def.made_by(UseDef::operand(root, 0)?, &["SplitToSequence"])?;
+    let split = use_def.made_by(UseDef::operand(root, 0)?, &[op::SplitToSequence])?;
     let x = UseDef::operand(split, 0)?;
     let shape = graph.facts(x).shape.as_ref()?;
     let axis = engine_ops::infer::axis(split.attrs.int("axis"), shape.len()).ok()?;
@@ -40,7 +41,7 @@ fn rule(
     let [start, end, axis] =
         [("start", start), ("end", start + lengths[at]), ("axis", axis as i64)]
             .map(|(name, n)| rewriter.ints(name, &[n]));
-    Some(rewriter.last("Slice", [x, start, end, axis].map(Some).to_vec(), Attrs::new(), root))
+    Some(rewriter.last(op::Slice, [x, start, end, axis].map(Some).to_vec(), Attrs::new(), root))
 }
 
 /// The lengths of the pieces of an axis of `size`, and their sum.

@@ -4,8 +4,10 @@ use super::product::{Product, check_not_rounded, per_channel, settle, with_const
 use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Node, ValueId};
+use engine_ops::OpName;
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
@@ -17,7 +19,7 @@ fn rule(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    let (x, addend) = with_constant(use_def, root, ["Add", "Sub"])?;
+    let (x, addend) = with_constant(use_def, root, &[op::Add, op::Sub])?;
     let folded = fold(graph, use_def, root, x, addend);
     settle(folded, root, notes, "became the addend of")
 }
@@ -50,11 +52,11 @@ fn fold(
     let into = product.node.name.clone();
     let mut rewriter = Rewriter::at(graph, root);
     let mut addend = per_channel(&mut rewriter, "shift", addend, product.channels);
-    let bias = match (bias, root.op.as_str()) {
-        (None, "Sub") => rewriter.node("negative", "Neg", &[addend], &[]),
+    let bias = match (bias, OpName::of(root)) {
+        (None, op::Sub) => rewriter.node("negative", op::Neg, &[addend], &[]),
         (None, _) => addend,
         (Some(bias), op) => {
-            if product.node.op != "Gemm" {
+            if OpName::of(product.node) != op::Gemm {
                 addend = per_channel(&mut rewriter, "shift", addend, product.channels);
             }
             rewriter.node("addend", op, &[bias, addend], &[])

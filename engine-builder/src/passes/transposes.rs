@@ -4,12 +4,13 @@
 use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::Graph;
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Attr, Node, ValueId};
-use engine_ops::AttrsExt;
+use engine_ops::{AttrsExt, OpName};
 
 /// Operators that give their operand's bytes under another shape.
-const VIEWS: [&str; 4] = ["Reshape", "Squeeze", "Unsqueeze", "Flatten"];
+const VIEWS: [OpName<'_>; 4] = [op::Reshape, op::Squeeze, op::Unsqueeze, op::Flatten];
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
     rewrite(graph, notes, rule)
@@ -21,12 +22,12 @@ fn rule(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    match root.op.as_str() {
-        "Transpose" => twice(graph, use_def, root, notes),
-        "Reshape" => {
+    match OpName::of(root) {
+        op::Transpose => twice(graph, use_def, root, notes),
+        op::Reshape => {
             matrices(graph, use_def, root, notes).or_else(|| reshape(graph, use_def, root, notes))
         }
-        "Gemm" => into_gemm(graph, use_def, root, notes),
+        op::Gemm => into_gemm(graph, use_def, root, notes),
         _ => None,
     }
 }
@@ -48,14 +49,14 @@ fn twice(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    let first = use_def.made_by(UseDef::operand(root, 0)?, &["Transpose"])?;
+    let first = use_def.made_by(UseDef::operand(root, 0)?, &[op::Transpose])?;
     let (inner, outer) = (axes(graph, first)?, axes(graph, root)?);
     let both: Option<Vec<i64>> =
         outer.iter().map(|&axis| inner.get(axis).map(|&axis| axis as i64)).collect();
     notes.done(&root.name, format!("one transposition with {}", first.name));
     let attrs = [("perm".to_owned(), Attr::Ints(both?))].into();
     let inputs = vec![first.inputs[0]];
-    Some(Rewriter::at(graph, root).last("Transpose", inputs, attrs, root))
+    Some(Rewriter::at(graph, root).last(op::Transpose, inputs, attrs, root))
 }
 
 fn reshape(
@@ -72,7 +73,7 @@ fn reshape(
     }
     notes.done(&root.name, format!("views what {} views", first.name));
     let inputs = vec![first.inputs[0], root.inputs[1]];
-    Some(Rewriter::at(graph, root).last("Reshape", inputs, root.attrs.clone(), root))
+    Some(Rewriter::at(graph, root).last(op::Reshape, inputs, root.attrs.clone(), root))
 }
 
 /// A batch of matrices under one leading axis, transposed, and brought back under the axes that it had.
@@ -82,7 +83,7 @@ fn matrices(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    let transpose = use_def.made_by(UseDef::operand(root, 0)?, &["Transpose"])?;
+    let transpose = use_def.made_by(UseDef::operand(root, 0)?, &[op::Transpose])?;
     let flat = UseDef::operand(transpose, 0)?;
     let x = UseDef::operand(use_def.made_by(flat, &VIEWS)?, 0)?;
     let shape = |id: ValueId| graph.facts(id).shape.as_deref();
@@ -101,7 +102,7 @@ fn matrices(
     perm.swap(back.len() - 2, back.len() - 1);
     notes.done(&root.name, format!("one transposition with {}", transpose.name));
     let attrs = [("perm".to_owned(), Attr::Ints(perm))].into();
-    Some(Rewriter::at(graph, root).last("Transpose", vec![Some(x)], attrs, root))
+    Some(Rewriter::at(graph, root).last(op::Transpose, vec![Some(x)], attrs, root))
 }
 
 fn into_gemm(
@@ -120,11 +121,11 @@ fn into_gemm(
     }
     taken.then(|| {
         notes.done(&root.name, "reads an operand transposed");
-        Rewriter::at(graph, root).last("Gemm", inputs, attrs, root)
+        Rewriter::at(graph, root).last(op::Gemm, inputs, attrs, root)
     })
 }
 
 /// What `id` is the transposition of.
 fn transposed(use_def: &UseDef<'_>, id: ValueId) -> Option<ValueId> {
-    UseDef::operand(use_def.made_by(id, &["Transpose"])?, 0)
+    UseDef::operand(use_def.made_by(id, &[op::Transpose])?, 0)
 }

@@ -3,9 +3,10 @@
 use super::prepare::weight_only;
 use crate::error::BuildError;
 use crate::graph::{Constant, Graph, blocks, blocks_mut, for_each_use};
+use crate::op;
 use crate::report::Notes;
 use engine_format::{Attr, Attrs, Node, Tensor, ValueId};
-use engine_ops::{Kind, OpDef, lookup};
+use engine_ops::{Kind, OpDef, OpName, lookup};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The nodes of one program or block, and who makes and reads what.
@@ -39,8 +40,8 @@ impl<'a> UseDef<'a> {
     }
 
     /// As [`Self::producer`], if its operator is one of `ops` and it gives nothing else.
-    pub(super) fn made_by(&self, id: ValueId, ops: &[&str]) -> Option<&'a Node> {
-        self.producer(id).filter(|node| ops.contains(&node.op.as_str()) && node.outputs.len() == 1)
+    pub(super) fn made_by(&self, id: ValueId, ops: &[OpName<'_>]) -> Option<&'a Node> {
+        self.producer(id).filter(|node| ops.contains(&OpName::of(node)) && node.outputs.len() == 1)
     }
 
     /// The one node of this block that reads `id`, if it reads it as one operand and nothing else reads it.
@@ -111,7 +112,7 @@ fn rounds(graph: &Graph, node: &Node) -> bool {
     let is_float = |id: Option<ValueId>| id.is_some_and(|id| graph.facts(id).dtype.is_float());
     let first = |ids: &[Option<ValueId>]| ids.first().copied().flatten();
     let narrows = is_float(first(&node.inputs)) && !is_float(first(&node.outputs));
-    goes_through(node) && (ROUNDING.contains(&node.op.as_str()) || narrows)
+    goes_through(node) && (ROUNDING.contains(&OpName::of(node)) || narrows)
 }
 
 /// Whether one of these nodes, or of those in their blocks, [`rounds`].
@@ -121,16 +122,27 @@ fn any_rounds(graph: &Graph, nodes: &[Node]) -> bool {
 }
 
 /// Operators that round floats to whole numbers.
-const ROUNDING: [&str; 3] = ["Ceil", "Floor", "Round"];
+const ROUNDING: [OpName<'_>; 3] = [op::Ceil, op::Floor, op::Round];
 
 /// Operators of several operands that give an element for each element.
-const ELEMENTWISE: [&str; 11] =
-    ["Add", "Cast", "CastLike", "Clip", "Div", "Max", "Min", "Mod", "Mul", "PRelu", "Sub"];
+const ELEMENTWISE: [OpName<'_>; 11] = [
+    op::Add,
+    op::Cast,
+    op::CastLike,
+    op::Clip,
+    op::Div,
+    op::Max,
+    op::Min,
+    op::Mod,
+    op::Mul,
+    op::PRelu,
+    op::Sub,
+];
 
 /// Whether each element of a result is one of the first operand, moved or changed.
 fn goes_through(node: &Node) -> bool {
     let moves = |def: &OpDef| matches!(def.kind, Kind::Move | Kind::View) || def.function.is_some();
-    ELEMENTWISE.contains(&node.op.as_str()) || lookup(&node.op, node.version).is_some_and(moves)
+    ELEMENTWISE.contains(&OpName::of(node)) || lookup(&node.op, node.version).is_some_and(moves)
 }
 
 /// Writes nodes that take the place of one node.
@@ -165,7 +177,7 @@ impl<'g> Rewriter<'g> {
     pub(super) fn node(
         &mut self,
         name: &str,
-        op: &str,
+        op: OpName<'_>,
         inputs: &[ValueId],
         attrs: &[(&str, Attr)],
     ) -> ValueId {
@@ -177,7 +189,7 @@ impl<'g> Rewriter<'g> {
     pub(super) fn with_attrs(
         &mut self,
         name: &str,
-        op: &str,
+        op: OpName<'_>,
         inputs: &[ValueId],
         attrs: &Attrs,
     ) -> ValueId {
@@ -194,7 +206,7 @@ impl<'g> Rewriter<'g> {
     /// The node that gives what the replaced one gave.
     pub(super) fn last(
         self,
-        op: &str,
+        op: OpName<'_>,
         inputs: Vec<Option<ValueId>>,
         attrs: Attrs,
         root: &Node,
@@ -205,7 +217,7 @@ impl<'g> Rewriter<'g> {
     /// The node that gives what several replaced ones gave.
     pub(super) fn last_to(
         mut self,
-        op: &str,
+        op: OpName<'_>,
         inputs: Vec<Option<ValueId>>,
         attrs: Attrs,
         results: Vec<Option<ValueId>>,
@@ -216,18 +228,18 @@ impl<'g> Rewriter<'g> {
 
     fn push(
         &mut self,
-        op: &str,
+        op: OpName<'_>,
         mut inputs: Vec<Option<ValueId>>,
         attrs: Attrs,
         outputs: Vec<Option<ValueId>>,
     ) {
-        let def = lookup(op, 1).expect("passes write operators of the table");
+        let def = op.def().expect("nodes are of operators of the table");
         let attrs = def.normalise(attrs).expect("passes write attributes that the table takes");
         while inputs.last() == Some(&None) {
             inputs.pop();
         }
         self.nodes.push(Node {
-            op: op.to_owned(),
+            op: op.as_str().to_owned(),
             version: def.version,
             name: self.path.clone(),
             inputs,

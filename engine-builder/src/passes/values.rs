@@ -6,8 +6,10 @@
 use super::use_def::{Rewriter, UseDef, rewrite};
 use crate::error::BuildError;
 use crate::graph::{ConstantClass, Graph};
+use crate::op;
 use crate::report::Notes;
 use engine_format::{DType, Digest, Node, Tensor, ValueId};
+use engine_ops::OpName;
 use std::collections::BTreeMap;
 
 pub(super) fn run(graph: &mut Graph, notes: &mut Notes) -> Result<bool, BuildError> {
@@ -42,7 +44,7 @@ fn drop_zeros(
     root: &Node,
     notes: &mut Notes,
 ) -> Option<Vec<Node>> {
-    if !matches!(root.op.as_str(), "Conv" | "ConvTranspose" | "Gemm") {
+    if !matches!(OpName::of(root), op::Conv | op::ConvTranspose | op::Gemm) {
         return None;
     }
     let addend = UseDef::operand(root, 2)?;
@@ -52,7 +54,7 @@ fn drop_zeros(
     }
     notes.done(&root.name, format!("{} is all zeros", graph.value(addend).name));
     let inputs = root.inputs[..2].to_vec();
-    Some(Rewriter::at(graph, root).last(&root.op, inputs, root.attrs.clone(), root))
+    Some(Rewriter::at(graph, root).last(OpName::of(root), inputs, root.attrs.clone(), root))
 }
 
 /// Whether every element is zero, of either sign.

@@ -27,6 +27,9 @@ struct Pair {
     wgsl: &'static str,
 }
 
+/// The stage that puts its operand in the place of `x`, except where the operand is NaN.
+pub const REPLACE: &str = "Replace";
+
 /// The stages with an operand. Those whose operands do not commute say which one `x` is.
 static PAIRS: &[Pair] = &[
     Pair { name: "Add", block: cpu::add, wgsl: "x + b" },
@@ -40,7 +43,7 @@ static PAIRS: &[Pair] = &[
     Pair { name: "AtLeast", block: cpu::at_least, wgsl: "select(x, b, x < b && !is_nan(x))" },
     Pair { name: "AtMost", block: cpu::at_most, wgsl: "select(x, b, x > b && !is_nan(x))" },
     // What a mask puts in the place of elements; its NaN leaves them as they are.
-    Pair { name: "Replace", block: cpu::replace, wgsl: "select(b, x, is_nan(b))" },
+    Pair { name: REPLACE, block: cpu::replace, wgsl: "select(b, x, is_nan(b))" },
 ];
 
 /// Most stages of a chain.

@@ -10,6 +10,7 @@ pub(crate) mod flow;
 pub(crate) mod fused;
 pub(crate) mod image;
 pub(crate) mod movement;
+pub(crate) mod op_name;
 pub(crate) mod product;
 pub(crate) mod reduction;
 pub(crate) mod text;

@@ -48,6 +48,8 @@ pub struct OpDef {
     pub compact: bool,
     /// The operator as a function of one `f32`, where it is one: how it runs as a stage of a chain ([`crate::chain`]).
     pub function: Option<Function>,
+    /// The row that does the same and then the stages of a chain ([`crate::chain`]), which stand behind all operands of this one.
+    pub fused: Option<&'static OpDef>,
     /// Whether its results are drawn by chance, not a function of its operands: such a node is never folded, merged or moved.
     pub random: bool,
     /// What it does with strings; asked through [`OpDef::text`].
@@ -87,6 +89,7 @@ impl OpDef {
         infer: |_| Ok(Vec::new()),
         compact: false,
         function: None,
+        fused: None,
         random: false,
         text: Text::No,
         blocked: None,

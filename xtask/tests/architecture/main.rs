@@ -148,6 +148,26 @@ const KEPT: [(&str, &str, &[&str]); 2] = [
     ("rayon", "engine-ops/src", &["engine-ops/src/cpu/parallel.rs"]),
 ];
 
+/// What a pass names as an operator is one of `crate::op`, and so of the table.
+#[test]
+fn passes_name_no_operator_by_its_text() {
+    let passes = root().join("engine-builder/src/passes");
+    let is_operator = |text: &str| {
+        let mut text = text.chars();
+        text.next().is_some_and(|first| first.is_ascii_uppercase())
+            && text.all(|c| c.is_ascii_alphanumeric())
+    };
+    let mut wrong = String::new();
+    let files = sources().remove(&passes).expect("the passes lie there");
+    for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
+        for text in modules::texts(file).iter().filter(|text| is_operator(text)) {
+            wrong += &format!("{}: {text:?}\n", file.display());
+        }
+    }
+    assert!(wrong.is_empty(), "operators that passes name by their text:\n{wrong}");
+    assert!(is_operator("MatMul") && !is_operator("transB") && !is_operator("The axis"));
+}
+
 #[test]
 fn unsafe_code_and_threads_are_where_they_may_be() {
     let mut wrong = String::new();

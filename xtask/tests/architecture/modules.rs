@@ -328,15 +328,29 @@ fn is_test(attributes: &[Attribute]) -> bool {
 
 /// Whether a file's code has this word, its tests left out. Text and comments are no code.
 pub fn has_word(file: &Path, word: &str) -> bool {
-    fn within(tokens: TokenStream, word: &str) -> bool {
-        tokens.into_iter().any(|token| match token {
-            TokenTree::Ident(name) => name == word,
-            TokenTree::Group(group) => within(group.stream(), word),
-            TokenTree::Punct(_) | TokenTree::Literal(_) => false,
-        })
+    tokens(file).iter().any(|token| matches!(token, TokenTree::Ident(name) if name == word))
+}
+
+/// The texts in a file's code, its tests and its documentation left out.
+pub fn texts(file: &Path) -> Vec<String> {
+    let text = |token: &TokenTree| match syn::parse2(token.to_token_stream()) {
+        Ok(syn::Lit::Str(text)) => Some(text.value()),
+        _ => None,
+    };
+    tokens(file).iter().filter_map(text).collect()
+}
+
+/// The tokens of a file's code, its tests left out.
+fn tokens(file: &Path) -> Vec<TokenTree> {
+    fn flat(tokens: TokenStream) -> Vec<TokenTree> {
+        let within = |token| match token {
+            TokenTree::Group(group) => flat(group.stream()),
+            token => vec![token],
+        };
+        tokens.into_iter().flat_map(within).collect()
     }
     let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     let parsed = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-    let mut code = parsed.items.iter().filter(|item| !is_test(attributes(item)));
-    code.any(|item| within(item.to_token_stream(), word))
+    let code = parsed.items.iter().filter(|item| !is_test(attributes(item)));
+    code.flat_map(|item| flat(item.to_token_stream())).collect()
 }

@@ -49,6 +49,7 @@ pub static CONV: OpDef = OpDef {
     },
     tolerance: Tolerance::SUMS,
     cases,
+    fused: Some(&FUSED_CONV),
     ..OpDef::BASE
 };
 
@@ -75,6 +76,7 @@ pub static FUSED_CONV: OpDef = OpDef {
     variadic_input: true,
     infer: |ctx| chain::infer(ctx, OWN, infer(ctx)?),
     cases: fused_cases,
+    fused: None,
     ..CONV
 };
 

@@ -49,6 +49,7 @@ pub static CONV_TRANSPOSE: OpDef = OpDef {
     gpu: Some(gpu),
     tolerance: Tolerance::SUMS,
     cases,
+    fused: Some(&FUSED_CONV_TRANSPOSE),
     ..OpDef::BASE
 };
 
@@ -77,6 +78,7 @@ pub static FUSED_CONV_TRANSPOSE: OpDef = OpDef {
     variadic_input: true,
     infer: |ctx| chain::infer(ctx, OWN, infer(ctx)?),
     cases: fused_cases,
+    fused: None,
     ..CONV_TRANSPOSE
 };
 

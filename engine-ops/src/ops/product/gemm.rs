@@ -42,6 +42,7 @@ pub static GEMM: OpDef = OpDef {
     },
     tolerance: Tolerance::SUMS,
     cases,
+    fused: Some(&FUSED_GEMM),
     ..OpDef::BASE
 };
 
@@ -61,6 +62,7 @@ pub static FUSED_GEMM: OpDef = OpDef {
     variadic_input: true,
     infer: |ctx| chain::infer(ctx, OWN, infer(ctx)?),
     cases: fused_cases,
+    fused: None,
     ..GEMM
 };
 

@@ -36,6 +36,7 @@ pub static MATMUL: OpDef = OpDef {
     },
     tolerance: Tolerance::SUMS,
     cases,
+    fused: Some(&FUSED_MATMUL),
     ..OpDef::BASE
 };
 
@@ -49,6 +50,7 @@ pub static FUSED_MATMUL: OpDef = OpDef {
     variadic_input: true,
     infer: fused_infer,
     cases: fused_cases,
+    fused: None,
     ..MATMUL
 };
 
