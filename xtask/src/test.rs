@@ -6,8 +6,12 @@ use std::fmt;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-/// Runs the tests, all of them even if some fail, and names these at the end. Without any adapter the GPU tests are skipped by
+/// How many of the programs that took longest are named at the end.
+const LONGEST: usize = 10;
+
+/// Runs the tests, all of them even if some fail, and names these at the end, and the programs that took longest. Without any adapter the GPU tests are skipped by
 /// name, and `CI` makes that a failure.
 pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
     // Asked for before anything is built: that may put another program in the place of this one, which is what is asked.
@@ -28,12 +32,14 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
     let mut cargo = command.spawn().into_diagnostic().wrap_err("starting cargo test")?;
     // It holds the pipe's other end, which would never be closed.
     drop(command);
+    let begun = Instant::now();
     for line in BufReader::new(output).split(b'\n') {
         let line = line.into_diagnostic()?;
-        let line = tally.read(&String::from_utf8_lossy(&line));
+        let line = tally.read(&String::from_utf8_lossy(&line), begun.elapsed());
         writeln!(std::io::stdout(), "{line}").into_diagnostic()?;
     }
     let status = cargo.wait().into_diagnostic()?;
+    tally.end(begun.elapsed());
     println!("{tally}");
     ensure!(status.success(), "cargo test ended with {status}");
     Ok(())
@@ -69,17 +75,25 @@ struct Tally {
     failing: Vec<String>,
     /// The arguments under which cargo runs a failed program again, and the failed tests that it named.
     failed: Vec<(String, Vec<String>)>,
+    /// The program that runs, and when it began.
+    running: Option<(String, Duration)>,
+    /// How long each took that ended.
+    times: Vec<(Duration, String)>,
 }
 
 impl Tally {
-    /// Takes a line in and gives it as it is to be shown.
-    fn read(&mut self, line: &str) -> String {
+    /// Takes a line in that was written after this time, and gives it as it is to be shown.
+    fn read(&mut self, line: &str, at: Duration) -> String {
         if let Some(program) = line.trim_start().strip_prefix("Running ") {
+            self.end(at);
+            self.running = Some((name_of(program).to_owned(), at));
             self.begun += 1;
             self.failing.clear();
             return format!("     Running {} of {}: {program}", self.begun, self.programs);
         }
-        if line.trim_start().starts_with("Doc-tests ") {
+        if let Some(package) = line.trim_start().strip_prefix("Doc-tests ") {
+            self.end(at);
+            self.running = Some((format!("examples of {package}"), at));
             self.failing.clear();
         }
         let test = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
@@ -90,11 +104,28 @@ impl Tally {
         }
         line.to_owned()
     }
+
+    /// The program that runs ends.
+    fn end(&mut self, at: Duration) {
+        let ended = self.running.take();
+        self.times.extend(ended.map(|(program, begun)| (at.saturating_sub(begun), program)));
+    }
 }
 
-/// How many test programs ran, and what failed, a line for each test.
+/// The name of a test program out of cargo's words, which end with its path; that ends with a digest.
+fn name_of(program: &str) -> &str {
+    let file = program.rsplit(['/', '\\']).next().unwrap_or(program);
+    file.rsplit_once('-').map_or(file, |(name, _)| name)
+}
+
+/// How many test programs ran, how long the longest took, and what failed, a line for each test.
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut times = self.times.clone();
+        times.sort_by_key(|(took, _)| std::cmp::Reverse(*took));
+        for (took, program) in times.iter().take(LONGEST) {
+            write!(f, "\n{:>7.1} s  {program}", took.as_secs_f64())?;
+        }
         write!(f, "\n{} of {} test programs ran", self.begun, self.programs)?;
         for (again, tests) in &self.failed {
             write!(f, "\nfailed: cargo test {again}")?;
@@ -128,13 +159,19 @@ test d ... ok
 test one/src/lib.rs - f (line 3) ... FAILED
 error: doctest failed, to rerun pass `-p one --doc`";
         let mut tally = Tally { programs: 3, ..Tally::default() };
-        let shown: Vec<String> = lines.lines().map(|line| tally.read(line)).collect();
+        let after = |(i, line): (usize, &str)| tally.read(line, Duration::from_secs(i as u64));
+        let shown: Vec<String> = lines.lines().enumerate().map(after).collect();
+        tally.end(Duration::from_secs(100));
         assert_eq!(
             shown[1],
             "     Running 1 of 3: unittests src/lib.rs (target/debug/deps/one-0123)"
         );
         assert_eq!(tally.begun, 3);
         let expected = "
+   89.0 s  examples of one
+    6.0 s  one
+    2.0 s  ends
+    2.0 s  fine
 3 of 3 test programs ran
 failed: cargo test -p one --lib
     inner::b

@@ -12,6 +12,7 @@ mod first_output;
 mod gpu;
 pub mod memory;
 mod models;
+mod quiet;
 mod ratios;
 mod refit;
 pub mod swap;

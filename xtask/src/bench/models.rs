@@ -50,7 +50,7 @@ pub struct Arguments {
     /// How many times the ratio of before is allowed.
     #[arg(long, value_name = "X", default_value_t = 1.3, requires = "baseline")]
     max_slowdown: f64,
-    /// Keeps the ratios in this file, in place of those that it has.
+    /// Keeps the ratios in this file, in place of those that it has; the machine has to be quiet.
     #[arg(long, value_name = "FILE", conflicts_with = "baseline")]
     save: Option<PathBuf>,
 }
@@ -87,6 +87,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let kernels = engine_ops::kernels::instruction_set();
     let machine = format!("{kernels}, {} threads", arguments.threads);
     let baseline = arguments.baseline.as_deref().map(Ratios::read).transpose()?;
+    if let Some(why) = super::quiet::busy() {
+        ensure!(
+            arguments.save.is_none(),
+            "{why}: ratios that are kept are those of a quiet machine"
+        );
+        println!("{why}: these ratios are not those of a quiet machine\n");
+    }
     println!(
         "one run in ms, median of {} turns, and the median of their ratios; {} threads; {kernels} kernels; {} build\n",
         arguments.rounds,
