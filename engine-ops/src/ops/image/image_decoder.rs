@@ -5,7 +5,7 @@ use crate::case::Case;
 use crate::cpu::{Cpu, CpuCtx};
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::{AttrDef, OnnxName, OpDef, OpError, Operand};
-use engine_format::{Attr, DType, Tensor};
+use engine_format::{DType, Tensor};
 
 pub static IMAGE_DECODER: OpDef = OpDef {
     name: "ImageDecoder",
@@ -159,7 +159,7 @@ fn cases() -> Vec<Case> {
 #[cfg(feature = "images")]
 fn cases() -> Vec<Case> {
     let case = |name, file: &[u8], format: &str| {
-        let format = Attr::Str(format.to_owned());
+        let format = engine_format::Attr::Str(format.to_owned());
         Case::new(name, vec![Tensor::from_slice(&[file.len()], file)]).attr("pixel_format", format)
     };
     let pixels = |shape: [usize; 3], values: &[u8]| vec![Tensor::from_slice(&shape, values)];
