@@ -7,7 +7,9 @@ import { join } from 'node:path';
 Object.assign(globalThis, globals);
 const folder = process.argv[2];
 const files = readdirSync(folder).filter((name) => name.endsWith('.wgsl'));
-const adapter = await create(['backend=null']).requestAdapter();
+// Dawn goes with this object, whatever else of it is in use, so that nothing may collect it.
+globalThis.gpu = create(['backend=null']);
+const adapter = await globalThis.gpu.requestAdapter();
 const device = await adapter.requestDevice();
 
 async function errorsOf(code) {
