@@ -44,7 +44,7 @@ const PUBLIC_API: Tool = Tool {
 const NPM: Tool = Tool {
     probe: &["npm", "--version"],
     prints: "",
-    install: "Node.js with npm, from https://nodejs.org",
+    install: "the packages nodejs and npm of the system",
 };
 
 const NIGHTLY: Tool = Tool {
