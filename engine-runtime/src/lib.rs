@@ -37,7 +37,7 @@ pub use held::DeviceTensor;
 pub use limits::MemoryLimits;
 pub use memory::Memory;
 pub use module::{LiveModule, Module, PackedModule, Refitted, State};
-pub use options::{Progress, RefitOptions, RunOptions};
+pub use options::{HAS_CLOCK, Progress, RefitOptions, RunOptions};
 pub use placement::{Obstacle, Placement};
 pub use profile::{Profile, StepTime};
 pub use threads::{SpinPool, default_threads};

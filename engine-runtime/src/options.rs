@@ -28,8 +28,8 @@ pub struct RunOptions {
     pub profile: Option<Profile>,
 }
 
-/// Whether the system tells the time; the standard library panics where it does not.
-const HAS_CLOCK: bool = !cfg!(all(target_family = "wasm", target_os = "unknown"));
+/// Whether the platform tells the time; the standard library panics where it does not.
+pub const HAS_CLOCK: bool = !cfg!(all(target_family = "wasm", target_os = "unknown"));
 
 impl RunOptions {
     /// The error of a run that asks for what this platform does not have, or was cancelled before it began.

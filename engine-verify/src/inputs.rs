@@ -5,14 +5,12 @@ use crate::recipe::{Recipe, invalid};
 use engine_format::size::byte_len;
 use engine_format::{Bytes, DType, Dim, Port, Tensor};
 use engine_runtime::{
-    Inputs, MemoryLimits, Module, Outputs, RunError, RunErrorKind, RunOptions, Value, Values,
+    HAS_CLOCK, Inputs, MemoryLimits, Module, Outputs, RunError, RunErrorKind, RunOptions, Value,
+    Values,
 };
 use half::{bf16, f16};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-
-/// Whether the system tells the time; the standard library panics where it does not.
-const HAS_CLOCK: bool = !cfg!(all(target_family = "wasm", target_os = "unknown"));
 
 /// Sizes for symbols such as `seq`.
 pub type Sizes = BTreeMap<String, usize>;

@@ -83,6 +83,7 @@ impl Call<'_> {
         Ok(Applied::Results(builder.step(self, inputs.to_vec(), metas)))
     }
 
+    /// Whether the result is the operand's bytes under another shape.
     fn is_view(&self, from: &TensorMeta, to: &TensorMeta) -> bool {
         self.def.kind == Kind::View || (self.def.stays)(self.attrs, from, to)
     }
