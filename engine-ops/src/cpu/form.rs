@@ -4,7 +4,7 @@
 //! be made at any time, beside the run or not at all.
 
 use crate::kernels::gemm::Panels;
-use crate::kernels::nchwc::{Channels, Filters};
+use crate::kernels::nchwc::{Channels, Filters, Points};
 use crate::parallel::pieces;
 use engine_format::{DType, Element};
 use half::{bf16, f16};
@@ -14,6 +14,8 @@ use half::{bf16, f16};
 pub enum Form {
     /// Filters of a convolution over blocks of channels.
     Filters(Filters),
+    /// Filters of one by minimal filtering.
+    Points(Points),
     /// Filters of a depthwise one.
     Channels(Channels),
     /// The right operand of a product.
@@ -27,6 +29,7 @@ impl Form {
     pub fn len(&self) -> usize {
         match self {
             Self::Filters(filters) => filters.len(),
+            Self::Points(points) => points.len(),
             Self::Channels(channels) => channels.len(),
             Self::Panels(panels) => panels.len(),
             Self::Wide(len) => *len,
@@ -54,6 +57,7 @@ impl Form {
         let elements: &[T] = bytemuck::cast_slice(from);
         match self {
             Self::Filters(filters) => filters.make(elements, out),
+            Self::Points(points) => points.make(elements, out),
             Self::Channels(channels) => channels.make(elements, out),
             Self::Panels(panels) => panels.make(elements, out),
             Self::Wide(len) => {

@@ -3,6 +3,7 @@
 
 use crate::kernels::gemm::tile::{Dots, Panel, Transpose};
 use crate::kernels::nchwc::tile::{Greatest, Lanes, Tile};
+use crate::kernels::nchwc::transform::{Forward, Inverse};
 use crate::kernels::simd;
 use std::sync::LazyLock;
 
@@ -46,6 +47,16 @@ pub(crate) struct Kernels {
     /// # Safety
     /// The pointers of the argument must be valid for what its fields say.
     pub(crate) greatest: unsafe fn(&Greatest) -> bool,
+    /// See [`crate::kernels::nchwc::transform::forward`].
+    ///
+    /// # Safety
+    /// The pointers of the argument must be valid for what its fields say.
+    pub(crate) forward: unsafe fn(&Forward),
+    /// See [`crate::kernels::nchwc::transform::inverse`].
+    ///
+    /// # Safety
+    /// The pointers of the argument must be valid for what its fields say.
+    pub(crate) inverse: unsafe fn(&Inverse),
 }
 
 /// Instantiates the kernels for one instruction set.
@@ -53,7 +64,7 @@ macro_rules! instantiate {
     ($table:ident, $name:literal, $simd:ty $(, $feature:literal)?) => {
         static $table: $crate::kernels::instances::Kernels = {
             use $crate::kernels::gemm::tile;
-            use $crate::kernels::nchwc::tile as nchwc;
+            use $crate::kernels::nchwc::{tile as nchwc, transform};
             use $crate::kernels::simd::Simd;
 
             // SAFETY: the caller checked that the CPU has the features and vouches for the pointers.
@@ -92,6 +103,18 @@ macro_rules! instantiate {
                 // SAFETY: passed on from the caller.
                 unsafe { nchwc::greatest::<$simd>(t) }
             }
+            // SAFETY: as above.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn forward(t: &transform::Forward) {
+                // SAFETY: passed on from the caller.
+                unsafe { transform::forward::<$simd>(t) }
+            }
+            // SAFETY: as above.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn inverse(t: &transform::Inverse) {
+                // SAFETY: passed on from the caller.
+                unsafe { transform::inverse::<$simd>(t) }
+            }
             $crate::kernels::instances::Kernels {
                 name: $name,
                 rows: <$simd as Simd>::ROWS,
@@ -103,6 +126,8 @@ macro_rules! instantiate {
                 tile: conv,
                 lanes_of_taps,
                 greatest,
+                forward,
+                inverse,
             }
         };
     };

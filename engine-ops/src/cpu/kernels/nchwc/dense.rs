@@ -13,7 +13,7 @@ const INPUT: usize = 128 * 1024;
 /// Elements of weights that are used at all positions before the next ones are looked at: they stay in the first-level cache.
 const WEIGHTS: usize = 6 * 1024;
 /// Tasks wanted per thread, so that an uneven end is short.
-const TASKS_PER_THREAD: usize = 3;
+pub(super) const TASKS_PER_THREAD: usize = 3;
 /// Outputs of a block of filters that are finished together: they are still in the first-level cache.
 pub(super) const FINISHED: usize = 1024;
 /// Tiles of a row where positions are no grid but one long line.
@@ -34,7 +34,7 @@ pub(crate) struct Dense {
     /// Elements from one position to the next.
     step: usize,
     runs: Vec<Run>,
-    /// Runs whose weights are used together, with the number of their first term.
+    /// See [`chunks`].
     chunks: Vec<(Range<usize>, usize)>,
 }
 
@@ -52,6 +52,22 @@ impl Rows {
     fn len(&self, row: usize) -> usize {
         self.len.min(self.positions - row * self.len)
     }
+}
+
+/// Runs whose weights are used together, with the number of their first term.
+pub(super) fn chunks(runs: &[Run], kernels: &Kernels) -> Vec<(Range<usize>, usize)> {
+    let most = WEIGHTS / kernels.cols.max(BLOCK);
+    let (mut chunks, mut chunk, mut first, mut term) = (Vec::new(), 0..0, 0, 0);
+    for run in runs {
+        if term + run.channels > first + most && term > first {
+            chunks.push((chunk.clone(), first));
+            (chunk.start, first) = (chunk.end, term);
+        }
+        chunk.end += 1;
+        term += run.channels;
+    }
+    chunks.push((chunk, first));
+    chunks
 }
 
 impl Dense {
@@ -186,8 +202,6 @@ impl Dense {
             true => (self.line(), self.lines(self.band) * self.line()),
             false => (w.input * BLOCK, h.input * w.input * BLOCK),
         };
-        let most = WEIGHTS / kernels.cols.max(BLOCK);
-        let (mut chunk, mut terms, mut term) = ((0..0, 0), 0, 0);
         let taps = self.shape.taps();
         let blocks = (0..channels).step_by(BLOCK).map(|first| first..channels.min(first + BLOCK));
         for (block, tap) in blocks.flat_map(|block| (0..taps).map(move |tap| (block.clone(), tap)))
@@ -195,19 +209,10 @@ impl Dense {
             let (kh, kw) = (tap / w.kernel, tap % w.kernel);
             for first in block.clone().step_by(step) {
                 let offset = first / step * plane + kh * h.dilation * line + kw * w.dilation * step;
-                let channels = step.min(block.end - first);
-                if terms + channels > most && terms > 0 {
-                    let next = chunk.0.end;
-                    self.chunks.push(std::mem::replace(&mut chunk, (next..next, term)));
-                    terms = 0;
-                }
-                self.runs.push(Run { offset, channels });
-                chunk.0.end += 1;
-                terms += channels;
-                term += channels;
+                self.runs.push(Run { offset, channels: step.min(block.end - first) });
             }
         }
-        self.chunks.push(chunk);
+        self.chunks = chunks(&self.runs, kernels);
     }
 
     /// Elements of a task's slot.

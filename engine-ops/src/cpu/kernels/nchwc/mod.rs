@@ -10,13 +10,16 @@ mod depthwise;
 mod filters;
 mod greatest;
 pub(crate) mod tile;
+pub(crate) mod transform;
+mod winograd;
 
 pub(crate) use dense::Dense;
 pub(crate) use depthwise::Depthwise;
-pub use filters::{Channels, Filters};
+pub use filters::{Channels, Filters, Points};
 pub(crate) use greatest::greatest;
 
 pub(crate) use tile::{Activation, BLOCK};
+pub(crate) use winograd::Winograd;
 
 use crate::kernels::window::Axis;
 use tile::Ending;

@@ -93,20 +93,208 @@ fn input(shape: &Shape) -> Vec<f32> {
     x
 }
 
+/// One of the algorithms for a shape.
+enum Made {
+    Dense(Dense),
+    Depthwise(Depthwise),
+    Winograd(Winograd),
+}
+
+impl Made {
+    /// Sums over taps.
+    fn taps(shape: Shape, threads: usize) -> Self {
+        match shape.channels == 1 && shape.filters == 1 {
+            true => Self::Depthwise(Depthwise::new(shape)),
+            false => Self::Dense(Dense::new(shape, threads)),
+        }
+    }
+
+    fn winograd(shape: Shape, threads: usize) -> Self {
+        Self::Winograd(Winograd::new(shape, threads).unwrap_or_else(|| panic!("{shape:?}")))
+    }
+
+    /// Every output for the weights `w`; there were NaN before.
+    fn run(
+        &self,
+        shape: &Shape,
+        x: &[f32],
+        w: &[f32],
+        threads: usize,
+        finish: Finish<'_>,
+    ) -> Vec<f32> {
+        let len = shape.images * (shape.groups * shape.filters).div_ceil(BLOCK) * shape.plane();
+        let mut out = vec![f32::NAN; len];
+        let scratch = |len: usize| vec![0xFFu8; len];
+        match self {
+            Self::Dense(made) => {
+                let w = form(Form::Filters(made.form()), w);
+                made.run(x, &w, &mut out, &mut scratch(made.scratch(threads)), finish);
+            }
+            Self::Depthwise(made) => {
+                let w = form(Form::Channels(made.form()), w);
+                made.run(x, &w, &mut out, &mut scratch(made.scratch(threads)), finish);
+            }
+            Self::Winograd(made) => {
+                let w = form(Form::Points(made.form()), w);
+                made.run(x, &w, &mut out, &mut scratch(made.scratch(threads)), finish);
+            }
+        }
+        out
+    }
+}
+
+fn weights(shape: &Shape) -> Vec<f32> {
+    values(shape.groups * shape.filters * shape.channels * shape.taps(), 2)
+}
+
 fn dense(shape: Shape, threads: usize) -> Vec<f32> {
-    let dense = Dense::new(shape, threads);
-    let w = values(shape.groups * shape.filters * shape.channels * shape.taps(), 2);
-    let len = shape.images * shape.groups * shape.filters.div_ceil(BLOCK) * shape.plane();
-    let mut out = vec![f32::NAN; len];
-    let mut scratch = vec![0xFFu8; dense.scratch(threads)];
-    dense.run(
-        &input(&shape),
-        &form(Form::Filters(dense.form()), &w),
-        &mut out,
-        &mut scratch,
-        Finish::default(),
-    );
-    out
+    let made = Made::taps(shape, threads);
+    made.run(&shape, &input(&shape), &weights(&shape), threads, Finish::default())
+}
+
+/// Images under windows of three by three, several of them with tiles that reach beyond an edge.
+fn tiled() -> [Shape; 6] {
+    let wide = |input, pads| axis(input, 3, 1, 1, pads);
+    [
+        (2, 64, 64, wide(14, [1, 1]), wide(14, [1, 1])),
+        (1, 16, 16, wide(40, [1, 1]), wide(37, [0, 0])),
+        (2, 37, 40, wide(9, [0, 2]), wide(11, [2, 0])),
+        (1, 300, 24, wide(16, [5, 6]), wide(13, [7, 0])),
+        (3, 20, 9, wide(30, [1, 1]), wide(6, [1, 1])),
+        (1, 48, 80, wide(12, [0, 0]), wide(90, [1, 1])),
+    ]
+    .map(|(images, channels, filters, h, w)| Shape {
+        images,
+        groups: 1,
+        channels,
+        filters,
+        h,
+        w,
+        blocks: true,
+    })
+}
+
+#[test]
+fn tiles_by_winograd_are_their_definition() {
+    for shape in tiled() {
+        let (x, w) = (input(&shape), weights(&shape));
+        let run = |threads| {
+            Made::winograd(shape, threads).run(&shape, &x, &w, threads, Finish::default())
+        };
+        let one = run(1);
+        // The windows of a tile share their errors: beside large elements even nothing but padding has one.
+        let expected = expected(&shape, &x, &w);
+        let most = expected.iter().map(|(_, _, size)| *size).fold(0.0, f64::max);
+        for (i, sum, _) in expected {
+            let off = (f64::from(one[i]) - sum).abs();
+            assert!(off <= 5e-7 * most, "{shape:?} output {i}: {} of {sum}", one[i]);
+        }
+        // How work is cut shows nowhere.
+        for threads in [2, 5, 40] {
+            assert_eq!(run(threads), one, "{shape:?} on {threads} threads");
+        }
+    }
+}
+
+/// The root of the mean square error beside that of sums over taps, as the documentation has it.
+#[test]
+fn winograd_is_as_exact_as_it_says() {
+    let shape = tiled()[0];
+    for (sign, most) in [(false, 2.5), (true, 1.0)] {
+        let of = |mut all: Vec<f32>| {
+            all.iter_mut().filter(|_| sign).for_each(|x| *x = x.abs());
+            all
+        };
+        let (x, w) = (of(input(&shape)), of(weights(&shape)));
+        let expected = expected(&shape, &x, &w);
+        let error = |made: Made| {
+            let found = made.run(&shape, &x, &w, 1, Finish::default());
+            let square = |&(i, sum, _): &(usize, f64, f64)| (f64::from(found[i]) - sum).powi(2);
+            expected.iter().map(square).sum::<f64>().sqrt()
+        };
+        let (tiles, taps) = (error(Made::winograd(shape, 1)), error(Made::taps(shape, 1)));
+        assert!(tiles <= most * taps, "of one sign: {sign}, {tiles:e} beside {taps:e}");
+    }
+}
+
+#[test]
+fn winograd_is_for_windows_of_three_and_many_tiles() {
+    let plain = tiled()[0];
+    let axis = |kernel, stride, dilation| axis(14, kernel, stride, dilation, [1, 1]);
+    for (kernel, stride, dilation) in [(3, 2, 1), (3, 1, 2), (5, 1, 1), (1, 1, 1)] {
+        let shape = Shape { h: axis(kernel, stride, dilation), ..plain };
+        assert!(Winograd::new(shape, 1).is_none(), "{shape:?}");
+    }
+    let small = axis(3, 1, 1);
+    let small = Axis { input: 7, output: 7, ..small };
+    let few = Shape { images: 1, channels: 512, filters: 512, h: small, w: small, ..plain };
+    assert!(Winograd::new(few, 1).is_none());
+    assert!(Winograd::new(Shape { blocks: false, ..plain }, 1).is_none());
+    assert!(Winograd::new(Shape { groups: 2, ..plain }, 1).is_none());
+}
+
+/// Integers are exact at every step, so that every instruction set gives the same bits as the polynomials do.
+#[test]
+fn every_instruction_set_evaluates_and_interpolates() {
+    use transform::{FAR, Forward, INPUTS, Inverse, NEAR, OUTPUTS, POINTS};
+    let points = [0.0, NEAR, -NEAR, FAR, -FAR].map(f64::from);
+    // The product of a variable's distances from all points but one, by its coefficients.
+    let others = |skip: usize| {
+        let mut product = vec![1.0];
+        for (_, point) in points.iter().enumerate().filter(|(i, _)| *i != skip) {
+            product.push(0.0);
+            for at in (0..product.len()).rev() {
+                let below = if at > 0 { product[at - 1] } else { 0.0 };
+                product[at] = below - point * product[at];
+            }
+        }
+        product.resize(INPUTS, 0.0);
+        product
+    };
+    let powers = |j: usize| -> Vec<f64> {
+        let infinite = if j + 1 == OUTPUTS { 1.0 } else { 0.0 };
+        points.iter().map(|point| point.powi(j as i32)).chain([infinite]).collect()
+    };
+    let x: Vec<f32> = values(POINTS * BLOCK, 3).iter().map(|x| (x * 8.0).round()).collect();
+    let both = |rows: &[Vec<f64>], lane: usize| -> Vec<f64> {
+        let at = |r: &[f64], c: &[f64]| {
+            let term = |i: usize| r[i / INPUTS] * c[i % INPUTS] * f64::from(x[i * BLOCK + lane]);
+            (0..POINTS).map(term).sum()
+        };
+        rows.iter().flat_map(|r| rows.iter().map(move |c| at(r, c))).collect()
+    };
+    let evaluated: Vec<_> = (0..INPUTS).map(others).collect();
+    let interpolated: Vec<_> = (0..OUTPUTS).map(powers).collect();
+    for kernels in available() {
+        let mut v = vec![f32::NAN; POINTS * BLOCK];
+        let forward =
+            Forward { x: x.as_ptr(), row: INPUTS * BLOCK, v: v.as_mut_ptr(), point: BLOCK };
+        // SAFETY: there are six by six elements, and as many points.
+        unsafe { (kernels.forward)(&forward) };
+        let mut y = vec![7.0; OUTPUTS * OUTPUTS * BLOCK];
+        let ending = Ending {
+            bias: std::ptr::null(),
+            scale: std::ptr::null(),
+            shift: std::ptr::null(),
+            activation: Activation::Identity,
+        };
+        let (m, y_first) = (x.as_ptr(), y.as_mut_ptr());
+        let row = OUTPUTS * BLOCK;
+        let inverse =
+            Inverse { m, point: BLOCK, y: y_first, row, there: (3, OUTPUTS), ending, lane: 0 };
+        // SAFETY: there are six by six sums, and outputs for more rows than are there.
+        unsafe { (kernels.inverse)(&inverse) };
+        for lane in 0..BLOCK {
+            for (i, expected) in both(&evaluated, lane).into_iter().enumerate() {
+                let found = f64::from(v[i * BLOCK + lane]);
+                assert_eq!(found, expected, "{} point {i}", kernels.name);
+            }
+            for (i, expected) in both(&interpolated, lane).into_iter().enumerate() {
+                let expected = if i / OUTPUTS < 3 { expected } else { 7.0 };
+                assert_eq!(f64::from(y[i * BLOCK + lane]), expected, "{} {i}", kernels.name);
+            }
+        }
+    }
 }
 
 #[test]
@@ -154,11 +342,7 @@ fn depthwise_convolutions_are_their_definition() {
             Shape { images: 2, groups: channels, channels: 1, filters: 1, h, w, blocks: true };
         let x: Vec<f32> = input(&shape).iter().map(|x| if x.is_nan() { 0.0 } else { *x }).collect();
         let weights = values(channels * shape.taps(), 2);
-        let depthwise = Depthwise::new(shape);
-        let mut out = vec![f32::NAN; 2 * channels.div_ceil(BLOCK) * shape.plane()];
-        let mut scratch = vec![0xFFu8; depthwise.scratch(3)];
-        let w = form(Form::Channels(depthwise.form()), &weights);
-        depthwise.run(&x, &w, &mut out, &mut scratch, Finish::default());
+        let out = Made::taps(shape, 3).run(&shape, &x, &weights, 3, Finish::default());
         for (i, sum, size) in expected(&shape, &x, &weights) {
             let off = (f64::from(out[i]) - sum).abs();
             assert!(off <= 1e-6 * size + 1e-12, "{shape:?} output {i}: {} of {sum}", out[i]);
@@ -177,24 +361,18 @@ fn the_epilogue_sees_every_output_once_and_finished() {
         w: axis(17, 3, 1, 1, [1, 1]),
         blocks: true,
     };
-    let plain = dense(shape, 3);
-    let made = Dense::new(shape, 3);
-    let w = values(40 * 70 * 9, 2);
-    let (mut out, mut scratch) = (vec![f32::NAN; plain.len()], vec![0u8; made.scratch(3)]);
-    let add = |start: usize, run: &mut [f32]| {
-        for (i, y) in run.iter_mut().enumerate() {
-            *y += ((start + i) % 7) as f32;
+    for made in [Made::taps(shape, 3), Made::winograd(shape, 3)] {
+        let run = |finish| made.run(&shape, &input(&shape), &weights(&shape), 3, finish);
+        let add = |start: usize, run: &mut [f32]| {
+            for (i, y) in run.iter_mut().enumerate() {
+                *y += ((start + i) % 7) as f32;
+            }
+        };
+        let plain = run(Finish::default());
+        let added = run(Finish { epilogue: Some(&add), ..Finish::default() });
+        for (i, (p, q)) in plain.iter().zip(&added).enumerate() {
+            assert_eq!(p + (i % 7) as f32, *q, "output {i}");
         }
-    };
-    made.run(
-        &input(&shape),
-        &form(Form::Filters(made.form()), &w),
-        &mut out,
-        &mut scratch,
-        Finish { epilogue: Some(&add), ..Finish::default() },
-    );
-    for (i, (p, q)) in plain.iter().zip(&out).enumerate() {
-        assert_eq!(p + (i % 7) as f32, *q, "output {i}");
     }
 }
 
@@ -232,25 +410,21 @@ fn ended(sum: f32, [bias, scale, shift]: [Option<f32>; 3], activation: Activatio
 fn sums_end_with_bias_scale_shift_and_activation() {
     let h = axis(13, 3, 1, 1, [1, 1]);
     // Several chunks of terms, a last block of filters that is not full, groups; and each channel by itself.
-    for (groups, channels, filters) in [(1, 70, 40), (2, 32, 32), (24, 1, 1)] {
-        let shape = Shape { images: 2, groups, channels, filters, h, w: h, blocks: true };
-        let depthwise = channels == 1;
-        let all = groups * filters;
-        let (x, w) = (input(&shape), values(all * channels * 9, 2));
-        let run = |finish: Finish<'_>| {
-            let mut out = vec![f32::NAN; 2 * all.div_ceil(BLOCK) * shape.plane()];
-            let mut scratch = vec![0u8; 1 << 20];
-            if depthwise {
-                let made = Depthwise::new(shape);
-                let w = form(Form::Channels(made.form()), &w);
-                made.run(&x, &w, &mut out, &mut scratch, finish);
-            } else {
-                let made = Dense::new(shape, 3);
-                let w = form(Form::Filters(made.form()), &w);
-                made.run(&x, &w, &mut out, &mut scratch, finish);
-            }
-            out
-        };
+    let shape = |(groups, channels, filters)| Shape {
+        images: 2,
+        groups,
+        channels,
+        filters,
+        h,
+        w: h,
+        blocks: true,
+    };
+    let taps = [(1, 70, 40), (2, 32, 32), (24, 1, 1)].map(shape);
+    let made = taps.map(|shape| (shape, Made::taps(shape, 3)));
+    for (shape, made) in made.into_iter().chain([(taps[0], Made::winograd(taps[0], 3))]) {
+        let all = shape.groups * shape.filters;
+        let (x, w) = (input(&shape), weights(&shape));
+        let run = |finish| made.run(&shape, &x, &w, 3, finish);
         let (plain, bias) = (run(Finish::default()), values(all, 3));
         let lanes = all.div_ceil(BLOCK) * BLOCK;
         let (scale, shift) = (values(lanes, 4), values(lanes, 5));

@@ -46,7 +46,7 @@ pub(crate) struct Ending {
 /// # Safety
 /// The CPU has `S`, and what the pointers say is there.
 #[inline(always)]
-unsafe fn end<S: Simd, const R: usize, const W: usize>(
+pub(super) unsafe fn end<S: Simd, const R: usize, const W: usize>(
     sums: &mut [[S::V; W]; R],
     ending: &Ending,
     lane: usize,

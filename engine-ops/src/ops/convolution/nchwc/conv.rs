@@ -5,7 +5,7 @@ use crate::chain::{self, Chain};
 use crate::cpu::{Cpu, CpuCtx, CpuShapes, CpuStep};
 use crate::form::Form;
 use crate::infer::{Facts, InferCtx, InferError};
-use crate::kernels::nchwc::{BLOCK, Dense, Depthwise, Epilogue, Finish, Shape};
+use crate::kernels::nchwc::{BLOCK, Dense, Depthwise, Epilogue, Finish, Shape, Winograd};
 use crate::kernels::window::{Axis, Window};
 use crate::ops::convolution::window::{ATTRS, groups};
 use crate::parallel;
@@ -128,6 +128,7 @@ fn shape(attrs: &Attrs, x: &[usize], w: &[usize]) -> Result<Shape, OpError> {
 enum Algorithm {
     Dense(Dense),
     Depthwise(Depthwise),
+    Winograd(Winograd),
 }
 
 struct Step {
@@ -148,9 +149,12 @@ impl Step {
         }
         let threads = parallel::threads();
         let depthwise = shape.channels == 1 && shape.filters == 1 && shape.blocks;
-        let algorithm = match depthwise {
-            true => Algorithm::Depthwise(Depthwise::new(shape)),
-            false => Algorithm::Dense(Dense::new(shape, threads)),
+        let algorithm = if depthwise {
+            Algorithm::Depthwise(Depthwise::new(shape))
+        } else if let Some(winograd) = Winograd::new(shape, threads) {
+            Algorithm::Winograd(winograd)
+        } else {
+            Algorithm::Dense(Dense::new(shape, threads))
         };
         Ok(Self { algorithm, threads })
     }
@@ -159,6 +163,7 @@ impl Step {
         match &self.algorithm {
             Algorithm::Dense(dense) => Form::Filters(dense.form()),
             Algorithm::Depthwise(depthwise) => Form::Channels(depthwise.form()),
+            Algorithm::Winograd(winograd) => Form::Points(winograd.form()),
         }
     }
 }
@@ -168,6 +173,7 @@ impl CpuStep for Step {
         match &self.algorithm {
             Algorithm::Dense(dense) => dense.scratch(self.threads),
             Algorithm::Depthwise(depthwise) => depthwise.scratch(self.threads),
+            Algorithm::Winograd(winograd) => winograd.scratch(self.threads),
         }
     }
 
@@ -206,6 +212,7 @@ impl CpuStep for Step {
         match &self.algorithm {
             Algorithm::Dense(dense) => dense.run(x, w, out, ctx.scratch, finish),
             Algorithm::Depthwise(depthwise) => depthwise.run(x, w, out, ctx.scratch, finish),
+            Algorithm::Winograd(winograd) => winograd.run(x, w, out, ctx.scratch, finish),
         }
         Ok(())
     }
