@@ -4,6 +4,7 @@ use crate::OutOfMemory;
 use memmap2::{MmapMut, MmapOptions};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::Weak;
 
 /// A growable-once byte buffer whose start is aligned to [`ALIGNMENT`](Self::ALIGNMENT), so that it can be viewed as a slice of any element
 /// type, and no vector register's worth of it lies in two lines of a cache.
@@ -11,6 +12,14 @@ use std::ops::{Deref, DerefMut};
 pub struct AlignedBuf {
     memory: Memory,
     len: usize,
+    /// Who has the memory when it is no longer used.
+    home: Option<Weak<dyn Home>>,
+}
+
+/// Where memory comes back to that was lent ([`AlignedBuf::lent_by`]).
+pub trait Home: Send + Sync {
+    /// Takes a buffer that nobody uses any more. Called by whichever thread let go of it.
+    fn take_back(&self, buf: AlignedBuf);
 }
 
 /// Bytes from which on a buffer is made of pages of its own. The system then may use huge ones, which makes fresh memory
@@ -88,7 +97,13 @@ impl AlignedBuf {
 
     /// `len` zero bytes, as many as somebody else decides.
     pub fn try_zeroed(len: usize) -> Result<Self, OutOfMemory> {
-        Ok(Self { memory: Memory::zeroed(len)?, len })
+        Ok(Self { memory: Memory::zeroed(len)?, len, home: None })
+    }
+
+    /// The same memory, which comes back to `home` where it would be freed, as long as there is that.
+    pub fn lent_by(mut self, home: Weak<dyn Home>) -> Self {
+        self.home = Some(home);
+        self
     }
 
     /// Grows to at least `len` bytes; the old contents are kept, new bytes are zero. Without memory for them it stays as it is.
@@ -100,6 +115,15 @@ impl AlignedBuf {
         grown[..self.len].copy_from_slice(self);
         *self = grown;
         Ok(())
+    }
+}
+
+impl Drop for AlignedBuf {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.take().and_then(|home| home.upgrade()) {
+            let memory = std::mem::take(&mut self.memory);
+            home.take_back(Self { memory, len: self.len, home: None });
+        }
     }
 }
 
@@ -149,6 +173,7 @@ impl fmt::Debug for AlignedBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn buffers_are_zero_and_grow_with_their_contents() {
@@ -169,6 +194,36 @@ mod tests {
             assert!(buf.len() == longer && buf.clone()[..] == buf[..]);
             assert_eq!(bytemuck::cast_slice::<u8, u64>(&buf[..longer / 8 * 8]).len(), longer / 8);
         }
+    }
+
+    /// However a buffer goes, its memory comes back once, as long as somebody waits for it.
+    #[test]
+    fn lent_memory_comes_back() {
+        #[derive(Default)]
+        struct Lengths(Mutex<Vec<usize>>);
+        impl Home for Lengths {
+            fn take_back(&self, buf: AlignedBuf) {
+                self.0.lock().unwrap().push(buf.len());
+            }
+        }
+        let home = Arc::new(Lengths::default());
+        let lend = |len| {
+            let weak: Weak<dyn Home> = Arc::<Lengths>::downgrade(&home);
+            AlignedBuf::zeroed(len).lent_by(weak)
+        };
+        let bytes: crate::Bytes = lend(9).into();
+        let part = bytes.slice(3, 2);
+        drop((bytes, lend(7).clone()));
+        assert_eq!(*home.0.lock().unwrap(), [7]);
+        drop(part);
+        let mut grown = lend(5);
+        grown.try_grow(6).unwrap();
+        drop(grown);
+        drop(crate::Bytes::from(lend(4)).into_buf().unwrap());
+        assert_eq!(*home.0.lock().unwrap(), [7, 9, 5, 4]);
+        let last = lend(3);
+        drop(home);
+        drop(last);
     }
 
     #[test]

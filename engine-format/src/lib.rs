@@ -55,7 +55,7 @@ mod wire;
 mod writer;
 
 pub use alias::{Alias, View, ViewPart};
-pub use buffer::AlignedBuf;
+pub use buffer::{AlignedBuf, Home};
 pub use bytes::{Bytes, Changed, Mapped};
 pub use digest::Digest;
 pub use dim::Dim;

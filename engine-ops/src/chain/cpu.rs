@@ -147,9 +147,19 @@ impl<'a> Chain<'a> {
 
     /// Applies all stages to the elements of the result from number `start` on.
     pub(crate) fn apply(&self, start: usize, run: &mut [f32]) {
-        let mut before = [0.0f32; BLOCK];
-        for (i, block) in run.chunks_mut(BLOCK).enumerate() {
-            let start = start + i * BLOCK;
+        // What a block was is kept beside it; clearing a long block's place would take longer than a short one.
+        const SHORT: usize = 32;
+        match run.len() <= SHORT {
+            true => self.apply_by::<SHORT>(start, run),
+            false => self.apply_by::<BLOCK>(start, run),
+        }
+    }
+
+    /// The same in blocks of `LEN` elements.
+    fn apply_by<const LEN: usize>(&self, start: usize, run: &mut [f32]) {
+        let mut before = [0.0f32; LEN];
+        for (i, block) in run.chunks_mut(LEN).enumerate() {
+            let start = start + i * LEN;
             for stage in self.stages.iter().map_while(Option::as_ref) {
                 match stage {
                     Bound::Function(_, function, scalars) => {

@@ -3,6 +3,7 @@
 mod forms;
 pub(crate) mod kernel;
 mod layout;
+mod returned;
 
 use crate::backend::{Backend, Constants, Finished, Run, foreign};
 use crate::error::{RunError, RunErrorKind};
@@ -18,6 +19,7 @@ use engine_ops::cpu::{CpuCtx, CpuShapes, Ready, TensorMeta, TensorMut, TensorRef
 use engine_ops::form::Form;
 use engine_ops::parallel::{self, Pool};
 use forms::{Forms, View};
+use returned::Returned;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -55,13 +57,15 @@ pub(crate) struct CpuBackend {
     options: CpuOptions,
     /// Memory of finished runs, for the next ones.
     arenas: Mutex<Vec<Arena>>,
+    /// Memory of outputs.
+    returned: Arc<Returned>,
 }
 
 /// Memory that one run at a time works in. It grows to the largest segment it has seen.
 #[derive(Debug, Default)]
 struct Arena {
     slots: Vec<AlignedBuf>,
-    /// Buffers that leave the segment: fresh for each run, as they are given away.
+    /// Buffers that leave the segment: others for each run, as they are given away.
     kept: Vec<AlignedBuf>,
     scratch: AlignedBuf,
 }
@@ -132,7 +136,7 @@ impl Arena {
     }
 
     /// Has the memory that a run of the segment takes.
-    fn provide(&mut self, lowered: &Lowered) -> Result<(), OutOfMemory> {
+    fn provide(&mut self, lowered: &Lowered, returned: &Arc<Returned>) -> Result<(), OutOfMemory> {
         let Lowered { segment, slots, scratch, .. } = lowered;
         while self.slots.len() < slots.sizes.len() {
             self.slots.push(AlignedBuf::default());
@@ -144,7 +148,7 @@ impl Arena {
         self.kept.clear();
         for buffer in &segment.buffers {
             self.kept.push(match buffer.kept {
-                true => AlignedBuf::try_zeroed(buffer.meta.byte_len())?,
+                true => returned.lend(buffer.meta.byte_len())?,
                 false => AlignedBuf::default(),
             });
         }
@@ -154,7 +158,7 @@ impl Arena {
 
 impl CpuBackend {
     pub fn new(options: CpuOptions) -> Self {
-        Self { options, arenas: Mutex::default() }
+        Self { options, ..Self::default() }
     }
 
     fn arenas(&self) -> MutexGuard<'_, Vec<Arena>> {
@@ -220,11 +224,12 @@ impl Backend for CpuBackend {
     }
 
     fn kept(&self, _lowered: &[&Lowered]) -> u64 {
-        self.arenas().iter().map(Arena::bytes).sum()
+        self.arenas().iter().map(Arena::bytes).sum::<u64>() + self.returned.bytes()
     }
 
     fn trim(&self, _lowered: &[&Lowered]) {
         self.arenas().clear();
+        self.returned.clear();
     }
 
     fn leave(&self, carried: Tensor) -> Result<DeviceTensor, RunError> {
@@ -283,7 +288,7 @@ impl Backend for CpuBackend {
 
     fn run(&self, run: Run<'_, Self>) -> Result<Finished<Tensor>, RunError> {
         let mut arena = self.arenas().pop().unwrap_or_default();
-        let result = self.install(|| execute(&run, &mut arena, self.options.poison));
+        let result = self.install(|| execute(&run, &mut arena, self));
         arena.kept.clear();
         self.arenas().push(arena);
         result
@@ -302,10 +307,12 @@ fn ready(step: &Step) -> Result<Ready, RunError> {
 fn execute(
     run: &Run<'_, CpuBackend>,
     arena: &mut Arena,
-    poison: bool,
+    backend: &CpuBackend,
 ) -> Result<Finished<Tensor>, RunError> {
-    let lowered = run.lowered;
-    arena.provide(lowered).map_err(|why| limits::too_large(&lowered.segment, &why.to_string()))?;
+    let (lowered, poison) = (run.lowered, backend.options.poison);
+    arena
+        .provide(lowered, &backend.returned)
+        .map_err(|why| limits::too_large(&lowered.segment, &why.to_string()))?;
     for (step, kernel) in lowered.segment.steps.iter().zip(&lowered.kernels) {
         run.options.check()?;
         let begun = run.options.profile.is_some().then(Instant::now);

@@ -34,7 +34,7 @@ pub(crate) const PARALLEL: usize = 192 * 1024;
 /// Tasks wanted per thread, so that an uneven end is short.
 const TASKS_PER_THREAD: usize = 3;
 /// Rows (or columns) up to which operands that both lie along `k` are multiplied in place.
-const DOTS: usize = 8;
+pub(crate) const DOTS: usize = 8;
 
 /// What is done to finished elements while they are in the cache: called with batch index, row, first column and a run
 /// of elements of that row, once for every element.

@@ -84,6 +84,28 @@ impl PackB for Im2col<'_> {
 }
 
 impl Im2col<'_> {
+    /// Writes the operand transposed: for each output a row of `terms` elements, those under its window.
+    pub(crate) fn rows(&self, terms: usize, out: &mut [f32]) {
+        let [d, h, w] = self.axes;
+        let plane = d.input * h.input * w.input;
+        for (i, row) in out.chunks_exact_mut(terms).enumerate() {
+            let (x, rest) = (i % w.output, i / w.output);
+            let (y, z) = (rest % h.output, rest / h.output);
+            let mut tap = [0; 4];
+            for to in row {
+                let [kw, kh, kd, c] = tap;
+                let at = (d.at(z, kd), h.at(y, kh), w.at(x, kw));
+                *to = match at {
+                    (Some(z), Some(y), Some(x)) => {
+                        self.data[c * plane + (z * h.input + y) * w.input + x]
+                    }
+                    _ => 0.0,
+                };
+                next(&mut tap, [w.kernel, h.kernel, d.kernel]);
+            }
+        }
+    }
+
     /// Packs one micro-panel, a row for each tap from `k` on.
     fn micro_panel<const WIDTH: usize>(
         &self,

@@ -10,11 +10,11 @@ use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCtx, GpuProgram, narrowing, rend
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::blocked::Term;
 use crate::kernels::direct::{Direct, Operands, fills_registers};
-use crate::kernels::gemm::{Epilogue, Gemm, MatRef};
+use crate::kernels::gemm::{DOTS, Epilogue, Gemm, MatRef};
 use crate::kernels::im2col::Im2col;
 use crate::kernels::window::{Axis, Window, three, volume};
 use crate::ops::convolution::window::{ATTRS, axis_params, groups, window_rounds};
-use crate::parallel;
+use crate::parallel::{self, aligned};
 use crate::{Kind, OnnxName, OpDef, OpError, Operand, Tolerance, for_dtype};
 use engine_format::{Attr, Attrs, DType, Dim, Tensor};
 use half::{bf16, f16};
@@ -123,11 +123,13 @@ struct Plan {
 
 /// How the CPU computes a convolution; follows from shapes alone.
 #[derive(PartialEq)]
-enum Way {
+enum OnCpu {
     /// The window is the whole image: images are rows of a matrix and filters columns of one.
     Whole,
     /// The input is the matrix.
     Pointwise,
+    /// So few outputs that columns would not fill registers: filters and windows, which are unrolled as rows, lie along the terms.
+    Few,
     /// Input lines are copied once and read at an offset for each tap.
     Direct,
     /// The input is unrolled into a matrix while packing, for rows too short to fill registers.
@@ -136,6 +138,9 @@ enum Way {
 
 /// Filters of a group up to which unrolling costs more than it saves, however short the rows are.
 const FEW_FILTERS: usize = 3;
+
+/// Terms of a sum from which on they fill registers.
+const FEW_TERMS: usize = 64;
 
 impl Plan {
     fn new(attrs: &Attrs, x: &[usize], w: &[usize]) -> Result<Self, OpError> {
@@ -158,7 +163,7 @@ impl Plan {
         volume(&self.axes, |a| a.kernel)
     }
 
-    fn way(&self) -> Way {
+    fn on_cpu(&self) -> OnCpu {
         let whole = |a: &Axis| {
             a.output == 1
                 && a.kernel == a.input
@@ -166,21 +171,23 @@ impl Plan {
                 && (a.kernel == 1 || a.dilation == 1)
         };
         match self.axes.iter().all(Axis::is_still) {
-            _ if self.groups == 1 && self.axes.iter().all(whole) => Way::Whole,
-            true => Way::Pointwise,
-            false if self.filters <= FEW_FILTERS => Way::Direct,
-            false if fills_registers(&self.axes[2]) => Way::Direct,
-            false => Way::Unroll,
+            _ if self.groups == 1 && self.axes.iter().all(whole) => OnCpu::Whole,
+            _ if self.outputs() <= DOTS && self.channels * self.taps() >= FEW_TERMS => OnCpu::Few,
+            true => OnCpu::Pointwise,
+            false if self.filters <= FEW_FILTERS => OnCpu::Direct,
+            false if fills_registers(&self.axes[2]) => OnCpu::Direct,
+            false => OnCpu::Unroll,
         }
     }
 
     /// Bytes that a run takes over elements of this type.
     fn scratch(&self, dtype: DType) -> usize {
-        match self.way() {
+        match self.on_cpu() {
             _ if dtype != DType::F32 => 0,
-            Way::Direct => self.direct().scratch(),
-            Way::Whole => self.whole().scratch(),
-            Way::Pointwise | Way::Unroll => self.gemm().scratch(),
+            OnCpu::Direct => self.direct().scratch(),
+            OnCpu::Whole => self.whole().scratch(),
+            OnCpu::Few => self.gemm().scratch() + self.windows() * size_of::<f32>() + 64,
+            OnCpu::Pointwise | OnCpu::Unroll => self.gemm().scratch(),
         }
     }
 
@@ -194,6 +201,12 @@ impl Plan {
     fn gemm(&self) -> Gemm {
         let k = self.channels * self.taps();
         Gemm { batch: self.images * self.groups, m: self.filters, n: self.outputs(), k }
+    }
+
+    /// Elements of all windows.
+    fn windows(&self) -> usize {
+        let Gemm { batch, n, k, .. } = self.gemm();
+        batch * n * k
     }
 
     /// The same without unrolling.
@@ -233,7 +246,7 @@ fn run(plan: &Plan, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     let operands = ctx.inputs.get(OWN..).unwrap_or_default();
     let chain = Chain::new(ctx.attrs, operands, out.shape)?;
     let out = out.slice::<f32>();
-    let (gemm, way) = (plan.gemm(), plan.way());
+    let (gemm, algorithm) = (plan.gemm(), plan.on_cpu());
     let finish = |i: usize, row: usize, col: usize, run: &mut [f32]| {
         if let Some(bias) = bias {
             let bias = bias[i % plan.groups * plan.filters + row];
@@ -245,8 +258,8 @@ fn run(plan: &Plan, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
     };
     let epilogue = (bias.is_some() || chain.is_some()).then_some(&finish as Epilogue<'_>);
     let filters = |i| MatRef::rows(plan.weights(w, i), gemm.k);
-    match way {
-        Way::Whole => {
+    match algorithm {
+        OnCpu::Whole => {
             let gemm = plan.whole();
             let operands = |_| (MatRef::rows(x, gemm.k), MatRef::rows(w, gemm.k).t());
             let finish = |_: usize, row: usize, col: usize, run: &mut [f32]| {
@@ -260,15 +273,24 @@ fn run(plan: &Plan, ctx: &mut CpuCtx<'_>) -> Result<(), OpError> {
             let epilogue = epilogue.map(|_| &finish as Epilogue<'_>);
             gemm.run(operands, out, ctx.scratch, epilogue);
         }
-        Way::Pointwise => {
+        OnCpu::Pointwise => {
             let operands = |i| (filters(i), MatRef::rows(plan.image(x, i), gemm.n));
             gemm.run(operands, out, ctx.scratch, epilogue);
         }
-        Way::Direct => {
+        OnCpu::Few => {
+            let (windows, scratch) = aligned(ctx.scratch).split_at_mut(plan.windows());
+            for (i, rows) in windows.chunks_exact_mut(gemm.n * gemm.k).enumerate() {
+                Im2col { data: plan.image(x, i), axes: &plan.axes }.rows(gemm.k, rows);
+            }
+            let window = |i: usize| &windows[i * gemm.n * gemm.k..][..gemm.n * gemm.k];
+            let operands = |i| (filters(i), MatRef::rows(window(i), gemm.k).t());
+            gemm.run(operands, out, bytemuck::cast_slice_mut(scratch), epilogue);
+        }
+        OnCpu::Direct => {
             let operands = |i| Operands { image: plan.image(x, i), weights: plan.weights(w, i) };
             plan.direct().run(operands, out, ctx.scratch, epilogue);
         }
-        Way::Unroll => {
+        OnCpu::Unroll => {
             let operands = |i| (filters(i), Im2col { data: plan.image(x, i), axes: &plan.axes });
             gemm.run(operands, out, ctx.scratch, epilogue);
         }

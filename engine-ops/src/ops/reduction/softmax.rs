@@ -120,6 +120,19 @@ impl<W: Copy, F: Fn(W) -> W> Loop for Map<'_, W, F> {
     }
 }
 
+/// Divides a slice, in wide vectors.
+struct Divide<'a, W> {
+    y: &'a mut [W],
+    by: W,
+}
+
+impl<W: Float> Loop for Divide<'_, W> {
+    #[inline(always)]
+    fn run(self) {
+        self.y.iter_mut().for_each(|y| *y = y.div(self.by));
+    }
+}
+
 /// The axis is the innermost one.
 fn row<W: Float>(x: &[W], y: &mut [W], log: bool) {
     let more = |a: W, b: W| if a > b || a.is_nan() { a } else { b };
@@ -130,7 +143,7 @@ fn row<W: Float>(x: &[W], y: &mut [W], log: bool) {
         let off = sum.ln();
         wide(Map { x, y, f: move |x: W| x.sub(most).sub(off) });
     } else {
-        y.iter_mut().for_each(|y| *y = y.div(sum));
+        wide(Divide { y, by: sum });
     }
 }
 
