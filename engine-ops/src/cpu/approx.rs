@@ -20,6 +20,18 @@ fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
 /// `(e^r − 1 − r) / r²` for `|r| ≤ ln 2 / 2`.
 const EXP: [f32; 5] = [0.499_999_94, 0.166_665_2, 0.041_668_408, 0.008_368_914, 0.001_381_418_7];
 
+/// `ln 2` in two parts.
+const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+
+/// `1.5 · 2^23`: adding it leaves the nearest whole number in the low bits.
+const SHIFT: f32 = 12_582_912.0;
+
+/// `2^n` for `n` from −126 to 127; infinite for 128.
+#[inline(always)]
+fn power(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
+}
+
 /// `e^x` within 2 ulp, subnormal results included.
 ///
 /// `x = n ln 2 + r` with `|r| ≤ ln 2 / 2` (Cody and Waite's reduction: `ln 2` in two parts, the first with trailing
@@ -30,23 +42,32 @@ pub(crate) fn exp(x: f32) -> f32 {
     // Beyond these the result is infinite or 0. Comparisons are false for NaN, which so stays.
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -104.0 { -104.0 } else { x };
-    // Adding 1.5 · 2^23 leaves the nearest whole number in the low bits.
-    let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
-    let n = shifted - 12_582_912.0;
-    let r = x - n * 0.693_359_4;
-    let r = r - n * -2.121_944_4e-4;
+    let shifted = x * std::f32::consts::LOG2_E + SHIFT;
+    let n = shifted - SHIFT;
+    let r = x - n * LN_2[0];
+    let r = r - n * LN_2[1];
     let p = polynomial(r, EXP);
     let y = p * (r * r) + r + 1.0;
-    let whole = (shifted.to_bits() as i32).wrapping_sub(0x4b40_0000);
+    let whole = (shifted.to_bits() as i32).wrapping_sub(SHIFT.to_bits() as i32);
     let half = whole >> 1;
-    let power = |n: i32| f32::from_bits(((n.wrapping_add(127)) as u32) << 23);
     y * power(half) * power(whole.wrapping_sub(half))
 }
 
-/// `1 / (1 + e^-x)` within 3 ulp where the result is normal.
+/// `1 / (1 + e^-x)` within 3 ulp where the result is normal, 0 below.
+///
+/// As [`exp`] of `−x`, with the signs in the constants. Powers of two beyond the exponents of `f32` are infinite here or too small to
+/// count beside 1, so that one step scales.
 #[inline(always)]
 pub(crate) fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
+    let x = if x > 87.0 { 87.0 } else { x };
+    let x = if x < -89.0 { -89.0 } else { x };
+    let shifted = x * -std::f32::consts::LOG2_E + SHIFT;
+    let n = shifted - SHIFT;
+    let r = x + n * LN_2[0];
+    let r = r + n * LN_2[1];
+    let p = polynomial(r, [EXP[0], -EXP[1], EXP[2], -EXP[3], EXP[4]]);
+    let y = p * (r * r) - r + 1.0;
+    1.0 / (1.0 + y * power((shifted.to_bits() as i32).wrapping_sub(SHIFT.to_bits() as i32)))
 }
 
 /// `e^x − 1` within 4 ulp: `x + x² P(x)` with the polynomial of [`exp`] near zero, the difference beyond.
@@ -139,7 +160,7 @@ pub(crate) fn ln(x: f32) -> f32 {
         ],
     );
     let s = f * f;
-    let y = s * f * p + exponent * -2.121_944_4e-4 - 0.5 * s + f + exponent * 0.693_359_4;
+    let y = s * f * p + exponent * LN_2[1] - 0.5 * s + f + exponent * LN_2[0];
     let y = if x == 0.0 { f32::NEG_INFINITY } else { y };
     let y = if x == f32::INFINITY { x } else { y };
     if x < 0.0 || x.is_nan() { f32::NAN } else { y }

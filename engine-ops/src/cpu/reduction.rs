@@ -174,6 +174,15 @@ pub(crate) fn fold_slice<W: Copy>(x: &[W], fold: impl Fold<W>) -> W {
     merge(lanes, fold)
 }
 
+/// The same inside a loop that is compiled for wide vectors.
+#[inline(always)]
+pub(crate) fn fold_here<W: Copy>(x: &[W], fold: impl Fold<W>) -> W {
+    let mut lanes = [fold.start(); LANES];
+    Lanes { lanes: &mut lanes, x, fold }.run();
+    merge(lanes, fold)
+}
+
+#[inline(always)]
 fn merge<W: Copy>(mut lanes: [W; LANES], fold: impl Fold<W>) -> W {
     let mut width = LANES / 2;
     while width > 0 {

@@ -31,8 +31,10 @@ const BLOCK_N_STREAM: usize = 4096;
 const SMALL: usize = 16 * 1024;
 /// Multiplications below which starting threads costs more than it saves.
 pub(crate) const PARALLEL: usize = 192 * 1024;
-/// Tasks wanted per thread, so that an uneven end is short.
-const TASKS_PER_THREAD: usize = 3;
+/// Most tasks per thread: more make an uneven end short, and pack more often.
+const TASKS_PER_THREAD: usize = 4;
+/// Most blocks of rows that are looked at, beside those that there have to be.
+const MOST_DOWN: usize = 8;
 /// Rows (or columns) up to which operands that both lie along `k` are multiplied in place.
 pub(crate) const DOTS: usize = 8;
 
@@ -335,28 +337,36 @@ struct Cut {
 
 impl Cut {
     fn new(gemm: &Gemm, kernels: &Kernels, mode: Mode, threads: usize) -> Self {
-        let least = Cut { rows: 4 * kernels.rows, cols: 4 * kernels.cols };
         let widest = if mode == Mode::Stream { BLOCK_N_STREAM } else { BLOCK_N };
-        let mut cut = Cut {
-            rows: BLOCK_M.min(gemm.m.max(1)),
-            cols: widest.min(gemm.n.max(1)).next_multiple_of(kernels.cols),
+        let (m, n) = (gemm.m.max(1), gemm.n.max(1));
+        let of = |down: usize, across: usize| Cut {
+            rows: m.div_ceil(down).next_multiple_of(kernels.rows).min(m),
+            cols: n.div_ceil(across).next_multiple_of(kernels.cols),
         };
+        let (down, across) = (m.div_ceil(BLOCK_M), n.div_ceil(widest));
         if threads == 1 {
-            return cut;
+            return of(down, across);
         }
-        while cut.tasks(gemm) < threads * TASKS_PER_THREAD {
-            // Narrower blocks pack the left operand more often, lower ones the right, which costs less.
-            if cut.rows >= 2 * least.rows && cut.rows * 2 > cut.cols {
-                cut.rows = cut.rows.div_ceil(2).next_multiple_of(kernels.rows);
-            } else if cut.cols >= 2 * least.cols {
-                cut.cols = cut.cols.div_ceil(2).next_multiple_of(kernels.cols);
-            } else if cut.rows >= 2 * least.rows {
-                cut.rows = cut.rows.div_ceil(2).next_multiple_of(kernels.rows);
-            } else {
-                break;
-            }
-        }
-        cut
+        // Blocks of two tiles each way at least.
+        let most_down = m.div_ceil(2 * kernels.rows).clamp(down, down.max(MOST_DOWN));
+        let most_across = n.div_ceil(2 * kernels.cols).max(across);
+        let cuts = (down..=most_down).flat_map(|down| {
+            (0..=TASKS_PER_THREAD).map(move |each| {
+                let wanted = (each * threads).div_ceil(gemm.batch.max(1) * down);
+                of(down, wanted.clamp(across, most_across))
+            })
+        });
+        cuts.min_by_key(|cut| cut.time(gemm, mode, threads)).expect("there is one cut at least")
+    }
+
+    /// About what the thread takes that ends last, up to a factor.
+    fn time(&self, gemm: &Gemm, mode: Mode, threads: usize) -> usize {
+        // What it takes to pack an element of the left operand in columns, and to pack or read one of the right in rows.
+        let (left, right) = (20, if mode == Mode::Pack { 20 } else { 8 });
+        let each = self.rows * (self.cols + left) + self.cols * right;
+        let tasks = self.tasks(gemm).div_ceil(threads);
+        // Something else may slow a thread down, so that it ends up to a task later than the others.
+        tasks.saturating_mul(each).saturating_mul(16) + each
     }
 
     /// Terms for which the right operand is packed (or read in place) before the next rows of the left one are looked at: as

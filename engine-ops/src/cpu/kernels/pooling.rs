@@ -92,14 +92,24 @@ fn register<T: Copy, A: Copy>(
 ) -> [A; REGISTER] {
     let mut sums = [init; REGISTER];
     let lines = x.as_chunks::<REGISTER>().0;
+    let taps = h.inside(at[1]);
+    if taps.is_empty() {
+        return sums;
+    }
+    let first = at[1] * h.stride + taps.start * h.dilation - h.before;
+    let far = (taps.len() - 1) * h.dilation;
     for kd in d.inside(at[0]) {
         let z = at[0] * d.stride + kd * d.dilation - d.before;
-        for kh in h.inside(at[1]) {
-            let v = at[1] * h.stride + kh * h.dilation - h.before;
-            for (sum, &x) in sums.iter_mut().zip(&lines[z * h.input + v]) {
-                *sum = step(*sum, x);
+        // Where lines begin is calculated once for all taps of a row, so that a line costs an addition.
+        let row = &lines[z * h.input + first..][..=far];
+        // By numbers, not zipped: what is one register stays one.
+        let mut held = sums;
+        for line in row.iter().step_by(h.dilation) {
+            for i in 0..REGISTER {
+                held[i] = step(held[i], line[i]);
             }
         }
+        sums = held;
     }
     sums
 }

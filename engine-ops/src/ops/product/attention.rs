@@ -11,7 +11,7 @@ use crate::gpu::{Bind, Dispatch, FEW_ROUNDS, GpuCandidate, GpuCtx, GpuProgram, r
 use crate::infer::{Facts, InferCtx, InferError};
 use crate::kernels::gemm::{Gemm, MatRef};
 use crate::parallel;
-use crate::reduction::{Folded, fold_slice};
+use crate::reduction::{Folded, fold_here};
 use crate::wide::{Loop, wide};
 use crate::{AttrDef, OpDef, OpError, Operand, Tolerance, approx};
 use engine_format::{Attr, DType, Dim, Tensor};
@@ -216,13 +216,6 @@ struct Call<'a> {
     zero_nan: bool,
 }
 
-/// A query's largest score so far, and the sum of the powers of `e` by that.
-#[derive(Clone, Copy)]
-struct Running {
-    most: f32,
-    sum: f32,
-}
-
 impl Call<'_> {
     /// The results of queries `first..` of one head. Blocks of keys follow one another in order, so that bits depend on
     /// shapes alone.
@@ -238,7 +231,6 @@ impl Call<'_> {
         let q = &self.q[(head * queries + first) * size..];
         let source = self.plan.source(head);
         running.chunks_exact_mut(2).for_each(|r| r.copy_from_slice(&[f32::NEG_INFINITY, 0.0]));
-        out.fill(0.0);
         for from in (0..keys).step_by(KEYS) {
             let n = KEYS.min(keys - from);
             let k = &self.k[(source * keys + from) * size..];
@@ -246,31 +238,38 @@ impl Call<'_> {
             let scores = &mut scores[..rows * n];
             let operands = |_| (MatRef::rows(q, size), MatRef::rows(k, size).t());
             self.plan.score_product(rows, n).run_here(operands, scores, products);
-            for (row, scores) in scores.chunks_exact_mut(n).enumerate() {
-                if let Some(chain) = self.chain {
-                    chain.apply((head * queries + first + row) * keys + from, scores);
+            let at = |row: usize| (head * queries + first + row) * keys + from;
+            match self.chain {
+                // Rows of all keys follow one another.
+                Some(chain) if n == keys => chain.apply(at(0), scores),
+                Some(chain) => {
+                    let rows = scores.chunks_exact_mut(n).enumerate();
+                    rows.for_each(|(row, scores)| chain.apply(at(row), scores));
                 }
-                let state = &mut running[2 * row..2 * row + 2];
-                let before = Running { most: state[0], sum: state[1] };
-                let (after, kept) = powers(scores, before);
-                state.copy_from_slice(&[after.most, after.sum]);
-                if kept != 1.0 {
-                    out[row * width..(row + 1) * width].iter_mut().for_each(|y| *y *= kept);
-                }
+                None => {}
             }
-            let part = &mut part[..rows * width];
+            let earlier = if from == 0 { &mut [] } else { &mut *out };
+            wide(Powers { scores, keys: n, running, out: earlier, width });
             let operands = |_| (MatRef::rows(scores, n), MatRef::rows(v, width));
-            self.plan.value_product(rows, n).run_here(operands, part, products);
-            out.iter_mut().zip(part).for_each(|(y, part)| *y += *part);
+            let product = self.plan.value_product(rows, n);
+            if from == 0 {
+                product.run_here(operands, out, products);
+            } else {
+                let part = &mut part[..rows * width];
+                product.run_here(operands, part, products);
+                out.iter_mut().zip(part).for_each(|(y, part)| *y += *part);
+            }
         }
         if keys == 0 {
-            return;
+            return out.fill(0.0);
         }
-        for (row, out) in out.chunks_exact_mut(width.max(1)).enumerate() {
-            let sum = running[2 * row + 1];
-            match sum > 0.0 || !self.zero_nan {
-                true => out.iter_mut().for_each(|y| *y /= sum),
-                false => self.nothing_of(source, out),
+        wide(Divide { out, width, running });
+        if self.zero_nan {
+            for (row, out) in out.chunks_exact_mut(width.max(1)).enumerate() {
+                let sum = running[2 * row + 1];
+                if sum.is_nan() || sum <= 0.0 {
+                    self.nothing_of(source, out);
+                }
             }
         }
     }
@@ -285,30 +284,55 @@ impl Call<'_> {
     }
 }
 
-/// Replaces scores by powers of `e` relative to the largest so far; gives the new state and what earlier results are to be
-/// multiplied by. Scores of −∞ alone leave a sum of 0, and so NaN, as a softmax does.
-fn powers(scores: &mut [f32], before: Running) -> (Running, f32) {
-    let more = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
-    let most = fold_slice(scores, Folded { start: before.most, step: more, merge: more });
-    let shift = if most == f32::NEG_INFINITY { 0.0 } else { most };
-    let kept =
-        if before.most == f32::NEG_INFINITY { 0.0 } else { approx::exp(before.most - shift) };
-    wide(Powers { scores, shift });
-    let add = |a: f32, b: f32| a + b;
-    let sum = fold_slice(scores, Folded { start: 0.0, step: add, merge: add });
-    (Running { most, sum: before.sum * kept + sum }, kept)
-}
-
+/// Replaces rows of scores by powers of `e` relative to each row's largest so far, and multiplies earlier results by what
+/// that takes from them. Scores of −∞ alone leave a sum of 0, and so NaN, as a softmax does.
 struct Powers<'a> {
     scores: &'a mut [f32],
-    shift: f32,
+    /// Scores of a row.
+    keys: usize,
+    /// For each row the largest score so far, and the sum of the powers of `e` by that.
+    running: &'a mut [f32],
+    /// Results so far; empty if there are none.
+    out: &'a mut [f32],
+    /// Elements of a row of them.
+    width: usize,
 }
 
 impl Loop for Powers<'_> {
     #[inline(always)]
     fn run(self) {
-        for score in self.scores {
-            *score = approx::exp(*score - self.shift);
+        let Self { scores, keys, running, out, width } = self;
+        let states = running.as_chunks_mut::<2>().0;
+        for (row, (scores, state)) in scores.chunks_exact_mut(keys).zip(states).enumerate() {
+            let [before, sum_before] = *state;
+            let more = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
+            let most = fold_here(scores, Folded { start: before, step: more, merge: more });
+            let shift = if most == f32::NEG_INFINITY { 0.0 } else { most };
+            let kept = if before == f32::NEG_INFINITY { 0.0 } else { approx::exp(before - shift) };
+            scores.iter_mut().for_each(|score| *score = approx::exp(*score - shift));
+            let add = |a: f32, b: f32| a + b;
+            let sum = fold_here(scores, Folded { start: 0.0, step: add, merge: add });
+            *state = [most, sum_before * kept + sum];
+            if kept != 1.0 && !out.is_empty() {
+                out[row * width..(row + 1) * width].iter_mut().for_each(|y| *y *= kept);
+            }
+        }
+    }
+}
+
+/// Divides results by the sums of their rows' powers.
+struct Divide<'a> {
+    out: &'a mut [f32],
+    width: usize,
+    running: &'a [f32],
+}
+
+impl Loop for Divide<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let states = self.running.as_chunks::<2>().0;
+        for (out, [_, sum]) in self.out.chunks_exact_mut(self.width.max(1)).zip(states) {
+            out.iter_mut().for_each(|y| *y /= *sum);
         }
     }
 }
