@@ -633,6 +633,14 @@ fn cases() -> Vec<Case> {
             .input(Some(ramp(&[64])))
             .attr("pads", ints(&[1, 1]))
             .attr("strides", ints(&[2])),
+        conv("few outputs of many terms", &[2, 30, 4], &[50, 30, 3])
+            .input(Some(ramp(&[50])))
+            .attr("pads", ints(&[1, 1])),
+        conv("few outputs of groups, strided and dilated", &[2, 40, 5, 6], &[12, 20, 2, 3])
+            .attr("group", Attr::Int(2))
+            .attr("strides", ints(&[2, 3]))
+            .attr("dilations", ints(&[1, 2]))
+            .attr("pads", ints(&[0, 2, 1, 1])),
         conv("tall kernel", &[1, 24, 50, 1], &[72, 24, 5, 1]),
         conv("three axes", &[1, 3, 5, 6, 7], &[10, 3, 2, 3, 2])
             .attr("pads", ints(&[0, 1, 0, 1, 1, 1]))

@@ -103,7 +103,7 @@ impl Channels {
     }
 }
 
-/// Filters of three by three taps at the points of [`super::transform`]: for each block of filters, point and channel, the values of the block's
+/// Filters of three by three taps at the points of Winograd's transform: for each block of filters, point and channel, the values of the block's
 /// filters; zeros where there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Points {

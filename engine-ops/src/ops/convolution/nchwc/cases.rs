@@ -80,6 +80,15 @@ pub(super) fn conv() -> Vec<Case> {
             .attr("strides", ints(&[2, 2])),
         conv("many channels, from rows", &[1, 35, 6, 30], &[33, 35, 3, 3])
             .attr("pads", ints(&[1, 1, 1, 1])),
+        conv(
+            "three by three, over tiles that end inside and outside",
+            &[2, 2, 14, 13, BLOCK],
+            &[40, 32, 3, 3],
+        )
+        .input(Some(ramp(&[40])))
+        .input(Some(ramp(&[2, 3, 14, 13, BLOCK])))
+        .attr("stages", stages(&["Add", "HardSwish"]))
+        .attr("pads", ints(&[1, 1, 1, 1])),
         conv("groups of blocks", &[2, 4, 5, 6, BLOCK], &[32, 32, 3, 3])
             .attr("group", Attr::Int(2))
             .attr("pads", ints(&[1, 1, 1, 1])),
